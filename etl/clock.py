@@ -1,0 +1,19 @@
+"""The only reader of time and the only sleeper. Everything else is handed a ``Clock``."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """``now`` is aware UTC wall time; ``ticks`` are seconds that never go backward; ``sleep`` takes seconds."""
+
+    now: Callable[[], datetime] = _now
+    ticks: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep  # noqa: TID251  # the one place

@@ -1,0 +1,69 @@
+"""What can stop the program, grouped by what the reader can do about it.
+
+    ProblemError                  the program says what, where, what now; exit code of the class
+     +-- UsageError               2   the command line, a setting, the key's place
+     +-- AccountRefusedError      3   the API refused the account: mend that first, nothing is retried
+     +-- WarehouseError           4   the warehouse: locked, unreadable, newer schema, disk
+     |    +-- WarehouseLockedError
+     |    +-- WarehouseNewerError
+     +-- WindowsLeftError         1   finished, but windows failed or were left: run it again
+     +-- FindingsError            5   loaded, but a blocking check or --max-age failed
+     +-- InterruptedRunError    130   Ctrl-C or SIGTERM: what was committed stays
+
+Bad data is not here: it is a value (Rejection, Unreadable, Refusal) and the run goes on. Anything else that is raised is a
+defect of the program and keeps its traceback.
+"""
+
+from typing import ClassVar
+
+
+class ProblemError(Exception):
+    """Something the user can act on. ``remedy`` says how; both are printed, without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(ProblemError):
+    exit_code = 2
+
+
+class AccountRefusedError(ProblemError):
+    exit_code = 3
+
+
+class WarehouseError(ProblemError):
+    exit_code = 4
+
+
+class WarehouseLockedError(WarehouseError):
+    pass
+
+
+class WarehouseNewerError(WarehouseError):
+    pass
+
+
+class WindowsLeftError(ProblemError):
+    exit_code = 1
+
+
+class FindingsError(ProblemError):
+    exit_code = 5
+
+
+class InterruptedRunError(ProblemError):
+    exit_code = 130
+
+
+PRECEDENCE = (130, 2, 4, 3, 5, 1, 0)
+"""When several apply, the first of these is the exit code; with ``--all`` the same over accounts."""
+
+
+def worst(codes: "list[int]") -> int:
+    """The one exit code that stands for all of ``codes``."""
+    return min(codes, key=PRECEDENCE.index, default=0)
