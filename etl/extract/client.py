@@ -1,0 +1,344 @@
+"""The only door to HTTP: one window in, one answer out."""
+
+import ipaddress
+import logging
+import math
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from typing import Any, NamedTuple, Self
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+from etl.clock import Clock
+from etl.errors import UsageError
+from etl.extract import retry, wire
+from etl.extract.pace import SLICE, Pace, wait_until
+from etl.records import Answer, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 8 * 2**20
+"""A longer body is not read to its end. A day of records is about 2 kB."""
+
+_SHORTEST_MASKED = 8  # a shorter key could be an innocent part of any text
+
+
+class Timeouts(NamedTuple):
+    """Seconds. ``whole`` bounds one request from first to last byte; the others start anew with every byte."""
+
+    connect: float = 10.0
+    read: float = 60.0
+    write: float = 10.0
+    pool: float = 60.0
+    whole: float = 120.0
+
+
+TIMEOUTS = Timeouts()
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: what ``ask`` was told to do
+    """``stop`` was called before the window had its answer."""
+
+
+class _Came(NamedTuple):
+    """What one request brought."""
+
+    reply: Reply
+    status: int | None = None
+    body: bytes = b""
+    date: str = ""
+    retry_after: str = ""
+
+
+class Client:
+    """Asks one account's windows, from as many threads as ``concurrency``.
+
+    ``api_url`` must be https, or http on this machine; else ``UsageError``. ``jitter`` gives numbers in [0, 1).
+    ``requests`` and ``retries`` count what was sent. Certificates are always verified.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        key: Secret,
+        pace: Pace,
+        clock: Clock,
+        jitter: Callable[[], float],
+        concurrency: int,
+        transport: httpx.BaseTransport | None = None,
+        timeout: Timeouts = TIMEOUTS,
+    ) -> None:
+        self._url = _endpoint(api_url)
+        self._key = key
+        self._pace = pace
+        self._clock = clock
+        self._jitter = jitter
+        self._timeout = timeout
+        self._stopped = threading.Event()
+        self._deadline = _Deadline(clock, self._stopped.is_set)
+        self._counting = threading.Lock()
+        self.requests = 0
+        self.retries = 0
+        self._http = httpx.Client(
+            transport=transport or _transport(self._url, concurrency, self._deadline),
+            timeout=httpx.Timeout(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool),
+            headers={
+                "User-Agent": f"anticaptcha-etl/{version('anticaptcha-etl')}",
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+            follow_redirects=False,  # a redirect would carry the key elsewhere
+            trust_env=False,  # what of the environment counts is decided in _transport
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._http.close()
+
+    def stop(self) -> None:
+        """Every thread in ``ask`` gives up within ``pace.SLICE`` seconds, also one that waits for the server."""
+        self._stopped.set()
+
+    def ask(self, window: Window, settled: frozenset[str] = frozenset()) -> Answer:
+        """The answer to ``window`` after the retries that ``retry`` grants. Thread-safe.
+
+        An API error whose code is in ``settled`` is final at once. Raises ``Stopped``, and nothing else: trouble is a reply.
+        """
+        attempt = refusals = 0
+        while True:
+            if not self._pace.wait_turn(self._stopped.is_set):
+                raise Stopped
+            attempt += 1
+            asked_at = self._clock.now()
+            self._count(attempt)
+            came = self._exchange(window)
+            if self._stopped.is_set() and isinstance(came.reply, Unreachable | Unreadable):
+                raise Stopped  # the server is not to blame for an answer that we broke off
+            refusals += isinstance(came.reply, Refusal)
+            wait = self._wait_before(came, attempt, refusals, settled)
+            if wait is None:
+                return Answer(window, asked_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date))
+            log.warning("%s: %s; that was request %d, the next in %.1f s", window, _said(came.reply), attempt, wait)
+            if not wait_until(self._clock.ticks() + wait, self._clock, self._stopped.is_set):
+                raise Stopped
+
+    def _count(self, attempt: int) -> None:
+        with self._counting:
+            self.requests += 1
+            self.retries += attempt > 1
+
+    def _wait_before(self, came: _Came, attempt: int, refusals: int, settled: frozenset[str]) -> float | None:
+        """``retry.wait_before``; where the server asked for patience, all threads have it."""
+        retry_after = retry.retry_after_seconds(came.retry_after, self._clock.now())
+        wait = retry.wait_before(
+            came.reply,
+            came.status,
+            attempt=attempt,
+            refusals=refusals,
+            jitter=self._jitter(),
+            retry_after=retry_after,
+            settled=settled,
+        )
+        if not isinstance(came.reply, Rows) and (retry_after is not None or came.status == 429):
+            self._pace.hold(max(retry_after or 0.0, wait or 0.0))
+        return wait
+
+    def _exchange(self, window: Window) -> _Came:
+        """One request. Foreign errors end here, as values: what they hold (the request, so the key) goes no further."""
+        self._deadline.begin(self._timeout.whole)
+        status, body = None, bytearray()
+        try:
+            with self._http.stream("POST", self._url, content=wire.body(window, self._key)) as response:
+                status = response.status_code
+                for piece in response.iter_bytes():
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        return _Came(Unreadable("too_large", f"more than {MOST_BYTES} bytes; nothing of it is kept"), status)
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
+            code, reason = _trouble(error)
+        else:
+            content = self._masked(bytes(body))
+            location, date, retry_after = (response.headers.get(name, "") for name in ("location", "date", "retry-after"))
+            return _Came(wire.read(response.status_code, content, self._masked_text(location)), status, content, date, retry_after)
+        reason = wire.clean(self._masked_text(reason), 200)
+        if status is None:
+            return _Came(Unreachable(code, reason))
+        reason = f"HTTP {status}, broken off after {len(body)} bytes: {reason}"
+        return _Came(Unreadable("timeout" if code == "timeout" else "cut_body", reason), status, self._masked(bytes(body)))
+
+    def _masked(self, content: bytes) -> bytes:
+        """``content`` without the key: a server may echo what it was sent. A number it stood in is then unreadable, not wrong."""
+        key = self._key.reveal().encode()
+        return content if len(key) < _SHORTEST_MASKED else content.replace(key, b"(client key)")
+
+    def _masked_text(self, text: str) -> str:
+        return self._masked(text.encode(errors="replace")).decode()
+
+
+def _said(reply: Reply) -> str:
+    if isinstance(reply, Rows):
+        return "records"
+    return f"{reply.code}, {reply.description if isinstance(reply, Refusal) else reply.reason}"
+
+
+# ---------------------------------------------------------------- where to
+
+
+def _endpoint(api_url: str) -> httpx.URL:
+    remedy = "Set ANTICAPTCHA_API_URL to an https:// address (http:// only for this machine), or leave it unset."
+    try:
+        url = httpx.URL(api_url.rstrip("/") + "/getSpendingStats")
+    except httpx.InvalidURL:
+        raise UsageError("the API's URL cannot be read as an address", remedy) from None
+    if not url.host or url.userinfo or url.query or url.fragment:
+        raise UsageError("the API's URL must be a plain address: a host and perhaps a path", remedy)
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
+        raise UsageError(f"the API's URL would send the key unprotected, by {url.scheme or 'no scheme'} to {url.host}", remedy)
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _proxy(url: httpx.URL) -> httpx.Proxy | None:
+    """The proxy that the machine's owner set for every program (HTTPS_PROXY, NO_PROXY), as curl would take it.
+
+    It is how the network is reached there and no setting of ours; what concerns this machine itself never takes it.
+    """
+    if _is_loopback(url.host) or proxy_bypass(url.host):
+        return None
+    found = getproxies()
+    address = found.get(url.scheme) or found.get("all")
+    if not address:
+        return None
+    try:
+        return httpx.Proxy(address if "://" in address else f"http://{address}")
+    except (httpx.InvalidURL, ValueError):
+        raise UsageError("the proxy of the environment (HTTPS_PROXY) cannot be used", "Write it as http://HOST:PORT.") from None
+
+
+# ---------------------------------------------------------------- sockets that know when to give up
+
+
+class _Deadline(threading.local):
+    """Each thread's end of its present request. httpx's timeouts start anew with every byte, and know of no stop."""
+
+    def __init__(self, clock: Clock, stopped: Callable[[], bool]) -> None:
+        self._ticks = clock.ticks
+        self.stopped = stopped
+        self._ends = math.inf
+
+    def begin(self, seconds: float) -> None:
+        self._ends = self._ticks() + seconds
+
+    def within(self, timeout: float | None) -> float:
+        """The seconds that one step may take. Raises ``httpcore.ReadTimeout`` when none is left."""
+        left = self._ends - self._ticks()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the time for one request is over")
+        return left if timeout is None else min(timeout, left)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        left = self._deadline.within(timeout)
+        while not self._deadline.stopped():
+            try:
+                return self._inner.read(max_bytes, min(left, SLICE))
+            except httpcore.ReadTimeout:
+                left -= SLICE
+                if left <= 0:
+                    raise
+        raise httpcore.ReadError("stopped")
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._deadline.within(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, self._deadline.within(timeout)), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:  # the type of httpcore's own
+        return self._inner.get_extra_info(info)
+
+
+class _Network(httpcore.SyncBackend):
+    def __init__(self, deadline: _Deadline) -> None:
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        within = self._deadline.within(timeout)
+        return _Stream(super().connect_tcp(host, port, within, local_address, socket_options), self._deadline)
+
+
+def _transport(url: httpx.URL, concurrency: int, deadline: _Deadline) -> httpx.HTTPTransport:
+    """httpx's own transport on our sockets. Certificates named by SSL_CERT_FILE are trusted, for the reason proxies are."""
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
+    # httpx gives its pool no way to be told; the pool itself takes the backend as a public argument. The tests notice a change.
+    transport._pool._network_backend = _Network(deadline)  # noqa: SLF001 - see above
+    return transport
+
+
+# ---------------------------------------------------------------- foreign errors
+
+
+def _trouble(error: Exception) -> tuple[str, str]:
+    """One code and one sentence for whatever the network did."""
+    causes = tuple(_causes(error))
+    text = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        return "timeout", f"nothing within the time allowed ({type(error).__name__}: {text})"
+    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
+        return "dns", f"the API's host name is not known here ({text})"
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return "tls", f"no secure connection ({text})"
+    for kind, code, sentence in _KINDS:
+        if isinstance(error, kind):
+            return code, f"{sentence} ({text})"
+    return "protocol", f"not HTTP as agreed ({text})"
+
+
+_KINDS: tuple[tuple[type[Exception], str, str], ...] = (
+    (httpx.ConnectError, "connect", "the API could not be reached"),
+    (httpx.ProxyError, "proxy", "the proxy of the environment refused"),
+    (httpx.NetworkError, "reset", "the connection broke"),
+    (httpx.DecodingError, "encoding", "the body cannot be decompressed"),
+    (OSError, "reset", "the connection broke"),
+)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

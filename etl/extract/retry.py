@@ -1,0 +1,69 @@
+"""Whether to ask again and how long to wait first: clamped numbers from plain arguments."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from etl.records import Effect, Refusal, Reply, Rows, Unreadable
+
+MOST_ATTEMPTS = 6
+BASE = 1.0
+CAP = 60.0
+SPACED = 5.0
+"""Seconds before the one retry that an API error gets: the vendor bans who repeats an error over and over."""
+RETRY_AFTER_CAP = 300.0
+
+_TRANSIENT_REFUSALS = frozenset({"ERROR_NO_SLOT_AVAILABLE"})
+
+
+def wait_before(
+    reply: Reply,
+    status: int | None,
+    *,
+    attempt: int,
+    refusals: int,
+    jitter: float,
+    retry_after: float | None,
+    settled: frozenset[str],
+) -> float | None:
+    """Seconds until the window is asked again; None: ``reply`` is the last word.
+
+    ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error. ``jitter`` is in [0, 1).
+    ``settled`` are error codes known to be final.
+    """
+    if isinstance(reply, Rows) or attempt >= MOST_ATTEMPTS:
+        return None
+    asked_for = retry_after or 0.0
+    if isinstance(reply, Refusal) and reply.code not in _TRANSIENT_REFUSALS:
+        final = reply.effect is not Effect.WINDOW or reply.code in settled or refusals > 1
+        return None if final else max(SPACED, asked_for)
+    if isinstance(reply, Unreadable) and _is_final(status):
+        return None
+    return max(backoff(attempt, jitter), asked_for)
+
+
+def _is_final(status: int | None) -> bool:
+    """A redirect, or a 4xx that says nothing about time: the same request would get the same reply."""
+    return status is not None and 300 <= status < 500 and status not in {408, 429}
+
+
+def backoff(attempt: int, jitter: float) -> float:
+    """Seconds after the ``attempt``-th failure: doubling from BASE to CAP, of which ``jitter`` takes off up to half."""
+    return min(CAP, BASE * 2.0 ** min(attempt - 1, 16)) * (1.0 - jitter / 2)
+
+
+def retry_after_seconds(text: str, now: datetime) -> float | None:
+    """The ``Retry-After`` header, seconds or an HTTP date, in [0, RETRY_AFTER_CAP]; None where it makes no sense."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return RETRY_AFTER_CAP if len(text) > 9 else min(float(text), RETRY_AFTER_CAP)
+    date = http_date(text)
+    return None if date is None else min(max((date - now).total_seconds(), 0.0), RETRY_AFTER_CAP)
+
+
+def http_date(text: str) -> datetime | None:
+    """An HTTP date (``Date``, ``Retry-After``) as aware UTC; None where it is not one."""
+    try:
+        date = parsedate_to_datetime(text)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,194 @@
+"""The API's spelling: a window becomes a request body, bytes become a reply. It ends here, and floats never begin."""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from etl.records import Cut, Effect, RawRecord, Refusal, Rows, Secret, Unreadable, Window
+
+RAW_CHARS = 2_000
+"""The most that is kept of one record's text."""
+
+MOST_RECORDS = 10_000
+"""A day has 25 hours at most; a reply with more records than this is not the API's."""
+
+WITHOUT_CODE = "ERROR_WITHOUT_CODE"
+
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's settings page.",
+        "ERROR_IP_NOT_ALLOWED": "This machine's IP is not on the account's list of allowed addresses: add it there.",
+        "ERROR_NO_SUCH_METHOD": "The URL is not the API's: check ANTICAPTCHA_API_URL, or leave it unset.",
+        "ERROR_IP_BLOCKED": "The API has blocked this machine's IP: stop every program that uses the key here and ask the vendor.",
+        "ERROR_ACCOUNT_SUSPENDED": "The account is suspended: ask the vendor why; nothing can be read until it is open again.",
+        "ERROR_ZERO_BALANCE": "The account's balance is zero and the API answers nothing until it is filled up.",
+    }
+)
+"""The codes that end an account: what each means and what to do."""
+
+
+# ---------------------------------------------------------------- window → body
+
+_MEMBER = {Cut.QUEUE: ("queue", str), Cut.APP: ("softId", int), Cut.IP: ("ip", str)}
+
+
+def body(window: Window, key: Secret) -> bytes:
+    """The JSON to send. ``date`` is the Unix second of ``window.start``.
+
+    Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no number.
+    """
+    seconds, off_hour = divmod(int(window.start.timestamp()), 3600)
+    if off_hour or window.start.microsecond:
+        raise ValueError(f"not a whole UTC hour: {window.start}")
+    fields: dict[str, str | int] = {"clientKey": key.reveal(), "date": seconds * 3600}
+    cut, member = window.filter
+    if cut is not Cut.TOTAL:
+        if member is None:
+            raise ValueError(f"a rest is computed, never asked: {window}")
+        name, spelled = _MEMBER[cut]
+        fields[name] = spelled(member)
+    return json.dumps(fields).encode()
+
+
+# ---------------------------------------------------------------- bytes → reply
+
+
+def read(status: int, content: bytes, location: str = "") -> Rows | Refusal | Unreadable:
+    """What the API said, with numbers exactly as written. Never raises, whatever came.
+
+    ``location`` is the reply's header of that name, for the one sentence about a redirect.
+    """
+    if 300 <= status < 400:
+        return Unreadable("redirect", f"HTTP {status} points to {_host(location)}; redirects are not followed")
+    parsed = _parse(content)
+    if isinstance(parsed, dict) and "errorId" in parsed:
+        return _reply(parsed)
+    if status != 200:
+        return Unreadable(f"http_{status}", f"HTTP {status} with {_came(content)}")
+    if isinstance(parsed, Unreadable):
+        return parsed
+    what = "an object without errorId" if isinstance(parsed, dict) else "JSON that is not an object"
+    return Unreadable("no_error_id", f"{what}: {_came(content)}")
+
+
+def clean(text: str, most: int) -> str:
+    """One line of printable characters, at most ``most`` of them: fit for a log, a terminal and any database."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
+
+
+class _NotExactError(ValueError):
+    """JSON by Python's grammar, but not one unambiguous exact value."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def _parse(content: bytes) -> object:
+    # A byte that is not UTF-8 can only stand inside a JSON string, where U+FFFD makes no number of it: the codes stay readable.
+    text = content.decode("utf-8-sig", errors="replace")
+    if not text.strip():
+        return Unreadable("empty_body", "an empty body")
+    if text.lstrip().startswith("<"):
+        return Unreadable("html", f"a web page instead of JSON: {_came(content)}")
+    try:
+        parsed: object = json.loads(
+            text, parse_int=_whole, parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_object
+        )
+    except _NotExactError as error:
+        return Unreadable(error.code, f"{error}: {_came(content)}")
+    except ValueError as error:
+        return Unreadable("not_json", f"not JSON ({clean(str(error), 80)}): {_came(content)}")
+    except RecursionError:
+        return Unreadable("too_deep", f"JSON nested too deeply: {_came(content)}")
+    return parsed
+
+
+def _whole(text: str) -> int | Decimal:
+    # int() refuses more than 4,300 digits; as a Decimal such a number lives on to be one record's rejection.
+    return int(text) if len(text) < 100 else _decimal(text)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise _NotExactError("number_out_of_range", f"a number beyond all range, {clean(text, 40)}") from None
+
+
+def _constant(text: str) -> object:
+    raise _NotExactError("not_a_number", f"{text} is not a number")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _NotExactError("duplicate_key", "one field of an object comes twice")
+    return fields
+
+
+def _reply(fields: dict[str, object]) -> Rows | Refusal | Unreadable:
+    error_id = fields["errorId"]
+    if (type(error_id) is int and error_id == 0) or error_id == "0":
+        return _rows(fields.get("data"))
+    code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
+    description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_text(error_id), 40)}"
+    return Refusal(code, description, _effect(code))
+
+
+def _effect(code: str) -> Effect:
+    if code in REMEDIES:
+        return Effect.ACCOUNT
+    return Effect.FILTER if code == "ERROR_ACCESS_DENIED" else Effect.WINDOW
+
+
+def _rows(elements: object) -> Rows | Unreadable:
+    if elements is None:
+        return Rows(())
+    if isinstance(elements, dict):  # PHP sends a list with gaps in its keys as {"0": {...}, "2": {...}}
+        elements = list(elements.values())
+    if not isinstance(elements, list):
+        return Unreadable("data_not_a_list", f"errorId 0 with data that is no list: {clean(_compact(elements), 80)}")
+    if len(elements) > MOST_RECORDS:
+        return Unreadable("too_many_records", f"{len(elements)} records where 24 are due")
+    return Rows(tuple(_raw_record(element) for element in elements))
+
+
+def _raw_record(element: object) -> RawRecord:
+    fields = element if isinstance(element, dict) else {}
+    try:
+        raw = _compact(element)[:RAW_CHARS]
+    except RecursionError:
+        raw = "(nested too deeply to show)"
+    return RawRecord(fields.get("dateFrom"), fields.get("dateTill"), fields.get("volume"), fields.get("money"), raw)
+
+
+def _compact(value: object) -> str:
+    """JSON without spaces. ``json.dumps`` has no exact way to write a Decimal."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_compact(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_compact, value)) + "]"
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "(not a text)"
+    return "" if value is None else str(value)
+
+
+def _came(content: bytes) -> str:
+    """What a person is shown of a body: its first 80 characters."""
+    shown = clean(content[:1_000].decode("utf-8-sig", errors="replace"), 80)
+    return f"{len(content)} bytes, {shown!r}" if shown else f"{len(content)} bytes"
+
+
+def _host(location: str) -> str:
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        host = None
+    return clean(host, 80) if host else "no other host"

@@ -1,0 +1,480 @@
+"""The door to HTTP against a real server on loopback whose every byte is scripted."""
+
+import gzip
+import json
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from etl.clock import Clock
+from etl.errors import UsageError
+from etl.extract.client import MOST_BYTES, Client, Stopped, Timeouts
+from etl.extract.pace import Pace
+from etl.records import TOTAL, Answer, RawRecord, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
+
+KEY = Secret("0123456789abcdef0123456789abcdef")
+WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
+GOOD = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":5,"money":7.495948}]}'
+ROWS = Rows((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), GOOD[21:-2].decode()),))
+REFUSED = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
+SHORT = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, whole=0.6)
+
+Script = Callable[[socket.socket], None]
+
+
+# ---------------------------------------------------------------- the server
+
+
+def says(content: bytes, status: str = "200 OK", *headers: str) -> Script:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
+    return sends("\r\n".join([*lines, "", ""]).encode() + content)
+
+
+def sends(text: bytes) -> Script:
+    return lambda peer: peer.sendall(text)
+
+
+def drips(start: bytes, piece: bytes) -> Script:
+    """Sends ``piece`` for five seconds, often enough that no read ever times out."""
+
+    def drip(peer: socket.socket) -> None:
+        peer.sendall(start)
+        for _ in range(100):
+            time.sleep(0.05)  # noqa: TID251 - the server's slowness is real
+            peer.sendall(piece)
+
+    return drip
+
+
+def floods(peer: socket.socket) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        peer.sendall(b" " * 65536)
+
+
+def resets(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def says_nothing(peer: socket.socket) -> None:
+    peer.recv(1)  # until the client hangs up
+
+
+@dataclass
+class Server:
+    """Answers the n-th request by the n-th script, the last one for ever."""
+
+    scripts: tuple[Script, ...]
+    requests: list[bytes] = field(default_factory=list)
+    url: str = ""
+    greet: Callable[["Server", socket.socket], None] = lambda server, peer: server.meet(peer)
+
+    def serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.greet, args=(self, peer), daemon=True).start()
+
+    def meet(self, peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            request = b""
+            while b"\r\n\r\n" not in request or not request.endswith(b"}"):
+                piece = peer.recv(65536)
+                if not piece:
+                    return
+                request += piece
+            self.requests.append(request)
+            self.scripts[min(len(self.requests), len(self.scripts)) - 1](peer)
+
+
+@contextmanager
+def serving(*scripts: Script) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(scripts, url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread = threading.Thread(target=server.serve, args=(listener,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake accept
+            thread.join()
+
+
+# ---------------------------------------------------------------- the client
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Rest:
+    """A clock that runs as usual, but whose sleepers only say how long they would have slept."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+        self.clock = Clock(ticks=lambda: time.monotonic() + self.slept, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+def client(url: str, clock: Clock | None = None, timeout: Timeouts = SHORT, key: Secret = KEY) -> Client:
+    clock = clock or Rest().clock
+    return Client(url, key, Pace(0, clock), clock, lambda: 0.0, 4, timeout=timeout)
+
+
+def ask(url: str, settled: frozenset[str] = frozenset()) -> tuple[Answer, float]:
+    """The answer, and for how long it would have waited between requests."""
+    rest = Rest()
+    with client(url, rest.clock) as one:
+        answer = one.ask(WINDOW, settled)
+        assert (one.requests, one.retries) == (answer.requests, answer.requests - 1)
+    return answer, round(rest.slept, 3)
+
+
+def code(reply: Reply) -> str:
+    assert not isinstance(reply, Rows)
+    return reply.code
+
+
+# ---------------------------------------------------------------- one window in, one answer out
+
+
+def test_a_window_is_posted_as_json_and_its_answer_kept_as_it_came() -> None:
+    with serving(says(GOOD, "200 OK", "Date: Fri, 02 Jan 2026 03:04:05 GMT")) as server:
+        before = datetime.now(UTC)
+        answer, slept = ask(server.url)
+    assert before <= answer.asked_at <= datetime.now(UTC)
+    assert answer == Answer(WINDOW, answer.asked_at, ROWS, 200, GOOD, 1, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert slept == 0
+    head, body = server.requests[0].split(b"\r\n\r\n")
+    assert head.startswith(b"POST /getSpendingStats HTTP/1.1\r\n")
+    assert b"\r\nUser-Agent: anticaptcha-etl/" in head
+    assert b"\r\nContent-Type: application/json" in head
+    assert json.loads(body) == {"clientKey": KEY.reveal(), "date": 1767225600}
+
+
+def test_a_compressed_answer_is_read_too() -> None:
+    with serving(says(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip")) as server:
+        assert ask(server.url)[0].body == GOOD
+
+
+def test_an_api_error_gets_one_spaced_retry() -> None:
+    with serving(says(REFUSED)) as server:
+        answer, slept = ask(server.url)
+    assert (code(answer.reply), answer.requests, slept) == ("ERROR_X", 2, 5.0)
+
+
+def test_a_settled_error_is_not_asked_again() -> None:
+    with serving(says(REFUSED)) as server:
+        answer, slept = ask(server.url, frozenset({"ERROR_X"}))
+    assert (code(answer.reply), answer.requests, slept) == ("ERROR_X", 1, 0)
+
+
+def test_a_wrong_key_costs_one_request() -> None:
+    with serving(says(REFUSED.replace(b"ERROR_X", b"ERROR_KEY_DOES_NOT_EXIST"))) as server:
+        assert ask(server.url)[0].requests == 1
+    assert len(server.requests) == 1
+
+
+def test_trouble_is_waited_out_and_the_answer_is_the_last_one() -> None:
+    with serving(says(b"<html>", "502 Bad Gateway"), says(b""), resets, says(GOOD)) as server:
+        answer, slept = ask(server.url)
+    assert (answer.reply, answer.requests, slept) == (ROWS, 4, 1.0 + 2.0 + 4.0)
+
+
+def test_six_requests_are_the_most() -> None:
+    with serving(says(b"", "503 Service Unavailable")) as server:
+        answer, _ = ask(server.url)
+    assert (code(answer.reply), answer.status, answer.requests, len(server.requests)) == ("http_503", 503, 6, 6)
+
+
+def test_retry_after_is_honoured_by_all_threads() -> None:
+    rest = Rest()
+    pace = Pace(0, rest.clock)
+    with (
+        serving(says(b"", "429 Too Many Requests", "Retry-After: 42"), says(GOOD)) as server,
+        Client(server.url, KEY, pace, rest.clock, lambda: 0.0, 1) as one,
+    ):
+        assert one.ask(WINDOW).requests == 2
+    assert rest.slept == pytest.approx(42, abs=0.01)
+    pace.hold(0)
+    with (
+        serving(says(b"", "403 Forbidden", "Retry-After: 30")) as server,
+        Client(server.url, KEY, pace, rest.clock, lambda: 0.0, 1) as one,
+    ):
+        assert one.ask(WINDOW).requests == 1
+        assert pace.wait_turn(lambda: False)
+    assert rest.slept == pytest.approx(72, abs=0.02)
+
+
+# ---------------------------------------------------------------- what the network does
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "expected"),
+    [
+        (resets, Unreachable, "reset"),
+        (says_nothing, Unreachable, "timeout"),
+        (sends(b"220 mail.example ESMTP\r\n\r\n"), Unreachable, "protocol"),
+        (sends(b""), Unreachable, "protocol"),
+        (drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"), Unreachable, "timeout"),
+        (drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "), Unreadable, "timeout"),
+        (drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"), Unreadable, "timeout"),
+        (sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD), Unreadable, "cut_body"),
+        (sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), Unreadable, "cut_body"),
+        (says(GOOD, "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
+        (floods, Unreadable, "too_large"),
+        (says(gzip.compress(b" " * (MOST_BYTES + 1)), "200 OK", "Content-Encoding: gzip"), Unreadable, "too_large"),
+    ],
+)
+def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[Reply], expected: str) -> None:
+    with serving(script, says(b"", "404 Not Found")) as server:
+        rest = Rest()
+        with client(server.url, rest.clock) as one:
+            came = one._exchange(WINDOW)
+    assert isinstance(came.reply, kind)
+    assert code(came.reply) == expected
+    assert (came.status == 200) is (kind is Unreadable)
+
+
+def test_a_cut_body_is_refused_and_kept() -> None:
+    cut = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n" + GOOD
+    with serving(sends(cut)) as server:
+        answer, _ = ask(server.url)
+    assert (code(answer.reply), answer.body, answer.status) == ("cut_body", GOOD, 404)
+
+
+def test_nothing_listening_is_named_connect() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    answer, _ = ask(f"http://127.0.0.1:{port}")
+    assert (code(answer.reply), answer.status, answer.requests, answer.server_time) == ("connect", None, 6, None)
+
+
+def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
+    def speak_plainly(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            hello.append(peer.recv(65536))
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    hello: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak_plainly, args=(listener,))
+        thread.start()
+        with client(f"https://127.0.0.1:{listener.getsockname()[1]}") as one:
+            reply = one._exchange(WINDOW).reply
+        thread.join()
+    assert code(reply) == "tls"
+    assert KEY.reveal().encode() not in hello[0]
+
+
+@contextmanager
+def serving_tls(folder: Path, *scripts: Script) -> Iterator[Server]:
+    """As ``serving``, behind a certificate that nobody has signed: ``folder / "cert.pem"``."""
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost -addext"
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([*make.split(), "subjectAltName=DNS:localhost", *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    def wrap(server: Server, peer: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(peer, server_side=True) as secure:
+            Server.meet(server, secure)
+
+    with serving(*scripts) as server:
+        server.greet = wrap
+        server.url = server.url.replace("http://127.0.0.1", "https://localhost")
+        yield server
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl command")
+
+
+@needs_openssl
+def test_a_certificate_nobody_signed_gets_no_key(tmp_path: Path) -> None:
+    with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
+        assert code(one._exchange(WINDOW).reply) == "tls"
+    assert server.requests == []
+
+
+@needs_openssl
+def test_a_certificate_of_the_machines_own_authority_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    with serving_tls(tmp_path, says(GOOD)) as server:
+        assert ask(server.url)[0].reply == ROWS
+
+
+def test_a_host_name_nobody_can_have_is_named_dns() -> None:
+    with client("https://" + "a" * 64 + ".invalid") as one:
+        assert code(one._exchange(WINDOW).reply) == "dns"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with (
+        serving(says(GOOD)) as elsewhere,
+        serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x?y=z")) as server,
+    ):
+        answer, _ = ask(server.url)
+    assert answer.reply == Unreadable("redirect", "HTTP 307 points to 127.0.0.1; redirects are not followed")
+    assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_this_machine_is_never_asked_by_a_proxy(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(says(GOOD)) as server, serving(says(b"")) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        assert ask(server.url)[0].reply == ROWS
+
+
+def test_the_machines_proxy_is_used_for_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    tunnels: list[bytes] = []
+
+    def refuse(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            tunnels.append(peer.recv(65536))
+            peer.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,))
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with client("https://api.example.invalid") as one:
+            reply = one._exchange(WINDOW).reply
+        thread.join()
+    assert code(reply) == "proxy"
+    assert tunnels[0].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1\r\n")
+    assert KEY.reveal().encode() not in tunnels[0]
+
+
+# ---------------------------------------------------------------- the key
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        says(
+            b'{"errorId":1,"errorCode":"ERROR_' + KEY.reveal().encode() + b'","errorDescription":"' + KEY.reveal().encode() + b'"}'
+        ),
+        says(b"<html>you sent " + KEY.reveal().encode()),
+        says(b"", "302 Found", f"Location: https://{KEY.reveal()}/"),
+        sends(KEY.reveal().encode() + b"\r\n\r\n"),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + KEY.reveal().encode()),
+        resets,
+    ],
+)
+def test_a_key_echoed_by_the_server_is_neither_kept_nor_said(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with serving(script) as server:
+        answer, _ = ask(server.url)
+    assert KEY.reveal().encode() in server.requests[0]
+    assert KEY.reveal() not in repr(answer) + repr(answer.body) + caplog.text
+
+
+def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(says(b"oops", "502 Bad Gateway"), says(GOOD)) as server:
+        ask(server.url)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "etl.extract.client"]
+    assert line == (
+        "default, 2026-01-01, all queues: http_502, HTTP 502 with 4 bytes, 'oops'; that was request 1, the next in 1.0 s"
+    )
+
+
+# ---------------------------------------------------------------- stopping
+
+
+@pytest.mark.parametrize(
+    "script",
+    [says_nothing, says(b"", "503 Service Unavailable", "Retry-After: 300"), drips(b"HTTP/1.1 404 Not Found\r\n\r\n", b" ")],
+)
+def test_a_stop_frees_every_thread_at_once(script: Script) -> None:
+    with serving(script) as server, client(server.url, Clock(), Timeouts()) as one, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(one.ask, WINDOW) for _ in range(4)]
+        while not server.requests:
+            time.sleep(0.01)  # noqa: TID251 - waits for the server, not for a moment
+        began = time.monotonic()
+        one.stop()
+        errors = [future.exception(timeout=5) for future in asked]
+        assert time.monotonic() - began < 1.5
+    for error in errors:
+        assert type(error) is Stopped
+        assert KEY.reveal() not in "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        assert error.__context__ is None
+
+
+def test_a_stopped_client_asks_nothing() -> None:
+    with serving(says(GOOD)) as server, client(server.url) as one:
+        one.stop()
+        with pytest.raises(Stopped):
+            one.ask(WINDOW)
+        assert (one.requests, server.requests) == (0, [])
+
+
+def test_threads_share_one_client_and_every_request_is_counted() -> None:
+    with serving(says(GOOD)) as server, client(server.url, timeout=Timeouts()) as one, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: one.ask(WINDOW), range(40)))
+        assert [answer.reply for answer in answers] == [ROWS] * 40
+        assert one.requests == len(server.requests) == 40 + one.retries
+
+
+# ---------------------------------------------------------------- where the key may go
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.anti-captcha.com",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://192.168.0.1",
+        "ftp://127.0.0.1",
+        "api.anti-captcha.com",
+        "https://",
+        "",
+        "https://user:pw@api.anti-captcha.com",
+        "https://api.anti-captcha.com?x=1",
+        "https://a b/\x00",
+    ],
+)
+def test_the_key_goes_only_where_it_is_safe(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        client(url)
+    assert caught.value.remedy
+    assert "pw" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.anti-captcha.com/", "http://localhost:1", "http://127.9.9.9", "http://[::1]:8080/base"]
+)
+def test_https_and_this_machine_are_accepted(url: str) -> None:
+    with client(url) as one:
+        assert one.requests == 0
+
+
+def test_a_refusal_is_a_value_with_its_http_status() -> None:
+    with serving(says(REFUSED, "400 Bad Request")) as server:
+        answer, _ = ask(server.url)
+    assert isinstance(answer.reply, Refusal)
+    assert answer.status == 400

@@ -1,0 +1,105 @@
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from etl.clock import Clock
+from etl.extract.pace import SLICE, Pace, Turns, take, wait_until
+
+
+@dataclass
+class Time:
+    """A clock whose only hands are its sleepers."""
+
+    tick: float = 100.0
+    longest_sleep: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.tick += seconds
+        self.longest_sleep = max(self.longest_sleep, seconds)
+
+    def clock(self) -> Clock:
+        return Clock(lambda: datetime(2026, 1, 1, tzinfo=UTC), lambda: self.tick, self.sleep)
+
+
+def never() -> bool:
+    return False
+
+
+def test_turns_are_evenly_spaced_and_a_missed_one_is_not_made_up_for() -> None:
+    starts, turns = [], Turns()
+    for now in (10.0, 10.0, 10.1, 20.0, 20.0):
+        start, turns = take(turns, now, 0.5)
+        starts.append(start)
+    assert starts == [10.0, 10.5, 11.0, 20.0, 20.5]
+
+
+def test_no_turn_is_before_the_end_of_a_hold() -> None:
+    assert take(Turns(next_at=3.0, held_until=9.0), 1.0, 0.5) == (9.0, Turns(next_at=9.5, held_until=9.0))
+
+
+def test_five_a_second_is_one_every_fifth_of_a_second() -> None:
+    time = Time()
+    pace = Pace(5, time.clock())
+    starts = []
+    for _ in range(6):
+        assert pace.wait_turn(never)
+        starts.append(time.tick)
+    assert starts == pytest.approx([100.0, 100.2, 100.4, 100.6, 100.8, 101.0])
+
+
+def test_rate_zero_never_waits_but_honours_a_hold() -> None:
+    time = Time()
+    pace = Pace(0, time.clock())
+    assert all(pace.wait_turn(never) for _ in range(1000))
+    assert time.tick == 100.0
+    pace.hold(30)
+    pace.hold(10)
+    assert pace.wait_turn(never)
+    assert time.tick == pytest.approx(130.0)
+
+
+def test_waiting_is_sliced_so_that_a_stop_is_noticed() -> None:
+    time = Time()
+    pace = Pace(0, time.clock())
+    pace.hold(300)
+    assert not pace.wait_turn(lambda: time.tick > 101)
+    assert time.tick < 101 + 2 * SLICE
+    assert time.longest_sleep <= SLICE
+    assert not wait_until(0.0, time.clock(), lambda: True)
+
+
+def test_a_hold_reaches_those_who_already_wait() -> None:
+    time = Time()
+    pace = Pace(1, time.clock())
+    assert pace.wait_turn(never)
+
+    def hold_while_waiting() -> bool:
+        if 100.4 < time.tick < 100.7:
+            pace.hold(10)
+        return False
+
+    assert pace.wait_turn(hold_while_waiting)
+    assert time.tick > 110.3
+
+
+def test_threads_share_one_pace() -> None:
+    clock = Clock()
+    pace = Pace(100, clock)
+    starts: list[float] = []
+
+    def work() -> None:
+        for _ in range(5):
+            assert pace.wait_turn(never)
+            starts.append(clock.ticks())
+
+    began = clock.ticks()
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(starts) == 30
+    # The n-th start is never earlier than its turn, however the threads were scheduled.
+    assert all(start >= began + n / 100 for n, start in enumerate(sorted(starts)))

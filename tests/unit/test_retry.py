@@ -1,0 +1,111 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from etl.extract.retry import MOST_ATTEMPTS, backoff, http_date, retry_after_seconds, wait_before
+from etl.records import Effect, Refusal, Reply, Rows, Unreachable, Unreadable
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BROKEN = Unreachable("reset", "")
+PAGE = Unreadable("html", "")
+
+
+def refusal(effect: Effect, code: str = "ERROR_X") -> Refusal:
+    return Refusal(code, "", effect)
+
+
+def ask_again(
+    reply: Reply,
+    status: int | None = 200,
+    attempt: int = 1,
+    refusals: int = 0,
+    retry_after: float | None = None,
+    settled: frozenset[str] = frozenset(),
+) -> float | None:
+    return wait_before(reply, status, attempt=attempt, refusals=refusals, jitter=0.0, retry_after=retry_after, settled=settled)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (BROKEN, None),
+        (PAGE, 200),
+        (PAGE, 408),
+        (PAGE, 429),
+        (PAGE, 500),
+        (PAGE, 503),
+        (refusal(Effect.WINDOW, "ERROR_NO_SLOT_AVAILABLE"), 200),
+    ],
+)
+def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: Reply, status: int | None) -> None:
+    waits = [ask_again(reply, status, attempt, refusals=attempt) for attempt in range(1, MOST_ATTEMPTS + 1)]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, None]
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Rows(()), 200),
+        (PAGE, 302),
+        (PAGE, 400),
+        (PAGE, 403),
+        (PAGE, 404),
+        (refusal(Effect.ACCOUNT), 200),
+        (refusal(Effect.ACCOUNT), 503),
+        (refusal(Effect.FILTER), 200),
+    ],
+)
+def test_what_would_come_again_is_not_asked_again(reply: Reply, status: int) -> None:
+    assert ask_again(reply, status, refusals=1, retry_after=5.0) is None
+
+
+def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
+    assert ask_again(refusal(Effect.WINDOW), refusals=1) == 5.0
+    assert ask_again(refusal(Effect.WINDOW), attempt=4, refusals=1) == 5.0
+    assert ask_again(refusal(Effect.WINDOW), attempt=2, refusals=2) is None
+
+
+def test_a_settled_code_is_final_at_once() -> None:
+    assert ask_again(refusal(Effect.WINDOW), refusals=1, settled=frozenset({"ERROR_X"})) is None
+
+
+def test_the_servers_own_wish_only_lengthens_the_wait() -> None:
+    assert ask_again(PAGE, 429, retry_after=30.0) == 30.0
+    assert ask_again(PAGE, 429, attempt=4, retry_after=0.0) == 8.0
+    assert ask_again(refusal(Effect.WINDOW), 429, refusals=1, retry_after=30.0) == 30.0
+
+
+def test_backoff_doubles_up_to_its_cap_and_jitter_takes_off_at_most_half() -> None:
+    assert [backoff(n, 0.0) for n in (1, 2, 6, 7, 8, 10_000)] == [1.0, 2.0, 32.0, 60.0, 60.0, 60.0]
+    assert backoff(1, 0.999) == pytest.approx(0.5, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("301", 300.0),
+        ("9" * 5_000, 300.0),
+        ("-5", None),
+        ("1.5", None),
+        ("\u0665", None),
+        ("soon", None),
+        ("", None),
+        ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
+        ("Thu, 01 Jan 2026 00:01:00 -0000", 60.0),
+        ("Thu, 01 Jan 2026 01:00:30 +0100", 30.0),
+        ("Wed, 31 Dec 2025 23:59:00 GMT", 0.0),
+        ("Fri, 01 Jan 2027 00:00:00 GMT", 300.0),
+        ("Thu, 99 Jan 2026 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", None),
+        ("Thu, 01 Jan 2026 00:00:00 +99999999999999", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_never_absurd(text: str, seconds: float | None) -> None:
+    assert retry_after_seconds(text, NOW) == seconds
+
+
+def test_an_http_date_is_aware_utc() -> None:
+    assert http_date("Thu, 01 Jan 2026 00:00:00 GMT") == NOW
+    assert http_date("yesterday") is None
