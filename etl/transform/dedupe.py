@@ -1,0 +1,22 @@
+"""One record an hour: says which of several wins."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from etl.records import Record, Rejection
+
+
+def one_an_hour(records: Iterable[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
+    """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not matter.
+
+    Identical repeats collapse. Else larger volume, then larger money wins: an open book only grows.
+    """
+    kept: list[Record] = []
+    lost: list[Rejection] = []
+    for _, same_hour in groupby(sorted(records), key=lambda pair: pair[0].hour_start):
+        distinct = dict(reversed(list(same_hour)))  # of one record's several spellings the first in order stays
+        winner, *losers = distinct
+        kept.append(winner)
+        reason = f"another record of this hour has more: volume {winner.volume}, money {winner.money}"
+        lost += [Rejection(reason, distinct[loser], loser.hour_start) for loser in losers]
+    return tuple(kept), tuple(lost)

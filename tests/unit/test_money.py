@@ -1,0 +1,121 @@
+from decimal import ROUND_UP, Decimal, localcontext
+
+import pytest
+
+from etl.transform.money import exact, whole
+
+
+@pytest.mark.parametrize(
+    ("value", "dollars"),
+    [
+        (0, "0"),
+        (-3, "-3"),
+        ("-3", "-3"),
+        ("+3", "3"),
+        ("0.000700", "0.0007"),
+        ("1.0e-5", "0.00001"),
+        ("1E+3", "1000"),
+        (".5", "0.5"),
+        ("5.", "5"),
+        ("  7.5 ", "7.5"),
+        (Decimal("7.4959480000000003"), "7.495948"),
+        (Decimal("999999999.999999999"), "999999999.999999999"),
+        # half to even, once
+        ("0.0000000005", "0"),
+        ("0.0000000015", "0.000000002"),
+        ("0.0000000025", "0.000000002"),
+        ("0.00000000250000000000000000000000000000000000000001", "0.000000003"),
+        ("-0.0000000015", "-0.000000002"),
+        ("0.00000000149999999999999999999999999999999999999999", "0.000000001"),
+        ("1e-999999999", "0"),
+        ("0.0000000009", "0.000000001"),
+        ("-0.0000000003", "0"),
+        ("-0", "0"),
+        ("0e999999999", "0"),
+    ],
+)
+def test_numbers_become_dollars_of_nine_places(value: object, dollars: str) -> None:
+    found = exact(value)
+    assert found == Decimal(dollars)
+    assert found is not None
+    assert found.as_tuple().exponent == -9
+    assert not (found == 0 and found.is_signed())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        1.5,
+        [],
+        "",
+        " ",
+        "\t1",
+        "1\n",
+        "1_000",
+        "1,5",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "\u0661",
+        "\uff11",
+        "1 2",
+        "--1",
+        ".",
+        "1e",
+        "$1",
+        Decimal("NaN"),
+        Decimal("sNaN"),
+        Decimal("-Infinity"),
+        "1e99999999999999999999",
+        10**9,
+        "1000000000",
+        "-1000000000",
+        "999999999.9999999995",
+        "1e999999999",
+    ],
+)
+def test_what_is_no_amount_is_refused(value: object) -> None:
+    assert exact(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1899, 1899),
+        ("1899", 1899),
+        (Decimal("1899.0"), 1899),
+        ("1.899e3", 1899),
+        (0, 0),
+        ("-0.0", 0),
+        (-7, -7),
+        (2**63 - 1, 2**63 - 1),
+        (-(2**63), -(2**63)),
+    ],
+)
+def test_whole_numbers_are_whole_in_every_spelling(value: object, number: int) -> None:
+    assert whole(value) == number
+
+
+@pytest.mark.parametrize(
+    "value", [None, False, 1.0, "1.5", Decimal("0.1"), 2**63, -(2**63) - 1, "1e999999999", "1e-999999999", "x"]
+)
+def test_what_is_no_whole_number_is_refused(value: object) -> None:
+    assert whole(value) is None
+
+
+def test_the_threads_own_decimal_context_changes_nothing() -> None:
+    with localcontext() as context:
+        context.prec, context.rounding = 3, ROUND_UP
+        assert exact("123456.0000000014") == Decimal("123456.000000001")
+        assert whole("123456") == 123456
+
+
+def test_a_million_digits_take_no_time() -> None:
+    digits = "9" * 1_000_000
+    for text in (digits, "0." + digits, digits + "x", "1." + digits + "e-5", "1." + "0" * 1_000_000):
+        exact(text)
+        whole(text)
+    assert exact("0." + digits) == Decimal(1)
+    assert whole("5." + "0" * 1_000_000) == 5

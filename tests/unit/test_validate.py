@@ -1,0 +1,229 @@
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from etl.records import (
+    DAY,
+    HOUR,
+    TOTAL,
+    Answer,
+    Effect,
+    Outcome,
+    RawRecord,
+    Reading,
+    Record,
+    Refusal,
+    Rejection,
+    Rows,
+    Unreachable,
+    Unreadable,
+    Window,
+)
+from etl.transform.validate import grid_of, read
+
+START = datetime(2019, 2, 19, tzinfo=UTC)
+WINDOW = Window.whole_day("default", TOTAL, date(2019, 2, 19))
+LATER = START + DAY + HOUR
+
+
+def raw(begins: datetime | object, volume: object = 5, money: object = "1.5", lasts: object = 3599) -> RawRecord:
+    second = int(begins.timestamp()) if isinstance(begins, datetime) else begins
+    till = second + lasts if isinstance(second, int) and isinstance(lasts, int) else lasts
+    return RawRecord(second, till, volume, money, f"{second}/{volume}/{money}")
+
+
+def answer(*records: RawRecord, asked_at: datetime = LATER, window: Window = WINDOW) -> Answer:
+    return Answer(window, asked_at, Rows(records), 200, b"{}", 2)
+
+
+def hours(reading: Reading) -> list[float]:
+    return [(record.hour_start - START) / HOUR for record in reading.records]
+
+
+def day(grid: timedelta = timedelta(0), count: int = 24) -> Iterable[RawRecord]:
+    return (raw(START + grid + n * HOUR) for n in range(count))
+
+
+# ---------------------------------------------------------------- what became of the answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "code"),
+    [
+        (Refusal("ERROR_X", "why", Effect.WINDOW), Outcome.REFUSED, "ERROR_X"),
+        (Unreadable("html", "why"), Outcome.BROKEN, "html"),
+        (Unreachable("dns", "why"), Outcome.BROKEN, "dns"),
+    ],
+)
+def test_what_is_not_records_is_kept_with_its_reason(
+    reply: Refusal | Unreadable | Unreachable, outcome: Outcome, code: str
+) -> None:
+    reading = read(replace(answer(), reply=reply), 7, 0)
+    effect = reply.effect if isinstance(reply, Refusal) else None
+    expected = Reading(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", requests=2, effect=effect)
+    assert reading == expected
+
+
+def test_a_good_answer_is_a_good_reading_in_order_of_time() -> None:
+    reading = read(answer(*reversed(list(day()))), 7, 0)
+    assert reading.is_good
+    assert hours(reading) == list(range(24))
+    assert reading.records[0] == Record(START, 5, Decimal("1.5"))
+    assert (reading.number, reading.status, reading.body, reading.requests, reading.asked_at) == (7, 200, b"{}", 2, LATER)
+
+
+def test_an_empty_answer_is_good_and_shows_no_grid() -> None:
+    reading = read(answer(), 1, None)
+    assert (reading.is_good, reading.records, grid_of(WINDOW, reading)) == (True, (), None)
+
+
+# ---------------------------------------------------------------- single records
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (raw(START, volume=-1), "negative volume"),
+        (raw(START, volume=None), "volume is missing"),
+        (raw(START, volume="1.5"), "volume is not a whole number"),
+        (raw(START, volume=True), "volume is not a whole number"),
+        (raw(START, volume=2**63), "volume is out of range"),
+        (raw(START, money=None), "money is missing"),
+        (raw(START, money="NaN"), "money is not a number"),
+        (raw(START, money="1000000000.5"), "money is out of range"),
+        (raw(START, money=Decimal("1e999999999")), "money is out of range"),
+        (raw(START, lasts=-1), "dateTill before dateFrom"),
+        (raw(START, lasts=3600), "spans more than one hour"),
+        (raw(START, lasts="soon"), "dateTill is not a time"),
+        (raw(START, lasts=None), "dateTill is missing"),
+    ],
+)
+def test_a_bad_record_is_a_rejection_of_its_hour(bad: RawRecord, reason: str) -> None:
+    reading = read(answer(bad, raw(START + HOUR)), 1, 0)
+    assert reading.rejections == (Rejection(reason, bad.raw, START),)
+    assert (reading.outcome, reading.code, hours(reading)) == (Outcome.PARTIAL, "rejected_records", [1])
+    assert reading.message == f"1 of 2 records refused, the first because {reason}"
+
+
+@pytest.mark.parametrize(
+    ("begins", "reason"),
+    [
+        (None, "dateFrom is missing"),
+        ("today", "dateFrom is not a time"),
+        (Decimal("0.5"), "dateFrom is not a time"),
+        (-3600, "dateFrom is out of range"),
+        (1_550_534_400_000, "dateFrom is out of range"),
+    ],
+)
+def test_a_record_of_no_known_hour_leaves_the_window_failed(begins: object, reason: str) -> None:
+    bad = raw(begins)
+    reading = read(answer(bad, raw(START)), 1, 0)
+    assert reading.rejections == (Rejection(reason, bad.raw, None),)
+    assert reading.outcome is Outcome.PARTIAL
+
+
+def test_an_answer_of_nothing_but_rejections_is_broken_and_keeps_them() -> None:
+    reading = read(answer(raw(START, volume=-1), raw(START + HOUR, volume=-1)), 1, 0)
+    assert (reading.outcome, reading.code, reading.records, len(reading.rejections)) == (Outcome.BROKEN, "rejected_records", (), 2)
+
+
+def test_a_rejection_beside_a_good_record_of_its_hour_harms_nothing() -> None:
+    reading = read(answer(raw(START, volume=-1), raw(START)), 1, 0)
+    assert (reading.outcome, reading.code, len(reading.rejections)) == (Outcome.GOOD, "", 1)
+
+
+def test_two_records_of_one_hour_leave_the_larger_and_a_rejection() -> None:
+    reading = read(answer(raw(START, volume=6), raw(START, volume=5)), 1, 0)
+    assert reading.is_good
+    assert [record.volume for record in reading.records] == [6]
+    assert [rejection.hour_start for rejection in reading.rejections] == [START]
+
+
+def test_strings_float_noise_and_refunds_are_loaded() -> None:
+    record = RawRecord("1550534400", "1550537999.0", "1899", Decimal("-7.4959480000000003"), "")
+    assert read(answer(record), 1, 0).records == (Record(START, 1899, Decimal("-7.495948")),)
+
+
+@pytest.mark.parametrize("lasts", [0, 1, 1799, 3599])
+def test_a_running_hour_cut_at_now_is_its_hours_record(lasts: int) -> None:
+    assert hours(read(answer(raw(START, lasts=lasts)), 1, 0)) == [0]
+
+
+# ---------------------------------------------------------------- hours that are not the window's own
+
+
+def test_records_outside_the_window_are_counted_and_nothing_else() -> None:
+    reading = read(answer(raw(START - HOUR), raw(START), raw(START + DAY), raw(START + DAY, volume=-1)), 1, 0)
+    assert (reading.outcome, hours(reading), reading.outside, reading.rejections) == (Outcome.GOOD, [0], 3, ())
+
+
+def test_hours_not_begun_when_asked_are_set_aside() -> None:
+    reading = read(answer(*day(), asked_at=START + 3 * HOUR), 1, 0)
+    assert (hours(reading), reading.outside) == ([0, 1, 2, 3], 20)
+
+
+# ---------------------------------------------------------------- the grid
+
+
+QUARTER = timedelta(minutes=15)
+
+
+@pytest.mark.parametrize("grid", [0, None])
+def test_a_record_off_the_grid_breaks_the_whole_reading(grid: int | None) -> None:
+    reading = read(answer(raw(START), raw(START + HOUR + QUARTER)), 1, grid)
+    assert (reading.outcome, reading.code, reading.records) == (Outcome.BROKEN, "off_grid", ())
+    assert "2019-02-19T01:15:00Z" in reading.message
+    assert "00:00 past the hour" in reading.message
+
+
+def test_whole_hours_are_off_a_shifted_accounts_grid() -> None:
+    reading = read(answer(raw(START)), 1, -900)
+    assert (reading.code, "45:00 past the hour" in reading.message) == ("off_grid", True)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("shift", "grid"), [(-QUARTER, -900), (3 * QUARTER, 2700), (timedelta(0), 0), (timedelta(seconds=1 - 3600), 1 - 3600)]
+)
+def test_a_history_on_its_own_grid_is_whole(shift: timedelta, grid: int, known: bool) -> None:
+    reading = read(answer(*day(shift)), 1, grid if known else None)
+    assert reading.is_good
+    assert (len(reading.records), reading.outside) == (24, 0)
+    assert grid_of(WINDOW, reading) == grid
+
+
+def test_the_hour_before_and_after_a_shifted_day_are_outside() -> None:
+    reading = read(answer(*day(-QUARTER - HOUR, 26)), 1, -900)
+    assert (hours(reading)[0], hours(reading)[-1], reading.outside) == (-0.25, 22.75, 2)
+
+
+def test_an_idle_first_hour_leaves_the_grid_to_the_phase() -> None:
+    reading = read(answer(raw(START + 5 * HOUR + QUARTER)), 1, None)
+    assert (grid_of(WINDOW, reading), hours(reading)) == (900, [5.25])
+
+
+def test_an_hour_of_the_day_before_is_outside_and_no_grid() -> None:
+    reading = read(answer(raw(START - HOUR), raw(START)), 1, None)
+    assert (grid_of(WINDOW, reading), hours(reading), reading.outside) == (0, [0], 1)
+
+
+@pytest.mark.parametrize(("start", "grid"), [(START, -900), (START - HOUR, 2700)])
+def test_the_vendors_example_begins_at_a_quarter_to_midnight(start: datetime, grid: int) -> None:
+    window = Window("default", TOTAL, date(2019, 2, 19), start, start + DAY)
+    records = (
+        RawRecord(1550533500, 1550537099, 1899, Decimal("7.495948"), ""),
+        RawRecord(1550537100, 1550540699, 2217, Decimal("7.861741"), ""),
+        RawRecord(1550612700, 1550616299, 2156, Decimal("7.827058"), ""),
+    )
+    reading = read(answer(*records, window=window), 1, None)
+    assert reading.is_good
+    assert reading.records == (
+        Record(datetime(2019, 2, 18, 23, 45, tzinfo=UTC), 1899, Decimal("7.495948")),
+        Record(datetime(2019, 2, 19, 0, 45, tzinfo=UTC), 2217, Decimal("7.861741")),
+        Record(datetime(2019, 2, 19, 21, 45, tzinfo=UTC), 2156, Decimal("7.827058")),
+    )
+    assert grid_of(window, reading) == grid
+    assert read(answer(*records, window=window), 1, grid) == reading
