@@ -1,0 +1,468 @@
+"""Whole runs of the walk as literals: what was asked, in order. No thread, no clock, no database, no HTTP."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from etl.extract import walk
+from etl.extract.walk import NO_SUCH_QUEUE, Ask, Done, Held, Wait, Why, Wishes
+from etl.records import (
+    DAY,
+    HOUR,
+    TOTAL,
+    Belief,
+    Effect,
+    Outcome,
+    Reading,
+    Record,
+    Spell,
+    UnknownNames,
+    Verdict,
+    Window,
+    day_start,
+)
+from etl.transform.fold import Book, fold
+
+TODAY = date(2026, 11, 22)
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+
+Spend = Mapping[int, int]
+"""Hour of the day: tasks. A task costs a thousandth of a dollar."""
+
+
+def ago(days: int) -> date:
+    return TODAY - timedelta(days=days)
+
+
+class Service:
+    """Scripted answers: spend by (days ago, queue), totals their sum; ``errors`` by (days ago, queue or None)."""
+
+    def __init__(self, spend: Mapping[tuple[int, str], Spend], unknown: str = "error") -> None:
+        self.spend = dict(spend)
+        self.unknown = unknown
+        self.errors: dict[tuple[int, str | None], tuple[str, Effect | None]] = {}
+        self.total_bonus: dict[tuple[int, int], int] = {}
+        self.last_hour: dict[tuple[int, str | None], int] = {}
+
+    def names(self) -> set[str]:
+        return {name for _, name in self.spend}
+
+    def tasks(self, days_ago: int, name: str | None, hour: int) -> int:
+        if name is None:
+            total = sum(hours.get(hour, 0) for (day, _), hours in self.spend.items() if day == days_ago)
+            return total + self.total_bonus.get((days_ago, hour), 0)
+        return self.spend.get((days_ago, name), {}).get(hour, 0)
+
+    def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
+        days_ago, name = (TODAY - window.day).days, window.filter.member
+        reading = Reading(number, window, asked_at, Outcome.GOOD)
+        if (days_ago, name) in self.errors:
+            code, effect = self.errors[days_ago, name]
+            return replace(reading, outcome=Outcome.REFUSED if effect else Outcome.BROKEN, code=code, effect=effect)
+        if name is not None and name not in self.names():
+            if self.unknown == "error":
+                return replace(reading, outcome=Outcome.REFUSED, code="ERROR_QUEUE", effect=Effect.WINDOW)
+            name = None if self.unknown == "totals" else name
+        first = (window.start - day_start(window.day)) // HOUR
+        last = self.last_hour.get((days_ago, name), 23) if first == 0 else 23
+        hours = [n for n in range(first, last + 1) if day_start(window.day) + n * HOUR <= asked_at]
+        records = [(day_start(window.day) + n * HOUR, self.tasks(days_ago, name, n)) for n in hours]
+        return replace(reading, records=tuple(Record(hour, tasks, Decimal(tasks) / 1000) for hour, tasks in records))
+
+
+class Run:
+    """Plays a walk against a service, one answer at a time, and keeps what was asked."""
+
+    def __init__(
+        self, wishes: Wishes, service: Service, after: "Run | None" = None, now: datetime = NOW, but: Set[date] = frozenset()
+    ) -> None:
+        self.books: dict[date, Book] = {}
+        if after is not None:
+            self.books = {day: book for day, book in after.books.items() if day not in but}
+            now = max(now, after.now)
+        self.now: datetime = now + timedelta(minutes=20)
+        self.state = walk.begin(wishes, Held() if after is None else after.held(but))
+        self.service = service
+        self.asked: list[Window] = []
+        self.in_the_air: list[Window] = []
+        self.number = sum(len(book.readings) for book in self.books.values())
+
+    def go(self, pick: Callable[[list[Window]], int] = lambda _: 0) -> Why:
+        for _ in range(100_000):
+            self.state, step = walk.next(self.state, self.state.wishes.concurrency - len(self.in_the_air))
+            if isinstance(step, Done):
+                assert not self.in_the_air
+                return step.why
+            if isinstance(step, Ask):
+                self.asked += step.windows
+                self.in_the_air += step.windows
+                if len(self.in_the_air) < self.state.wishes.concurrency:
+                    continue
+            else:
+                assert isinstance(step, Wait)
+            assert self.in_the_air, "the walk waits for an answer that nobody asked for"
+            self.land(self.in_the_air.pop(pick(self.in_the_air)))
+        raise AssertionError("the walk does not end")
+
+    def land(self, window: Window) -> None:
+        self.number += 1
+        self.now += timedelta(milliseconds=1)
+        reading = self.service.answer(window, self.number, self.now)
+        self.state = walk.judge(self.state, reading)
+        beliefs = self.state.beliefs
+        doubted = [name for name, belief in beliefs.items() if belief is Belief.DOUBTED]
+        aside = [name for name, belief in beliefs.items() if belief is Belief.SET_ASIDE]
+        book = self.books.get(window.day, Book(window.day))
+        book = replace(book, doubted=frozenset(doubted), ignored=frozenset([*aside, NO_SUCH_QUEUE])).with_reading(reading)
+        self.books[window.day] = book
+        self.state = walk.tell(self.state, reading, fold(book).verdict)
+
+    @property
+    def verdicts(self) -> dict[date, Verdict]:
+        return {day: fold(book).verdict for day, book in self.books.items()}
+
+    @property
+    def said(self) -> list[str]:
+        """What was asked, readably: days ago, queue or ``*`` for the total, and the hour of a tail."""
+        words = []
+        for window in self.asked:
+            name = {None: "*", NO_SUCH_QUEUE: "?"}.get(window.filter.member, window.filter.member)
+            tail = "" if window.start == day_start(window.day) else f"@{window.start.hour}"
+            words.append(f"{(TODAY - window.day).days}{name}{tail}")
+        return words
+
+    def held(self, but: Set[date] = frozenset()) -> Held:
+        """What a warehouse would hold after this run."""
+        wishes, verdicts = self.state.wishes, {day: verdict for day, verdict in self.verdicts.items() if day not in but}
+        settled = {day: verdict for day, verdict in verdicts.items() if day not in self.state.open}
+        final = {day for day, verdict in settled.items() if not verdict.is_failed and verdict.read_by(wishes.final_at(day))}
+        return Held(
+            days=verdicts,
+            final=frozenset(final),
+            spells=self.state.spells,
+            beliefs=self.state.beliefs,
+            unknown_names=self.state.unknown_names,
+            unknown_code=self.state.unknown_code,
+        )
+
+
+def wishes(**others: object) -> Wishes:
+    plain = Wishes("default", TODAY, empty_days=3, catalogue=("A", "B", "C"), concurrency=1)
+    return replace(plain, **others)  # type: ignore[arg-type]  # a test's own words
+
+
+def play(service: Service, after: Run | None = None, now: datetime = NOW, but: Set[date] = frozenset(), **others: object) -> Run:
+    run = Run(wishes(**others), service, after, now, but)
+    assert run.go() is Why.DONE
+    return run
+
+
+BUSY = {(n, "A"): {8: 10, 9: 5} for n in range(6)}
+
+
+# ---------------------------------------------------------------- the first run
+
+
+def test_the_first_request_is_a_total_the_second_a_queue_that_cannot_exist() -> None:
+    assert play(Service(BUSY)).said[:2] == ["0*", "0?"]
+
+
+def test_the_first_two_requests_go_alone_however_many_may_go_at_once() -> None:
+    run = Run(wishes(concurrency=8), Service(BUSY))
+    run.state, step = walk.next(run.state, 8)
+    assert isinstance(step, Ask)
+    assert len(step.windows) == 1
+    assert isinstance(walk.next(run.state, 7)[1], Wait)
+    run.land(step.windows[0])
+    run.state, step = walk.next(run.state, 8)
+    assert isinstance(step, Ask)
+    assert [window.filter.member for window in step.windows] == [NO_SUCH_QUEUE]
+    assert isinstance(walk.next(run.state, 7)[1], Wait)
+
+
+def test_a_whole_first_run_of_one_queue_asks_each_total_and_each_active_pair_once() -> None:
+    # Today waits for what yesterday's hunt finds; three days without spend end the history.
+    assert play(Service(BUSY)).said == [
+        "0*", "0?", "1*", "1A", "0A", "2*", "2A", "3*", "3A", "4*", "4A", "5*", "5A", "6*", "7*", "8*",
+    ]  # fmt: skip
+
+
+def test_a_queue_that_begins_further_back_is_hunted_for_once_and_likely_from_then_on() -> None:
+    spend = BUSY | {(n, "C"): {4: 1} for n in range(3, 6)}
+    assert play(Service(spend, unknown="zeros"), queues=()).said == [
+        "0*", "0?", "1*", "1A", "0A", "2*", "2A", "3*", "3A", "3B", "3C", "4*", "4A", "4C", "5*", "5A", "5C", "6*", "7*", "8*",
+    ]  # fmt: skip
+
+
+def test_the_users_names_are_hunted_before_the_catalogue() -> None:
+    spend = {(n, "Mine"): {8: 10} for n in range(2)}
+    assert play(Service(spend, unknown="zeros"), queues=("Mine",)).said[:5] == ["0*", "0?", "1*", "1Mine", "0Mine"]
+
+
+def test_a_day_without_spend_costs_one_request() -> None:
+    run = play(Service({(0, "A"): {8: 1}}))
+    assert [said for said in run.said if not said.startswith("0")] == ["1*", "2*", "3*"]
+
+
+def test_totals_only_asks_no_queue_and_no_name_that_cannot_exist() -> None:
+    assert play(Service(BUSY), totals_only=True).said == [f"{n}*" for n in range(9)]
+
+
+# ---------------------------------------------------------------- the start of history
+
+
+def test_history_begins_empty_days_before_the_oldest_spend() -> None:
+    run = play(Service(BUSY | {(8, "A"): {1: 1}}))
+    assert max((TODAY - window.day).days for window in run.asked) == 11
+
+
+def test_an_idle_stretch_as_long_as_empty_days_ends_the_history() -> None:
+    run = play(Service(BUSY | {(9, "A"): {1: 1}}))
+    assert max((TODAY - window.day).days for window in run.asked) == 8
+
+
+def test_since_wins_over_empty_days_in_both_directions() -> None:
+    assert play(Service(BUSY), since=ago(2)).said[-2:] == ["2*", "2A"]
+    assert play(Service({(0, "A"): {1: 1}}), since=ago(7)).said[-1] == "7*"
+
+
+def test_until_bounds_the_newest_day() -> None:
+    assert play(Service(BUSY), until=ago(4)).said == ["4*", "4?", "4A", "5*", "5A", "6*", "7*", "8*"]
+
+
+def test_without_any_spend_the_search_ends_at_ten_times_empty_days() -> None:
+    run = play(Service({}))
+    assert run.said == [f"{n}*" for n in range(30)]
+    assert run.state.found_no_spend
+
+
+def test_a_failed_day_is_not_an_empty_day() -> None:
+    service = Service(BUSY)
+    service.errors[7, None] = ("timeout", None)
+    assert max((TODAY - window.day).days for window in play(service).asked) == 10
+
+
+def test_no_day_is_asked_beyond_the_start_of_history_however_many_go_at_once() -> None:
+    run = play(Service(BUSY), concurrency=8)
+    assert max((TODAY - window.day).days for window in run.asked) == 8
+
+
+# ---------------------------------------------------------------- a later run
+
+
+def test_a_second_run_asks_the_totals_of_today_and_the_lookback_and_nothing_else() -> None:
+    first = play(Service(BUSY))
+    assert play(Service(BUSY), first).said == ["0*", "1*", "2*", "3*"]
+
+
+def test_a_changed_total_of_the_lookback_has_its_queues_asked_again() -> None:
+    first = play(Service(BUSY))
+    assert play(Service(BUSY | {(2, "A"): {8: 11, 9: 5}}), first).said == ["0*", "1*", "2*", "2A", "3*"]
+
+
+def test_the_reading_that_makes_a_day_final_asks_its_queues_again() -> None:
+    first = play(Service(BUSY))
+    tomorrow = NOW + DAY
+    service = Service(BUSY)
+    run = play(service, first, now=tomorrow, today=TODAY + DAY)
+    assert run.said == ["-1*", "0*", "1*", "2*", "3*", "3A"]
+
+
+def test_a_gap_is_asked_and_what_is_held_around_it_is_not() -> None:
+    run = play(Service(BUSY), play(Service(BUSY)), but={ago(5)})
+    assert run.said == ["0*", "1*", "2*", "3*", "5*", "5A"]
+
+
+def test_a_day_with_a_rest_is_asked_for_new_names_only() -> None:
+    spend = BUSY | {(4, "New"): {3: 7}}
+    first = play(Service(spend, unknown="zeros"))
+    assert not first.verdicts[ago(4)].explained
+    assert play(Service(spend, unknown="zeros"), first).said == ["0*", "1*", "2*", "3*"]
+    assert play(Service(spend, unknown="zeros"), first, queues=("New",)).said == ["0*", "1*", "2*", "3*", "4New"]
+
+
+def test_a_crash_between_total_and_queue_repeats_neither() -> None:
+    first = Run(wishes(), Service(BUSY))
+    while first.said[-1:] != ["5A"]:  # asked, but its answer never landed
+        first.state, step = walk.next(first.state, 1)
+        if isinstance(step, Ask):
+            first.asked += step.windows
+            if first.said[-1] != "5A":
+                first.land(step.windows[0])
+    again = play(Service(BUSY), first)
+    assert again.said == ["0*", "1*", "2*", "3*", "5A", "6*", "7*", "8*"]
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_a_name_that_gives_the_unknown_error_is_set_aside_and_never_asked_again() -> None:
+    spend = {(n, "B"): {8: 1} for n in range(4)}
+    run = play(Service(spend))
+    assert run.said.count("1A") == 1
+    assert run.state.beliefs["A"] is Belief.SET_ASIDE
+    assert not [said for said in run.said if said.endswith("A") and said != "1A"]
+    assert not [said for said in play(Service(spend), run).said if said.endswith("A")]
+
+
+def test_names_already_used_up_are_not_hunted_again_on_the_same_day() -> None:
+    spend = {(1, "Nowhere"): {8: 1}}
+    run = play(Service(spend, unknown="zeros"), catalogue=("A", "B"))
+    assert [said for said in run.said if said.startswith("1")] == ["1*", "1?", "1A", "1B"]
+
+
+def test_where_unknown_names_give_totals_a_name_that_repeats_the_total_is_doubted() -> None:
+    run = play(Service(BUSY, unknown="totals"), queues=("Typo",), catalogue=())
+    assert run.state.unknown_names is UnknownNames.TOTALS
+    assert run.state.beliefs["Typo"] is Belief.DOUBTED
+    assert all(not verdict.explained for verdict in run.verdicts.values() if verdict.has_spend)
+
+
+def test_where_unknown_names_give_totals_one_different_answer_makes_a_name_believed() -> None:
+    spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
+    run = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
+    assert {run.state.beliefs["A"], run.state.beliefs["B"]} == {Belief.BELIEVED}
+
+
+def test_a_name_the_user_vouches_for_is_believed_at_once() -> None:
+    run = play(Service(BUSY, unknown="totals"), trusted=("A",), catalogue=())
+    assert run.verdicts[ago(1)].explained
+
+
+def test_on_the_running_day_no_name_is_hunted() -> None:
+    run = play(Service({(0, "B"): {3: 1}}, unknown="zeros"), empty_days=1)
+    assert [said for said in run.said if said.startswith("0")] == ["0*", "0?"]
+
+
+def test_no_two_days_hunt_at_once() -> None:
+    spend = {(n, "C"): {8: 1} for n in range(1, 9)}
+    run = play(Service(spend, unknown="zeros"), concurrency=4)
+    hunted = [said for said in run.said if said.endswith(("A", "B"))]
+    assert hunted == ["1A", "1B"]
+
+
+# ---------------------------------------------------------------- hours owed
+
+
+def test_a_short_total_has_its_last_hour_asked_and_its_queues_only_when_that_holds_money() -> None:
+    service = Service({(n, "A"): {8: 10} for n in range(3)} | {(1, "A"): {8: 10, 23: 2}})
+    for n in range(12):
+        service.last_hour |= {(n, None): 22, (n, "A"): 22}
+    run = play(service)
+    assert [said for said in run.said if said.startswith("1") and len(said) < 6] == ["1*", "1*@23", "1A", "1A@23"]
+    assert [said for said in run.said if said.startswith("2")] == ["2*", "2*@23", "2A"]
+
+
+def test_an_hour_asked_once_is_not_asked_again_by_the_next_run() -> None:
+    service = Service({(n, "A"): {8: 10} for n in range(6)})
+    service.last_hour = {(5, None): 22}
+    first = play(service)
+    assert "5*@23" in first.said
+    assert play(service, first).said == ["0*", "1*", "2*", "3*"]
+
+
+# ---------------------------------------------------------------- contradictions
+
+
+def test_queues_that_exceed_the_total_are_asked_once_more_and_then_left() -> None:
+    service = Service(BUSY)
+    service.total_bonus[4, 8] = -3
+    run = play(service)
+    assert [said for said in run.said if said.startswith("4")] == ["4*", "4A", "4*", "4A"]
+    assert run.verdicts[ago(4)].contradicted
+
+
+# ---------------------------------------------------------------- trouble
+
+
+def test_a_fatal_refusal_stops_every_other_request() -> None:
+    service = Service(BUSY)
+    service.errors[0, None] = ("ERROR_KEY_DOES_NOT_EXIST", Effect.ACCOUNT)
+    run = Run(wishes(concurrency=8), service)
+    assert run.go() is Why.REFUSED
+    assert run.said == ["0*"]
+    assert run.state.refusal is not None
+
+
+def test_a_fatal_refusal_in_the_middle_lets_nothing_new_begin() -> None:
+    service = Service(BUSY)
+    service.errors[3, None] = ("ERROR_IP_BLOCKED", Effect.ACCOUNT)
+    run = Run(wishes(concurrency=4), service)
+    assert run.go() is Why.REFUSED
+    assert "8*" not in run.said
+
+
+@pytest.mark.parametrize("effect", [Effect.WINDOW, None])
+def test_the_same_trouble_on_five_windows_in_a_row_stops_the_account(effect: Effect | None) -> None:
+    service = Service(BUSY)
+    for n in range(2, 20):
+        service.errors[n, None] = ("http_502", effect)
+    run = Run(wishes(), service)
+    assert run.go() is Why.ALIKE
+    assert run.said[-5:] == ["2*", "3*", "4*", "5*", "6*"]
+
+
+def test_one_failed_window_leaves_the_others_and_is_asked_by_the_next_run() -> None:
+    service = Service(BUSY)
+    service.errors[4, "A"] = ("timeout", None)
+    first = play(service)
+    assert first.verdicts[ago(4)].is_failed
+    service.errors.clear()
+    assert play(service, first).said == ["0*", "1*", "2*", "3*", "4A"]
+
+
+def test_max_requests_stops_with_work_left_and_the_next_run_goes_on() -> None:
+    first = Run(wishes(max_requests=6), Service(BUSY))
+    assert first.go() is Why.LIMIT
+    assert len(first.asked) == 6
+    again = play(Service(BUSY), first)
+    assert [said for said in again.said if said in first.said] == ["0*", "1*", "2*"]
+
+
+def test_max_requests_of_just_enough_is_not_a_limit_reached() -> None:
+    enough = len(play(Service(BUSY)).asked)
+    assert Run(wishes(max_requests=enough), Service(BUSY)).go() is Why.DONE
+
+
+# ---------------------------------------------------------------- forecast
+
+
+def test_the_forecast_of_a_known_history_bounds_what_the_run_asks() -> None:
+    first = play(Service(BUSY))
+    expected = walk.forecast(walk.begin(wishes(), first.held()))
+    asked = len(play(Service(BUSY), first).asked)
+    assert expected.at_most is not None
+    assert expected.at_least <= asked <= expected.at_most
+    assert (expected.days, expected.at_least) == (4, 4)
+
+
+def test_the_forecast_of_an_unknown_history_has_no_upper_bound_unless_since_gives_one() -> None:
+    assert walk.forecast(walk.begin(wishes(), Held())).at_most is None
+    expected = walk.forecast(walk.begin(wishes(since=ago(9)), Held()))
+    assert (expected.days, expected.at_least, expected.at_most) == (10, 10, 10 * 4 + 1)
+
+
+# ---------------------------------------------------------------- spells
+
+
+def test_a_spell_grows_over_a_weekend_and_not_over_a_month() -> None:
+    monday = date(2026, 11, 2)
+    spells = walk.with_day((), monday)
+    spells = walk.with_day(spells, monday - timedelta(days=3))
+    assert spells == (Spell(monday - timedelta(days=3), monday),)
+    assert len(walk.with_day(spells, monday - timedelta(days=40))) == 2
+
+
+def test_a_day_between_two_spells_joins_them() -> None:
+    early, late = Spell(ago(20), ago(14)), Spell(ago(2), ago(0))
+    assert walk.with_day((early, late), ago(8)) == (Spell(ago(20), ago(0)),)
+
+
+def test_the_answer_of_a_stranger_day_changes_nothing() -> None:
+    state = walk.begin(wishes(), Held())
+    window = Window.whole_day("default", TOTAL, ago(3))
+    told = walk.tell(state, Reading(1, window, NOW, Outcome.GOOD), Verdict(ago(3)))
+    assert told.open == {}
