@@ -1,0 +1,413 @@
+"""The tables that remember: whose key it is, what is held, and one row for every run. One sync per account at a time."""
+
+import hashlib
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import filelock
+from sqlalchemy import Connection, Engine, RowMapping, text
+
+from etl.errors import UsageError, WarehouseLockedError
+from etl.load.upsert import Batch, Counts, DayRow, Place, aware, naive, write, write_days, write_findings
+from etl.records import (
+    TOTAL,
+    Belief,
+    Cut,
+    Fact,
+    Filter,
+    Finding,
+    Outcome,
+    Secret,
+    UnknownNames,
+    Value,
+    Verdict,
+    Window,
+)
+
+NEIGHBOURHOOD = timedelta(days=31)
+"""Spells are looked up this far around the days that need a visit."""
+
+
+# ---------------------------------------------------------------- one sync at a time
+
+
+@contextmanager
+def one_sync(warehouse: Path, account: str) -> Iterator[None]:
+    """Holds the account's lock file beside the warehouse. Raises WarehouseLockedError at once when another sync holds it."""
+    path = warehouse.with_name(f"{warehouse.name}.{quote(account, safe='')}.lock")
+    lock = filelock.FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder = _holder(path)
+        raise WarehouseLockedError(
+            f"another sync of account {account} is running{holder}; nothing was asked", f"wait for it, or look at {path}"
+        ) from None
+    try:
+        path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        yield
+    finally:
+        with suppress(OSError):
+            path.write_text("", encoding="ascii")
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        number = path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return f" (process {number})" if number else ""
+
+
+# ---------------------------------------------------------------- accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account as the warehouse knows it. ``since`` was asked for with ``--since`` and is remembered."""
+
+    account_id: int
+    name: str
+    since: date | None
+    grid: int | None
+    unknown_names: UnknownNames | None
+    unknown_code: str | None
+
+
+def open_account(engine: Engine, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
+    """The account ``name``, made when it is new.
+
+    Raises UsageError for a key that is not the one the account was loaded with, or that another account has.
+    """
+    with engine.begin() as connection:
+        rows = connection.execute(text("select * from accounts")).mappings().all()
+        own = next((row for row in rows if row["name"] == name), None)
+        if own is not None and _has_key(own, key):
+            return _account(own)
+        if own is not None and not key_changed:
+            raise UsageError(
+                f"this is not the key that account {name} was loaded with; nothing was asked",
+                "name its account with --account NAME, or say --key-changed if you rotated the key",
+            )
+        if other := next((row["name"] for row in rows if row["name"] != name and _has_key(row, key)), None):
+            raise UsageError(
+                f"this key belongs to account {other}, not to {name}; loaded twice, its money would count twice",
+                f"say --account {other}, or give {name} its own key",
+            )
+        salt = secrets.token_bytes(16)
+        parameters = {"name": name, "salt": salt, "hash": hashed(key, salt), "now": naive(now)}
+        if own is not None:
+            connection.execute(text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters)
+            return _account(own)
+        number = max((row["account_id"] for row in rows), default=0) + 1
+        connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
+        return Account(number, name, None, None, None, None)
+
+
+def find_account(engine: Engine, name: str) -> Account | None:
+    """The account ``name``, without a key; None when nothing was loaded for it."""
+    with engine.connect() as connection:
+        row = connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
+    return None if row is None else _account(row)
+
+
+def remember_since(engine: Engine, account: Account, since: date | None) -> Account:
+    """Keeps what ``--since`` asked for, until another is given; None: everything."""
+    with engine.begin() as connection:
+        parameters = {"since": since, "a": account.account_id}
+        connection.execute(text("update accounts set since = :since where account_id = :a"), parameters)
+    return replace(account, since=since)
+
+
+def _has_key(row: RowMapping, key: Secret) -> bool:
+    return secrets.compare_digest(hashed(key, bytes(row["key_salt"])), bytes(row["key_hash"]))
+
+
+def hashed(key: Secret, salt: bytes) -> bytes:
+    """scrypt: slow on purpose (about 50 ms), so that a stolen warehouse does not give the key away."""
+    return hashlib.scrypt(key.reveal().encode(), salt=salt, n=2**14, r=8, p=1)
+
+
+def _account(row: RowMapping) -> Account:
+    unknown = row["unknown_names"]
+    return Account(
+        account_id=row["account_id"],
+        name=row["name"],
+        since=row["since"],
+        grid=row["grid_seconds"],
+        unknown_names=UnknownNames(unknown) if unknown else None,
+        unknown_code=row["unknown_code"],
+    )
+
+
+# ---------------------------------------------------------------- what is held
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReading:
+    """A reading as its row tells it, with its answer's body; ``body`` is None when nothing came or the answer was dropped."""
+
+    number: int
+    window: Window
+    asked_at: datetime
+    outcome: Outcome
+    code: str
+    message: str
+    status: int | None
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Days as their rows tell them: verdicts without hours; and what is thought of queue names."""
+
+    known: dict[date, Verdict]
+    final: frozenset[date]
+    beliefs: dict[str, Belief]
+
+
+class Ledger:
+    """Reads and writes one account's rows. Between calls no lock is held on the warehouse."""
+
+    def __init__(self, engine: Engine, account: Account, now: Callable[[], datetime]) -> None:
+        self.account = account
+        self._engine = engine
+        self._now = now
+        self._series: dict[Filter, int] = {}
+        self._last_commit: datetime | None = None
+        self._place = Place(account.account_id, 0)
+
+    # -- reading
+
+    def coverage(self) -> Coverage:
+        """Every day asked for, from its row, and what is thought of queue names."""
+        asked: dict[date, dict[str, datetime]] = {}
+        with self._engine.connect() as connection:
+            for day, name, at in connection.execute(text(_ASKED_ON_DAYS_WITH_A_REST), {**self._me, "cut": Cut.QUEUE.value}):
+                asked.setdefault(day, {})[name] = aware(at)
+            rows = connection.execute(text(_DAYS), self._me).mappings().all()
+            beliefs = connection.execute(text(_BELIEFS), self._me).all()
+        return Coverage(
+            known={row["day"]: _verdict(row, asked.get(row["day"], {})) for row in rows},
+            final=frozenset(row["day"] for row in rows if row["status"] == "final"),
+            beliefs={name: Belief(belief) for name, belief in beliefs},
+        )
+
+    def readings(self, days: Iterable[date]) -> list[StoredReading]:
+        """All readings of some days with their answers, in the order of their numbers."""
+        wanted = sorted(days)
+        if not wanted:
+            return []
+        with self._engine.connect() as connection:
+            rows = connection.execute(text(_READINGS_OF_DAYS), {**self._me, "days": wanted}).mappings()
+            return [
+                StoredReading(
+                    number=row["reading"],
+                    window=Window(
+                        self.account.name,
+                        Filter(Cut(row["cut"]), row["member"]),
+                        row["day"],
+                        aware(row["window_start"]),
+                        aware(row["window_end"]),
+                    ),
+                    asked_at=aware(row["asked_at"]),
+                    outcome=Outcome(row["outcome"]),
+                    code=row["code"],
+                    message=row["message"],
+                    status=row["status"],
+                    body=None if row["body"] is None else zlib.decompress(row["body"]),
+                )
+                for row in rows
+            ]
+
+    def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
+        """The facts of some days, as believed now."""
+        wanted = sorted(days)
+        if not wanted:
+            return {}
+        held: dict[date, list[Fact]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(text(_FACTS_OF_DAYS), {**self._me, "days": wanted}):
+                fact = Fact(Filter(Cut(row.cut), row.member), aware(row.hour_start), row.volume, row.money, row.reading)
+                held.setdefault(row.day, []).append(fact)
+        return held
+
+    def active_days(self, days: Iterable[date]) -> list[tuple[str, date]]:
+        """(queue, day) with spend around some days."""
+        found: list[tuple[str, date]] = []
+        with self._engine.connect() as connection:
+            for first, last in _stretches(days):
+                parameters = {**self._me, "cut": Cut.QUEUE.value, "first": first, "last": last}
+                found += [(name, day) for name, day in connection.execute(text(_ACTIVE_DAYS), parameters)]
+        return found
+
+    def days_asked_for(self, names: Iterable[str]) -> list[date]:
+        """Days on which one of some queues was answered."""
+        with self._engine.connect() as connection:
+            parameters = {**self._me, "cut": Cut.QUEUE.value, "names": sorted(names)}
+            return list(connection.execute(text(_DAYS_ASKED_FOR), parameters).scalars())
+
+    # -- writing
+
+    def start_run(self, command: str, version: str, missing: Sequence[date]) -> int:
+        """Makes the run's row and those of days that are known to be missing. Returns the number of the next reading."""
+        with self._engine.begin() as connection:
+            series = connection.execute(text("select series_id, cut, member from series where account_id = :a"), self._me)
+            self._series = {Filter(Cut(cut), member): number for number, cut, member in series}
+            run, reading, last = connection.execute(text(_LAST), self._me).one()
+            self._last_commit = None if last is None else aware(last)
+            run, reading = run + 1, reading + 1
+            connection.execute(
+                text(_START_RUN), {**self._me, "run": run, "command": command, "version": version, "now": naive(self._now())}
+            )
+            write_days(connection, self.account.account_id, [DayRow(Verdict(day), "missing") for day in missing])
+        self._place = Place(self.account.account_id, run)
+        return int(reading)
+
+    def commit(self, batch: Batch) -> Counts:
+        """One transaction: rows and the note that they are loaded, together."""
+        with self._engine.begin() as connection:
+            at = self._now()
+            if self._last_commit is not None:
+                at = max(at, self._last_commit + timedelta(microseconds=1))
+            series = self._numbered(connection, batch)
+            counts = write(connection, self._place, batch, series, at)
+        self._series, self._last_commit = series, at
+        return counts
+
+    def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
+        """Closes the run's row and keeps its findings."""
+        with self._engine.begin() as connection:
+            columns = ", ".join(f"{name} = :{name}" for name in numbers)
+            connection.execute(
+                text(f"update runs set ended_at = :now, exit_code = :exit_code, {columns} where account_id = :a and run = :run"),
+                {**self._me, "run": self._place.run, "now": naive(self._now()), "exit_code": exit_code, **numbers},
+            )
+            write_findings(connection, self._place, findings, self._now())
+
+    def _numbered(self, connection: Connection, batch: Batch) -> dict[Filter, int]:
+        """Series numbers, with those of filters met for the first time."""
+        met = [reading.window.filter for reading in batch.readings] + [fact.filter for _, fact in batch.facts]
+        new = [filter for filter in dict.fromkeys(met) if filter not in self._series]
+        if not new:
+            return self._series
+        first = max(self._series.values(), default=0) + 1
+        added = {filter: first + place for place, filter in enumerate(new)}
+        for filter, number in added.items():
+            connection.execute(
+                text("insert into series (account_id, series_id, cut, member) values (:a, :number, :cut, :member)"),
+                {**self._me, "number": number, "cut": filter.cut.value, "member": filter.member},
+            )
+        return {**self._series, **added}
+
+    @property
+    def _me(self) -> dict[str, object]:
+        return {"a": self.account.account_id}
+
+
+def _verdict(row: RowMapping, asked: Mapping[str, datetime]) -> Verdict:
+    """A day's row as a verdict without hours."""
+    return Verdict(
+        day=row["day"],
+        total=Value(row["volume"], row["money"]),
+        rest=Value(row["unattributed_volume"], row["unattributed_money"]),
+        total_asked=None if row["fetched_at"] is None else aware(row["fetched_at"]),
+        closed=row["closed"],
+        explained=row["explained"],
+        failed=frozenset({TOTAL}) if row["status"] == "failed" else frozenset(),
+        asked=asked,
+    )
+
+
+def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
+    """The neighbourhoods of some days, joined where they touch."""
+    stretches: list[tuple[date, date]] = []
+    for day in sorted(days):
+        first, last = day - NEIGHBOURHOOD, day + NEIGHBOURHOOD
+        if stretches and first <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], last)
+        else:
+            stretches.append((first, last))
+    return stretches
+
+
+_NEW_ACCOUNT = """
+    insert into accounts (account_id, name, key_salt, key_hash, created_at)
+    values (:number, :name, :salt, :hash, :now)
+"""
+
+_ASKED_ON_DAYS_WITH_A_REST = """
+    select r.day, s.member, max(r.asked_at)
+      from readings as r
+      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+      join days     as d on d.account_id = r.account_id and d.day       = r.day
+     where r.account_id = :a and s.cut = :cut and r.outcome = 'good' and not d.explained and d.status = 'final'
+     group by r.day, s.member
+"""
+
+_READINGS_OF_DAYS = """
+    select r.*, s.cut, s.member, a.body
+      from readings as r
+      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+      left join answers as a on a.account_id = r.account_id and a.hash = r.hash
+     where r.account_id = :a and r.day in (select unnest(cast(:days as date[])))
+     order by r.reading
+"""
+
+_FACTS_OF_DAYS = """
+    select f.day, s.cut, s.member, f.hour_start, f.volume, f.money, f.reading
+      from facts  as f
+      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and f.day in (select unnest(cast(:days as date[])))
+"""
+
+_ACTIVE_DAYS = """
+    select distinct s.member, f.day
+      from facts  as f
+      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and s.cut = :cut and s.member is not null and f.day between :first and :last
+"""
+
+_DAYS_ASKED_FOR = """
+    select distinct r.day
+      from readings as r
+      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+     where r.account_id = :a and s.cut = :cut and r.outcome = 'good' and s.member in (select unnest(cast(:names as text[])))
+     order by r.day desc
+"""
+
+_LAST = """
+    select (select coalesce(max(run), 0)     from runs     where account_id = :a) as run,
+           (select coalesce(max(reading), 0) from readings where account_id = :a) as reading,
+           greatest((select max(committed_at) from readings  where account_id = :a),
+                    (select max(seen_at)      from revisions where account_id = :a),
+                    (select max(decided_at)   from names     where account_id = :a)) as committed_at
+"""
+
+_DAYS = """
+    select *
+      from days
+     where account_id = :a and status <> 'missing'
+     order by day
+"""
+
+_BELIEFS = """
+    select queue, belief
+      from names
+     where account_id = :a
+     order by decided_at
+"""
+
+_START_RUN = """
+    insert into runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed, windows_left,
+                      facts_inserted, facts_changed, rejections, outside)
+    values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""

@@ -1,0 +1,292 @@
+"""One transaction for answers, readings, facts, revisions, rejections, beliefs and coverage: all of a commit, or none of it.
+
+Lists travel as parameters and become rows by ``unnest``; one MERGE tells new, changed and unchanged facts apart
+(measured: 700 times faster than a statement a row, and an unchanged fact is not written).
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+from etl.records import Belief, Fact, Filter, Finding, Reading, Revision, UnknownNames, Verdict
+
+
+class DayRow(NamedTuple):
+    """Coverage of one day: its verdict and status (failed, missing, open or final)."""
+
+    verdict: Verdict
+    status: str
+
+
+class Learned(NamedTuple):
+    """What an account's first readings show: its grid, and what a queue that cannot exist gives."""
+
+    grid: int | None = None
+    unknown_names: UnknownNames | None = None
+    unknown_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is loaded together. ``facts`` and ``revisions`` come with the day they are booked on, each key at most once."""
+
+    readings: tuple[Reading, ...] = ()
+    facts: tuple[tuple[date, Fact], ...] = ()
+    revisions: tuple[tuple[date, Revision], ...] = ()
+    days: tuple[DayRow, ...] = ()
+    beliefs: tuple[tuple[str, Belief, int | None], ...] = ()
+    """Queue, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+    learned: Learned | None = None
+
+
+class Counts(NamedTuple):
+    """Facts a commit inserted and changed; a fact that fell to nothing counts as changed."""
+
+    inserted: int = 0
+    changed: int = 0
+
+
+class Place(NamedTuple):
+    """Whose rows are written, in which run."""
+
+    account_id: int
+    run: int
+
+
+def naive(moment: datetime) -> datetime:
+    """UTC without its zone, as columns hold it."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def aware(moment: datetime) -> datetime:
+    """A column's UTC with its zone, as the program thinks of it."""
+    return moment.replace(tzinfo=UTC)
+
+
+def write(connection: Connection, place: Place, batch: Batch, series: Mapping[Filter, int], at: datetime) -> Counts:
+    """Writes a batch in the transaction of ``connection``; ``series`` holds a number for each of its filters."""
+    _write_readings(connection, place, batch.readings, series, at)
+    _write_revisions(connection, place, batch.revisions, series, at)
+    counts = _write_facts(connection, place, batch.facts, series, at)
+    _write_rejections(connection, place, batch.readings, series, at)
+    write_days(connection, place.account_id, batch.days)
+    _write_beliefs(connection, place, batch, at)
+    return counts
+
+
+# ---------------------------------------------------------------- rows from lists
+
+_TYPES = {
+    "blob": "blob[]", "day": "date[]", "flag": "boolean[]", "money": "decimal(18,9)[]", "number": "bigint[]", "text": "text[]",
+    "time": "timestamp[]",
+}  # fmt: skip
+
+
+def _rows(columns: Mapping[str, str]) -> str:
+    """A select that turns one list parameter a column into rows."""
+    return "select " + ", ".join(f"unnest(cast(:{name} as {_TYPES[kind]})) as {name}" for name, kind in columns.items())
+
+
+def _lists(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> dict[str, list[object]]:
+    lists = [list(column) for column in zip(*rows, strict=True)]
+    return dict(zip(columns, lists, strict=True))
+
+
+def _insert(
+    connection: Connection, table: str, account_id: int, columns: Mapping[str, str], rows: Sequence[Sequence[object]]
+) -> None:
+    if rows:
+        names = ", ".join(columns)
+        connection.execute(
+            text(f"insert into {table} (account_id, {names}) select :account_id, {names} from ({_rows(columns)}) as b"),
+            {"account_id": account_id, **_lists(columns, rows)},
+        )
+
+
+# ---------------------------------------------------------------- readings and their answers
+
+_ANSWER = {"hash": "text", "body": "blob"}
+_READING = {
+    "reading": "number", "run": "number", "series_id": "number", "day": "day", "window_start": "time", "window_end": "time",
+    "asked_at": "time", "committed_at": "time", "outcome": "text", "code": "text", "message": "text", "status": "number",
+    "hash": "text",
+}  # fmt: skip
+
+_INSERT_ANSWERS = f"""
+    insert into answers (account_id, hash, body)
+    select :account_id, b.hash, b.body
+      from ({_rows(_ANSWER)}) as b
+     where not exists (select 1 from answers as a where a.account_id = :account_id and a.hash = b.hash)
+"""
+
+
+def _write_readings(
+    connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
+) -> None:
+    bodies = {_hash(reading.body): reading.body for reading in readings if reading.status is not None}
+    if bodies:
+        rows = [(name, zlib.compress(body)) for name, body in bodies.items()]
+        connection.execute(text(_INSERT_ANSWERS), {"account_id": place.account_id, **_lists(_ANSWER, rows)})
+    _insert(
+        connection,
+        "readings",
+        place.account_id,
+        _READING,
+        [
+            (
+                reading.number, place.run, series[reading.window.filter], reading.window.day, naive(reading.window.start),
+                naive(reading.window.end), naive(reading.asked_at), naive(at), reading.outcome.value, reading.code, reading.message,
+                reading.status, None if reading.status is None else _hash(reading.body),
+            )
+            for reading in readings
+        ],
+    )  # fmt: skip
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+_REJECTION = {
+    "reading": "number", "series_id": "number", "day": "day", "hour_start": "time", "reason": "text", "raw": "text",
+    "seen_at": "time",
+}  # fmt: skip
+
+
+def _write_rejections(
+    connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
+) -> None:
+    rows = [
+        (
+            reading.number, series[reading.window.filter], reading.window.day,
+            None if rejection.hour_start is None else naive(rejection.hour_start), rejection.reason, rejection.raw, naive(at),
+        )
+        for reading in readings
+        for rejection in reading.rejections
+    ]  # fmt: skip
+    _insert(connection, "rejections", place.account_id, _REJECTION, rows)
+
+
+# ---------------------------------------------------------------- facts, and what they were before
+
+_FACT = {"series_id": "number", "day": "day", "hour_start": "time", "volume": "number", "money": "money", "reading": "number"}
+
+_MERGE_FACTS = f"""
+    merge into facts as f
+    using ({_rows({**_FACT, "gone": "flag"})}) as b
+       on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
+    when matched and b.gone then delete
+    when matched and (f.volume <> b.volume or f.money <> b.money)
+         then update set volume = b.volume, money = b.money, reading = b.reading, loaded_at = :at
+    when not matched and not b.gone
+         then insert (account_id, series_id, day, hour_start, volume, money, reading, loaded_at)
+              values (:account_id, b.series_id, b.day, b.hour_start, b.volume, b.money, b.reading, :at)
+    returning merge_action
+"""
+
+
+def _write_facts(
+    connection: Connection, place: Place, facts: Sequence[tuple[date, Fact]], series: Mapping[Filter, int], at: datetime
+) -> Counts:
+    if not facts:
+        return Counts()
+    rows = [
+        (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading, fact.leaves_nothing)
+        for day, fact in facts
+    ]
+    columns = {**_FACT, "gone": "flag"}
+    actions = connection.execute(
+        text(_MERGE_FACTS), {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
+    ).scalars().all()  # fmt: skip
+    inserted = sum(action == "INSERT" for action in actions)
+    return Counts(inserted, len(actions) - inserted)
+
+
+_REVISION = {
+    "series_id": "number", "day": "day", "hour_start": "time", "volume_before": "number", "money_before": "money",
+    "volume_after": "number", "money_after": "money", "cause": "text", "reading": "number",
+}  # fmt: skip
+
+_INSERT_REVISIONS = f"""
+    insert into revisions (account_id, {", ".join(_REVISION)}, loaded_before, reading_before, seen_at)
+    select :account_id, {", ".join(f"b.{name}" for name in _REVISION)}, f.loaded_at, f.reading, :at
+      from ({_rows(_REVISION)}) as b
+      left join facts as f
+        on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
+"""
+
+
+def _write_revisions(
+    connection: Connection, place: Place, revisions: Sequence[tuple[date, Revision]], series: Mapping[Filter, int], at: datetime
+) -> None:
+    """Before the facts are merged: what they held, and since when, is read from them in the same statement."""
+    if revisions:
+        rows = [
+            (series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading)
+            for day, row in revisions
+        ]
+        parameters = {"account_id": place.account_id, "at": naive(at), **_lists(_REVISION, rows)}
+        connection.execute(text(_INSERT_REVISIONS), parameters)
+
+
+# ---------------------------------------------------------------- coverage and beliefs
+
+_DAY = {
+    "day": "day", "status": "text", "fetched_at": "time", "volume": "number", "money": "money", "unattributed_volume": "number",
+    "unattributed_money": "money", "explained": "flag", "closed": "flag",
+}  # fmt: skip
+
+_MERGE_DAYS = f"""
+    merge into days as d
+    using ({_rows(_DAY)}) as b
+       on d.account_id = :account_id and d.day = b.day
+    when matched then update set {", ".join(f"{name} = b.{name}" for name in _DAY if name != "day")}
+    when not matched then insert (account_id, {", ".join(_DAY)}) values (:account_id, {", ".join(f"b.{name}" for name in _DAY)})
+"""
+
+
+def write_days(connection: Connection, account_id: int, days: Sequence[DayRow]) -> None:
+    """Coverage as it stands now; each day at most once."""
+    if days:
+        rows = [
+            (
+                verdict.day, status, None if verdict.total_asked is None else naive(verdict.total_asked),
+                *verdict.total, *verdict.rest, verdict.explained, verdict.closed,
+            )
+            for verdict, status in days
+        ]  # fmt: skip
+        connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **_lists(_DAY, rows)})
+
+
+_NAME = {"queue": "text", "belief": "text", "reading": "number", "decided_at": "time"}
+
+
+def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
+    rows = [(name, belief.value, reading, naive(at)) for name, belief, reading in batch.beliefs]
+    _insert(connection, "names", place.account_id, _NAME, rows)
+    if batch.learned:
+        connection.execute(
+            text(
+                "update accounts set grid_seconds = :grid, unknown_names = :unknown_names, unknown_code = :unknown_code "
+                "where account_id = :account_id"
+            ),
+            {"account_id": place.account_id, **batch.learned._asdict()},
+        )
+
+
+# ---------------------------------------------------------------- findings
+
+_FINDING = {
+    "run": "number", "check_name": "text", "severity": "text", "day": "day", "queue": "text", "message": "text", "seen_at": "time",
+}  # fmt: skip
+
+
+def write_findings(connection: Connection, place: Place, findings: Sequence[Finding], at: datetime) -> None:
+    """What a person should know about the numbers, kept with the run that saw it."""
+    rows = [(place.run, row.check, row.severity.value, row.day, row.queue, row.message, naive(at)) for row in findings]
+    _insert(connection, "findings", place.account_id, _FINDING, rows)
