@@ -1,0 +1,83 @@
+"""The two ways in: ``sync`` opens the doors for a run, ``plan`` only looks."""
+
+import logging
+import random
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from etl import errors
+from etl.clock import Clock
+from etl.extract import walk
+from etl.extract.client import Client
+from etl.extract.pace import Pace
+from etl.load import ledger
+from etl.pipeline import gather
+from etl.pipeline.run import Run
+from etl.pipeline.words import Forecast, Progress, Summary
+from etl.settings import Settings
+from etl.warehouse import engine as warehouse
+from etl.warehouse import migrate
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT = 60.0
+"""Seconds a commit waits for a reader that has the file open. The first opening, before any request, does not wait."""
+
+
+def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) -> Summary:
+    """Brings one account's warehouse up to date.
+
+    Raises UsageError, AccountRefusedError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError once what had
+    come in is committed.
+    """
+    if settings.key is None:
+        raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
+    url = warehouse.warehouse_url(settings.warehouse)
+    path = warehouse.warehouse_path(url)
+    if not path.exists():
+        log.warning("there is no warehouse yet: creating %s", path)
+    migrate.upgrade(warehouse.open_warehouse(url))
+    with ExitStack() as stack:
+        stack.enter_context(ledger.one_sync(path, settings.account))
+        engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
+        account = ledger.open_account(engine, settings.account, settings.key, clock.now(), settings.key_changed)
+        if settings.since or settings.since_all:
+            account = ledger.remember_since(engine, account, settings.since)
+        jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
+        client = stack.enter_context(
+            Client(settings.api_url, settings.key, Pace(settings.rate, clock), clock, jitter, settings.concurrency)
+        )
+        return Run(settings, clock, watch, ledger.Ledger(engine, account, clock.now), client).go()
+
+
+def plan(settings: Settings, clock: Clock) -> Forecast:
+    """What ``sync`` would ask of the API. Touches nothing, needs no key. Raises WarehouseError."""
+    found = walk.forecast(_first_state(settings, clock))
+    unknown = "how far back the history goes is not known yet; --since DATE bounds the plan"
+
+    def minutes(requests: int | None) -> float | None:
+        return None if requests is None or not settings.rate else requests / settings.rate / 60
+
+    return Forecast(
+        account=settings.account,
+        days=found.days,
+        at_least=found.at_least,
+        at_most=found.at_most,
+        minutes_at_least=minutes(found.at_least),
+        minutes_at_most=minutes(found.at_most),
+        notes=(unknown,) if found.at_most is None else (),
+    )
+
+
+def _first_state(settings: Settings, clock: Clock) -> walk.State:
+    """Where the walk would begin: with nothing held when there is no warehouse, or no such account in it."""
+    url, account = warehouse.warehouse_url(settings.warehouse), None
+    if warehouse.warehouse_path(url).exists():
+        engine = warehouse.open_warehouse(url, read_only=True)
+        migrate.require_readable(engine)
+        account = ledger.find_account(engine, settings.account)
+    if account is None:
+        return walk.begin(gather.wishes(settings, clock.now(), settings.since), walk.Held())
+    since = None if settings.since_all else settings.since or account.since
+    wishes = gather.wishes(settings, clock.now(), since)
+    return walk.begin(wishes, gather.gathered(ledger.Ledger(engine, account, clock.now), wishes, settings).held)

@@ -1,0 +1,330 @@
+"""One sync of one account: asks the walk what is next, takes answers in, folds them, tells the walk."""
+
+import logging
+import queue
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from importlib.metadata import version
+
+from etl import errors
+from etl.clock import Clock
+from etl.extract import walk, wire
+from etl.extract.client import Client, Stopped
+from etl.load.ledger import Ledger
+from etl.load.upsert import DayRow, Learned
+from etl.pipeline.findings import Findings
+from etl.pipeline.gather import Day, gathered, load_days, wishes
+from etl.pipeline.words import Progress, Summary
+from etl.pipeline.write import Note, Writer
+from etl.records import TOTAL, Answer, Belief, Cut, Outcome, Reading, UnknownNames, Verdict, Window
+from etl.settings import Settings
+from etl.transform import validate
+from etl.transform.fold import Book, fold, nothing
+
+log = logging.getLogger(__name__)
+
+MOST_SKEW = timedelta(minutes=5)
+"""With the server's clock further away than this, nothing becomes final."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts of a run. ``totals`` and ``pairs`` are what a run that knew all answers beforehand would have asked."""
+
+    windows_good: int = 0
+    windows_failed: int = 0
+    rejections: int = 0
+    outside: int = 0
+    money: Decimal = Decimal(0)
+    totals: set[date] = field(default_factory=set)
+    pairs: set[tuple[date, str]] = field(default_factory=set)
+
+    def take(self, reading: Reading, was: Verdict, now: Verdict, is_lesson: bool) -> None:
+        self.windows_good += reading.is_good
+        self.windows_failed += not reading.is_good and not is_lesson
+        self.rejections += len(reading.rejections)
+        self.outside += reading.outside
+        self.money += now.total.money - (was.total.money if now.day in self.totals else 0)
+        filter = reading.window.filter
+        if filter == TOTAL:
+            self.totals.add(now.day)
+        elif filter.cut is Cut.QUEUE and filter.member in now.active:
+            self.pairs.add((now.day, filter.member))
+
+
+class Run:
+    """One sync of one account, from the first request to the summary."""
+
+    def __init__(self, settings: Settings, clock: Clock, watch: Callable[[Progress], None], ledger: Ledger, client: Client) -> None:
+        self._settings, self._clock, self._watch, self._ledger, self._client = settings, clock, watch, ledger, client
+        self._wishes = wishes(settings, clock.now(), ledger.account.since)
+        found = gathered(ledger, self._wishes, settings)
+        self._held, self._days = found.held, found.days
+        self._light = found.light
+        self._learned = Learned(ledger.account.grid, ledger.account.unknown_names, ledger.account.unknown_code)
+        self._state = walk.begin(self._wishes, found.held)
+        self._trusts_clock = True
+        self._tally = _Tally()
+        self._findings = Findings(self._wishes)
+        self._events: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
+        self._writer = Writer(ledger, self._events.put)
+        self._flying = 0
+        self._number = 0
+        self._began = clock.ticks()
+
+    def go(self) -> Summary:
+        """The whole run."""
+        self._number = self._ledger.start_run("sync", version("anticaptcha-etl"), self._missing())
+        self._writer.start()
+        try:
+            self._see_anew(self._held.beliefs)
+            why = self._ask_everything()
+            self._writer.close()
+        except KeyboardInterrupt:
+            self._writer.close()
+            self._close_run(errors.InterruptedRunError.exit_code, left=0)
+            raise errors.InterruptedRunError(
+                f"account {self._settings.account}: interrupted; the {self._tally.windows_good} windows read so far are kept",
+                "run it again, it goes on where it stopped",
+            ) from None
+        except BaseException:
+            self._writer.abandon()
+            raise
+        return self._finish(why)
+
+    def _missing(self) -> list[date]:
+        """Days inside the history of which nothing is held, so that coverage shows them until they are."""
+        first = self._wishes.since or min([*self._held.days, self._wishes.newest])
+        span = (first + timedelta(days=n) for n in range((self._wishes.newest - first).days + 1))
+        return [day for day in span if day not in self._held.days]
+
+    # -- asking
+
+    def _ask_everything(self) -> walk.Why:
+        """The loop: ask while there is room, take in what comes."""
+        with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="ask") as pool:
+            try:
+                while True:
+                    if self._room > 0:
+                        before = self._state
+                        self._state, step = walk.next(before, self._room)
+                        self._writer.put(*self._notes_of_shut(before))
+                        if isinstance(step, walk.Done):
+                            return step.why
+                        if isinstance(step, walk.Ask):
+                            self._send(pool, step.windows)
+                            continue
+                    self._take(self._events.get())
+                    self._watch(self._progress())
+            except BaseException:
+                self._client.stop()  # or the pool would wait for its threads
+                raise
+
+    @property
+    def _room(self) -> int:
+        """Windows that may be sent now: no more in the air than threads, no more uncommitted than twice as many."""
+        most = self._settings.concurrency
+        return min(most - self._flying, 2 * most - self._flying - self._writer.waiting)
+
+    def _send(self, pool: ThreadPoolExecutor, windows: Iterable[Window]) -> None:
+        code = self._state.unknown_code
+        settled = frozenset([code] if code else [])
+        for window in windows:
+            self._flying += 1
+            pool.submit(self._client.ask, window, settled).add_done_callback(self._landed)
+
+    def _landed(self, future: "Future[Answer]") -> None:
+        self._events.put(future.exception() or future.result())
+
+    # -- taking in
+
+    def _take(self, event: "Answer | BaseException | None") -> None:
+        """An answer, the end of a thread that was stopped, trouble, or (None) a commit that made room."""
+        if isinstance(event, Answer):
+            self._flying -= 1
+            self._take_answer(event)
+        elif isinstance(event, Stopped):
+            self._flying -= 1
+            self._state = walk.lost(self._state)
+        elif event is not None:
+            raise event
+
+    def _take_answer(self, answer: Answer) -> None:
+        self._watch_clock(answer)
+        reading = validate.read(answer, self._number, self._light.grid)
+        self._number += 1
+        self._learn_grid(reading)
+        before, self._state = self._state, walk.judge(self._state, reading)
+        self._light = replace(self._light, beliefs=self._state.beliefs, unknown_names=self._state.unknown_names)
+        today = self._day(reading.window.day)
+        was = today.folded.verdict
+        today.book = self._light.on(today.book).with_reading(reading)
+        today.folded = fold(today.book)
+        self._state = walk.tell(self._state, reading, today.folded.verdict)
+        self._tally.take(reading, was, today.folded.verdict, self._is_lesson(reading))
+        self._report(reading)
+        self._writer.put(self._note(today, before, reading), *self._notes_of_shut(before))
+        self._see_anew(before.beliefs)
+        if self._state.stopped:
+            self._client.stop()
+
+    def _watch_clock(self, answer: Answer) -> None:
+        if answer.server_time and abs(answer.server_time - answer.asked_at) > MOST_SKEW:
+            self._trusts_clock = False
+            self._findings.of_clock(answer.server_time - answer.asked_at)
+
+    def _learn_grid(self, reading: Reading) -> None:
+        """The account's grid is that of its first good total."""
+        if self._light.grid is None and reading.is_good and reading.window.filter == TOTAL:
+            self._light = replace(self._light, grid=validate.grid_of(reading.window, reading))
+
+    def _day(self, day: date) -> Day:
+        """A day in hand; the warehouse is asked for one that it holds."""
+        if day not in self._days and day in self._held.days:
+            self._days |= load_days(self._ledger, [day], self._light)
+        return self._days.setdefault(day, Day(Book(day), nothing(day), nothing(day)))
+
+    def _is_lesson(self, reading: Reading) -> bool:
+        """Whether a refusal only taught which names the service knows: no window failed."""
+        name = reading.window.filter.member
+        learned = name == walk.NO_SUCH_QUEUE and self._state.unknown_names is UnknownNames.ERROR
+        return reading.outcome is Outcome.REFUSED and (learned or self._state.beliefs.get(name or "") is Belief.SET_ASIDE)
+
+    def _report(self, reading: Reading) -> None:
+        """One line for a window that failed, one at debug level for each that came."""
+        if reading.is_good:
+            log.debug("%s: %d records", reading.window, len(reading.records))
+        elif self._is_lesson(reading):
+            log.info("%s: the service does not know this name (%s); it is not asked again", reading.window, reading.code)
+        else:
+            said = f"{reading.code} {reading.message}".strip()
+            log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
+        for rejection in reading.rejections:
+            log.warning("%s: record refused, %s; see spending_rejections: %s", reading.window, rejection.reason, rejection.raw)
+
+    # -- handing over to the writer
+
+    def _note(self, today: Day, before: walk.State, reading: Reading) -> Note:
+        """One reading, with what it changed."""
+        held, now, verdict = before.beliefs, self._state.beliefs, today.folded.verdict
+        learned = Learned(self._light.grid, self._state.unknown_names, self._state.unknown_code)
+        is_news, self._learned = learned != self._learned, learned
+        return Note(
+            day=DayRow(verdict, self._status(verdict)),
+            folded=today.folded,
+            held=today.held,
+            reading=reading,
+            beliefs=tuple((name, now[name], reading.number) for name in now if held.get(name) is not now[name]),
+            learned=learned if is_news else None,
+        )
+
+    def _notes_of_shut(self, before: walk.State) -> list[Note]:
+        """Days the walk has just finished with: their status is settled, their readings are let go."""
+        notes = []
+        for day in sorted(before.open.keys() - self._state.open.keys()):
+            today = self._day(day)
+            verdict = today.folded.verdict
+            notes.append(Note(DayRow(verdict, self._status(verdict)), today.folded, today.held, is_last=True))
+            self._findings.of_day(verdict)
+            del self._days[day]
+        return notes
+
+    def _status(self, verdict: Verdict) -> str:
+        """The first that applies: failed, missing, open or final."""
+        if verdict.is_failed:
+            return "failed"
+        if verdict.total_asked is None:
+            return "missing"
+        is_settled = verdict.day not in self._state.open or verdict.day in self._held.final
+        is_final = is_settled and self._trusts_clock and verdict.read_by(self._wishes.final_at(verdict.day))
+        return "final" if is_final else "open"
+
+    def _see_anew(self, before: Mapping[str, Belief]) -> None:
+        """Books the money of names that have just come to be believed, on all other days they were asked for."""
+        doubted = (name for name, belief in before.items() if belief is Belief.DOUBTED)
+        believed = sorted(name for name in doubted if self._state.beliefs[name] is Belief.BELIEVED)
+        if not believed:
+            return
+        self._writer.flush()
+        self._light = replace(self._light, beliefs=self._state.beliefs)
+        for today in self._days.values():
+            today.book = self._light.on(today.book)
+            today.folded = fold(today.book)
+            self._put_again(today, is_last=False)
+        others = [day for day in self._ledger.days_asked_for(believed) if day not in self._days]
+        for today in load_days(self._ledger, others, self._light).values():
+            self._put_again(today, is_last=True)
+
+    def _put_again(self, today: Day, is_last: bool) -> None:
+        verdict = today.folded.verdict
+        self._state = walk.see_anew(self._state, verdict)
+        self._writer.put(Note(DayRow(verdict, self._status(verdict)), today.folded, today.held, is_last=is_last))
+
+    # -- the end
+
+    def _progress(self) -> Progress:
+        state, done = self._state, self._state.visited
+        planned = None if state.further else done + len(state.open) + len(state.todo)
+        elapsed = self._clock.ticks() - self._began
+        return Progress(
+            day=max(state.open, default=None),
+            days_done=done,
+            days_planned=planned,
+            requests=self._client.requests,
+            facts=self._writer.counts.inserted,
+            money=self._tally.money,
+            seconds_left=elapsed / done * (planned - done) if planned and done else None,
+        )
+
+    def _finish(self, why: walk.Why) -> Summary:
+        self._findings.of_end(self._state, why)
+        is_complete = why is walk.Why.DONE and not self._tally.windows_failed
+        left = 0 if why is walk.Why.DONE else len(self._state.open) + len(self._state.todo)
+        code = errors.worst([3 if why is walk.Why.REFUSED else 0, 5 if self._findings.is_blocking else 0, 0 if is_complete else 1])
+        self._close_run(code, left)
+        if why is walk.Why.REFUSED:
+            raise self._refused()
+        return Summary(
+            account=self._settings.account,
+            exit_code=code,
+            windows_left=left,
+            days=self._state.visited,
+            lower_bound=len(self._tally.totals) + len(self._tally.pairs),
+            findings=self._findings.all,
+            messages=self._last_words(why),
+            **self._numbers(),
+        )
+
+    def _refused(self) -> errors.AccountRefusedError:
+        refusal = self._state.refusal
+        said = f"{refusal.window}: {refusal.code} {refusal.message}".strip() if refusal else self._settings.account
+        return errors.AccountRefusedError(
+            f"the API refused the account: {said}; stopped after {self._client.requests} request(s), what was read is kept",
+            wire.REMEDIES.get(refusal.code if refusal else "", "mend the account first; nothing is retried"),
+        )
+
+    def _last_words(self, why: walk.Why) -> tuple[str, ...]:
+        if why is walk.Why.ALIKE and self._state.refusal:
+            code = self._state.refusal.code
+            return (f"stopped: {walk.ALIKE} windows in a row failed with {code}; what was read is kept, the next run goes on",)
+        if why is walk.Why.LIMIT:
+            return (f"stopped at --max-requests {self._wishes.max_requests}; the next run goes on",)
+        return ()
+
+    def _close_run(self, code: int, left: int) -> None:
+        self._ledger.finish_run(code, {**self._numbers(), "windows_left": left}, self._findings.all)
+
+    def _numbers(self) -> dict[str, int]:
+        return {
+            "requests": self._client.requests,
+            "retries": self._client.retries,
+            "windows_good": self._tally.windows_good,
+            "windows_failed": self._tally.windows_failed,
+            "facts_inserted": self._writer.counts.inserted,
+            "facts_changed": self._writer.counts.changed,
+            "rejections": self._tally.rejections,
+            "outside": self._tally.outside,
+        }

@@ -1,0 +1,54 @@
+"""What a caller sees of a run: how far it has come, what it did, what it would do."""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from etl.records import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come. ``money`` is what the days read so far spent; ``seconds_left`` is None while unknown."""
+
+    day: date | None = None
+    days_done: int = 0
+    days_planned: int | None = None
+    requests: int = 0
+    facts: int = 0
+    money: Decimal = Decimal(0)
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did. ``lower_bound`` are the requests that a run knowing all answers beforehand would have made."""
+
+    account: str
+    exit_code: int
+    requests: int = 0
+    retries: int = 0
+    windows_good: int = 0
+    windows_failed: int = 0
+    windows_left: int = 0
+    facts_inserted: int = 0
+    facts_changed: int = 0
+    rejections: int = 0
+    outside: int = 0
+    days: int = 0
+    lower_bound: int = 0
+    findings: tuple[Finding, ...] = ()
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What ``sync`` would ask. ``at_most`` is None while the start of history is unknown; retries are not counted."""
+
+    account: str
+    days: int
+    at_least: int
+    at_most: int | None
+    minutes_at_least: float | None
+    minutes_at_most: float | None
+    notes: tuple[str, ...] = ()
