@@ -12,6 +12,7 @@ _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, where datetime ends; mil
 _HOUR_SECONDS = 3600
 
 OFF_GRID = "off_grid"
+OTHER_HOURS = "other_hours"
 REJECTED = "rejected_records"
 
 
@@ -65,6 +66,10 @@ def _read_rows(answer: Answer, rows: Rows, number: int, grid: int | None) -> Rea
         return hour is None or (start <= hour < end and hour <= answer.asked_at)
 
     own = [(record, raw) for record, raw in good if is_own(record.hour_start)]
+    earlier = [record.hour_start for record, _ in good if record.hour_start < start]
+    if earlier and not own:
+        message = f"asked from {start:%Y-%m-%dT%H:%M:%SZ}, answered only with other hours, the first {min(earlier):%Y-%m-%dT%H:%M:%SZ}"
+        return _reading(answer, number, Outcome.BROKEN, rejections=tuple(bad), code=OTHER_HOURS, message=message)
     refused = [rejection for rejection in bad if is_own(rejection.hour_start)]
     outside = len(rows.records) - len(own) - len(refused)
     records, lost = one_an_hour(own)

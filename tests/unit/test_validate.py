@@ -227,3 +227,14 @@ def test_the_vendors_example_begins_at_a_quarter_to_midnight(start: datetime, gr
     )
     assert grid_of(window, reading) == grid
     assert read(answer(*records, window=window), 1, grid) == reading
+
+
+def test_an_answer_with_only_earlier_hours_is_of_another_window_and_no_sign_of_idleness() -> None:
+    reading = read(answer(*(raw(START - DAY + n * HOUR) for n in range(24))), 7, 0)
+    assert (reading.outcome, reading.code) == (Outcome.BROKEN, "other_hours")
+
+
+def test_a_tail_answered_with_later_hours_alone_is_good_and_empty() -> None:
+    tail = replace(WINDOW, start=START + 23 * HOUR)
+    reading = read(answer(*(raw(START + DAY + n * HOUR) for n in range(24)), asked_at=START + 3 * DAY, window=tail), 7, 0)
+    assert (reading.outcome, reading.records, reading.outside) == (Outcome.GOOD, (), 24)
