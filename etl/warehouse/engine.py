@@ -1,0 +1,174 @@
+"""From a URL to an engine. All that holds for DuckDB alone stands here; its errors become ours at this border.
+
+A DuckDB file is locked only while a transaction runs: the engine pools nothing, each ``connect`` opens the file anew.
+"""
+
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+
+from etl.clock import Clock
+from etl.errors import UsageError, WarehouseError, WarehouseLockedError
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+STORAGE_VERSION = "v1.2.0"
+"""The file format of new warehouses: read by DuckDB 1.2.2 and later, and so by the drivers of today's BI tools."""
+
+_POLL_SECONDS = 0.05
+_FORM = "--warehouse takes a path or duckdb:///PATH"
+
+_QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+"""Without these DuckDB goes to the network by itself, for instance to read a SQLite file it was given by mistake."""
+
+_SEALED = _QUIET | {
+    "access_mode": "read_only",
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+}
+"""SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no settings."""
+
+_LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")
+
+
+def warehouse_url(text: str) -> str:
+    """The SQLAlchemy URL of ``text``: itself one, or a path, which means a DuckDB file. File names come out absolute.
+
+    Raises UsageError for what names no warehouse.
+    """
+    if "://" not in text:
+        return _file_url(text)
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError:
+        raise UsageError("the warehouse is neither a path nor a SQLAlchemy URL", _FORM) from None
+    if url.get_backend_name() != "duckdb":
+        raise UsageError(f"no warehouse is kept in {url.get_backend_name()}", _FORM)
+    if url.query:
+        raise UsageError(f"the warehouse's URL takes no settings: {', '.join(url.query)}", "leave out what stands after the ?")
+    return _file_url(url.database or "")
+
+
+def _file_url(path: str) -> str:
+    if path in {"", ":memory:"}:
+        raise UsageError("the warehouse must be a file", "--warehouse takes a path, for instance warehouse.duckdb")
+    if "?" in path:
+        raise UsageError(f"a warehouse's path cannot hold a question mark: {path}", "rename it")
+    return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()
+
+
+def warehouse_path(url: str) -> Path:
+    """The absolute path of a DuckDB warehouse's file."""
+    return Path(sa.make_url(url).database or "")
+
+
+def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None) -> sa.Engine:
+    """The engine of a warehouse; a DuckDB file that is not there is created, unless ``read_only``.
+
+    ``read_only`` also seals it against what SQL can do outside the warehouse. A file that another program has open is
+    tried again for ``wait`` seconds at every ``connect`` and ``begin``.
+
+    The engine itself raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
+    permissions and disks; errors in SQL stay SQLAlchemy's.
+    """
+    path, clock = warehouse_path(url), clock or Clock()
+    if not path.exists():
+        _refuse_missing(path) if read_only else _create(path)
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"config": dict(_SEALED if read_only else _QUIET)})
+    engine.dialect.supports_native_decimal = True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
+        until = clock.ticks() + wait
+        while True:
+            try:
+                return _connected(dialect.connect(*args, **options), sealed=read_only)
+            except duckdb.Error as error:
+                problem = _problem(error, path)
+                if problem is None:
+                    raise
+                if not isinstance(problem, WarehouseLockedError) or clock.ticks() >= until:
+                    raise problem from error
+            clock.sleep(_POLL_SECONDS)
+
+    @sa.event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        problem = _problem(context.original_exception, path)
+        if problem is not None:
+            raise problem from context.original_exception
+
+    return engine
+
+
+def _connected(connection: DBAPIConnection, *, sealed: bool) -> DBAPIConnection:
+    connection.cursor().execute("set TimeZone = 'UTC'")  # else current_date is the server's day
+    if sealed:
+        connection.cursor().execute("set lock_configuration = true")
+    return connection
+
+
+def _refuse_missing(path: Path) -> None:
+    raise WarehouseError(f"there is no warehouse at {path}", "anticaptcha-etl sync makes one; --warehouse names another")
+
+
+def _create(path: Path) -> None:
+    """Puts an empty database at ``path``, readable by its owner alone: whole or not at all, never over another's."""
+    if not path.parent.is_dir():
+        raise WarehouseError(f"cannot create {path}: the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            seed = Path(folder) / "seed.duckdb"
+            with duckdb.connect(config=dict(_QUIET)) as memory:
+                memory.execute(f"attach {_quoted(seed)} as seed (storage_version '{STORAGE_VERSION}')")
+            seed.chmod(0o600)
+            with suppress(FileExistsError):
+                path.hardlink_to(seed)
+    except (OSError, duckdb.Error) as error:
+        raise _problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+_LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
+_REMEDIES = (
+    ("No space left on device", "the disk is full", "make room; what was committed is kept, run it again"),
+    ("Disk quota exceeded", "the disk quota is used up", "make room; what was committed is kept, run it again"),
+    ("Read-only file system", "its file system is read-only", "mount it for writing, or name another place with --warehouse"),
+    ("Permission denied", "permission denied", "run as the owner of the file, or mend its permissions and its folder's"),
+    ("database does not exist", "it does not exist", "anticaptcha-etl sync makes one; --warehouse names another"),
+    ("not a valid DuckDB database file", "it is not a DuckDB file", "name another file with --warehouse"),
+    ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
+    ("Loading external extensions is disabled", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
+    ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
+    ("Corrupt", "it is damaged", _LOAD_AGAIN),
+    ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
+    ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
+)
+
+
+def _problem(error: BaseException, path: Path) -> WarehouseError | None:
+    """What a person can do about ``error``, when it is about the file and not about the SQL."""
+    text = str(error)
+    if lock := _LOCKED.search(text):
+        holder = f"{lock['program'] or 'another program'} (process {lock['pid']})"
+        return WarehouseLockedError(
+            f"{path} is held by {holder}",
+            "close that program or wait for it; to query during a sync use a copy: anticaptcha-etl publish PATH",
+        )
+    if not isinstance(error, (OSError, duckdb.Error)):
+        return None
+    for sign, what, remedy in _REMEDIES:
+        if sign in text:
+            return WarehouseError(f"cannot use {path}: {what}", remedy)
+    if isinstance(error, (duckdb.IOException, duckdb.FatalException)):
+        return WarehouseError(f"cannot use {path}: {text}", "check the disk and the file; what was committed is kept")
+    return None

@@ -1,0 +1,137 @@
+"""The warehouse's schema, up and down. Tables and views change in one transaction: all of it or nothing.
+
+Whether anything is to be done is one cheap look; Alembic is imported only when it is.
+"""
+
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from etl.errors import WarehouseError, WarehouseNewerError
+from etl.warehouse import views
+from etl.warehouse.resources import folder
+from etl.warehouse.schema import metadata
+
+_VERSION = sa.table("alembic_version", sa.column("version_num"))
+_MARK = sa.table(views.MARK, sa.column("revision"), sa.column("views"))
+
+State = Literal["none", "old", "current", "newer"]
+
+
+class _Held(NamedTuple):
+    """What a warehouse says of itself: the tables' revision, and for which revision and texts its views were made."""
+
+    revision: str | None
+    views: tuple[str, str] | None
+
+
+def revisions() -> list[str]:
+    """The revisions this program knows, oldest first; the last is its own."""
+    return sorted(file.stem.partition("_")[0] for file in (folder("migrations") / "versions").glob("[0-9]*.py"))
+
+
+def current(engine: sa.Engine) -> str | None:
+    """The revision of the warehouse's tables; None before the first."""
+    with engine.connect() as connection:
+        return _held(connection).revision
+
+
+def state(engine: sa.Engine) -> State:
+    """``old`` also when only the views are not this program's; ``newer`` when this program does not know the revision."""
+    with engine.connect() as connection:
+        return _state(_held(connection))
+
+
+def require_readable(engine: sa.Engine) -> None:
+    """Raises WarehouseError unless the tables are those this program reads."""
+    revision = current(engine)
+    if revision is None:
+        raise WarehouseError(f"{engine.url.database} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one")
+    _refuse_newer(engine, revision)
+    if revision != revisions()[-1]:
+        raise WarehouseError(
+            f"{engine.url.database} has schema {revision}, this program reads {revisions()[-1]}",
+            "anticaptcha-etl migrate upgrades it",
+        )
+
+
+def upgrade(engine: sa.Engine, to: str = "head") -> None:
+    """Brings tables and views to revision ``to``. Writes nothing when they are there already.
+
+    Raises WarehouseNewerError, touching nothing, for a revision this program does not know, and WarehouseError where
+    other tables stand in the place of ours.
+    """
+    head = revisions()[-1]
+    to = head if to == "head" else to
+    with engine.connect() as connection:
+        held = _held(connection)
+        _refuse_newer(engine, held.revision)
+        if to == held.revision and (to != head or _state(held) == "current"):
+            return
+        if held.revision is None:
+            _refuse_strangers(engine, connection)
+    with engine.begin() as connection:
+        views.drop(connection)
+        if to != held.revision:
+            _alembic(connection, "upgrade", to)
+        if to == head:
+            views.rebuild(connection, head)
+
+
+def downgrade(engine: sa.Engine, to: str) -> None:
+    """Takes the tables back to revision ``to`` (``base``: none at all). The views go: they are those of the newest tables.
+
+    Raises WarehouseNewerError as ``upgrade`` does.
+    """
+    _refuse_newer(engine, current(engine))
+    with engine.begin() as connection:
+        views.drop(connection)
+        _alembic(connection, "downgrade", to)
+
+
+def _alembic(connection: sa.Connection, direction: Literal["upgrade", "downgrade"], to: str) -> None:
+    from alembic import command  # noqa: PLC0415 - costs 0.1 s and is needed once in a release
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, to)
+
+
+def _held(connection: sa.Connection) -> _Held:
+    there = _tables(connection)
+    revision = connection.execute(sa.select(_VERSION)).scalar() if _VERSION.name in there else None
+    mark = connection.execute(sa.select(_MARK)).one() if _MARK.name in there else None
+    return _Held(revision, None if mark is None else (mark.revision, mark.views))
+
+
+def _tables(connection: sa.Connection) -> set[str]:
+    """Names of tables and views. Not by reflection, which costs as much again as opening the file."""
+    return set(connection.exec_driver_sql("select table_name from information_schema.tables").scalars())
+
+
+def _state(held: _Held) -> State:
+    known = revisions()
+    if held.revision is None:
+        return "none"
+    if held.revision not in known:
+        return "newer"
+    return "current" if held.revision == known[-1] and held.views == (known[-1], views.fingerprint()) else "old"
+
+
+def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
+    known = revisions()
+    if revision is not None and revision not in known:
+        raise WarehouseNewerError(
+            f"{engine.url.database} has schema {revision}, this program knows them up to {known[-1]}",
+            "upgrade anticaptcha-etl; nothing was changed",
+        )
+
+
+def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
+    if clash := sorted(_tables(connection) & metadata.tables.keys()):
+        raise WarehouseError(
+            f"{engine.url.database} is another program's: it has no schema revision, but tables {', '.join(clash)}",
+            "name another file with --warehouse",
+        )

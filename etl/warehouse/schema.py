@@ -1,0 +1,195 @@
+"""The tables, as SQLAlchemy models. Alembic makes them (``migrations/``); a test holds the two equal.
+
+Every table leads with ``account_id`` and every join carries it: accounts never meet, and a distributed engine can split by it.
+Numbers (series, readings, runs) count within their account and are given by its only writer. Times are UTC without zone.
+
+In DuckDB the tables that grow (facts, readings, answers, revisions) have no index: one writer and one MERGE keep their keys
+unique, and a file without an index is nine times smaller (measured). A check proves it, see ``sql/checks/``.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+MONEY = Numeric(18, 9)
+
+metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s"})
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account_id", Integer, autoincrement=False, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key_salt", LargeBinary, nullable=False),
+    Column("key_hash", LargeBinary, nullable=False, comment="scrypt of the client key; tells a rotated key from a wrong account"),
+    Column("since", Date, comment="first day asked for with --since; null: found by --empty-days"),
+    Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
+    Column("unknown_names", Text, comment="what a queue that cannot exist answers: error, zeros or totals"),
+    Column("unknown_code", Text, comment="the errorCode it answers with, where it is an error"),
+    Column("created_at", DateTime, nullable=False),
+    PrimaryKeyConstraint("account_id"),
+    comment="One row per account.",
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False),
+    Column("cut", Text, nullable=False, comment="total, queue, app or ip: ways of slicing the same money"),
+    Column("member", Text, comment="queue name, softId or IP; null in a cut: its unattributed rest"),
+    PrimaryKeyConstraint("account_id", "series_id"),
+    comment="One row per account and filter.",
+)
+
+names = Table(
+    "names",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("belief", Text, nullable=False, comment="believed, doubted or set aside"),
+    Column("reading", Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
+    Column("decided_at", DateTime, nullable=False),
+    comment="Append-only: what was thought of a queue name, and since when. The latest row of a name holds.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", DateTime, nullable=False),
+    Column("ended_at", DateTime, comment="null: still running, or killed"),
+    Column("exit_code", Integer),
+    Column("requests", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("windows_good", Integer, nullable=False),
+    Column("windows_failed", Integer, nullable=False),
+    Column("windows_left", Integer, nullable=False),
+    Column("facts_inserted", Integer, nullable=False),
+    Column("facts_changed", Integer, nullable=False),
+    Column("rejections", Integer, nullable=False),
+    Column("outside", Integer, nullable=False, comment="records outside the window asked for, set aside"),
+    PrimaryKeyConstraint("account_id", "run"),
+    comment="One row per sync of an account.",
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("hash", Text, nullable=False, comment="SHA-256 of the body, hex"),
+    Column("body", LargeBinary, nullable=False, comment="the body as it came, zlib-compressed"),
+    comment="One row per account and distinct body.",
+)
+
+readings = Table(
+    "readings",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("reading", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("window_start", DateTime, nullable=False, comment="what was sent as date"),
+    Column("window_end", DateTime, nullable=False, comment="exclusive"),
+    Column("asked_at", DateTime, nullable=False, comment="when the request began"),
+    Column("committed_at", DateTime, nullable=False),
+    Column("outcome", Text, nullable=False, comment="good, partial, refused or broken"),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("status", Integer, comment="HTTP status; null: nothing came"),
+    Column("hash", Text, comment="the answer's; null: nothing came"),
+    comment="One row per answered window, append-only. The latest good reading of a window is what is held.",
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False),
+    Column("day", Date, nullable=False, comment="the UTC day the hour is booked on"),
+    Column("hour_start", DateTime, nullable=False),
+    Column("volume", BigInteger, nullable=False),
+    Column("money", MONEY, nullable=False),
+    Column("reading", Integer, nullable=False, comment="the reading that first gave this value"),
+    Column("loaded_at", DateTime, nullable=False, comment="when this value was first believed"),
+    comment="One row per account, series and hour: the money as believed now.",
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("hour_start", DateTime, nullable=False),
+    Column("volume_before", BigInteger, nullable=False),
+    Column("money_before", MONEY, nullable=False),
+    Column("volume_after", BigInteger, nullable=False),
+    Column("money_after", MONEY, nullable=False),
+    Column("cause", Text, nullable=False, comment="source, growth or attribution"),
+    Column("reading", Integer, nullable=False, comment="the reading that brought the change"),
+    Column("loaded_before", DateTime, comment="since when the earlier value was held; null: it was a zero, which no fact keeps"),
+    Column("reading_before", Integer, comment="the earlier value's reading"),
+    Column("seen_at", DateTime, nullable=False, comment="commit time of the change"),
+    comment="One row per change of a held value, append-only.",
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("reading", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("hour_start", DateTime),
+    Column("reason", Text, nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("seen_at", DateTime, nullable=False),
+    comment="One row per refused record, with its reason and raw text.",
+)
+
+days = Table(
+    "days",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("status", Text, nullable=False, comment="failed, missing, open or final"),
+    Column("fetched_at", DateTime, comment="when the last good total was asked"),
+    Column("volume", BigInteger, nullable=False),
+    Column("money", MONEY, nullable=False),
+    Column("unattributed_volume", BigInteger, nullable=False),
+    Column("unattributed_money", MONEY, nullable=False),
+    Column("explained", Boolean, nullable=False, comment="queues explain every hour that had ended when the total was asked"),
+    Column("closed", Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"),
+    PrimaryKeyConstraint("account_id", "day"),
+    comment="One row per account and day of the history: coverage, and what is left of the day's total.",
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("check_name", Text, nullable=False),
+    Column("severity", Text, nullable=False, comment="warning or blocking"),
+    Column("day", Date),
+    Column("queue", Text),
+    Column("message", Text, nullable=False),
+    Column("seen_at", DateTime, nullable=False),
+    comment="One row per finding of a run.",
+)

@@ -1,0 +1,102 @@
+"""What analysts query: the views of ``sql/views`` and the functions they use, dropped before a migration and made anew after it.
+
+A file is one complete ``create view`` named like the file. Its leading comment tells people in their BI tools what they
+see: first the grain, then a line ``-- column: text`` for each column; both are written into the warehouse as comments.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from etl.warehouse.resources import folder
+
+MARK = "warehouse_version"
+"""A view of one row that says for which revision and from which texts the views were made."""
+
+_COLUMN = re.compile(r"(\w+): (.+)")
+
+
+class View(NamedTuple):
+    """One file of ``sql/views``: ``comment`` is its grain, ``columns`` their comments by name, in order."""
+
+    name: str
+    sql: str
+    comment: str
+    columns: dict[str, str]
+
+
+def parse(name: str, sql: str) -> View:
+    """The view of a file's text. A comment line that names no column goes on with the line before it."""
+    comment, columns = "", dict[str, str]()
+    for line in sql.splitlines():
+        if not line.startswith("--"):
+            break
+        text = line.removeprefix("--").strip()
+        if found := _COLUMN.fullmatch(text):
+            columns[found[1]] = found[2]
+        elif columns:
+            last = next(reversed(columns))
+            columns[last] = f"{columns[last]} {text}".strip()
+        else:
+            comment = f"{comment} {text}".strip()
+    return View(name, sql, comment, columns)
+
+
+def in_order(views: Sequence[View]) -> list[View]:
+    """``views`` so that each comes after those its SQL names."""
+    by_name = {view.name: view for view in views}
+    uses = {view.name: set(re.findall(r"\w+", _body(view))) & by_name.keys() - {view.name} for view in views}
+    return [by_name[name] for name in TopologicalSorter(uses).static_order()]
+
+
+def _body(view: View) -> str:
+    return re.sub(r"--.*", "", view.sql)
+
+
+def load() -> list[View]:
+    """The views of this program, each after those it uses."""
+    return in_order([parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "views").glob("*.sql"))])
+
+
+def functions() -> dict[str, str]:
+    """What the views compute with and each engine spells its own way: ``sql/functions/NAME.ENGINE.sql``."""
+    files = sorted((folder("sql") / "functions").glob("*.duckdb.sql"))
+    return {file.name.partition(".")[0]: file.read_text("utf-8") for file in files}
+
+
+def fingerprint() -> str:
+    """A short text that changes when any view's or function's text does."""
+    digest = hashlib.sha256()
+    for sql in (*functions().values(), *(view.sql for view in load())):
+        digest.update(sql.encode())
+    return digest.hexdigest()[:16]
+
+
+def drop(connection: sa.Connection) -> None:
+    """Drops the views of this program; those of others stay."""
+    for name in (MARK, *reversed([view.name for view in load()])):
+        connection.exec_driver_sql(f"drop view if exists {name}")
+    for name in functions():
+        connection.exec_driver_sql(f"drop function if exists {name}")
+
+
+def rebuild(connection: sa.Connection, revision: str) -> None:
+    """Makes the views anew, with their comments, and notes that they belong to ``revision``."""
+    drop(connection)
+    for sql in functions().values():
+        connection.exec_driver_sql(sql)
+    for view in load():
+        connection.exec_driver_sql(view.sql)
+        connection.exec_driver_sql(f"comment on view {view.name} is {_quoted(view.comment)}")
+        for column, comment in view.columns.items():
+            connection.exec_driver_sql(f"comment on column {view.name}.{column} is {_quoted(comment)}")
+    connection.exec_driver_sql(f"create view {MARK} as select '{revision}' as revision, '{fingerprint()}' as views")
+    connection.exec_driver_sql(f"comment on view {MARK} is 'one row: the tables'' revision and a fingerprint of the views'' text'")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,28 @@
+-- one row per account, queue and hour with spend
+--
+-- account: the account's name
+-- queue: queue name; (unattributed): money of the account's total that no believed queue explains
+-- hour_start: first second of the hour, UTC
+-- hour_end: exclusive end of the hour, UTC
+-- volume: tasks; sums over all queues are exactly the account's total as last read
+-- money: US dollars, exact; sums over all queues are exactly the account's total as last read
+-- currency: always USD
+-- is_final: true when the hour's day was read after its lookback had passed; false: may still change
+-- loaded_at: when this value was first believed, UTC
+create view spending_hourly as
+select
+    a.name                               as account,
+    coalesce(s.member, '(unattributed)') as queue,
+    f.hour_start                         as hour_start,
+    f.hour_start + interval '1 hour'     as hour_end,
+    f.volume                             as volume,
+    f.money                              as money,
+    'USD'                                as currency,
+    coalesce(d.status = 'final', false)  as is_final,
+    f.loaded_at                          as loaded_at
+from facts f
+join series s    on s.account_id = f.account_id and s.series_id = f.series_id
+join accounts a  on a.account_id = f.account_id
+left join days d on d.account_id = f.account_id and d.day = f.day
+where s.cut = 'queue'
+  and (f.volume <> 0 or f.money <> 0);

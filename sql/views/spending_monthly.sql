@@ -1,0 +1,50 @@
+-- one row per account, queue and UTC month with spend
+--
+-- account: the account's name
+-- queue: queue name; (unattributed): money of the account's total that no believed queue explains
+-- month: first day of the UTC month
+-- volume: tasks
+-- money: US dollars, exact
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
+-- is_final: true when every day of the month is final, from the account's first day held (or the 1st) to the month's last;
+-- so the running month, and a month with a day missing, failed, open or not asked for yet, is false
+create view spending_monthly as
+with spent as (
+    select
+        account_id,
+        series_id,
+        cast(date_trunc('month', cast(day as timestamp)) as date) as month,
+        cast(sum(volume) as bigint)                               as volume,
+        cast(sum(money) as decimal(18, 9))                        as money
+    from facts
+    where volume <> 0 or money <> 0
+    group by 1, 2, 3
+),
+finals as (
+    select
+        account_id,
+        cast(date_trunc('month', cast(day as timestamp)) as date) as month,
+        count(*)                                                  as days
+    from days
+    where status = 'final'
+    group by 1, 2
+),
+firsts as (
+    select account_id, min(day) as day
+    from days
+    group by account_id
+)
+select
+    a.name                               as account,
+    coalesce(s.member, '(unattributed)') as queue,
+    p.month                              as month,
+    p.volume                             as volume,
+    p.money                              as money,
+    price_per_1000(p.money, p.volume)    as price_per_1000,
+    coalesce(e.days = cast(p.month + interval '1 month' as date) - greatest(p.month, b.day), false) as is_final
+from spent p
+join series s      on s.account_id = p.account_id and s.series_id = p.series_id
+join accounts a    on a.account_id = p.account_id
+left join finals e on e.account_id = p.account_id and e.month = p.month
+left join firsts b on b.account_id = p.account_id
+where s.cut = 'queue';

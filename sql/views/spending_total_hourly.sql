@@ -1,0 +1,21 @@
+-- one row per account and hour read, hours without spend included: the grid to join on
+--
+-- account: the account's name
+-- hour_start: first second of the hour, UTC
+-- hour_end: exclusive end of the hour, UTC
+-- volume: tasks over all queues, as the API itself totals them
+-- money: US dollars over all queues, as the API itself totals them
+-- is_final: true when the hour's day was read after its lookback had passed; false: may still change
+create view spending_total_hourly as
+select
+    a.name                              as account,
+    f.hour_start                        as hour_start,
+    f.hour_start + interval '1 hour'    as hour_end,
+    f.volume                            as volume,
+    f.money                             as money,
+    coalesce(d.status = 'final', false) as is_final
+from facts f
+join series s    on s.account_id = f.account_id and s.series_id = f.series_id
+join accounts a  on a.account_id = f.account_id
+left join days d on d.account_id = f.account_id and d.day = f.day
+where s.cut = 'total';

@@ -1,0 +1,85 @@
+"""Every SQL file keeps the house's form, and says what both engines understand."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from etl.warehouse import migrate, views
+from etl.warehouse.resources import folder
+
+VIEWS = sorted((folder("sql") / "views").glob("*.sql"))
+DUCKDB_ALONE = [
+    "arg_max",
+    "arg_min",
+    "group by all",
+    "order by all",
+    "qualify",
+    "try_cast",
+    "::",
+    "exclude",
+    "//",
+    "list(",
+    "struct",
+]
+
+
+def bare(sql: str) -> str:
+    """Without comments and quoted texts."""
+    return re.sub(r"'[^']*'", "''", re.sub(r"--.*", "", sql))
+
+
+def test_the_views_of_the_contract_are_there() -> None:
+    promised = {
+        "spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly",
+        "coverage_daily", "spending_revisions", "spending_rejections",
+    }  # fmt: skip
+    assert promised <= {file.stem for file in VIEWS}
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_a_view_says_its_grain_first_and_makes_what_its_file_is_named_for(file: Path) -> None:
+    sql = file.read_text()
+    assert sql.startswith("-- one row per ")
+    assert re.search(rf"^create view {file.stem} as$", sql, re.MULTILINE)
+    assert sql.endswith(";\n")
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_a_view_is_lower_case_and_common_to_both_engines(file: Path) -> None:
+    sql = bare(file.read_text())
+    assert sql == sql.lower()
+    assert [word for word in DUCKDB_ALONE if word in sql] == []
+    assert max(map(len, file.read_text().splitlines())) <= 132
+
+
+def test_a_view_comes_after_the_views_it_names() -> None:
+    b = views.parse("b", "-- one row per x, see a\ncreate view b as select * from c;")
+    c = views.parse("c", "create view c as select 1;")
+    a = views.parse("a", "create view a as select * from b;")
+    assert [view.name for view in views.in_order([a, b, c])] == ["c", "b", "a"]
+
+
+def test_a_views_comments_are_read_from_its_head_alone() -> None:
+    view = views.parse(
+        "v", "-- one row per day:\n-- of the year\n--\n-- day: the day,\n-- in UTC\n-- money: dollars\nselect 1 -- no: column\n"
+    )
+    assert view.comment == "one row per day: of the year"
+    assert view.columns == {"day": "the day, in UTC", "money": "dollars"}
+
+
+def test_the_revisions_are_read_from_file_names_as_alembic_chains_them() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(folder("migrations")))
+    script = ScriptDirectory.from_config(config)
+    assert migrate.revisions() == [step.revision for step in script.walk_revisions()][::-1]
+    assert migrate.revisions()[-1:] == script.get_heads()
+
+
+def test_the_wheel_carries_what_the_program_reads_beside_its_code() -> None:
+    project = tomllib.loads((folder("sql").parent / "pyproject.toml").read_text())
+    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert carried == {"migrations": "etl/migrations", "sql": "etl/sql"}

@@ -1,0 +1,254 @@
+"""What analysts read, to the cent: the views over rows put in by hand."""
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etl.warehouse import views
+from etl.warehouse.schema import accounts, days, facts, rejections, revisions, series
+
+Insert = Callable[..., None]
+
+DAY = date(2026, 3, 14)
+NOON = datetime(2026, 3, 14, 12)
+SEEN = datetime(2026, 3, 20)
+NANO = Decimal("0.000000001")
+
+COLUMNS = {
+    "spending_hourly": {
+        "account": "VARCHAR", "queue": "VARCHAR", "hour_start": "TIMESTAMP", "hour_end": "TIMESTAMP", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "currency": "VARCHAR", "is_final": "BOOLEAN", "loaded_at": "TIMESTAMP",
+    },
+    "spending_daily": {
+        "account": "VARCHAR", "queue": "VARCHAR", "day": "DATE", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "price_per_1000": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+    },
+    "spending_monthly": {
+        "account": "VARCHAR", "queue": "VARCHAR", "month": "DATE", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "price_per_1000": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+    },
+    "spending_total_hourly": {
+        "account": "VARCHAR", "hour_start": "TIMESTAMP", "hour_end": "TIMESTAMP", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+    },
+    "coverage_daily": {
+        "account": "VARCHAR", "day": "DATE", "status": "VARCHAR", "fetched_at": "TIMESTAMP", "unattributed_volume": "BIGINT",
+        "unattributed_money": "DECIMAL(18,9)", "volume": "BIGINT", "money": "DECIMAL(18,9)",
+    },
+    "spending_revisions": {
+        "account": "VARCHAR", "queue": "VARCHAR", "hour_start": "TIMESTAMP", "volume_before": "BIGINT",
+        "money_before": "DECIMAL(18,9)", "volume_after": "BIGINT", "money_after": "DECIMAL(18,9)", "seen_at": "TIMESTAMP",
+    },
+    "spending_rejections": {
+        "account": "VARCHAR", "queue": "VARCHAR", "day": "DATE", "reason": "VARCHAR", "raw": "VARCHAR", "seen_at": "TIMESTAMP",
+        "hour_start": "TIMESTAMP",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def two_accounts(insert: Insert) -> Insert:
+    """Accounts that share every number: what joins on one key alone mixes them up."""
+    insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
+    insert(
+        series,
+        {"account_id": 1, "series_id": 1, "cut": "total"},
+        {"account_id": 1, "series_id": 2, "cut": "queue"},
+        {"account_id": 1, "series_id": 3, "cut": "queue", "member": "FunCaptcha"},
+        {"account_id": 1, "series_id": 4, "cut": "app", "member": "77"},
+        {"account_id": 2, "series_id": 1, "cut": "queue", "member": "Other"},
+        {"account_id": 2, "series_id": 3, "cut": "total"},
+    )
+    return insert
+
+
+def fact(series_id: int, hour_start: datetime, volume: int, money: str, account_id: int = 1) -> dict[str, object]:
+    hour = {"day": hour_start.date(), "hour_start": hour_start, "loaded_at": SEEN}
+    return {"account_id": account_id, "series_id": series_id, "volume": volume, "money": Decimal(money), **hour}
+
+
+def select(engine: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+def test_columns_come_in_the_promised_order_and_types(warehouse: sa.Engine, view: str) -> None:
+    assert {row[0]: row[1] for row in select(warehouse, f"describe {view}")} == COLUMNS[view]
+    assert [row[0] for row in select(warehouse, f"describe {view}")] == list(COLUMNS[view])
+
+
+@pytest.mark.parametrize("view", views.load(), ids=lambda view: view.name)
+def test_every_view_and_column_explains_itself_where_bi_tools_look(warehouse: sa.Engine, view: views.View) -> None:
+    assert select(warehouse, f"select comment from duckdb_views() where view_name = '{view.name}'") == [(view.comment,)]
+    told = select(
+        warehouse, f"select column_name, comment from duckdb_columns() where table_name = '{view.name}' order by column_index"
+    )
+    assert told == list(view.columns.items())
+    assert all(comment for _, comment in told)
+
+
+def test_an_hour_with_spend_is_a_row_and_accounts_do_not_meet(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"})
+    two_accounts(
+        facts,
+        fact(1, NOON, 5, "1.5"),
+        fact(2, NOON, 2, "0.5"),
+        fact(3, NOON, 3, "1"),
+        fact(3, NOON + timedelta(hours=1), 0, "0"),
+        fact(3, NOON + timedelta(hours=2), 0, "-0.000000001"),
+        fact(4, NOON, 5, "1.5"),
+        fact(1, NOON, 9, "9", account_id=2),
+        fact(3, NOON, 9, "9", account_id=2),
+    )
+    one, three = NOON + timedelta(hours=1), NOON + timedelta(hours=3)
+    assert select(warehouse, "select * from spending_hourly order by account, queue, hour_start") == [
+        ("default", "(unattributed)", NOON, one, 2, Decimal("0.5"), "USD", True, SEEN),
+        ("default", "FunCaptcha", NOON, one, 3, Decimal(1), "USD", True, SEEN),
+        ("default", "FunCaptcha", NOON + timedelta(hours=2), three, 0, -NANO, "USD", True, SEEN),
+        ("other", "Other", NOON, one, 9, Decimal(9), "USD", False, SEEN),
+    ]
+
+
+def test_totals_keep_their_hours_without_spend_and_a_day_without_status_is_not_final(
+    two_accounts: Insert, warehouse: sa.Engine
+) -> None:
+    two_accounts(facts, fact(1, NOON, 0, "0"), fact(3, NOON, 1, "1"))
+    assert select(warehouse, "select * from spending_total_hourly") == [
+        ("default", NOON, NOON + timedelta(hours=1), 0, Decimal(0), False)
+    ]
+
+
+def test_a_day_is_the_day_its_hours_are_booked_on(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"})
+    two_accounts(
+        facts,
+        {**fact(3, datetime(2026, 3, 13, 23, 45), 1, "0.1"), "day": DAY},
+        fact(3, NOON, 2, "0.2"),
+        fact(3, NOON + timedelta(days=1), 0, "4"),
+        fact(1, NOON, 7, "7"),
+    )
+    assert select(warehouse, "select * from spending_daily order by day") == [
+        ("default", "FunCaptcha", DAY, 3, Decimal("0.3"), Decimal(100), True),
+        ("default", "FunCaptcha", DAY + timedelta(days=1), 0, Decimal(4), None, False),
+    ]
+
+
+def test_sums_beyond_what_a_float_holds_stay_exact(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    two_accounts(facts, fact(3, NOON, 2**53, "9007199.254740993"), fact(3, NOON + timedelta(hours=1), 1, "0.000000001"))
+    for view in ("spending_daily", "spending_monthly"):
+        assert select(warehouse, f"select volume, money from {view}") == [(2**53 + 1, Decimal("9007199.254740994"))]
+
+
+values = st.tuples(
+    st.one_of(st.integers(0, 20), st.integers(0, 10**12)),
+    st.one_of(st.integers(-(10**18) + 1, 10**18 - 1), st.integers(-(10**7), 10**7)).map(lambda nanos: nanos * NANO),
+)
+halves = st.tuples(st.integers(1, 10**6), st.integers(0, 10**6)).map(
+    lambda pair: (2000 * pair[0], (2 * pair[1] + 1) * pair[0] * NANO)
+)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.one_of(values, halves), min_size=20, max_size=80))
+@pytest.mark.parametrize(("view", "grain"), [("spending_daily", "day"), ("spending_monthly", "month")])
+def test_the_price_is_the_exact_quotient_rounded_once(
+    two_accounts: Insert, warehouse: sa.Engine, view: str, grain: str, spent: list[tuple[int, Decimal]]
+) -> None:
+    firsts = [date(2000 + number // 12, number % 12 + 1, 1) for number in range(len(spent))]
+    with warehouse.begin() as connection:
+        connection.execute(sa.delete(facts))
+        connection.execute(
+            sa.insert(facts).values(
+                [
+                    {**fact(3, datetime(day.year, day.month, 1), volume, f"{money:f}"), "reading": 1}
+                    for day, (volume, money) in zip(firsts, spent, strict=True)
+                ]
+            )
+        )
+    prices = dict(select(warehouse, f"select {grain}, price_per_1000 from {view}"))
+    for day, (volume, money) in zip(firsts, spent, strict=True):
+        if volume or money:
+            fits = volume > 0 and abs(money) / volume < 999_999
+            with localcontext(prec=60):
+                exact = (money * 1000 / volume).quantize(NANO, ROUND_HALF_UP) if fits else None
+            assert prices[day] == exact, (volume, money)
+
+
+def whole_month(status: str = "final", first: int = 1, last: int = 31) -> list[dict[str, object]]:
+    return [{"account_id": 1, "day": date(2026, 3, number), "status": status} for number in range(first, last + 1)]
+
+
+@pytest.mark.parametrize(
+    ("held", "is_final"),
+    [
+        (whole_month(), True),
+        (whole_month(first=14), True),  # history begins on the 14th
+        (whole_month(last=30), False),  # not over, or not asked for
+        ([*whole_month(last=30), *whole_month("open", 31)], False),
+        ([*whole_month(last=9), *whole_month("missing", 10, 10), *whole_month(first=11)], False),
+        ([*whole_month(last=9), *whole_month("failed", 10, 10), *whole_month(first=11)], False),
+        ([*whole_month(last=9), *whole_month(first=11)], False),  # a gap without even a row
+        ([], False),
+    ],
+)
+def test_a_month_is_final_when_none_of_its_days_may_still_change(
+    two_accounts: Insert, warehouse: sa.Engine, held: list[dict[str, object]], is_final: bool
+) -> None:
+    two_accounts(days, *held, {"account_id": 2, "day": DAY, "status": "open"})
+    two_accounts(facts, fact(3, NOON, 1, "0.001"), fact(3, NOON + timedelta(days=2), 1, "0.002"))
+    assert select(warehouse, "select * from spending_monthly") == [
+        ("default", "FunCaptcha", date(2026, 3, 1), 2, Decimal("0.003"), Decimal("1.5"), is_final)
+    ]
+
+
+def test_hours_days_and_months_sum_to_the_same(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    spent = [(s, NOON + timedelta(hours=7 * n), n, f"{n / 8 - 1}") for s in (2, 3) for n in range(200)]
+    two_accounts(facts, *(fact(*row) for row in spent))
+    whole = [(sum(n for _, _, n, _ in spent), sum((Decimal(money) for *_, money in spent), Decimal(0)))]
+    for view in ("spending_hourly", "spending_daily", "spending_monthly"):
+        assert select(warehouse, f"select cast(sum(volume) as bigint), sum(money) from {view}") == whole
+
+
+def test_coverage_shows_what_is_held_of_each_day(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    held = {"volume": 9, "money": Decimal("2.5"), "unattributed_volume": 4, "unattributed_money": Decimal("0.5")}
+    two_accounts(days, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **held})
+    assert select(warehouse, "select * from coverage_daily") == [
+        ("default", DAY, "open", SEEN, 4, Decimal("0.5"), 9, Decimal("2.5"))
+    ]
+
+
+def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    change = {
+        "account_id": 1,
+        "hour_start": NOON,
+        "volume_before": 1,
+        "money_before": Decimal(1),
+        "volume_after": 2,
+        "seen_at": SEEN,
+    }
+    for number in (1, 2, 3, 4):
+        two_accounts(revisions, *({**change, "series_id": number, "cause": cause} for cause in ("source", "growth", "attribution")))
+    row = (NOON, 1, Decimal(1), 2, Decimal(0), SEEN)
+    assert select(warehouse, "select * from spending_revisions order by queue") == [
+        ("default", "(total)", *row),
+        ("default", "(unattributed)", *row),
+        ("default", "FunCaptcha", *row),
+    ]
+
+
+def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    refused = {"account_id": 1, "day": DAY, "reason": "negative volume", "raw": "{}", "seen_at": SEEN}
+    two_accounts(rejections, *({**refused, "series_id": number, "hour_start": NOON} for number in (1, 3, 4)))
+    row = (DAY, "negative volume", "{}", SEEN, NOON)
+    assert select(warehouse, "select * from spending_rejections order by queue nulls last") == [
+        ("default", "(total)", *row),
+        ("default", "FunCaptcha", *row),
+        ("default", None, *row),
+    ]

@@ -1,0 +1,392 @@
+"""The store itself, on real files and against real other processes."""
+
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.clock import Clock
+from etl.errors import UsageError, WarehouseError, WarehouseLockedError, WarehouseNewerError
+from etl.warehouse import migrate, views
+from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.resources import folder
+from etl.warehouse.schema import facts, metadata
+
+reflects = pytest.mark.filterwarnings("ignore:duckdb-engine doesn't yet support reflection on indices")
+
+
+def select(engine: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+@contextmanager
+def held_elsewhere(path: Path, *, seconds: float = 60.0, read_only: bool = False) -> Iterator[int]:
+    """Another process that has the file open; the value is its process number."""
+    code = f"""if True:
+        import duckdb, time
+        connection = duckdb.connect({str(path)!r}, read_only={read_only})
+        print("open", flush=True)
+        time.sleep({seconds})
+    """
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        try:
+            yield other.pid
+        finally:
+            other.kill()
+
+
+# ---------------------------------------------------------------- urls
+
+
+def test_a_path_means_a_duckdb_file_and_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert warehouse_url("w.duckdb") == f"duckdb:///{tmp_path}/w.duckdb"
+    assert warehouse_url("duckdb:///w.duckdb") == f"duckdb:///{tmp_path}/w.duckdb"
+    assert warehouse_url("/a b/w.duckdb") == "duckdb:////a b/w.duckdb"
+
+
+@given(
+    st.text(st.characters(exclude_characters="?/\0", exclude_categories=["Cs"]), min_size=1).filter(
+        lambda name: name not in {".", ".."}
+    )
+)
+def test_any_file_name_survives_its_url(name: str) -> None:
+    path = Path("/somewhere") / name
+    assert warehouse_path(warehouse_url(str(path))) == path
+    assert warehouse_url(warehouse_url(str(path))) == warehouse_url(str(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":memory:", "duckdb://", "duckdb:///:memory:", "mysql://u:secret@h/d", "://", "duckdb:///x?threads=1"]
+)
+def test_what_names_no_warehouse_is_a_usage_error_that_shows_no_password(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        warehouse_url(text)
+    assert "secret" not in caught.value.message + caught.value.remedy
+    assert caught.value.remedy
+
+
+# ---------------------------------------------------------------- opening
+
+
+def test_a_new_warehouse_is_its_owners_alone_and_of_a_format_bi_tools_read(tmp_path: Path) -> None:
+    path = tmp_path / "new's.duckdb"
+    engine = open_warehouse(warehouse_url(str(path)))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    (tags,) = select(engine, "select tags from duckdb_databases() where not internal and database_name <> 'temp'")[0]
+    assert "v1.2.0" in str(tags)
+
+
+def test_creating_never_replaces_a_warehouse_made_meanwhile(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert migrate.state(open_warehouse(str(warehouse.url))) == "current"
+
+
+def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match="does not exist") as caught:
+        open_warehouse(warehouse_url(str(tmp_path / "no" / "w.duckdb")))
+    assert caught.value.remedy == f"mkdir -p '{tmp_path}/no'"
+
+
+def test_reading_a_warehouse_that_is_not_there_names_the_path_and_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match=re.escape(str(tmp_path / "w.duckdb"))) as caught:
+        open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")), read_only=True)
+    assert "anticaptcha-etl sync" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_free_between_transactions(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("create table mine (a integer)")
+    with held_elsewhere(warehouse_path(str(warehouse.url))):
+        pass
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, read_only: bool) -> None:
+    path = warehouse_path(str(warehouse.url))
+    with held_elsewhere(path) as process, pytest.raises(WarehouseLockedError) as caught:
+        open_warehouse(str(warehouse.url), read_only=read_only).connect()
+    assert str(path) in caught.value.message
+    assert "python" in caught.value.message
+    assert f"(process {process})" in caught.value.message
+
+
+def test_a_writer_waits_for_a_reader_that_soon_closes(warehouse: sa.Engine) -> None:
+    with held_elsewhere(warehouse_path(str(warehouse.url)), seconds=0.2, read_only=True):
+        assert migrate.state(open_warehouse(str(warehouse.url), wait=30)) == "current"
+
+
+def test_waiting_ends_when_its_seconds_are_over(warehouse: sa.Engine) -> None:
+    elapsed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        elapsed[0] += seconds
+
+    clock = Clock(ticks=lambda: elapsed[0], sleep=sleep)
+    with held_elsewhere(warehouse_path(str(warehouse.url))):
+        with pytest.raises(WarehouseLockedError):
+            open_warehouse(str(warehouse.url), wait=0, clock=clock).connect()
+        assert elapsed == [0.0]
+        with pytest.raises(WarehouseLockedError):
+            open_warehouse(str(warehouse.url), wait=1, clock=clock).connect()
+    assert 1 <= elapsed[0] < 1.1
+
+
+def damaged(sound: bytes) -> bytes:
+    return sound[:12_288] + bytes(byte ^ 0x55 for byte in sound[12_288:])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda _: b"not a database " * 1000, "not a DuckDB file"),
+        (lambda _: b"", "not a DuckDB file"),
+        (lambda _: b"SQLite format 3\0" + bytes(4096), "not a DuckDB file"),
+        (damaged, "damaged"),
+        (lambda sound: sound[:20_000], "cut short"),
+    ],
+)
+def test_an_unreadable_file_is_a_warehouse_error_with_a_remedy(
+    migrated_file: Path, tmp_path: Path, content: object, says: str
+) -> None:
+    path = tmp_path / "w.duckdb"
+    assert callable(content)
+    path.write_bytes(content(migrated_file.read_bytes()))
+    for read_only in (False, True):
+        with pytest.raises(WarehouseError, match=says) as caught:
+            migrate.state(open_warehouse(warehouse_url(str(path)), read_only=read_only))
+        assert str(path) in caught.value.message
+        assert caught.value.remedy
+
+
+def test_a_folder_in_the_warehouses_place_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match="it is a folder"):
+        open_warehouse(warehouse_url(str(tmp_path))).connect()
+
+
+def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine) -> None:
+    """A limit on the size of files stands in for the disk: the kernel refuses the write in the same place."""
+    code = f"""if True:
+        import resource, signal
+        from etl.errors import WarehouseError
+        from etl.warehouse.engine import open_warehouse
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        try:
+            with open_warehouse({str(warehouse.url)!r}).begin() as connection:
+                connection.exec_driver_sql("create table much as select hash(range) as a from range(2000000)")
+        except WarehouseError as error:
+            print(error.message)
+    """
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert str(warehouse_path(str(warehouse.url))) in said.stdout, said.stderr
+    assert migrate.state(warehouse) == "current"
+
+
+@pytest.mark.parametrize("money", ["999999999.999999999", "-999999999.999999999", "9007199.254740993", "0.000000001"])
+def test_money_goes_in_and_comes_out_exact(warehouse: sa.Engine, money: str) -> None:
+    fact = {"account_id": 1, "series_id": 1, "volume": 0, "reading": 1, "day": date(2026, 1, 1)}
+    with warehouse.begin() as connection:
+        now = datetime(2026, 1, 1)
+        connection.execute(sa.insert(facts).values(**fact, hour_start=now, loaded_at=now, money=Decimal(money)))
+        assert connection.execute(sa.select(facts.c.money)).scalar() == Decimal(money)
+        assert connection.execute(sa.select(facts).where(facts.c.money == Decimal(money))).one().money == Decimal(money)
+
+
+def test_errors_in_sql_stay_the_drivers(warehouse: sa.Engine) -> None:
+    with warehouse.connect() as connection, pytest.raises(sa.exc.ProgrammingError):
+        connection.exec_driver_sql("select nothing from nowhere")
+
+
+def test_a_warehouse_left_by_a_killed_writer_is_read_with_what_it_committed(warehouse: sa.Engine) -> None:
+    path = warehouse_path(str(warehouse.url))
+    code = f"""if True:
+        import duckdb, os
+        connection = duckdb.connect({str(path)!r})
+        connection.execute("create table kept as select 7 as a")
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert path.with_name("warehouse.duckdb.wal").exists()
+    assert select(open_warehouse(str(warehouse.url), read_only=True), "select a from kept") == [(7,)]
+
+
+def test_the_session_keeps_utc_whatever_the_machine_says(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"""if True:
+        from etl.warehouse.engine import open_warehouse
+        for read_only in (False, True):
+            with open_warehouse({str(warehouse.url)!r}, read_only=read_only).connect() as connection:
+                print(connection.exec_driver_sql("select current_setting('TimeZone')").scalar())
+    """
+    monkeypatch.setenv("TZ", "America/New_York")
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["UTC", "UTC"]
+
+
+# ---------------------------------------------------------------- migrations
+
+
+def alembic(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(folder("migrations")))
+    config.attributes["connection"] = connection
+    return config
+
+
+@reflects
+def test_the_migrations_make_what_the_models_say_up_and_down_and_up(tmp_path: Path) -> None:
+    engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
+    assert migrate.state(engine) == "none"
+    migrate.upgrade(engine)
+    assert (migrate.state(engine), migrate.current(engine)) == ("current", migrate.revisions()[-1])
+    with engine.begin() as connection:
+        command.check(alembic(connection))
+    migrate.downgrade(engine, "base")
+    assert (migrate.state(engine), migrate.current(engine)) == ("none", None)
+    assert select(engine, "select table_name from information_schema.tables") == [("alembic_version",)]
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        command.check(alembic(connection))
+
+
+@reflects
+@pytest.mark.parametrize(
+    "drift",
+    [
+        "alter table facts add column surprise integer",
+        "alter table facts alter column money set data type decimal(18, 6)",
+        "alter table facts alter column volume drop not null",
+        "comment on column facts.day is 'another'",
+        "create table surprise (a integer)",
+        "drop table names",
+    ],
+)
+def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, drift: str) -> None:
+    with warehouse.begin() as connection:
+        views.drop(connection)
+        connection.exec_driver_sql(drift)
+    with warehouse.begin() as connection, pytest.raises(CommandError):
+        command.check(alembic(connection))
+
+
+def test_every_table_and_column_tells_what_the_model_says(warehouse: sa.Engine) -> None:
+    told = dict(select(warehouse, "select table_name, comment from duckdb_tables() where table_name <> 'alembic_version'"))
+    assert told == {table.name: table.comment for table in metadata.tables.values()}
+
+
+def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:
+    path = warehouse_path(str(warehouse.url))
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    code = f"""if True:
+        import sys
+        from etl.warehouse import engine, migrate
+        migrate.upgrade(engine.open_warehouse({str(warehouse.url)!r}))
+        print("alembic" in sys.modules)
+    """
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_newer_warehouse_is_refused_untouched_naming_both_revisions(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+    path = warehouse_path(str(warehouse.url))
+    before = path.read_bytes()
+    assert migrate.state(warehouse) == "newer"
+    for touch in (migrate.upgrade, migrate.require_readable, lambda engine: migrate.downgrade(engine, "base")):
+        with pytest.raises(WarehouseNewerError, match=rf"9999.*{migrate.revisions()[-1]}") as caught:
+            touch(warehouse)
+        assert "upgrade anticaptcha-etl" in caught.value.remedy
+    assert path.read_bytes() == before
+
+
+def test_views_of_another_program_version_are_rebuilt_and_those_of_users_stay(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("create view mine as select account from spending_daily")
+        connection.exec_driver_sql(f"create or replace view {views.MARK} as select '0001' as revision, 'another text' as views")
+        connection.exec_driver_sql("create or replace view spending_daily as select 1 as account")
+    assert migrate.state(warehouse) == "old"
+    migrate.require_readable(warehouse)
+    migrate.upgrade(warehouse)
+    assert migrate.state(warehouse) == "current"
+    assert select(warehouse, "select account from mine") == []
+
+
+def test_a_migration_that_fails_leaves_tables_and_views_as_they_were(tmp_path: Path) -> None:
+    engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create view findings_of_a_user as select 1 as a")
+        connection.exec_driver_sql("create table spending_daily (a integer)")
+    with pytest.raises(sa.exc.DBAPIError, match="spending_daily"):
+        migrate.upgrade(engine)
+    assert sorted(select(engine, "select table_name from information_schema.tables")) == [
+        ("findings_of_a_user",),
+        ("spending_daily",),
+    ]
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table accounts (a integer)")
+    with pytest.raises(WarehouseError, match=r"another program's.*accounts"):
+        migrate.upgrade(engine)
+    with pytest.raises(WarehouseError, match="not a warehouse"):
+        migrate.require_readable(engine)
+
+
+def test_the_alembic_command_migrates_the_warehouse_it_is_given(tmp_path: Path) -> None:
+    alembic_ini = folder("migrations").parent / "alembic.ini"
+    run = [sys.executable, "-m", "alembic", "-c", str(alembic_ini)]
+    subprocess.run([*run, "-x", f"warehouse={tmp_path}/w.duckdb", "upgrade", "head"], check=True, capture_output=True)
+    engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
+    assert migrate.current(engine) == migrate.revisions()[-1]
+    assert migrate.state(engine) == "old"
+    migrate.upgrade(engine)
+    assert migrate.state(engine) == "current"
+    without = subprocess.run([*run, "upgrade", "head"], check=False, capture_output=True, text=True)
+    assert without.returncode != 0
+    assert "-x warehouse=PATH" in without.stdout + without.stderr
+
+
+def test_sql_and_migrations_are_found_inside_an_installed_package(tmp_path: Path) -> None:
+    source = folder("sql").parent
+    shutil.copytree(source / "etl", tmp_path / "etl", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("sql", "migrations"):
+        shutil.copytree(source / name, tmp_path / "etl" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from etl.warehouse.resources import folder; print(folder('sql'), folder('migrations'))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(tmp_path / "etl" / "sql"), str(tmp_path / "etl" / "migrations")]
+
+
+def test_opening_and_looking_is_cheap_enough_for_every_run(warehouse: sa.Engine) -> None:
+    assert duckdb.__version__  # the driver is loaded before the watch starts
+    clock = Clock()
+    best = float("inf")
+    for _ in range(5):
+        start = clock.ticks()
+        migrate.upgrade(open_warehouse(str(warehouse.url)))
+        best = min(best, clock.ticks() - start)
+    assert best < 0.5, "measured at 0.05 s; ten times that is another design"
