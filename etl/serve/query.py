@@ -1,0 +1,119 @@
+"""Read-only SQL over the warehouse, printed as a table, CSV or JSON."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import islice
+from typing import NamedTuple, TextIO
+
+import duckdb
+import sqlalchemy as sa
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from etl.clock import Clock
+from etl.errors import UsageError
+from etl.serve.values import as_json, plain
+from etl.warehouse.engine import open_warehouse
+
+_AT_ONCE = 10_000
+TABLE_ROWS = 1_000
+"""What a terminal table shows at most; it says so when there are more."""
+
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION}
+_ASK_ONE = "give one statement that reads: select, with, from, describe, show or explain"
+
+Row = Sequence[object]
+
+
+class Result(NamedTuple):
+    """The answer to one statement. ``rows`` come as they are read and only while the warehouse is open."""
+
+    columns: tuple[str, ...]
+    rows: Iterator[Row]
+
+
+@contextmanager
+def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) -> Iterator[Result]:
+    """Runs one reading statement; the warehouse stays open, and locked against writers, until the block ends.
+
+    Nothing but the warehouse can be read and nothing can be written. Raises UsageError with the engine's words for SQL
+    that is wrong or not allowed, WarehouseError for a warehouse that is not there or held for longer than ``wait`` seconds.
+    """
+    engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
+    with engine.connect() as connection:
+        try:
+            _refuse_all_but_one_reading(sql)
+            result = connection.exec_driver_sql(sql)
+            yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
+        except sa.exc.DBAPIError as error:
+            raise _refused(str(error.orig)) from error
+
+
+def _refused(why: str) -> UsageError:
+    if "'pytz'" in why:  # DuckDB needs it to hand such a value to Python
+        return UsageError("a time with a zone cannot be shown", "make it UTC without zone: (now() at time zone 'UTC')")
+    return UsageError(f"the query failed: {why}", "anticaptcha-etl query 'show tables' lists what can be asked")
+
+
+def _refuse_all_but_one_reading(sql: str) -> None:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise UsageError(f"the query failed: {error}", _ASK_ONE) from error
+    if len(statements) != 1:
+        raise UsageError(f"{len(statements)} statements were given", _ASK_ONE)
+    if (kind := statements[0].type) not in _READING:
+        raise UsageError(f"a query only reads: {kind.name} is refused", _ASK_ONE)
+
+
+# ---------------------------------------------------------------- printing
+
+
+def write_csv(result: Result, to: TextIO) -> None:
+    """A header and a line a row, RFC 4180 with line feeds; NULL is an empty field."""
+    lines = csv.writer(to, lineterminator="\n")
+    lines.writerow(result.columns)
+    lines.writerows(map(plain, row) for row in result.rows)
+
+
+def write_json(result: Result, to: TextIO) -> None:
+    """One array, an object a line. Money is a number literal with all its digits: read it as a decimal, not as a float.
+
+    Raises UsageError when two columns share a name, which JSON readers would silently make one.
+    """
+    if twice := [name for name, count in Counter(result.columns).items() if count > 1]:
+        raise UsageError(f"two columns are named {twice[0]!r}", "name them apart with AS; --format csv takes them as they are")
+    to.write("[")
+    objects = (as_json(dict(zip(result.columns, row, strict=True))) for row in result.rows)
+    to.writelines((",\n" if number else "\n") + text for number, text in enumerate(objects))
+    to.write("\n]\n")
+
+
+def write_table(result: Result, to: TextIO, *, width: int | None = None) -> None:
+    """A table ``width`` columns wide (None: as wide as it needs). Long values are folded, never cut."""
+    rows = list(islice(result.rows, TABLE_ROWS))
+    more = next(result.rows, None) is not None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(result.columns):
+        table.add_column(_printable(name), justify="right" if _are_numbers(row[place] for row in rows) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_printable(plain(value)) for value in row))
+    console = Console(file=to, width=width or 1_000_000, color_system=None)
+    console.print(table)
+    shown = f"the first {len(rows):,} rows; --format csv gives all" if more else f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
+    console.print(f"({shown})", markup=False, highlight=False)
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    held = [value for value in values if value is not None]
+    return bool(held) and all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in held)
+
+
+def _printable(text: str) -> Text:
+    """Text of others must not steer the terminal."""
+    return Text("".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text))

@@ -1,0 +1,287 @@
+"""What the warehouse holds and how fresh it is: gathered once, then shown to people or to programs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from itertools import pairwise
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from etl.errors import UsageError
+from etl.records import DAY, HOUR, ZERO, Cut, Finding, Severity, Value
+from etl.serve.values import as_json
+from etl.warehouse.migrate import require_readable
+from etl.warehouse.schema import accounts, days, facts, findings, runs, series
+
+RUNS_SHOWN = 10
+_WIDTH = 100
+_SPANS_SHOWN = 6
+_STATUSES = ("final", "open", "missing", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Days in a row, both ends included."""
+
+    first: date
+    last: date
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sync of an account. ``ended_at`` and ``exit_code`` are None while it runs, and for good when it was killed."""
+
+    run: int
+    command: str
+    started_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    requests: int
+    retries: int
+    windows_good: int
+    windows_failed: int
+    windows_left: int
+    facts_inserted: int
+    facts_changed: int
+    rejections: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """One account.
+
+    ``newest_hour`` is the last hour of the total that had ended when it was asked, ``freshness_hours`` the time from its
+    end until now. ``rest`` are days whose total the believed queues do not explain. ``gaps`` are days inside the history
+    without a total. ``spent`` and ``unattributed`` are sums over all days held. ``findings`` are those of the last run.
+    """
+
+    account: str
+    first_day: date | None
+    last_day: date | None
+    days: Mapping[str, int]
+    gaps: tuple[Days, ...]
+    failed: tuple[Days, ...]
+    open: tuple[Days, ...]
+    rest: tuple[Days, ...]
+    newest_hour: datetime | None
+    freshness_hours: float | None
+    spent: Value
+    unattributed: Value
+    runs: tuple[Run, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    warehouse: str
+    now: datetime
+    accounts: tuple[AccountStatus, ...]
+
+
+# ---------------------------------------------------------------- gathering
+
+
+def gather(engine: sa.Engine, account: str | None, now: datetime) -> Status:
+    """The status of one account, or of all. Raises UsageError for an account the warehouse does not hold."""
+    require_readable(engine)
+    with engine.connect() as connection:
+        held = connection.execute(sa.select(accounts.c.account_id, accounts.c.name).order_by(accounts.c.name)).all()
+        if account is not None and account not in {row.name for row in held}:
+            names = ", ".join(row.name for row in held) or "none"
+            raise UsageError(f"the warehouse holds no account {account!r}", f"it holds: {names}")
+        chosen = [row for row in held if account in {None, row.name}]
+        return Status(engine.url.database or "", now, tuple(_account(connection, row.account_id, row.name, now) for row in chosen))
+
+
+def _account(connection: sa.Connection, account_id: int, name: str, now: datetime) -> AccountStatus:
+    rows = connection.execute(sa.select(days).where(days.c.account_id == account_id).order_by(days.c.day)).all()
+    by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
+    newest = _newest_hour(connection, account_id)
+    recent = _runs(connection, account_id)
+    return AccountStatus(
+        account=name,
+        first_day=rows[0].day if rows else None,
+        last_day=rows[-1].day if rows else None,
+        days={status: len(found) for status, found in by_status.items()},
+        gaps=in_a_row({*by_status["missing"], *_absent([row.day for row in rows])}),
+        failed=in_a_row(by_status["failed"]),
+        open=in_a_row(by_status["open"]),
+        rest=in_a_row(row.day for row in rows if row.fetched_at is not None and not row.explained),
+        newest_hour=newest,
+        freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
+        spent=_sum((row.volume, row.money) for row in rows),
+        unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
+        runs=recent,
+        findings=_findings(connection, account_id, recent[0].run) if recent else (),
+    )
+
+
+def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
+    """An hour read while it ran is not held yet, however long ago it ended."""
+    newest = connection.execute(
+        sa.select(sa.func.max(facts.c.hour_start))
+        .join(series, (series.c.account_id == facts.c.account_id) & (series.c.series_id == facts.c.series_id))
+        .join(days, (days.c.account_id == facts.c.account_id) & (days.c.day == facts.c.day))
+        .where(facts.c.account_id == account_id, series.c.cut == Cut.TOTAL, facts.c.hour_start <= days.c.fetched_at - HOUR)
+    ).scalar()
+    return _utc(newest)
+
+
+def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
+    names = Run.__dataclass_fields__
+    rows = connection.execute(
+        sa.select(*(runs.c[name] for name in names))
+        .where(runs.c.account_id == account_id)
+        .order_by(runs.c.run.desc())
+        .limit(RUNS_SHOWN)
+    ).mappings()
+    return tuple(Run(**{**row, "started_at": _utc(row["started_at"]), "ended_at": _utc(row["ended_at"])}) for row in rows)
+
+
+def _findings(connection: sa.Connection, account_id: int, run: int) -> tuple[Finding, ...]:
+    rows = connection.execute(
+        sa.select(findings)
+        .where(findings.c.account_id == account_id, findings.c.run == run)
+        .order_by(findings.c.severity, findings.c.check_name, findings.c.day, findings.c.queue)
+    )
+    return tuple(Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue) for row in rows)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def _sum(values: Iterable[tuple[int, Decimal]]) -> Value:
+    pairs = list(values)
+    return Value(sum(volume for volume, _ in pairs), sum((money for _, money in pairs), start=ZERO.money))
+
+
+def in_a_row(found: Iterable[date]) -> tuple[Days, ...]:
+    """Single days joined into the fewest spans, oldest first."""
+    spans: list[Days] = []
+    for day in sorted(found):
+        if spans and day - spans[-1].last == DAY:
+            spans[-1] = Days(spans[-1].first, day)
+        else:
+            spans.append(Days(day, day))
+    return tuple(spans)
+
+
+def _absent(held: Sequence[date]) -> Iterable[date]:
+    """Days between the first and the last that are not in ``held``, which is in order."""
+    for before, after in pairwise(held):
+        yield from (before + timedelta(days=step) for step in range(1, (after - before).days))
+
+
+def is_stale(status: Status, max_age_hours: float) -> bool:
+    """Whether any account's newest hour ended longer ago than that, or nothing is held at all."""
+    ages = [account.freshness_hours for account in status.accounts]
+    return not ages or any(age is None or age > max_age_hours for age in ages)
+
+
+# ---------------------------------------------------------------- showing
+
+
+def as_text(status: Status) -> str:
+    """For a terminal, at most 100 columns wide."""
+    out = StringIO()
+    console = Console(file=out, width=_WIDTH, color_system=None, highlight=False, markup=False)
+    console.print(Text(f"{status.warehouse}, {status.now:%Y-%m-%d %H:%M} UTC", overflow="fold"))
+    if not status.accounts:
+        console.print("\nNothing is held yet. To load the history: anticaptcha-etl sync")
+    for account in status.accounts:
+        console.print(f"\nAccount {account.account}")
+        console.print(_facts_about(account))
+        if account.runs:
+            console.print(_table_of(account.runs))
+        for finding in account.findings:
+            place = "".join(f", {part}" for part in (finding.day, finding.queue) if part)
+            console.print(Text(f"{finding.severity}: {finding.message} ({finding.check}{place})", overflow="fold"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _facts_about(account: AccountStatus) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in _lines(account):
+        table.add_row(Text(f"  {label}"), Text(text))
+    return table
+
+
+def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
+    if account.first_day is None or account.last_day is None:
+        yield "days", "none yet; to load the history: anticaptcha-etl sync"
+        return
+    counts = ", ".join(f"{count:,} {status}" for status, count in account.days.items() if count)
+    yield "days", f"{Days(account.first_day, account.last_day)}: {counts}"
+    yield "newest hour", _freshness(account)
+    yield "spent", f"{account.spent.money:,f} USD, {account.spent.volume:,} tasks"
+    if account.unattributed != ZERO:
+        yield "unattributed", f"{account.unattributed.money:,f} USD, {account.unattributed.volume:,} tasks"
+    for label, spans, advice in (
+        ("open", account.open, ""),
+        ("gaps", account.gaps, "; anticaptcha-etl sync fills them"),
+        ("failed", account.failed, "; anticaptcha-etl sync asks them again"),
+        ("with a rest", account.rest, "; no believed queue explains it: anticaptcha-etl sync --queue NAME adds one"),
+    ):
+        if spans:
+            yield label, _listed(spans) + advice
+
+
+def _freshness(account: AccountStatus) -> str:
+    if account.newest_hour is None or account.freshness_hours is None:
+        return "none yet"
+    end = account.newest_hour + HOUR
+    return f"{account.newest_hour:%Y-%m-%d %H:%M} to {end:%H:%M} UTC, ended {account.freshness_hours:,.1f} hours ago"
+
+
+def _listed(spans: Sequence[Days]) -> str:
+    """The newest spans; ``--json`` lists all."""
+    newest = ", ".join(map(str, spans[-_SPANS_SHOWN:]))
+    older = sum((span.last - span.first).days + 1 for span in spans[:-_SPANS_SHOWN])
+    return f"{older:,} older days (all in --json), {newest}" if older else newest
+
+
+def _table_of(recent: Sequence[Run]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  run", justify="right")
+    table.add_column("started, UTC", no_wrap=True)
+    for name in ("exit", "requests", "good", "failed", "left", "new", "changed", "refused"):
+        table.add_column(name, justify="right")
+    for run in recent:
+        windows = (run.windows_good, run.windows_failed, run.windows_left)
+        counts = (run.requests, *windows, run.facts_inserted, run.facts_changed, run.rejections)
+        ended = "none" if run.exit_code is None else str(run.exit_code)
+        table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", ended, *(f"{count:,}" for count in counts))
+    return table
+
+
+def to_json(status: Status) -> str:
+    """The same for programs: the fields of Status, AccountStatus, Days, Run and Finding by their names.
+
+    Money is a number literal with all its digits, times are ISO 8601 with a Z, what is not known is null. Keys are only
+    ever added.
+    """
+    return as_json(_fields(asdict(status))) + "\n"
+
+
+def _fields(value: object) -> object:
+    """``asdict`` leaves named tuples be; programs read them by name too."""
+    match value:
+        case Value():
+            return value._asdict()
+        case Mapping():
+            return {key: _fields(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_fields(item) for item in value]
+        case _:
+            return value

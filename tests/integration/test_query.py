@@ -1,0 +1,208 @@
+"""SQL of people and programs: exact on the way out, and no way to anything but the warehouse."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from etl.errors import UsageError, WarehouseError
+from etl.serve.query import TABLE_ROWS, Result, run, write_csv, write_json, write_table
+from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.schema import days
+
+Write = Callable[[Result, io.StringIO], None]
+
+EVERYTHING = """
+select 7 as n, cast('0.000000001' as decimal(18, 9)) as money, cast('170141183460469231731687303715884105727' as hugeint) as big,
+       timestamp '2026-11-21 03:00:00' as at, date '2026-11-21' as day, 'a "b", c' as text, true as yes, null as nothing,
+       cast('nan' as double) as nan, [1.5, null] as list, {'a': cast(1 as decimal(4, 2))} as pair, cast('\\xFF' as blob) as bytes
+"""
+
+
+def printed(warehouse: sa.Engine, sql: str, write: Write) -> str:
+    out = io.StringIO()
+    with run(str(warehouse.url), sql) as result:
+        write(result, out)
+    return out.getvalue()
+
+
+def test_csv_keeps_every_digit(warehouse: sa.Engine) -> None:
+    header, row = csv.reader(io.StringIO(printed(warehouse, EVERYTHING, write_csv)))
+    assert dict(zip(header, row, strict=True)) == {
+        "n": "7", "money": "0.000000001", "big": "170141183460469231731687303715884105727", "at": "2026-11-21T03:00:00Z",
+        "day": "2026-11-21", "text": 'a "b", c', "yes": "true", "nothing": "", "nan": "nan", "list": "[1.5, null]",
+        "pair": '{"a": 1.00}', "bytes": "ff",
+    }  # fmt: skip
+
+
+def test_json_numbers_keep_every_digit(warehouse: sa.Engine) -> None:
+    text = printed(warehouse, EVERYTHING, write_json)
+    assert '"money": 0.000000001,' in text
+    assert json.loads(text, parse_float=Decimal, parse_constant=pytest.fail) == [
+        {
+            "n": 7, "money": Decimal("0.000000001"), "big": 2**127 - 1, "at": "2026-11-21T03:00:00Z", "day": "2026-11-21",
+            "text": 'a "b", c', "yes": True, "nothing": None, "nan": "nan", "list": [Decimal("1.5"), None],
+            "pair": {"a": Decimal(1)}, "bytes": "ff",
+        }
+    ]  # fmt: skip
+
+
+def test_no_rows_are_a_header_in_csv_and_an_empty_array_in_json(warehouse: sa.Engine) -> None:
+    assert printed(warehouse, "select day, status from days", write_csv) == "day,status\n"
+    assert json.loads(printed(warehouse, "select day from days", write_json)) == []
+    assert "(0 rows)" in printed(warehouse, "select day from days", write_table)
+
+
+def test_json_refuses_two_columns_of_one_name_that_csv_takes(warehouse: sa.Engine) -> None:
+    with pytest.raises(UsageError, match="'a'"):
+        printed(warehouse, "select 1 as a, 2 as a", write_json)
+    assert printed(warehouse, "select 1 as a, 2 as a", write_csv) == "a,a\n1,2\n"
+
+
+def test_a_table_aligns_numbers_right_and_cuts_nothing(warehouse: sa.Engine) -> None:
+    lines = printed(warehouse, "select * from (values ('x', 5), ('y', 12345)) t(word, n)", write_table).splitlines()
+    assert [line.split() for line in lines if "x" in line or "y" in line] == [["x", "5"], ["y", "12345"]]
+    assert lines[-3].rstrip().endswith("12345")
+    assert lines[-4].rstrip().endswith("    5")
+    out = io.StringIO()
+    with run(str(warehouse.url), "select repeat('abcdefghij', 30) as long") as result:
+        write_table(result, out, width=40)
+    assert max(map(len, out.getvalue().splitlines())) <= 40
+    assert "".join(line.strip() for line in out.getvalue().splitlines()).count("abcdefghij") == 30
+
+
+def test_a_table_says_when_there_is_more_than_it_shows(warehouse: sa.Engine) -> None:
+    assert f"({TABLE_ROWS:,} rows)" in printed(warehouse, f"select * from range({TABLE_ROWS})", write_table)
+    assert "--format csv gives all" in printed(warehouse, f"select * from range({TABLE_ROWS + 1})", write_table)
+
+
+def test_values_do_not_steer_the_terminal(warehouse: sa.Engine) -> None:
+    text = printed(warehouse, "select '[bold]' || chr(27) || '[2J' as a", write_table)
+    assert "\x1b" not in text
+    assert "[bold]\\x1b[2J" in text
+
+
+def test_a_large_result_is_streamed_in_order(warehouse: sa.Engine) -> None:
+    with run(str(warehouse.url), "select range as n from range(50000000)") as result:
+        assert [next(result.rows)[0] for _ in range(25_000)] == list(range(25_000))
+
+
+def test_the_warehouse_is_free_again_when_the_block_ends(warehouse: sa.Engine) -> None:
+    with run(str(warehouse.url), "select * from range(50000)") as result:
+        next(result.rows)
+    with warehouse.begin() as connection:
+        connection.execute(sa.delete(days))
+
+
+REFUSED = [
+    "select 1; select 2",
+    "",
+    "-- only a comment",
+    "select",
+    "attach '{folder}/new.duckdb' as other",
+    "detach warehouse",
+    "copy days to '{folder}/out.csv'",
+    "copy (select 1) to '{folder}/out.parquet' (format parquet)",
+    "export database '{folder}/out'",
+    "install httpfs",
+    "load httpfs",
+    "set enable_external_access = true",
+    "set threads = 1",
+    "reset all",
+    "pragma enable_profiling",
+    "call pragma_version()",
+    "select * from read_csv('/etc/passwd')",
+    "select * from '/etc/passwd'",
+    "select * from read_text('/etc/passwd')",
+    "select * from read_blob('{folder}/warehouse.duckdb')",
+    "select * from glob('/etc/*')",
+    "select * from read_parquet('https://127.0.0.1:9/x.parquet')",
+    "select * from query('copy days to ''{folder}/out.csv''')",
+    "explain analyze copy days to '{folder}/out.csv'",
+    "explain analyze delete from days",
+    "with x as (select 1) delete from days",
+    "insert into days select * from days",
+    "update days set status = 'final'",
+    "delete from days",
+    "create table mine (a integer)",
+    "create temp table mine as select 1",
+    "create macro m() as 1",
+    "drop view spending_daily",
+    "comment on table days is 'x'",
+    "checkpoint",
+    "vacuum",
+    "begin",
+    "prepare p as select 1",
+    "select nothing from days",
+    "select * from result",
+    "select cast('x' as integer)",
+    "select now()",
+]
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.Engine, sql: str) -> None:
+    path = warehouse_path(str(warehouse.url))
+    before = path.read_bytes()
+    with pytest.raises(UsageError) as caught:
+        printed(warehouse, sql.format(folder=path.parent), write_csv)
+    assert caught.value.message
+    assert caught.value.remedy
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse: sa.Engine) -> None:
+    sealed = open_warehouse(str(warehouse.url), read_only=True)
+    folder = warehouse_path(str(warehouse.url)).parent
+    for sql in (
+        "create table mine (a integer)",
+        f"copy days to '{folder}/out.csv'",
+        f"attach '{folder}/new.duckdb'",
+        "set threads = 1",
+    ):
+        with sealed.connect() as connection, pytest.raises(sa.exc.DBAPIError):
+            connection.exec_driver_sql(sql)
+    assert [file.name for file in folder.iterdir()] == ["warehouse.duckdb"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from days",
+        "with x as (select 1) select * from x",
+        "show tables",
+        "describe spending_daily",
+        "explain select 1",
+        "select 1;",
+    ],
+)
+def test_every_way_to_read_is_open(warehouse: sa.Engine, sql: str) -> None:
+    assert printed(warehouse, sql, write_csv)
+
+
+def test_a_wrong_query_is_told_in_the_engines_words_and_at_its_place(warehouse: sa.Engine) -> None:
+    with pytest.raises(UsageError, match=r'"statuss" not found[\s\S]*LINE 1: select statuss[\s\S]*\^'):
+        printed(warehouse, "select statuss from days", write_csv)
+
+
+def test_an_error_in_the_middle_of_the_rows_is_a_usage_error_too(warehouse: sa.Engine) -> None:
+    sql = "select cast(case when range = 300000 then 'x' else '1' end as integer) as n from range(400000)"
+    with pytest.raises(UsageError, match="Could not convert"):
+        printed(warehouse, sql, write_csv)
+
+
+def test_a_missing_warehouse_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match=str(tmp_path)) as caught, run(warehouse_url(str(tmp_path / "w.duckdb")), "select 1"):
+        pass
+    assert "anticaptcha-etl sync" in caught.value.remedy
+
+
+def test_what_the_caller_raises_comes_through_unchanged(warehouse: sa.Engine) -> None:
+    with pytest.raises(BrokenPipeError), run(str(warehouse.url), "select 1"):
+        raise BrokenPipeError

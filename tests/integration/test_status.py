@@ -1,0 +1,238 @@
+"""What is held and how fresh it is, from rows put in by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.errors import UsageError, WarehouseError
+from etl.records import DAY, ZERO, Finding, Severity, Value
+from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Status, as_text, gather, in_a_row, is_stale, to_json
+from etl.warehouse import migrate
+from etl.warehouse.engine import open_warehouse
+from etl.warehouse.schema import accounts, days, facts, findings, runs, series
+
+Insert = Callable[..., None]
+
+NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
+ASKED = datetime(2026, 3, 20, 9, 5)
+
+NOTHING = AccountStatus(
+    account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
+    failed=(), open=(), rest=(), newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, runs=(), findings=(),
+)  # fmt: skip
+
+
+def march(number: int) -> date:
+    return date(2026, 3, number)
+
+
+def day(number: int, status: str, **rest: object) -> dict[str, object]:
+    return {"account_id": 1, "day": march(number), "status": status, "explained": True, "fetched_at": ASKED, **rest}
+
+
+def total(hour_start: datetime, series_id: int = 1) -> dict[str, object]:
+    return {"account_id": 1, "series_id": series_id, "day": hour_start.date(), "hour_start": hour_start}
+
+
+@pytest.fixture
+def held(insert: Insert) -> Insert:
+    """One account with a week, and another that must not show in it."""
+    insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
+    insert(
+        series, {"account_id": 1, "series_id": 1, "cut": "total"}, {"account_id": 1, "series_id": 2, "cut": "queue", "member": "A"}
+    )
+    spent = {"volume": 10, "money": Decimal("0.1"), "unattributed_volume": 1, "unattributed_money": Decimal("0.000000001")}
+    insert(
+        days,
+        day(1, "final", **spent),
+        day(2, "final", explained=False, **spent),
+        day(3, "missing", explained=False, fetched_at=None),
+        # the 4th and 5th have not even a row
+        day(6, "failed", explained=False),
+        day(7, "open"),
+        day(20, "open"),
+        day(5, "missing", account_id=2, **spent),
+    )
+    insert(runs, {"account_id": 2, "run": 9})
+    insert(findings, {"account_id": 2, "run": 1, "severity": "blocking"})
+    return insert
+
+
+def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: sa.Engine) -> None:
+    (account,) = gather(warehouse, "default", NOW).accounts
+    assert account == replace(
+        NOTHING,
+        first_day=march(1),
+        last_day=march(20),
+        days={"final": 2, "open": 2, "missing": 1, "failed": 1},
+        gaps=(Days(march(3), march(5)), Days(march(8), march(19))),
+        failed=(Days(march(6), march(6)),),
+        open=(Days(march(7), march(7)), Days(march(20), march(20))),
+        rest=(Days(march(2), march(2)), Days(march(6), march(6))),
+        spent=Value(20, Decimal("0.2")),
+        unattributed=Value(2, Decimal("0.000000002")),
+    )
+
+
+def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_asked(held: Insert, warehouse: sa.Engine) -> None:
+    held(facts, *(total(datetime(2026, 3, 20, hour)) for hour in range(10)), total(datetime(2026, 3, 20, 10), series_id=2))
+    (account,) = gather(warehouse, "default", NOW).accounts
+    assert account.newest_hour == datetime(2026, 3, 20, 8, tzinfo=UTC)
+    assert account.freshness_hours == 0.5
+    (later,) = gather(warehouse, "default", NOW + timedelta(days=1)).accounts
+    assert later.freshness_hours == 24.5
+
+
+def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest(held: Insert, warehouse: sa.Engine) -> None:
+    started = datetime(2026, 3, 20, 9)
+    held(
+        runs,
+        *({"account_id": 1, "run": number, "started_at": started, "exit_code": 1, "requests": number} for number in range(1, 13)),
+    )
+    held(runs, {"account_id": 1, "run": 13, "started_at": started})
+    finding = {
+        "account_id": 1,
+        "check_name": "split",
+        "severity": "blocking",
+        "day": march(2),
+        "message": "does not fit",
+        "seen_at": started,
+    }
+    held(findings, {**finding, "run": 12}, {**finding, "run": 13, "queue": "A"})
+    (account,) = gather(warehouse, "default", NOW).accounts
+    assert [run.run for run in account.runs] == list(range(13, 13 - RUNS_SHOWN, -1))
+    assert (account.runs[0].ended_at, account.runs[0].exit_code) == (None, None)
+    assert account.runs[1].started_at == started.replace(tzinfo=UTC)
+    assert account.findings == (Finding("split", Severity.BLOCKING, "does not fit", march(2), "A"),)
+
+
+def test_every_account_is_shown_unless_one_is_named(held: Insert, warehouse: sa.Engine) -> None:
+    assert [account.account for account in gather(warehouse, None, NOW).accounts] == ["default", "other"]
+    with pytest.raises(UsageError, match="'nobody'") as caught:
+        gather(warehouse, "nobody", NOW)
+    assert "default, other" in caught.value.remedy
+
+
+def test_status_needs_no_more_than_to_read(held: Insert, warehouse: sa.Engine) -> None:
+    assert gather(open_warehouse(str(warehouse.url), read_only=True), None, NOW) == gather(warehouse, None, NOW)
+
+
+def test_a_file_without_tables_says_what_to_do(warehouse: sa.Engine) -> None:
+    migrate.downgrade(warehouse, "base")
+    with pytest.raises(WarehouseError) as caught:
+        gather(warehouse, None, NOW)
+    assert "anticaptcha-etl sync" in caught.value.remedy
+
+
+@given(st.sets(st.dates(date(2026, 1, 1), date(2026, 2, 28))))
+def test_spans_name_every_day_once_and_do_not_touch(found: set[date]) -> None:
+    spans = in_a_row(found)
+    assert [span.first + DAY * step for span in spans for step in range((span.last - span.first).days + 1)] == sorted(found)
+    assert all(after.first - before.last > DAY for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("ages", "stale"),
+    [([], True), ([None], True), ([5.0], False), ([5.1], True), ([0.1, 6.0], True), ([0.1, None], True), ([0.1, 4.9], False)],
+)
+def test_stale_is_when_any_account_is_older_than_allowed(ages: list[float | None], stale: bool) -> None:
+    status = Status("w", NOW, tuple(replace(NOTHING, freshness_hours=age) for age in ages))
+    assert is_stale(status, 5.0) is stale
+
+
+# ---------------------------------------------------------------- showing
+
+
+def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehouse: sa.Engine) -> None:
+    held(facts, total(datetime(2026, 3, 20, 8)))
+    held(
+        runs,
+        {
+            "account_id": 1,
+            "run": 1,
+            "started_at": ASKED,
+            "exit_code": 1,
+            "requests": 1234,
+            "windows_good": 1200,
+            "windows_failed": 34,
+        },
+    )
+    held(
+        findings,
+        {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "day": march(2), "message": "[does] not fit"},
+    )
+    text = as_text(gather(warehouse, "default", NOW))
+    title, body = text[: text.index("Account")], text[text.index("Account") :]
+    assert "".join(title.split()) == f"{warehouse.url.database},2026-03-2009:30UTC"
+    assert body == (
+        "Account default\n"
+        "  days          2026-03-01 to 2026-03-20: 2 final, 2 open, 1 missing, 1 failed\n"
+        "  newest hour   2026-03-20 08:00 to 09:00 UTC, ended 0.5 hours ago\n"
+        "  spent         0.200000000 USD, 20 tasks\n"
+        "  unattributed  0.000000002 USD, 2 tasks\n"
+        "  open          2026-03-07, 2026-03-20\n"
+        "  gaps          2026-03-03 to 2026-03-05, 2026-03-08 to 2026-03-19; anticaptcha-etl sync fills them\n"
+        "  failed        2026-03-06; anticaptcha-etl sync asks them again\n"
+        "  with a rest   2026-03-02, 2026-03-06; no believed queue explains it: anticaptcha-etl sync --queue\n"
+        "                NAME adds one\n"
+        "  run  started, UTC      exit  requests   good  failed  left  new  changed  refused\n"
+        "    1  2026-03-20 09:05     1     1,234  1,200      34     0    0        0        0\n"
+        "warning: [does] not fit (split, 2026-03-02)\n"
+    )
+
+
+def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
+    gaps = tuple(Days(march(number), march(number)) for number in range(1, 31, 2))
+    account = replace(NOTHING, first_day=march(1), last_day=march(31), gaps=gaps)
+    text = as_text(Status("w", NOW, (account,)))
+    assert "9 older days (all in --json), 2026-03-19, 2026-03-21" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_with_nothing_held_the_text_says_what_to_do() -> None:
+    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, ()))
+    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, (NOTHING,)))
+
+
+def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, warehouse: sa.Engine) -> None:
+    held(facts, total(datetime(2026, 3, 20, 8)))
+    held(runs, {"account_id": 1, "run": 1, "command": "sync", "started_at": ASKED})
+    held(findings, {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "message": "does not fit"})
+    text = to_json(gather(warehouse, "default", NOW))
+    assert '"unattributed": {"volume": 2, "money": 0.000000002}' in text
+    assert json.loads(text, parse_float=Decimal) == {
+        "warehouse": warehouse.url.database,
+        "now": "2026-03-20T09:30:00Z",
+        "accounts": [
+            {
+                "account": "default",
+                "first_day": "2026-03-01",
+                "last_day": "2026-03-20",
+                "days": {"final": 2, "open": 2, "missing": 1, "failed": 1},
+                "gaps": [{"first": "2026-03-03", "last": "2026-03-05"}, {"first": "2026-03-08", "last": "2026-03-19"}],
+                "failed": [{"first": "2026-03-06", "last": "2026-03-06"}],
+                "open": [{"first": "2026-03-07", "last": "2026-03-07"}, {"first": "2026-03-20", "last": "2026-03-20"}],
+                "rest": [{"first": "2026-03-02", "last": "2026-03-02"}, {"first": "2026-03-06", "last": "2026-03-06"}],
+                "newest_hour": "2026-03-20T08:00:00Z",
+                "freshness_hours": Decimal("0.5"),
+                "spent": {"volume": 20, "money": Decimal("0.2")},
+                "unattributed": {"volume": 2, "money": Decimal("0.000000002")},
+                "runs": [
+                    {
+                        "run": 1, "command": "sync", "started_at": "2026-03-20T09:05:00Z", "ended_at": None, "exit_code": None,
+                        "requests": 0, "retries": 0, "windows_good": 0, "windows_failed": 0, "windows_left": 0,
+                        "facts_inserted": 0, "facts_changed": 0, "rejections": 0,
+                    }
+                ],
+                "findings": [{"check": "split", "severity": "warning", "message": "does not fit", "day": None, "queue": None}],
+            }
+        ],
+    }  # fmt: skip
