@@ -1,0 +1,447 @@
+"""Environment and TOML to frozen settings: the only reader of either.
+
+Command line over environment over ``[accounts.NAME]`` over the top of the TOML over defaults. The client key stands
+outside this ladder: it is never an option, never in the TOML, and is read only for commands that ask the API.
+
+The front door reads the table of settings for ``--help``, so what only loading needs is imported there.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from etl.errors import UsageError
+
+if TYPE_CHECKING:
+    from etl.records import Secret
+
+PREFIX = "ANTICAPTCHA_"
+CONFIG_NAME = "anticaptcha-etl.toml"
+DEFAULT_ACCOUNT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command runs: what it may read besides its own words. Relative paths start at ``folder``."""
+
+    environ: Mapping[str, str] = field(repr=False)  # it holds the key
+    folder: Path
+
+    @classmethod
+    def here(cls) -> "Place":
+        return cls(os.environ, Path.cwd())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a command may want to know, checked.
+
+    Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed. ``since`` is None
+    where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is requests per second, 0 = no limit.
+    ``max_age`` is in hours. ``key`` is None unless the command needed it. ``sources`` says where each value came from.
+    """
+
+    account: str
+    key: "Secret | None"
+    api_url: str
+    warehouse: str = field(repr=False)
+    since: date | None
+    since_all: bool
+    until: date | None
+    queues: tuple[str, ...]
+    trusted_queues: tuple[str, ...]
+    lookback: int
+    empty_days: int
+    concurrency: int
+    rate: float
+    max_requests: int | None
+    totals_only: bool
+    key_changed: bool
+    max_age: float | None
+    quiet: bool
+    verbose: bool
+    log_format: str
+    sources: Mapping[str, str] = field(repr=False)
+
+
+# ---------------------------------------------------------------- what a value may be
+# A reader takes what the command line, the environment (both text) or TOML gave; its ValueError says what it must be.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("it must be a text that is not empty")
+    return value.strip()
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if not name.isprintable() or "/" in name:
+        raise ValueError("a name has no slash and nothing unprintable")
+    return name
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Names in order, each once. One text holds several, separated by commas or line ends; a list is taken as it is."""
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("it must be a list of texts")
+    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    word = value.lower() if isinstance(value, str) else ""
+    if word not in words:
+        raise ValueError("it must be true or false")
+    return words[word]
+
+
+def _whole(low: int, high: int | None, unit: str) -> Callable[[object], int]:
+    span = f"from {low} to {high}" if high is not None else f"of at least {low}"
+
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,12}", value.strip()) else value
+        if isinstance(number, bool) or not isinstance(number, int) or number < low or (high is not None and number > high):
+            raise ValueError(f"it must be a whole number of {unit} {span}")
+        return number
+
+    return read
+
+
+def _measure(unit: str) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        number = value
+        if isinstance(value, str):
+            try:
+                number = float(value)
+            except ValueError:
+                number = None
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
+            raise ValueError(f"it must be a number of {unit}, 0 or more")
+        return float(number)
+
+    return read
+
+
+def _day(value: object) -> date:
+    if type(value) is date:  # a TOML date; a TOML date and time is a datetime and is refused
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip(), re.ASCII):
+        try:
+            return date.fromisoformat(value.strip())
+        except ValueError as error:
+            raise ValueError(f"there is no such day ({error})") from error
+    raise ValueError("it must be a UTC day written as YYYY-MM-DD")
+
+
+def _day_or_all(value: object) -> date | None:
+    """None is ``all``: absence never reaches a reader."""
+    if value == "all":
+        return None
+    try:
+        return _day(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or all") from error
+
+
+def _api_url(value: object) -> str:
+    from urllib.parse import urlsplit
+
+    url = _text(value).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        raise ValueError(f"it is no URL ({error})") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("it must be a URL that begins with https://")
+    if parts.scheme == "http" and host != "localhost" and not re.fullmatch(r"127(\.\d+){3}|::1", host):
+        raise ValueError("the key would travel unencrypted: plain http is for this machine only, use https://")
+    return url
+
+
+def _log_format(value: object) -> str:
+    if value not in ("text", "json"):
+        raise ValueError("it must be text or json")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: ``--a-b`` on the command line, ``ANTICAPTCHA_A_B`` in the environment, ``a_b`` in the TOML."""
+
+    name: str
+    read: Callable[[object], object]
+    default: object = None
+    option: str = ""  # where it is not the name: --queue is repeated, so `queues`
+    per_account: bool = True
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        return (self.name, self.option.replace("-", "_")) if self.option else (self.name,)
+
+    @property
+    def flag(self) -> str:
+        return "--" + (self.option or self.name.replace("_", "-"))
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.spellings[-1].upper()
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        setting.name: setting
+        for setting in (
+            Setting("account", _name, DEFAULT_ACCOUNT, per_account=False),
+            Setting("api_url", _api_url, "https://api.anti-captcha.com"),
+            Setting("warehouse", _text, "warehouse.duckdb"),
+            Setting("since", _day_or_all),
+            Setting("until", _day),
+            Setting("queues", _names, (), option="queue"),
+            Setting("trusted_queues", _names, ()),
+            Setting("lookback", _whole(0, 365, "days"), 3),
+            Setting("empty_days", _whole(1, 3650, "days"), 90),
+            Setting("concurrency", _whole(1, 64, "requests at once"), 4),
+            Setting("rate", _measure("requests per second"), 5.0),
+            Setting("max_requests", _whole(1, None, "requests")),
+            Setting("totals_only", _flag, False),
+            Setting("key_changed", _flag, False),
+            Setting("max_age", _measure("hours")),
+            Setting("quiet", _flag, False),
+            Setting("verbose", _flag, False),
+            Setting("log_format", _log_format, "text"),
+        )
+    }
+)
+KEY_FILE, KEY_VARIABLE = "client_key_file", "client_key_env"
+_SPELLINGS = {spelling: setting for setting in SETTINGS.values() for spelling in setting.spellings}
+
+
+# ---------------------------------------------------------------- the TOML
+
+
+class Config(NamedTuple):
+    """A TOML file whose keys are all known. ``path`` is None where there is no file."""
+
+    path: Path | None
+    top: Mapping[str, object]
+    accounts: Mapping[str, Mapping[str, object]]
+
+
+def _read_config(given: Mapping[str, object], place: Place) -> Config:
+    import tomllib
+
+    named = given.get("config") or place.environ.get(PREFIX + "CONFIG")
+    path = _under(place.folder, str(named or CONFIG_NAME))
+    if not named and not path.is_file():
+        return Config(None, {}, {})
+    try:
+        top: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            f"the configuration {path} cannot be read: {error.strerror}", "check --config or ANTICAPTCHA_CONFIG"
+        ) from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise UsageError(
+            f"the configuration {path} is not valid TOML: {error}", "mend that line; texts stand in double quotes"
+        ) from error
+    accounts = top.pop("accounts", {})
+    if not isinstance(accounts, dict) or not all(isinstance(table, dict) for table in accounts.values()):
+        raise UsageError(
+            f"accounts in {path} is not a table of tables", "write [accounts.NAME] and the account's settings under it"
+        )
+    _check_keys(top, path, "", [*_SPELLINGS, KEY_FILE, KEY_VARIABLE, "accounts"])
+    own = [spelling for spelling, setting in _SPELLINGS.items() if setting.per_account]
+    for name, table in accounts.items():
+        _check_keys(table, path, f"[accounts.{name}] ", [*own, KEY_FILE, KEY_VARIABLE])
+    return Config(path, top, accounts)
+
+
+def _check_keys(table: Mapping[str, object], path: Path, where: str, known: list[str]) -> None:
+    import difflib
+
+    for key in table:
+        if key in ("client_key", "key"):
+            raise UsageError(
+                f"{where}{key} in {path}: the key does not belong in a file that is shown around",
+                f'put it alone in a file and write {KEY_FILE} = "PATH", or in a variable and write {KEY_VARIABLE} = "VARIABLE"',
+            )
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=2)
+            meant = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
+            raise UsageError(f"{where}{key} in {path} is not a setting", meant)
+
+
+def _under(folder: Path, path: str) -> Path:
+    return folder / Path(path).expanduser()
+
+
+# ---------------------------------------------------------------- the ladder
+
+
+class Found(NamedTuple):
+    """A raw value, who said it, and the folder its relative paths start at."""
+
+    value: object
+    where: str
+    folder: Path
+
+
+def _said(setting: Setting, given: Mapping[str, object], place: Place, config: Config, account: str | None) -> Iterator[Found]:
+    """What was said about one setting, the strongest voice first. An empty variable says nothing."""
+    if not any(given.get(setting.name) is nothing for nothing in (None, (), False)):  # 0 is something
+        yield Found(given[setting.name], setting.flag, place.folder)
+    for spelling in setting.spellings:
+        variable = PREFIX + spelling.upper()
+        if place.environ.get(variable, "").strip():
+            yield Found(place.environ[variable], variable, place.folder)
+    if config.path is None:
+        return
+    own = config.accounts.get(account or "", {})
+    for table, title in ((own, f"[accounts.{account}] "), (config.top, "")):
+        for spelling in setting.spellings:
+            if spelling in table:
+                yield Found(table[spelling], f"{title}{spelling} in {config.path}", config.path.parent)
+
+
+def _read(setting: Setting, found: Found) -> object:
+    try:
+        return setting.read(found.value)
+    except ValueError as error:
+        shown = "refused" if setting.name == "warehouse" else repr(found.value)  # a URL may hold a password
+        raise UsageError(f"{found.where} is {shown}: {error}", f"mend {found.where}; see `anticaptcha-etl sync --help`") from error
+
+
+def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key: bool = False) -> Settings:
+    """The settings of one command. ``given`` is what the command line said, by the names of ``SETTINGS`` (and ``config``).
+
+    Raises UsageError for anything that is not as it should be, saying which value, where it stands and what it must be.
+    """
+    config = _read_config(given, place)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    folder = place.folder
+    for setting in SETTINGS.values():  # `account` stands first: the others are looked up under its name
+        found = next(_said(setting, given, place, config, values.get("account")), None)
+        values[setting.name] = setting.default if found is None else _read(setting, found)
+        sources[setting.name] = "default" if found is None else found.where
+        if setting.name == "warehouse" and found is not None:
+            folder = found.folder
+    values["since_all"] = values["since"] is None and sources["since"] != "default"
+    values["warehouse"] = _warehouse_url(values["warehouse"], folder)
+    _check_days(values["since"], values["until"], now.date(), sources)
+    key = None
+    if needs_key:
+        key, sources["key"] = _client_key(values["account"], place, config)
+    return Settings(**values, key=key, sources=MappingProxyType(sources))
+
+
+def _warehouse_url(text: str, folder: Path) -> str:
+    """A URL stays as it is; a path means a DuckDB file, below ``folder`` unless absolute."""
+    if "://" in text:
+        return text
+    if "?" in text:
+        raise UsageError(f"the warehouse {text} has a question mark, where a URL's options would begin", "rename the file")
+    return f"duckdb:///{os.path.normpath(_under(folder, text))}"
+
+
+def _check_days(since: date | None, until: date | None, today: date, sources: Mapping[str, str]) -> None:
+    for name, day in (("since", since), ("until", until)):
+        if day and day > today:
+            raise UsageError(f"{sources[name]} is {day}, but today is {today} (UTC)", "give a day that has begun")
+    if since and until and since > until:
+        raise UsageError(
+            f"{sources['since']} is {since}, which is after {until} of {sources['until']}", "swap them, or give one alone"
+        )
+
+
+# ---------------------------------------------------------------- the key
+
+
+def _client_key(account: str, place: Place, config: Config) -> "tuple[Secret, str]":
+    """The account's key and where it was found.
+
+    The place an account names in the TOML is the only one looked at for it: the general variables may hold another account's key.
+    """
+    own = config.accounts.get(account, {})
+    general = {name: PREFIX + name.upper() for name in ("client_key", KEY_FILE) if PREFIX + name.upper() in place.environ}
+    if KEY_FILE in own or KEY_VARIABLE in own:
+        return _key_by_table(own, f"[accounts.{account}] ", place, config)
+    if len(general) == 2:
+        raise UsageError("ANTICAPTCHA_CLIENT_KEY and ANTICAPTCHA_CLIENT_KEY_FILE are both set", "unset one of them")
+    if "client_key" in general:
+        return _clean_key(place.environ[general["client_key"]], general["client_key"]), general["client_key"]
+    if general:
+        variable = general[KEY_FILE]
+        return _key_in_file(place.environ[variable], variable, place.folder), variable
+    if KEY_FILE in config.top or KEY_VARIABLE in config.top:
+        return _key_by_table(config.top, "", place, config)
+    raise _no_key(account, place)
+
+
+def _no_key(account: str, place: Place) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(PREFIX + "CLIENT_KEY", place.environ, n=1, cutoff=0.75)
+    stray = f" ({near[0]} is set, but is not a name this program reads)" if near else ""
+    return UsageError(
+        f"account {account!r} has no client key{stray}",
+        "export ANTICAPTCHA_CLIENT_KEY=..., or ANTICAPTCHA_CLIENT_KEY_FILE=PATH of a file that holds it, or write "
+        f'{KEY_FILE} = "PATH" under [accounts.{account}] in {CONFIG_NAME}; `anticaptcha-etl demo` needs no key',
+    )
+
+
+def _key_by_table(table: Mapping[str, object], title: str, place: Place, config: Config) -> "tuple[Secret, str]":
+    if KEY_FILE in table and KEY_VARIABLE in table:
+        raise UsageError(f"{title}{KEY_FILE} and {KEY_VARIABLE} are both in {config.path}", "keep one of them")
+    name = KEY_FILE if KEY_FILE in table else KEY_VARIABLE
+    where = f"{title}{name} in {config.path}"
+    said = table[name]
+    if not isinstance(said, str) or not said.strip():
+        raise UsageError(f"{where} is {said!r}, not a text", "give a file's path" if name == KEY_FILE else "give a variable's name")
+    if name == KEY_FILE:
+        return _key_in_file(said, where, config.path.parent if config.path else place.folder), where
+    if said not in place.environ:
+        raise UsageError(f"{where} names the variable {said}, which is not set", f"export {said}=...")
+    return _clean_key(place.environ[said], said), said
+
+
+def _key_in_file(path: str, where: str, folder: Path) -> "Secret":
+    file = _under(folder, path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{where} names {file}, which cannot be read: {error.strerror}", "check the path and its permissions"
+        ) from error
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"{where} names {file}, which is not a text", "put the key alone into that file"
+        ) from None  # the error quotes bytes
+    return _clean_key(text, f"{file}")
+
+
+def _clean_key(text: str, where: str) -> "Secret":
+    """Messages never quote the text: it is a key, or a neighbour of one."""
+    key = text.strip()
+    if not key:
+        raise UsageError(f"the client key in {where} is empty", "copy it from the account's settings page at anti-captcha.com")
+    if not key.isprintable() or re.search(r"\s", key):
+        raise UsageError(
+            f"the client key in {where} has a space or a control character inside", "put the key alone there, on one line"
+        )
+    if key[0] in "\"'" or key[-1] in "\"'":
+        raise UsageError(f"the client key in {where} stands in quotes", "remove them: nothing unquotes it on the way")
+    from etl.records import Secret
+
+    return Secret(key)

@@ -1,0 +1,385 @@
+import pickle
+from dataclasses import FrozenInstanceError
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.errors import UsageError
+from etl.records import Secret
+from etl.settings import SETTINGS, Place, Settings, load
+
+NOW = datetime(2026, 3, 10, 23, 59, tzinfo=UTC)
+
+
+class Desk:
+    """A folder with an environment and a TOML of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ: dict[str, str] = {}
+
+    def toml(self, text: str, name: str = "anticaptcha-etl.toml") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def load(self, *, needs_key: bool = False, **given: object) -> Settings:
+        return load(given, NOW, Place(self.environ, self.folder), needs_key=needs_key)
+
+    def key(self, **given: object) -> str:
+        key = self.load(needs_key=True, **given).key
+        assert key is not None
+        return key.reveal()
+
+    def refused(self, *, needs_key: bool = False, **given: object) -> str:
+        with pytest.raises(UsageError) as caught:
+            self.load(needs_key=needs_key, **given)
+        assert caught.value.remedy
+        return f"{caught.value.message} | {caught.value.remedy}"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# ---------------------------------------------------------------- the ladder
+
+
+def test_with_nothing_said_the_defaults_of_the_contract_hold(desk: Desk) -> None:
+    settings = desk.load()
+    assert (settings.account, settings.api_url) == ("default", "https://api.anti-captcha.com")
+    assert settings.warehouse == f"duckdb:///{desk.folder}/warehouse.duckdb"
+    assert (settings.lookback, settings.empty_days, settings.concurrency, settings.rate) == (3, 90, 4, 5.0)
+    assert (settings.since, settings.since_all, settings.until, settings.max_requests, settings.max_age) == (
+        None,
+        False,
+        None,
+        None,
+        None,
+    )
+    assert (settings.queues, settings.trusted_queues, settings.log_format) == ((), (), "text")
+    assert not any((settings.totals_only, settings.quiet, settings.verbose, settings.key_changed))
+    assert set(settings.sources.values()) == {"default"}
+
+
+def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Desk) -> None:
+    config = desk.toml("lookback = 1\n")
+    settings = desk.load()
+    assert (settings.lookback, settings.sources["lookback"]) == (1, f"lookback in {config}")
+    desk.toml("lookback = 1\n[accounts.default]\nlookback = 2\n")
+    settings = desk.load()
+    assert (settings.lookback, settings.sources["lookback"]) == (2, f"[accounts.default] lookback in {config}")
+    desk.environ["ANTICAPTCHA_LOOKBACK"] = "4"
+    settings = desk.load()
+    assert (settings.lookback, settings.sources["lookback"]) == (4, "ANTICAPTCHA_LOOKBACK")
+    settings = desk.load(lookback="5")
+    assert (settings.lookback, settings.sources["lookback"]) == (5, "--lookback")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("account", "b", "b"),
+        ("api_url", "https://example.org/", "https://example.org"),
+        ("warehouse", "/srv/w.duckdb", "duckdb:////srv/w.duckdb"),
+        ("since", "2024-02-29", date(2024, 2, 29)),
+        ("until", "2026-03-10", date(2026, 3, 10)),
+        ("queues", "FunCaptcha, GeeTest Proxyless", ("FunCaptcha", "GeeTest Proxyless")),
+        ("trusted_queues", "FunCaptcha", ("FunCaptcha",)),
+        ("lookback", "0", 0),
+        ("empty_days", "3650", 3650),
+        ("concurrency", "64", 64),
+        ("rate", "0.5", 0.5),
+        ("max_requests", "1", 1),
+        ("totals_only", "yes", True),
+        ("key_changed", "1", True),
+        ("max_age", "26", 26.0),
+        ("quiet", "true", True),
+        ("verbose", "on", True),
+        ("log_format", "json", "json"),
+    ],
+)
+def test_every_setting_can_be_said_in_the_environment(desk: Desk, name: str, text: str, value: object) -> None:
+    desk.environ[SETTINGS[name].variable] = text
+    assert getattr(desk.load(), name) == value
+
+
+def test_the_test_above_knows_every_setting() -> None:
+    said = test_every_setting_can_be_said_in_the_environment.pytestmark[0].args[1]  # type: ignore[attr-defined]  # set by the decorator
+    assert {row[0] for row in said} == set(SETTINGS)
+
+
+def test_an_empty_variable_says_nothing(desk: Desk) -> None:
+    desk.environ["ANTICAPTCHA_SINCE"] = " "
+    assert desk.load().since is None
+
+
+def test_a_flag_of_the_toml_can_be_taken_back_by_the_environment(desk: Desk) -> None:
+    desk.toml("totals_only = true\n")
+    assert desk.load().totals_only
+    desk.environ["ANTICAPTCHA_TOTALS_ONLY"] = "0"
+    assert not desk.load().totals_only
+
+
+def test_settings_of_another_account_do_not_leak(desk: Desk) -> None:
+    desk.toml("[accounts.a]\nrate = 1\nqueues = ['FunCaptcha']\n[accounts.b]\nrate = 2\n")
+    assert (desk.load(account="a").rate, desk.load(account="a").queues) == (1.0, ("FunCaptcha",))
+    assert (desk.load(account="b").rate, desk.load(account="b").queues) == (2.0, ())
+    assert desk.load().rate == 5.0
+
+
+def test_the_account_itself_may_stand_at_the_top_of_the_toml(desk: Desk) -> None:
+    desk.toml("account = 'b'\n[accounts.b]\nlookback = 7\n")
+    assert (desk.load().account, desk.load().lookback) == ("b", 7)
+
+
+def test_the_config_is_found_by_option_then_by_variable(desk: Desk) -> None:
+    desk.toml("lookback = 1\n")
+    desk.toml("lookback = 2\n", "two.toml")
+    desk.toml("lookback = 3\n", "three.toml")
+    desk.environ["ANTICAPTCHA_CONFIG"] = "two.toml"
+    assert desk.load().lookback == 2
+    assert desk.load(config="three.toml").lookback == 3
+
+
+def test_since_all_is_told_apart_from_nothing_said(desk: Desk) -> None:
+    assert (desk.load(since="all").since, desk.load(since="all").since_all) == (None, True)
+    assert not desk.load(since="2024-01-01").since_all
+
+
+# ---------------------------------------------------------------- paths
+
+
+def test_a_relative_warehouse_starts_where_it_was_said(desk: Desk) -> None:
+    desk.toml("warehouse = 'held/w.duckdb'\n", "etc/a.toml")
+    assert desk.load(config="etc/a.toml").warehouse == f"duckdb:///{desk.folder}/etc/held/w.duckdb"
+    assert desk.load(config="etc/a.toml", warehouse="w.duckdb").warehouse == f"duckdb:///{desk.folder}/w.duckdb"
+
+
+def test_a_url_of_a_warehouse_stays_as_it_is(desk: Desk) -> None:
+    assert desk.load(warehouse="postgresql://u:p@h/d").warehouse == "postgresql://u:p@h/d"
+
+
+def test_a_question_mark_in_a_warehouses_path_is_refused_before_it_cuts_the_name(desk: Desk) -> None:
+    assert "question mark" in desk.refused(warehouse="what?.duckdb")
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("given", "must"),
+    [
+        ({"lookback": "-1"}, "--lookback is '-1': it must be a whole number of days from 0 to 365"),
+        ({"lookback": "366"}, "from 0 to 365"),
+        ({"lookback": "3.5"}, "whole number"),
+        ({"empty_days": "0"}, "from 1 to 3650"),
+        ({"empty_days": "3651"}, "from 1 to 3650"),
+        ({"concurrency": "0"}, "from 1 to 64"),
+        ({"concurrency": "65"}, "from 1 to 64"),
+        ({"rate": "-0.1"}, "0 or more"),
+        ({"rate": "nan"}, "0 or more"),
+        ({"rate": "inf"}, "0 or more"),
+        ({"rate": "fast"}, "0 or more"),
+        ({"max_requests": "0"}, "of at least 1"),
+        ({"since": "yesterday"}, "YYYY-MM-DD, or all"),
+        ({"since": "20240101"}, "YYYY-MM-DD"),
+        ({"since": "2023-02-29"}, "there is no such day"),
+        ({"until": "all"}, "YYYY-MM-DD"),
+        ({"until": "2026-03-11"}, "--until is 2026-03-11, but today is 2026-03-10 (UTC)"),
+        ({"since": "2026-03-11"}, "--since is 2026-03-11, but today is"),
+        ({"since": "2024-01-02", "until": "2024-01-01"}, "which is after 2024-01-01 of --until"),
+        ({"account": "a/b"}, "no slash"),
+        ({"account": "a\nb"}, "nothing unprintable"),
+        ({"log_format": "xml"}, "text or json"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_it_must_be(desk: Desk, given: dict[str, Any], must: str) -> None:
+    assert must in desk.refused(**given)
+
+
+@pytest.mark.parametrize(
+    ("toml", "must"),
+    [
+        ("lookback = '3'", ""),
+        ("since = 2024-01-01", ""),
+        ("rate = 2", ""),
+        ("lookback = true", "whole number"),
+        ("lookback = 3.0", "whole number"),
+        ("rate = true", "0 or more"),
+        ("rate = inf", "0 or more"),
+        ("since = 2024-01-01T00:00:00Z", "YYYY-MM-DD"),
+        ("queues = [1]", "list of texts"),
+        ("queues = { a = 1 }", "list of texts"),
+        ("totals_only = 'perhaps'", "true or false"),
+        ("account = 7", "text"),
+    ],
+)
+def test_the_types_of_the_toml_are_checked_too(desk: Desk, toml: str, must: str) -> None:
+    desk.toml(toml)
+    if must:
+        assert must in desk.refused()
+        assert "anticaptcha-etl.toml" in desk.refused()
+    else:
+        desk.load()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api.anti-captcha.com", "http://10.0.0.1:80", "http://127.evil.example", "ftp://x", "api.x", "https://"]
+)
+def test_the_key_never_travels_unencrypted_nor_to_no_host(desk: Desk, url: str) -> None:
+    desk.environ["ANTICAPTCHA_API_URL"] = url
+    assert "ANTICAPTCHA_API_URL" in desk.refused()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8484", "http://localhost:1", "http://[::1]:1", "https://proxy.example/api"])
+def test_plain_http_is_for_this_machine(desk: Desk, url: str) -> None:
+    desk.environ["ANTICAPTCHA_API_URL"] = url
+    assert desk.load().api_url == url
+
+
+def test_a_misspelt_key_of_the_toml_is_refused_with_what_was_meant(desk: Desk) -> None:
+    desk.toml("lookbak = 3\n")
+    assert "lookbak" in desk.refused()
+    assert "did you mean lookback?" in desk.refused()
+    desk.toml("[accounts.b]\nempty-days = 3\n")
+    assert "[accounts.b] empty-days" in desk.refused()
+    assert "did you mean empty_days?" in desk.refused()
+
+
+def test_an_account_within_an_account_is_refused(desk: Desk) -> None:
+    desk.toml("[accounts.b]\naccount = 'c'\n")
+    assert "[accounts.b] account" in desk.refused()
+
+
+@pytest.mark.parametrize("text", ["lookback = ", "accounts = 3\n", "[accounts]\nb = 3\n"])
+def test_a_broken_toml_is_a_usage_error_that_names_the_file(desk: Desk, text: str) -> None:
+    path = desk.toml(text)
+    assert str(path) in desk.refused()
+
+
+def test_a_toml_that_was_asked_for_must_be_there(desk: Desk) -> None:
+    assert "nowhere.toml" in desk.refused(config="nowhere.toml")
+
+
+def test_a_password_in_the_warehouse_is_not_printed(desk: Desk) -> None:
+    assert "hunter2" not in repr(desk.load(warehouse="postgresql://u:hunter2@h/d"))
+
+
+# ---------------------------------------------------------------- the key
+
+
+def test_the_key_is_read_only_for_commands_that_need_it(desk: Desk) -> None:
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "missing"
+    assert desk.load().key is None
+    assert "missing" in desk.refused(needs_key=True)
+
+
+def test_a_missing_key_says_every_way_to_give_one(desk: Desk) -> None:
+    said = desk.refused(needs_key=True, account="b")
+    for way in (
+        "account 'b'",
+        "ANTICAPTCHA_CLIENT_KEY=",
+        "ANTICAPTCHA_CLIENT_KEY_FILE=",
+        "client_key_file =",
+        "[accounts.b]",
+        "demo",
+    ):
+        assert way in said
+
+
+def test_a_variable_that_almost_names_the_key_is_pointed_out_without_its_value(desk: Desk) -> None:
+    desk.environ["ANTICAPTCHA_KEY"] = "0123abcd"
+    assert "ANTICAPTCHA_KEY is set, but" in desk.refused(needs_key=True)
+    assert "0123abcd" not in desk.refused(needs_key=True)
+
+
+def test_the_key_is_stripped_and_its_place_remembered(desk: Desk) -> None:
+    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = " 0123abcd\n"
+    settings = desk.load(needs_key=True)
+    assert (settings.key, settings.sources["key"]) == (Secret("0123abcd"), "ANTICAPTCHA_CLIENT_KEY")
+
+
+def test_a_key_file_is_read_from_the_working_directory(desk: Desk) -> None:
+    (desk.folder / "key").write_text("\ufeff0123abcd\r\n")
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert desk.key() == "0123abcd"
+
+
+def test_two_general_keys_are_one_too_many(desk: Desk) -> None:
+    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "a", "ANTICAPTCHA_CLIENT_KEY_FILE": "key"}
+    assert "both set" in desk.refused(needs_key=True)
+
+
+def test_the_place_an_account_names_wins_over_the_general_variable(desk: Desk) -> None:
+    desk.toml("[accounts.b]\nclient_key_env = 'KEY_OF_B'\n[accounts.c]\nclient_key_file = 'key-of-c'\n", "etc/a.toml")
+    (desk.folder / "etc/key-of-c").write_text("ccc")
+    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "aaa", "KEY_OF_B": "bbb"}
+    assert desk.key(config="etc/a.toml") == "aaa"
+    assert desk.key(config="etc/a.toml", account="b") == "bbb"
+    assert desk.key(config="etc/a.toml", account="c") == "ccc"
+
+
+def test_an_accounts_variable_that_is_not_set_never_falls_back_to_another_key(desk: Desk) -> None:
+    desk.toml("[accounts.b]\nclient_key_env = 'KEY_OF_B'\n")
+    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
+    assert "KEY_OF_B, which is not set" in desk.refused(needs_key=True, account="b")
+
+
+def test_the_environment_wins_over_the_top_of_the_toml(desk: Desk) -> None:
+    desk.toml("client_key_env = 'MINE'\n")
+    desk.environ["MINE"] = "mmm"
+    assert desk.key() == "mmm"
+    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
+    assert desk.key() == "aaa"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "empty"), ("  \n", "empty"), ("01 23", "space"), ("a\nb", "space"), ("a\x00b", "control"), ('"a"', "quotes")],
+)
+def test_a_text_that_is_no_key_is_refused_and_never_quoted(desk: Desk, text: str, why: str) -> None:
+    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = text
+    said = desk.refused(needs_key=True)
+    assert "ANTICAPTCHA_CLIENT_KEY" in said
+    assert why in said
+    assert not text.strip() or text.strip() not in said
+
+
+def test_a_key_file_that_is_not_a_text_is_refused_without_its_bytes(desk: Desk) -> None:
+    (desk.folder / "key").write_bytes(b"secret\xff")
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    with pytest.raises(UsageError, match="not a text") as caught:
+        desk.load(needs_key=True)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "toml", ["client_key = '0123abcd'", "[accounts.b]\nclient_key = '0123abcd'", "[accounts.b]\nkey = '0123abcd'"]
+)
+def test_a_key_in_the_toml_is_refused_with_where_it_belongs(desk: Desk, toml: str) -> None:
+    desk.toml(toml)
+    assert "client_key_file" in desk.refused()
+    assert "0123abcd" not in desk.refused()
+
+
+def test_two_places_of_one_account_are_one_too_many(desk: Desk) -> None:
+    desk.toml("[accounts.b]\nclient_key_env = 'B'\nclient_key_file = 'b'\n")
+    assert "both" in desk.refused(needs_key=True, account="b")
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_settings_are_frozen_and_show_no_key(desk: Desk) -> None:
+    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "0123abcd"
+    settings = desk.load(needs_key=True)
+    assert "0123abcd" not in f"{settings} {settings!r} {Place(desk.environ, desk.folder)!r}"
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(settings.key)
+    with pytest.raises(FrozenInstanceError):
+        settings.account = "b"  # type: ignore[misc]  # that it cannot be is the promise
