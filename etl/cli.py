@@ -1,0 +1,635 @@
+"""The front door: parse, call, print, exit code. Each command imports its rooms when it runs, so that --help imports none."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+
+import click
+
+from etl import __version__
+from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, WarehouseError, worst
+from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Place, Settings, load
+
+if TYPE_CHECKING:
+    from etl.clock import Clock
+    from etl.logs import Sink
+    from etl.pipeline import Forecast, Summary
+    from etl.sandbox.server import Fault
+
+NAME = "anticaptcha-etl"
+READER_WAIT = 10.0
+"""Seconds that reading commands wait for a commit of a running sync."""
+DEFECT = 1
+"""Exit code of a defect of the program: with a traceback, so never mistaken for "windows failed"."""
+
+EPILOGUE = """\b
+Exit codes:
+    0  done, everything asked for is held
+    1  finished, but windows failed or were left for later: run it again
+    2  usage or configuration: read the message
+    3  the API refused the account (key, IP, suspended): mend that first
+    4  the warehouse: locked, unreadable, newer schema, disk
+    5  loaded, but a blocking check or --max-age failed
+  130  interrupted; what was committed stays: run it again
+
+\b
+Settings: command line over environment over anticaptcha-etl.toml over
+defaults. Every --some-name is also ANTICAPTCHA_SOME_NAME, and some_name =
+in the TOML, there also under [accounts.NAME]. The key is never an option:
+    export ANTICAPTCHA_CLIENT_KEY=...        or
+    export ANTICAPTCHA_CLIENT_KEY_FILE=PATH  or, in the TOML,
+    client_key_file = "PATH" under [accounts.NAME]
+
+\b
+No key at hand?   anticaptcha-etl demo
+"""
+
+
+@dataclass(slots=True)
+class Call:
+    """One invocation: what the command line said so far, where it runs, and the exit code it is about to give."""
+
+    place: Place
+    given: dict[str, object] = field(default_factory=dict)
+    code: int = 0
+    log_format: str = "text"
+
+    def settings(self, clock: "Clock", *, needs_key: bool = False, sink: "Sink | None" = None) -> Settings:
+        """The settings, and log lines going to ``sink`` as they say; to standard error without one."""
+        from etl import logs
+
+        settings = load(self.given, clock.now(), self.place, needs_key=needs_key)
+        self.log_format = settings.log_format
+        logs.set_up(sink or sys.stderr, form=settings.log_format, quiet=settings.quiet, verbose=settings.verbose)
+        return settings
+
+
+# ---------------------------------------------------------------- options
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Options before and after the command meet in one place; the later word holds."""
+    if value not in (None, (), False):
+        context.obj.given[parameter.name] = value
+
+
+def _setting(name: str, help_text: str, *flags: str, **more: Any) -> Callable[[Function], Function]:
+    """An option that is also a variable and a key of the TOML. Its text is checked where all of them are: in settings."""
+    setting = SETTINGS[name]
+    default = setting.default
+    said = (
+        "" if default in (None, False, ()) else f"default: {default:g}, " if isinstance(default, float) else f"default: {default}, "
+    )
+    text = f"{help_text}  [{said}env: {setting.variable}]"
+    return click.option(setting.flag, *flags, name, expose_value=False, callback=_keep, help=text, **more)
+
+
+def _common(function: Function) -> Function:
+    for option in reversed(
+        (
+            _setting(
+                "warehouse",
+                "SQLAlchemy URL, or a path meaning a DuckDB file; in the TOML, a path from the TOML's folder.",
+                metavar="URL",
+            ),
+            click.option(
+                "--config",
+                metavar="FILE",
+                expose_value=False,
+                callback=_keep,
+                help=f"The TOML file.  [default: {CONFIG_NAME} in the working directory, when there, env: {PREFIX}CONFIG]",
+            ),
+            _setting("verbose", "Say more.", "-v", is_flag=True),
+            _setting("quiet", "Speak only when a person must act.", "-q", is_flag=True),
+            _setting("log_format", "text or json: log lines, on standard error.", metavar="FORMAT"),
+            click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s", help="Print the version."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _span(function: Function) -> Function:
+    """What sync and plan share."""
+    for option in reversed(
+        (
+            _setting("account", "Which account: its own name in the warehouse and in the TOML.", metavar="NAME"),
+            _setting(
+                "since", "First UTC day, or all; remembered until another is given, and wins over --empty-days.", metavar="DATE"
+            ),
+            _setting("until", "Last UTC day, inclusive; without it, today.", metavar="DATE"),
+            _setting("queues", "A queue as the account's statistics name it; repeat for more.", metavar="NAME", multiple=True),
+            _setting("lookback", "Days before today that are read again, because they may still change.", metavar="DAYS"),
+            _setting("empty_days", "History is taken to begin after this many days in a row without spend.", metavar="DAYS"),
+            _setting("concurrency", "Requests at once, 1 to 64.", metavar="N"),
+            _setting("rate", "Requests per second at most; 0 = no limit.", metavar="PER_SECOND"),
+            _setting("max_requests", "Stop after so many requests; the next run goes on (exit code 1).", metavar="N"),
+            _setting("totals_only", "Ask the account's totals alone: one request a day, no queues.", is_flag=True),
+            _setting("key_changed", "The account's key was rotated: accept the new one for its history.", is_flag=True),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+# ---------------------------------------------------------------- commands
+
+
+@click.group(epilog=EPILOGUE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@_common
+def cli() -> None:
+    """Your Anti-Captcha spending history in a local warehouse.
+
+    \b
+    anticaptcha-etl demo                 see it work, no key needed
+    anticaptcha-etl sync                 fetch what is missing
+    anticaptcha-etl status               what is held, and how fresh
+    anticaptcha-etl query "select day, queue, money from spending_daily"
+    """
+
+
+@cli.command()
+@_span
+@click.option("--dry-run", is_flag=True, help="Only say what would be asked for: the same as plan.")
+@_common
+@click.pass_obj
+def sync(call: Call, dry_run: bool) -> None:
+    """Bring the warehouse up to date.
+
+    Pages backward day by day, fills gaps, reads recent days again, loads and checks. May be stopped at any moment and
+    run again: what was committed stays. All days are UTC days.
+
+    \b
+    anticaptcha-etl sync                              everything, until spend ends
+    anticaptcha-etl sync --since 2024-01-01           from that day on
+    anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
+    anticaptcha-etl sync --max-requests 1000          a first bite; run again for more
+    """
+    if dry_run:
+        _plan(call)
+        return
+    from etl import progress
+    from etl.clock import Clock
+    from etl.pipeline import sync as run_sync
+
+    clock = Clock()
+    line = progress.StatusLine(sys.stderr)
+    settings = call.settings(clock, needs_key=True, sink=line)
+    on_terminal = sys.stderr.isatty() and not settings.quiet and settings.log_format == "text"
+    watch = progress.on_terminal(line, clock.ticks) if on_terminal else progress.in_log(clock.ticks)
+    try:
+        summary = run_sync(settings, clock, watch)
+    finally:
+        line.erase()
+    call.code = summary.exit_code
+    if not settings.quiet or summary.exit_code:
+        click.echo("\n".join(_summary_lines(summary, settings)))
+
+
+def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
+    retries = f", {summary.retries:,} of them retries" if summary.retries else ""
+    least = (
+        f" ({summary.requests / summary.lower_bound:.2f} times the least possible)"
+        if settings.verbose and summary.lower_bound
+        else ""
+    )
+    yield f"{summary.account}: {summary.days:,} days, {summary.requests:,} requests{retries}{least}"
+    yield f"  read      {summary.money:,.2f} USD on these days"
+    yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed"
+    if summary.rejections:
+        yield f"  refused   {summary.rejections:,} records; the view spending_rejections has them with their reasons"
+    if summary.windows_failed:
+        yield f"  failed    {summary.windows_failed:,} windows; the next sync asks them again; see: {NAME} status"
+    if summary.windows_left:
+        yield f"  left      {summary.windows_left:,} days for the next sync"
+    yield from (f"  {message}" for message in summary.messages)
+    for finding in summary.findings:
+        yield f"  {finding.severity}: {finding.message}"
+    yield f"next: {NAME} {'sync' if summary.exit_code == 1 else 'status'}"
+
+
+@cli.command()
+@_span
+@_common
+@click.pass_obj
+def plan(call: Call) -> None:
+    """Say what sync would ask for, and touch nothing.
+
+    Days, requests (lower and upper bound) and the time they take at the present --rate and --concurrency.
+
+    \b
+    anticaptcha-etl plan
+    anticaptcha-etl plan --since 2024-01-01 --rate 2
+    """
+    _plan(call)
+
+
+def _plan(call: Call) -> None:
+    from etl.clock import Clock
+    from etl.pipeline import plan as make_plan
+
+    clock = Clock()
+    settings = call.settings(clock)
+    click.echo("\n".join(_forecast_lines(make_plan(settings, clock))))
+
+
+def _forecast_lines(forecast: "Forecast") -> Iterable[str]:
+    yield f"{forecast.account}: {forecast.days:,} days to ask for"
+    yield f"  requests  {_between(forecast.at_least, forecast.at_most, '{:,}')}"
+    if forecast.minutes_at_least is not None:
+        yield f"  minutes   {_between(forecast.minutes_at_least, forecast.minutes_at_most, '{:,.1f}')} at the present --rate"
+    yield from (f"  {note}" for note in forecast.notes)
+    yield f"next: {NAME} sync"
+
+
+def _between(low: float, high: float | None, form: str) -> str:
+    if high is None:
+        return f"at least {form.format(low)}"
+    return form.format(low) if low == high else f"{form.format(low)} to {form.format(high)}"
+
+
+@cli.command()
+@_setting("account", "Only this account; without it, every account held.", metavar="NAME")
+@_setting("max_age", "Exit 5 when the newest total is older than this.", metavar="HOURS")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_common
+@click.pass_obj
+def status(call: Call, as_json: bool) -> None:
+    """Show what is held: coverage, gaps, freshness, open and failed windows, last runs.
+
+    \b
+    anticaptcha-etl status
+    anticaptcha-etl status --json --max-age 26        for a monitor: exit 5 when stale
+    """
+    from etl.clock import Clock
+    from etl.serve.status import as_text, gather, is_stale, to_json
+    from etl.warehouse.engine import open_warehouse
+
+    clock = Clock()
+    settings = call.settings(clock)
+    engine = open_warehouse(settings.warehouse, read_only=True, wait=READER_WAIT, clock=clock)
+    only = None if settings.sources["account"] == "default" else settings.account
+    held = gather(engine, only, clock.now())
+    is_late = settings.max_age is not None and is_stale(held, settings.max_age)
+    call.code = FindingsError.exit_code if is_late else 0
+    if is_late or not settings.quiet:
+        click.echo(to_json(held) if as_json else as_text(held), nl=False)
+    if is_late:
+        raise FindingsError(f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync")
+
+
+@cli.command()
+@click.argument("sql")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How rows are written.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
+@_common
+@click.pass_obj
+def query(call: Call, sql: str, form: str, output: str | None) -> None:
+    """Run read-only SQL: a text, @FILE.sql, or - for standard input.
+
+    \b
+    anticaptcha-etl query "select month, sum(money) from spending_monthly group by month order by month"
+    anticaptcha-etl query @report.sql --format csv -o report.csv
+    """
+    import shutil
+
+    from etl.clock import Clock
+    from etl.serve.query import run as answer
+    from etl.serve.query import write_csv, write_json, write_table
+
+    clock = Clock()
+    settings = call.settings(clock)
+    target = call.place.folder / output if output else None
+    with answer(settings.warehouse, _sql(sql, call.place.folder), wait=READER_WAIT, clock=clock) as result, _opened(target) as to:
+        if form == "table":
+            write_table(result, to, width=shutil.get_terminal_size().columns if to.isatty() else None)
+        else:
+            {"csv": write_csv, "json": write_json}[form](result, to)
+
+
+def _sql(said: str, folder: Path) -> str:
+    """The statement itself: as said, from ``@FILE``, or from standard input for ``-``."""
+    if said == "-":
+        return sys.stdin.read()
+    if not said.startswith("@"):
+        return said
+    path = folder / Path(said[1:]).expanduser()
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}", "give @FILE.sql, the statement itself, or - for standard input"
+        ) from error
+
+
+@contextmanager
+def _opened(target: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes the target's place once it is whole: a failed query leaves the old one."""
+    if target is None:
+        yield sys.stdout
+        return
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as to:
+            yield to
+        draft.replace(target)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}", "give -o another place") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@cli.command()
+@click.option(
+    "--to", "revision", metavar="REVISION", help="The revision to go to; without it the newest, or with --down the one before."
+)
+@click.option(
+    "--down", is_flag=True, help="Go back; what only newer tables hold is lost. All tables are dropped by --down --to base."
+)
+@_common
+@click.pass_obj
+def migrate(call: Call, revision: str | None, down: bool) -> None:
+    """Move the warehouse's schema up or down. sync upgrades by itself.
+
+    \b
+    anticaptcha-etl migrate
+    anticaptcha-etl migrate --down --to 0001
+    """
+    from etl.clock import Clock
+    from etl.warehouse.engine import open_warehouse, warehouse_path
+    from etl.warehouse.migrate import current, downgrade, revisions, upgrade
+
+    url = call.settings(Clock()).warehouse
+    path = warehouse_path(url)
+    if not path.exists():
+        raise WarehouseError(f"there is no warehouse at {path}", f"{NAME} sync makes one; --warehouse names another")
+    engine = open_warehouse(url)
+    steps = ["base", *revisions()]
+    before = current(engine) or "base"
+    target = _target(steps, before, revision, down=down)
+    if down:
+        downgrade(engine, target)
+    else:
+        upgrade(engine, target)
+    click.echo(f"{path}: schema {before} -> {target}" if before != target else f"{path}: schema {target}, nothing to do")
+
+
+def _target(steps: list[str], before: str, revision: str | None, *, down: bool) -> str:
+    """The revision that was meant. A revision this program does not know is left to migrate, which refuses it."""
+    if revision and revision not in steps:
+        raise UsageError(f"there is no revision {revision}", f"known: {', '.join(steps)}")
+    if before not in steps:
+        return revision or steps[-1]
+    at = steps.index(before)
+    if down and not revision and at <= 1:
+        raise UsageError(
+            f"schema {before} is the first: one further back drops every table", "say --down --to base if that is meant"
+        )
+    target = revision or (steps[at - 1] if down else steps[-1])
+    if (steps.index(target) > at) if down else (steps.index(target) < at):
+        raise UsageError(
+            f"the schema is {before}, {target} lies the other way", "leave out --down" if down else "add --down to go back"
+        )
+    return target
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="Port on 127.0.0.1; 0 = any free one.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another history.")
+@click.option("--days", type=click.IntRange(0, 20000), default=400, show_default=True, help="Days of history before today.")
+@click.option("--queues", type=click.IntRange(1, 500), default=6, show_default=True, help="How many queues spend.")
+@click.option("--corrections", is_flag=True, help="Some closed hours change 1 h, 24 h or 7 days after their end.")
+@click.option("--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds each answer takes.")
+@click.option(
+    "--fault", "faults", metavar="KIND=RATE", multiple=True, help="A fault on this part of requests, 0 to 1; repeat for more."
+)
+@click.option(
+    "--idle",
+    type=click.Choice(["zero", "omit"]),
+    default="zero",
+    show_default=True,
+    help="Hours without spend: zeros, or left out.",
+)
+@click.option("--buckets", type=click.Choice(["23", "24", "25"]), default="24", show_default=True, help="Records an answer spans.")
+@click.option(
+    "--numbers",
+    type=click.Choice(["number", "string", "noise"]),
+    default="number",
+    show_default=True,
+    help="How numbers are written.",
+)
+@click.option(
+    "--listed", type=click.Choice(["array", "object"]), default="array", show_default=True, help='data as [...] or as {"0":...}.'
+)
+@click.option(
+    "--unknown-queue",
+    type=click.Choice(["error", "zeros", "totals"]),
+    default="error",
+    show_default=True,
+    help="What an unknown queue gives.",
+)
+@click.option("--off-hour", type=click.Choice(["snap", "shift"]), default="snap", show_default=True, help="A date inside an hour.")
+@click.option(
+    "--grid-seconds", type=click.IntRange(-3599, 3599), default=0, show_default=True, help="Where hours begin; -900 is :45."
+)
+@click.option("--running/--no-running", default=True, show_default=True, help="Whether the running hour is in answers.")
+@click.option("--unbegun/--no-unbegun", default=False, show_default=True, help="Whether hours not begun are, as zeros.")
+@click.option(
+    "--foreign-app", type=click.Choice(["error", "zeros"]), default="error", show_default=True, help="A softId not the account's."
+)
+@click.option("--retention-days", type=click.IntRange(1), help="Older dates give an empty answer.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["none", "identical", "differing"]),
+    default="none",
+    show_default=True,
+    help="One record comes twice.",
+)
+@click.option("--date-skew-seconds", type=int, default=0, show_default=True, help="How wrong the server's clock is.")
+@_common
+@click.pass_obj
+def sandbox(
+    call: Call,
+    /,
+    port: int,
+    seed: int,
+    days: int,
+    queues: int,
+    corrections: bool,
+    latency: float,
+    faults: tuple[str, ...],
+    buckets: str,
+    **unknowns: Any,
+) -> None:
+    """Serve a stand-in for the API on 127.0.0.1, until Ctrl-C.
+
+    Years of seeded spending; what nobody has written down about the real service is an option, and so are its faults.
+
+    \b
+    anticaptcha-etl sandbox
+    anticaptcha-etl sandbox --days 1000 --queues 12 --latency 0.05
+    anticaptcha-etl sandbox --fault html_502=0.05 --fault cut=0.02 --idle omit
+    """
+    from datetime import timedelta
+
+    from etl.clock import Clock
+    from etl.sandbox.dataset import Dataset
+    from etl.sandbox.server import Behaviour, Sandbox, run_forever
+
+    clock = Clock()
+    call.settings(clock)
+    begins = clock.now().date() - timedelta(days=days)
+    unknowns["buckets"] = int(buckets)
+    behaviour = Behaviour(latency_seconds=latency, **unknowns)
+    served = Sandbox(
+        Dataset(seed=seed, begins=begins, queues=queues, corrections=corrections), behaviour, tuple(map(_fault, faults)), port=port
+    )
+
+    def announce(url: str) -> None:
+        click.echo(f"The sandbox serves {url}, {days} days of history, until Ctrl-C. In another terminal:")
+        click.echo(f"  export {PREFIX}API_URL={url}\n  export {PREFIX}CLIENT_KEY=any-text\n  {NAME} sync --rate 0")
+        sys.stdout.flush()
+
+    try:
+        run_forever(served, announce)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise UsageError(
+            f"port {port} of 127.0.0.1 cannot be had: {error.strerror}", "give another --port, or 0 for any"
+        ) from error
+    click.echo(f"\n{len(served.requests):,} requests were answered")
+
+
+def _fault(text: str) -> "Fault":
+    from etl.sandbox.server import Fault, FaultKind
+
+    kind, _, rate = text.partition("=")
+    try:
+        part = float(rate or "1")
+    except ValueError:
+        part = -1.0
+    if kind not in list(FaultKind) or not 0 <= part <= 1:
+        raise UsageError(f"--fault {text} is not KIND=RATE with a rate from 0 to 1", f"kinds: {', '.join(FaultKind)}")
+    return Fault(FaultKind(kind), rate=part)
+
+
+FIRST_QUERY = "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
+
+
+@cli.command()
+@click.option("--keep", metavar="DIR", help="Keep the warehouse in this directory; without it nothing is left behind.")
+@_common
+@click.pass_obj
+def demo(call: Call, keep: str | None) -> None:
+    """See it work: sandbox, sync, status and a first query, in a throw-away place. No key needed, nothing leaves this machine.
+
+    \b
+    anticaptcha-etl demo
+    anticaptcha-etl demo --keep try-out               then look around in try-out/warehouse.duckdb
+    """
+    import tempfile
+    from datetime import timedelta
+
+    from etl.clock import Clock
+    from etl.sandbox.dataset import Dataset
+    from etl.sandbox.server import Behaviour, Sandbox
+
+    with ExitStack() as stack:
+        folder = (
+            call.place.folder / keep if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{NAME}-demo-")))
+        )
+        if (folder / "warehouse.duckdb").exists():
+            raise UsageError(
+                f"{folder} already holds a warehouse", "give --keep a new directory: invented spending is never mixed with real"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        now = Clock().now()  # the service stands still, so that the running hour reads the same for every queue
+        spending = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
+        sandbox = stack.enter_context(Sandbox(spending, Behaviour(unknown_queue="zeros"), now=lambda: now))
+        words = {f"{PREFIX}API_URL": sandbox.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
+        click.echo("A stand-in for the API runs on this machine, with 120 days of invented spending. What you would type:\n")
+        click.echo("\n".join([f"$ cd {folder}", *(f"$ export {name}={value}" for name, value in words.items())]))
+        for command in (["sync", "--rate", "0"], ["status"], ["query", FIRST_QUERY]):
+            click.echo(f"\n$ {NAME} {_typed(command)}")
+            sys.stdout.flush()
+            call.code = worst([call.code, run(command, Place(words, folder))])
+            if call.code:
+                return
+    if keep:
+        click.echo(
+            f'\nKept: {folder}/warehouse.duckdb. Go on with: {NAME} query --warehouse {folder}/warehouse.duckdb "select ..."'
+        )
+    click.echo(f"\nWith your own key: export {PREFIX}CLIENT_KEY=... and then {NAME} sync")
+
+
+def _typed(command: Sequence[str]) -> str:
+    return " ".join(f'"{word}"' if " " in word else word for word in command)
+
+
+# ---------------------------------------------------------------- the way out
+
+
+def _tell(error: ProblemError, call: Call) -> None:
+    if call.log_format == "json":
+        import logging
+
+        logging.getLogger(__name__).error(error.message, extra={"remedy": error.remedy, "exit_code": error.exit_code})
+        return
+    click.echo(f"error: {error.message}", err=True)
+    if error.remedy:
+        click.echo(f"what now: {error.remedy}", err=True)
+
+
+def run(arguments: Sequence[str], place: Place | None = None) -> int:
+    """Run one command and give its exit code; never raises."""
+    call = Call(place or Place.here())
+    try:
+        with cli.make_context(NAME, list(arguments), obj=call) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ProblemError as error:
+        _tell(error, call)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _tell(InterruptedRunError("interrupted; what was committed stays", "run it again: it goes on from there"), call)
+        return InterruptedRunError.exit_code
+    except BrokenPipeError:  # the reader has seen enough, as in `query ... | head`; nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:  # noqa: BLE001 - the last door: a traceback, and an exit code of the contract
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"error: this is a defect of {NAME} {__version__}; please report it with the lines above", err=True)
+        return DEFECT
+    return call.code
+
+
+def main() -> NoReturn:
+    """The console script. A SIGTERM ends a run as Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""How far a sync is: one line that is redrawn on a terminal, a log line now and then elsewhere."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from etl.pipeline import Progress
+
+log = logging.getLogger(__name__)
+
+DRAW_SECONDS = 0.1
+LINE_SECONDS = 10.0
+
+
+def span(seconds: float) -> str:
+    """``42 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe(progress: "Progress") -> str:
+    """One sentence for both kinds of reader."""
+    days = f"{progress.days_done:,}" if progress.days_planned is None else f"{progress.days_done:,} of {progress.days_planned:,}"
+    parts = [
+        f"{days} day{'' if days == '1' else 's'}",
+        f"{progress.requests:,} requests",
+        f"{progress.facts:,} rows",
+        f"${progress.money:,.2f}",
+    ]
+    if progress.day:
+        parts.insert(0, f"{progress.day}")
+    if progress.seconds_left is not None:
+        parts.append(f"about {span(progress.seconds_left)} left")
+    return " · ".join(parts)
+
+
+class StatusLine:
+    """A terminal whose last line is redrawn. What is written through it appears above that line."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+        self._drawn = ""
+
+    def draw(self, text: str) -> None:
+        self._drawn = text[: shutil.get_terminal_size().columns - 1]
+        self._terminal.write(f"\r\x1b[2K{self._drawn}")
+        self._terminal.flush()
+
+    def write(self, text: str) -> int:
+        """Text of whole lines, as a log handler writes it: the drawn line gives way and comes back below."""
+        erase, redraw = ("\r\x1b[2K", self._drawn if text.endswith("\n") else "") if self._drawn else ("", "")
+        self._terminal.write(f"{erase}{text}{redraw}")
+        return len(text)
+
+    def flush(self) -> None:
+        self._terminal.flush()
+
+    def erase(self) -> None:
+        """Leave the terminal as if nothing had been drawn."""
+        if self._drawn:
+            self._drawn = ""
+            self._terminal.write("\r\x1b[2K")
+            self._terminal.flush()
+
+
+def on_terminal(line: StatusLine, ticks: Callable[[], float]) -> "Callable[[Progress], None]":
+    """Redraws ``line``, at most ten times a second. ``ticks`` are seconds that never go backward."""
+    next_draw = ticks()
+
+    def watch(progress: "Progress") -> None:
+        nonlocal next_draw
+        if ticks() >= next_draw:
+            next_draw = ticks() + DRAW_SECONDS
+            line.draw(describe(progress))
+
+    return watch
+
+
+def in_log(ticks: Callable[[], float]) -> "Callable[[Progress], None]":
+    """Logs a line every ten seconds in which a day was finished."""
+    said_at, said_days = ticks(), 0
+
+    def watch(progress: "Progress") -> None:
+        nonlocal said_at, said_days
+        if ticks() - said_at >= LINE_SECONDS and progress.days_done != said_days:
+            said_at, said_days = ticks(), progress.days_done
+            log.info("%s", describe(progress))
+
+    return watch

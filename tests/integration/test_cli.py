@@ -1,0 +1,389 @@
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+
+from etl import __version__, logs, progress
+from etl.cli import cli, run
+from etl.pipeline import Progress
+from etl.sandbox.dataset import Dataset
+from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
+from etl.settings import Place
+
+PYTHON = (sys.executable, "-m", "etl")
+TODAY = datetime.now(UTC).date()
+
+
+@dataclass
+class Seat:
+    """A folder, an environment, and what the last command said."""
+
+    folder: Path
+    environ: dict[str, str]
+    capsys: pytest.CaptureFixture[str]
+    out: str = ""
+    err: str = ""
+
+    def run(self, *words: str) -> int:
+        code = run(words, Place(self.environ, self.folder))
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def seat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Seat]:
+    yield Seat(tmp_path, {}, capsys)
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
+    logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Sandbox]:
+    with Sandbox(Dataset.busy(begins=TODAY - timedelta(days=3), queues=2), Behaviour(unknown_queue="zeros")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connected(seat: Seat, service: Sandbox) -> Seat:
+    seat.environ |= {"ANTICAPTCHA_API_URL": service.url, "ANTICAPTCHA_CLIENT_KEY": "any-text", "ANTICAPTCHA_RATE": "0"}
+    return seat
+
+
+@pytest.fixture
+def loaded(connected: Seat) -> Seat:
+    assert connected.run("sync", "--since", f"{TODAY - timedelta(days=1)}", "--totals-only") == 0
+    return connected
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("words", [("--version",), ("sync", "--version")])
+def test_the_version_is_told_before_and_after_the_command(seat: Seat, words: tuple[str, ...]) -> None:
+    assert seat.run(*words) == 0
+    assert seat.out == f"anticaptcha-etl {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("--warehouse", "there.duckdb", "status"), ("status", "--warehouse", "there.duckdb")])
+def test_common_options_work_before_and_after_the_command(seat: Seat, words: tuple[str, ...]) -> None:
+    assert seat.run(*words) == 4
+    assert f"error: there is no warehouse at {seat.folder}/there.duckdb" in seat.err
+    assert "what now: " in seat.err
+
+
+def test_the_later_word_holds_when_an_option_is_given_twice(seat: Seat) -> None:
+    assert seat.run("--warehouse", "a.duckdb", "status", "--warehouse", "b.duckdb") == 4
+    assert "b.duckdb" in seat.err
+
+
+@pytest.mark.parametrize("words", ["snc", "sync --lokback 3", "query", "sync --lookback x", "query 1 --format xml"])
+def test_a_command_line_that_cannot_be_is_exit_code_2(seat: Seat, words: str) -> None:
+    assert seat.run(*words.split()) == 2
+    assert seat.err
+    assert not seat.out
+
+
+def test_the_key_is_no_option_of_any_command() -> None:
+    options = {flag for command in cli.commands.values() for parameter in command.params for flag in parameter.opts}
+    assert not [flag for flag in options if re.fullmatch(r"--.*key", flag)]
+
+
+def test_sync_without_a_key_is_exit_code_2_and_creates_nothing(seat: Seat) -> None:
+    assert seat.run("sync") == 2
+    assert "ANTICAPTCHA_CLIENT_KEY" in seat.err
+    assert list(seat.folder.iterdir()) == []
+
+
+# ---------------------------------------------------------------- sync, plan
+
+
+def test_sync_says_what_it_did_where_the_warehouse_is_and_what_to_do_next(connected: Seat) -> None:
+    assert connected.run("sync", "-v", "--since", f"{TODAY - timedelta(days=1)}") == 0
+    assert f"creating {connected.folder}/warehouse.duckdb" in connected.err
+    assert re.match(r"default: 2 days, \d+ requests", connected.out)
+    assert "times the least possible" in connected.out
+    assert connected.out.endswith("next: anticaptcha-etl status\n")
+    assert "any-text" not in connected.out + connected.err
+
+
+def test_a_quiet_sync_that_went_well_says_nothing(loaded: Seat) -> None:
+    assert loaded.run("-q", "sync", "--totals-only") == 0
+    assert (loaded.out, loaded.err) == ("", "")
+
+
+def test_what_is_left_is_exit_code_1_and_says_to_run_again(connected: Seat) -> None:
+    assert connected.run("sync", "--max-requests", "2") == 1
+    assert "for the next sync" in connected.out
+    assert connected.out.endswith("next: anticaptcha-etl sync\n")
+
+
+def test_a_refused_key_is_exit_code_3_after_one_request(seat: Seat) -> None:
+    with Sandbox(Dataset(), faults=(Fault(FaultKind.REFUSE_KEY),)) as sandbox:
+        seat.environ |= {"ANTICAPTCHA_API_URL": sandbox.url, "ANTICAPTCHA_CLIENT_KEY": "any-text"}
+        assert seat.run("sync") == 3
+        assert len(sandbox.requests) == 1
+    assert "ERROR_KEY_DOES_NOT_EXIST" in seat.err
+    assert "what now: " in seat.err
+
+
+def test_plan_needs_no_key_and_touches_nothing(seat: Seat) -> None:
+    assert seat.run("plan", "--since", f"{TODAY - timedelta(days=9)}") == 0
+    assert "10 days to ask for" in seat.out
+    assert "requests" in seat.out
+    assert "minutes" in seat.out
+    assert list(seat.folder.iterdir()) == []
+    plan = seat.out
+    assert seat.run("sync", "--dry-run", "--since", f"{TODAY - timedelta(days=9)}") == 0
+    assert seat.out == plan
+
+
+def test_json_logs_are_one_object_a_line_the_error_included(connected: Seat) -> None:
+    assert connected.run("--log-format", "json", "sync", "--max-requests", "1") == 1
+    assert {"time", "level", "logger", "message"} <= json.loads(connected.err.splitlines()[0]).keys()
+    assert connected.run("--log-format", "json", "query", "select nonsense") == 2
+    assert json.loads(connected.err)["exit_code"] == 2
+    connected.environ["ANTICAPTCHA_CLIENT_KEY"] = "another-key"
+    assert connected.run("--log-format", "json", "sync") == 2
+    said = json.loads(connected.err.splitlines()[-1])
+    assert (said["level"], said["exit_code"]) == ("error", 2)
+    assert "--key-changed" in said["message"] + said["remedy"]
+
+
+# ---------------------------------------------------------------- status, query, migrate
+
+
+def test_status_tells_people_and_machines(loaded: Seat) -> None:
+    assert loaded.run("status") == 0
+    assert "Account default" in loaded.out
+    assert loaded.run("status", "--json", "--account", "default") == 0
+    assert json.loads(loaded.out)["accounts"][0]["account"] == "default"
+
+
+def test_a_stale_warehouse_is_exit_code_5_with_its_status_still_shown(loaded: Seat) -> None:
+    assert loaded.run("status", "--json", "--max-age", "48") == 0
+    assert loaded.run("status", "--json", "--max-age", "0") == 5
+    assert json.loads(loaded.out)
+    assert "what now: run anticaptcha-etl sync" in loaded.err
+
+
+def test_an_account_that_is_not_held_is_named(loaded: Seat) -> None:
+    assert loaded.run("status", "--account", "other") == 2
+    assert "'other'" in loaded.err
+
+
+def test_query_takes_a_text_a_file_or_standard_input(loaded: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    (loaded.folder / "q.sql").write_text("select 2 as n")
+    monkeypatch.setattr(sys, "stdin", StringIO("select 3 as n"))
+    for said, answer in (("select 1 as n", "1"), ("@q.sql", "2"), ("-", "3")):
+        assert loaded.run("query", said, "--format", "csv") == 0
+        assert loaded.out == f"n\n{answer}\n"
+
+
+def test_query_writes_a_file_whole_or_not_at_all(loaded: Seat) -> None:
+    assert loaded.run("query", "select count(*) as n from spending_daily", "--format", "json", "-o", "n.json") == 0
+    assert loaded.out == ""
+    assert json.loads((loaded.folder / "n.json").read_text()) == [{"n": 2}]
+    assert loaded.run("query", "select nonsense", "-o", "n.json") == 2
+    assert json.loads((loaded.folder / "n.json").read_text()) == [{"n": 2}]
+    assert not list(loaded.folder.glob(".*.part"))
+    assert loaded.run("query", "select 1", "-o", "nowhere/n.json") == 2
+
+
+def test_query_shows_a_table_unless_told_otherwise(loaded: Seat) -> None:
+    assert loaded.run("query", "select 'x' as word") == 0
+    assert "(1 row)" in loaded.out
+
+
+def test_query_without_a_warehouse_creates_none(seat: Seat) -> None:
+    assert seat.run("query", "select 1") == 4
+    assert list(seat.folder.iterdir()) == []
+
+
+def test_migrate_goes_down_and_up_again_but_drops_all_only_when_told(loaded: Seat) -> None:
+    assert loaded.run("migrate") == 0
+    assert "nothing to do" in loaded.out
+    assert loaded.run("migrate", "--to", "9999") == 2
+    assert loaded.run("migrate", "--down", "--to", "base") == 0
+    assert "-> base" in loaded.out
+    assert loaded.run("migrate", "--down") == 2
+    assert loaded.run("migrate") == 0
+    assert "schema base ->" in loaded.out
+    assert loaded.run("query", "select count(*) as n from spending_daily", "--format", "csv") == 0
+    assert loaded.out == "n\n0\n"
+
+
+def test_migrate_creates_no_warehouse(seat: Seat) -> None:
+    assert seat.run("migrate") == 4
+    assert list(seat.folder.iterdir()) == []
+
+
+# ---------------------------------------------------------------- sandbox, demo
+
+
+def test_every_unknown_of_the_sandbox_is_an_option_with_all_its_values() -> None:
+    choices = {option.name: option.type for option in cli.commands["sandbox"].params}
+    apart = {"latency_seconds", "accepted_keys", "refused_keys"}  # --latency; any text is a key
+    for field in fields(Behaviour):
+        if field.name in apart:
+            continue
+        assert field.name in choices
+        if literal := get_args(field.type):
+            offered = choices[field.name]
+            if isinstance(offered, click.Choice):
+                assert tuple(offered.choices) == tuple(map(str, literal))
+
+
+@pytest.mark.parametrize("fault", ["html_502=2", "html_502=x", "nonsense=0.1", "=1"])
+def test_a_fault_that_cannot_be_is_refused_with_the_kinds_there_are(seat: Seat, fault: str) -> None:
+    assert seat.run("sandbox", "--port", "0", "--fault", fault) == 2
+    assert "retry_after" in seat.err
+
+
+def test_a_taken_port_is_a_usage_error(seat: Seat, service: Sandbox) -> None:
+    assert seat.run("sandbox", "--port", service.url.rpartition(":")[2]) == 2
+    assert "--port" in seat.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_sandbox_serves_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*PYTHON, "sandbox", "--port", "0", "--days", "5"], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert re.search(r"export ANTICAPTCHA_API_URL=http://127\.0\.0\.1:\d+\n", lines[1])
+        process.send_signal(number)
+        assert "0 requests were answered" in process.stdout.read()
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_demo_teaches_by_typing_and_leaves_nothing_behind(seat: Seat) -> None:
+    assert seat.run("demo") == 0
+    for typed in ("export ANTICAPTCHA_CLIENT_KEY=", "anticaptcha-etl sync", "anticaptcha-etl status", "anticaptcha-etl query"):
+        assert f"$ {typed}" in seat.out
+    place = re.search(r"\$ cd (\S+)", seat.out)
+    assert place
+    assert not Path(place[1]).exists()
+    assert list(seat.folder.iterdir()) == []
+
+
+def test_demo_never_mixes_with_a_warehouse_that_is_there(loaded: Seat) -> None:
+    before = (loaded.folder / "warehouse.duckdb").read_bytes()
+    assert loaded.run("demo", "--keep", ".") == 2
+    assert (loaded.folder / "warehouse.duckdb").read_bytes() == before
+
+
+# ---------------------------------------------------------------- the way out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sync_is_130_keeps_what_it_had_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    slow = Behaviour(latency_seconds=0.05, unknown_queue="zeros")
+    with Sandbox(Dataset.busy(begins=TODAY - timedelta(days=400), queues=1), slow) as service:
+        environ = {"ANTICAPTCHA_API_URL": service.url, "ANTICAPTCHA_CLIENT_KEY": "any-text"}
+        command = [*PYTHON, "sync", "--rate", "0"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ) as process:
+            while len(service.requests) < 12:
+                assert process.poll() is None
+            process.send_signal(number)
+            said = process.stderr.read() if process.stderr else ""
+        assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(loaded: Seat) -> None:
+    query = f"{sys.executable} -m etl query 'select unnest(range(300000)) as n' --format csv"
+    command = ["bash", "-c", f"{query} | head -n 1; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=loaded.folder, env={"PATH": "/usr/bin:/bin"}, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "n\n", "")
+
+
+def test_a_defect_keeps_its_traceback_and_never_shows_what_was_in_hand(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    seat.environ["ANTICAPTCHA_CLIENT_KEY"] = "0123abcd"
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("etl.pipeline.sync", broken)
+    assert seat.run("sync") == 1
+    assert "ZeroDivisionError: a defect" in seat.err
+    assert "this is a defect of anticaptcha-etl" in seat.err
+    assert "0123abcd" not in seat.err
+
+
+# ---------------------------------------------------------------- progress, logs
+
+
+def _progress(days: int, planned: int | None = 120) -> Progress:
+    return Progress(date(2026, 3, 1), days, planned, 1234, 20000, Decimal("12.345"), 90)
+
+
+def test_progress_is_one_sentence() -> None:
+    assert (
+        progress.describe(_progress(30)) == "2026-03-01 · 30 of 120 days · 1,234 requests · 20,000 rows · $12.34 · about 2 min left"
+    )
+    assert progress.describe(Progress(days_done=1)) == "1 day · 0 requests · 0 rows · $0.00"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")])
+def test_a_span_is_told_in_the_unit_people_would_use(seconds: float, text: str) -> None:
+    assert progress.span(seconds) == text
+
+
+def test_a_log_line_stands_above_the_drawn_line_and_nothing_is_left_at_the_end() -> None:
+    terminal = StringIO()
+    line = progress.StatusLine(terminal)
+    line.write("before\n")
+    line.draw("30 days")
+    line.write("a warning\n")
+    line.erase()
+    line.erase()
+    assert terminal.getvalue() == "before\n\r\x1b[2K30 days\r\x1b[2Ka warning\n30 days\r\x1b[2K"
+
+
+def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
+    moments = iter([0.0, 0.0, 0.0, 0.05, 0.1, 0.1])
+    terminal = StringIO()
+    watch = progress.on_terminal(progress.StatusLine(terminal), lambda: next(moments))
+    for days in (1, 2, 3):
+        watch(_progress(days))
+    assert [days for days in (1, 2, 3) if f" {days} of" in terminal.getvalue()] == [1, 3]
+
+
+def test_without_a_terminal_a_line_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    watch = progress.in_log(lambda: now[0])
+    with caplog.at_level(logging.INFO, "etl"):
+        for second in range(31):
+            now[0] = float(second)
+            watch(_progress(second))
+    assert len(caplog.records) == 3
+
+
+def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> None:
+    said = {"name": "etl.x", "levelname": "WARNING", "msg": "%d left", "args": (3,), "created": 0.0}
+    record = logging.makeLogRecord({**said, "window": date(2026, 3, 1)})
+    assert logs.TextFormatter().format(record) == "1970-01-01T00:00:00Z warning  3 left"
+    assert json.loads(logs.JsonFormatter().format(record)) == {
+        "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "etl.x", "message": "3 left", "window": "2026-03-01",
+    }  # fmt: skip
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert json.loads(logs.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")
