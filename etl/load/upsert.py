@@ -45,7 +45,10 @@ class Batch:
 
 
 class Counts(NamedTuple):
-    """Facts a commit inserted and changed; a fact that fell to nothing counts as changed."""
+    """Facts of totals and queues that a commit inserted and changed; one that fell to nothing counts as changed.
+
+    Rests are not counted: they follow from the others.
+    """
 
     inserted: int = 0
     changed: int = 0
@@ -186,7 +189,7 @@ _MERGE_FACTS = f"""
     when not matched and not b.gone
          then insert (account_id, series_id, day, hour_start, volume, money, reading, loaded_at)
               values (:account_id, b.series_id, b.day, b.hour_start, b.volume, b.money, b.reading, :at)
-    returning merge_action
+    returning merge_action, series_id
 """
 
 
@@ -200,10 +203,10 @@ def _write_facts(
         for day, fact in facts
     ]
     columns = {**_FACT, "gone": "flag"}
-    actions = connection.execute(
-        text(_MERGE_FACTS), {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
-    ).scalars().all()  # fmt: skip
-    inserted = sum(action == "INSERT" for action in actions)
+    parameters = {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
+    rests = {number for filter, number in series.items() if filter.is_rest}
+    actions = [row.merge_action for row in connection.execute(text(_MERGE_FACTS), parameters) if row.series_id not in rests]
+    inserted = actions.count("INSERT")
     return Counts(inserted, len(actions) - inserted)
 
 

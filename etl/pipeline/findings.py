@@ -1,4 +1,4 @@
-"""What a run tells a person about the numbers: each finding once, logged when it is found, kept with the run."""
+"""What a run tells a person about the numbers: each finding once, kept with the run, shown at its end."""
 
 import logging
 from datetime import date, timedelta
@@ -85,5 +85,5 @@ class Findings:
     def _add(self, finding: Finding) -> None:
         key = (finding.check, finding.day, finding.queue)
         if key not in self._found:
-            log.warning("account %s: %s", self._wishes.account, finding.message)
+            log.debug("account %s: %s", self._wishes.account, finding.message)
             self._found[key] = finding

@@ -7,9 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from importlib.metadata import version
 
-from etl import errors
+from etl import __version__, errors
 from etl.clock import Clock
 from etl.extract import walk, wire
 from etl.extract.client import Client, Stopped
@@ -77,7 +76,7 @@ class Run:
 
     def go(self) -> Summary:
         """The whole run."""
-        self._number = self._ledger.start_run("sync", version("anticaptcha-etl"), self._missing())
+        self._number = self._ledger.start_run("sync", __version__, self._missing())
         self._writer.start()
         try:
             self._see_anew(self._held.beliefs)
@@ -291,6 +290,7 @@ class Run:
             account=self._settings.account,
             exit_code=code,
             windows_left=left,
+            money=self._tally.money,
             days=self._state.visited,
             lower_bound=len(self._tally.totals) + len(self._tally.pairs),
             findings=self._findings.all,

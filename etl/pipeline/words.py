@@ -22,7 +22,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. ``lower_bound`` are the requests that a run knowing all answers beforehand would have made."""
+    """What a run did. ``lower_bound`` are the requests that a run knowing all answers beforehand would have made;
+    ``money`` is what the days it read have spent, in US dollars; ``windows_left`` counts days not finished."""
 
     account: str
     exit_code: int
@@ -35,6 +36,7 @@ class Summary:
     facts_changed: int = 0
     rejections: int = 0
     outside: int = 0
+    money: Decimal = Decimal(0)
     days: int = 0
     lower_bound: int = 0
     findings: tuple[Finding, ...] = ()

@@ -68,7 +68,7 @@ def _read_rows(answer: Answer, rows: Rows, number: int, grid: int | None) -> Rea
     own = [(record, raw) for record, raw in good if is_own(record.hour_start)]
     earlier = [record.hour_start for record, _ in good if record.hour_start < start]
     if earlier and not own:
-        message = f"asked from {start:%Y-%m-%dT%H:%M:%SZ}, answered only with other hours, the first {min(earlier):%Y-%m-%dT%H:%M:%SZ}"
+        message = f"asked from {start:%Y-%m-%dT%H:%MZ}, answered only with other hours, the first {min(earlier):%Y-%m-%dT%H:%MZ}"
         return _reading(answer, number, Outcome.BROKEN, rejections=tuple(bad), code=OTHER_HOURS, message=message)
     refused = [rejection for rejection in bad if is_own(rejection.hour_start)]
     outside = len(rows.records) - len(own) - len(refused)
