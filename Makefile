@@ -1,0 +1,59 @@
+# Needs make and Python 3.11 or newer, nothing else. `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := --quiet --require-hashes --disable-pip-version-check
+
+# A name on the PATH may be a version manager's stub that cannot run: the first that really does, and can make a venv, is taken.
+PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
+
+.PHONY: help demo sync test test-quick lint lock wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.runtime ## sandbox, sync, status and a first query in a throw-away place; no key needed
+	$(BIN)/anticaptcha-etl demo
+
+sync: $(VENV)/.runtime ## bring the warehouse up to date; the key is in ANTICAPTCHA_CLIENT_KEY
+	$(BIN)/anticaptcha-etl sync
+
+test: $(VENV)/.dev ## every test
+	$(BIN)/pytest -n auto
+
+test-quick: $(VENV)/.dev ## the tests that take seconds
+	$(BIN)/pytest -n auto -m 'not slow'
+
+lint: $(VENV)/.dev ## style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(VENV)/.dev ## dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+UV ?= uv
+PIN := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --annotation-style line pyproject.toml
+
+lock: ## resolve the dependencies anew, with hashes, for every platform and Python 3.11 and newer; needs uv
+	$(PIN) --group build --output-file requirements.lock
+	$(PIN) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove what was made here, warehouses excepted
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer that can make a virtual environment was found (Debian, Ubuntu: apt install python3-venv).' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The package itself is installed in place, so only its metadata makes a new installation necessary.
+$(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
+	$(BIN)/python -m pip install $(LOCKED) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(BIN)/python -m pip install $(LOCKED) -r requirements-dev.lock
+	@touch $@
