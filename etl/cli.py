@@ -164,7 +164,7 @@ def cli() -> None:
 def sync(call: Call, dry_run: bool) -> None:
     """Bring the warehouse up to date.
 
-    Pages backward day by day, fills gaps, reads recent days again, loads and checks. May be stopped at any moment and
+    Pages backward day by day, fills gaps, reads recent days again. May be stopped at any moment and
     run again: what was committed stays. All days are UTC days.
 
     \b
