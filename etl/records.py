@@ -279,9 +279,10 @@ class Verdict:
     """What the fold says of one day: enough to decide what to ask next, and what its row of coverage holds.
 
     ``explained``: the believed queues explain every hour that had ended when the total was asked. ``contradicted``: in
-    such an hour they exceed it. ``owed``: first hours that had ended and that a filter's answers do not speak for.
-    ``hours``: the total, hour by hour. ``asked``: when the reading that counts for a queue's name began. ``active``: names
-    with volume or money that day, doubted ones left out.
+    such an hour they exceed it. ``failed``: filters of which a window's last attempt failed. ``owed``: the ``date`` to ask
+    for a filter's first hour that had ended and that its answers do not speak for. ``hours``: the total, hour by hour;
+    ``rests``: what is not explained of hours that had ended. ``asked``: when the reading that counts for a queue's name
+    began. ``active``: names with volume or money that day, doubted ones left out.
     """
 
     day: date
@@ -294,6 +295,7 @@ class Verdict:
     failed: frozenset[Filter] = frozenset()
     owed: tuple[tuple[Filter, datetime], ...] = ()
     hours: Mapping[datetime, Value] = field(default_factory=dict)
+    rests: Mapping[datetime, Value] = field(default_factory=dict)
     asked: Mapping[str, datetime] = field(default_factory=dict)
     active: frozenset[str] = frozenset()
 

@@ -21,6 +21,7 @@ The first request of an account's life is a total and the second, on a day with 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from typing import NamedTuple
 
@@ -61,6 +62,9 @@ NEAR = 1
 
 SPELL_GAP = 7
 """Days without spend that do not end a spell: a weekend or a holiday."""
+
+FAR = Decimal(10**9)
+"""How far a name is from the clue when no price of it is known."""
 
 NO_SPEND_FACTOR = 10
 """Until any spend is known, history is searched for so many times ``empty_days``."""
@@ -112,6 +116,7 @@ class Held:
     days: Mapping[date, Verdict] = field(default_factory=dict)
     final: frozenset[date] = frozenset()
     spells: Mapping[str, tuple[Spell, ...]] = field(default_factory=dict)
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
     beliefs: Mapping[str, Belief] = field(default_factory=dict)
     unknown_names: UnknownNames | None = None
     unknown_code: str | None = None
@@ -177,11 +182,15 @@ class State:
     unknown_names: UnknownNames | None
     unknown_code: str | None
     beliefs: Mapping[str, Belief]
+    names: Set[str]
+    """Every name worth asking."""
     spells: Mapping[str, tuple[Spell, ...]]
     todo: tuple[date, ...]
     """Days of the known range that need a visit, newest first."""
     held: Mapping[date, Verdict]
     """What was held of them when the run began."""
+    prices: Mapping[str, Decimal]
+    """What a task of a queue cost on the day last read of it, in dollars."""
     further: date | None
     """The next day older than all that is known; None: nothing further back is wanted."""
     oldest_spend: date | None
@@ -224,7 +233,9 @@ def begin(wishes: Wishes, held: Held) -> State:
         unknown_names=held.unknown_names,
         unknown_code=held.unknown_code,
         beliefs=beliefs,
+        names=names,
         spells=held.spells,
+        prices=held.prices,
         todo=tuple(day for day in newest_first if _needs_visit(wishes, held, names, day)),
         held=held.days,
         further=None if wishes.since else bottom - timedelta(days=1),
@@ -259,7 +270,8 @@ def next(state: State, room: int) -> tuple[State, Step]:
         return _alone(state, room)
     windows: list[Window] = []
     for day in sorted(state.open, reverse=True):
-        state = _asking(state, day, windows, room)
+        if len(windows) < room:
+            state = _asking(state, day, windows, room)
     while len(windows) < room and len(state.open) < state.wishes.days_at_once and (day_or_none := _next_day(state)):
         state = _asking(_opened(state, day_or_none), day_or_none, windows, room)
     return _step(state, windows)
@@ -375,9 +387,9 @@ def _wanted_of_names(state: State, plan: Open) -> _Wanted | None:
         return None
     if not plan.verdict.closed and _is_to_come(state, plan.day - timedelta(days=1)):
         return _Wanted()
-    unasked = [name for name in _by_nearness(state, plan.day) if name not in plan.settled and name not in in_the_air]
-    if likely := [name for name in unasked if _distance(state, name, plan.day) <= NEAR]:
-        return _ask_names(state, plan, likely)
+    unasked = state.names - plan.settled - in_the_air
+    if likely := [name for name in state.spells if name in unasked and _distance(state, name, plan.day) <= NEAR]:
+        return _ask_names(state, plan, sorted(likely))
     if not plan.verdict.closed or (plan.flying and not state.hunt_was_fruitless):
         return None
     if tails := _tails(state, plan, of=Cut.QUEUE):
@@ -386,7 +398,8 @@ def _wanted_of_names(state: State, plan: Open) -> _Wanted | None:
         return None
     if any(day > plan.day and _may_hunt(newer) for day, newer in state.open.items()):
         return _Wanted()
-    return _ask_names(state, plan, unasked if state.hunt_was_fruitless else unasked[:1], hunting=True)
+    hunted = _by_likelihood(state, plan, unasked)
+    return _ask_names(state, plan, hunted if state.hunt_was_fruitless else hunted[:1], hunting=True)
 
 
 def _ask_names(state: State, plan: Open, names: Sequence[str], hunting: bool = False) -> _Wanted:
@@ -415,12 +428,21 @@ def _may_hunt(plan: Open) -> bool:
     return plan.needs_total or plan.verdict.closed
 
 
-def _by_nearness(state: State, day: date) -> list[str]:
-    """All names worth asking: those with a spell nearest to the day first, then the user's, then the catalogue's."""
+def _by_likelihood(state: State, plan: Open, names: Set[str]) -> list[str]:
+    """Names to hunt for, the likeliest first: by the price of the rest, by nearness, then the user's, then the catalogue's.
+
+    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's price.
+    """
     order = [*state.wishes.queues, *state.wishes.catalogue]
     rank = {name: place for place, name in reversed(list(enumerate(order)))}
-    names = _names(state.wishes, state.beliefs, state.spells)
-    return sorted(names, key=lambda name: (_distance(state, name, day), rank.get(name, len(order)), name))
+    clues = [rest.money / rest.volume for rest in plan.verdict.rests.values() if rest.volume > 0]
+
+    def likelihood(name: str) -> tuple[Decimal, int, int, str]:
+        price = state.prices.get(name)
+        off = min((abs(clue - price) / price for clue in clues), default=FAR) if price else FAR
+        return off, _distance(state, name, plan.day), rank.get(name, len(order)), name
+
+    return sorted(names, key=likelihood)
 
 
 def _distance(state: State, name: str, day: date) -> int:
@@ -462,7 +484,8 @@ def judge(state: State, reading: Reading) -> State:
         belief = Belief.BELIEVED if proved else Belief.DOUBTED
     if belief is None or belief is state.beliefs.get(name):
         return state
-    return replace(state, beliefs={**state.beliefs, name: belief})
+    beliefs = {**state.beliefs, name: belief}
+    return replace(state, beliefs=beliefs, names=_names(state.wishes, beliefs, state.spells))
 
 
 def _is_not_the_total(reading: Reading, verdict: Verdict) -> bool:
@@ -485,9 +508,8 @@ def tell(state: State, reading: Reading, verdict: Verdict) -> State:
         if verdict.contradicted and not (plan.flying or plan.due or plan.asked_again):
             plan = replace(plan, needs_total=True, due=verdict.active, settled=plan.settled - verdict.active, asked_again=True)
         state = replace(_learned(state, reading, verdict), open={**state.open, plan.day: plan})
-    for plan in state.open.values():
-        if _wanted(state, plan) is None:
-            state = _shut(state, plan)
+        if _wanted(state, state.open[plan.day]) is None:
+            state = _shut(state, state.open[plan.day])
     return state
 
 
@@ -546,7 +568,12 @@ def _learned(state: State, reading: Reading, verdict: Verdict) -> State:
         return replace(state, oldest_spend=oldest, knows_a_total=state.knows_a_total or reading.is_good)
     if name is None or name not in verdict.active or state.beliefs.get(name) is not Belief.BELIEVED:
         return state
-    return replace(state, spells={**state.spells, name: with_day(state.spells.get(name, ()), day)})
+    volume, money = sum(record.volume for record in reading.records), sum(record.money for record in reading.records)
+    return replace(
+        state,
+        spells={**state.spells, name: with_day(state.spells.get(name, ()), day)},
+        prices={**state.prices, name: Decimal(money) / volume} if volume > 0 and money > 0 else state.prices,
+    )
 
 
 def with_day(spells: tuple[Spell, ...], day: date) -> tuple[Spell, ...]:
@@ -584,7 +611,7 @@ class Expected(NamedTuple):
 def forecast(state: State) -> Expected:
     """The walk's view before its first request: at least when nothing has changed, at most when everything must be asked."""
     least = most = 0
-    names = 0 if state.wishes.totals_only else len(_names(state.wishes, state.beliefs, state.spells))
+    names = 0 if state.wishes.totals_only else len(state.names)
     days = len(state.todo)
     while state.todo:
         day = state.todo[0]

@@ -240,13 +240,14 @@ class Ledger:
                 held.setdefault(row.day, []).append(fact)
         return held
 
-    def active_days(self, days: Iterable[date]) -> list[tuple[str, date]]:
-        """(queue, day) with spend around some days."""
-        found: list[tuple[str, date]] = []
+    def spending(self, days: Iterable[date]) -> list[tuple[str, date, Value]]:
+        """What queues spent on days around some days, in the order of days."""
+        found: list[tuple[str, date, Value]] = []
         with self._engine.connect() as connection:
             for first, last in _stretches(days):
                 parameters = {**self._me, "cut": Cut.QUEUE.value, "first": first, "last": last}
-                found += [(name, day) for name, day in connection.execute(text(_ACTIVE_DAYS), parameters)]
+                rows = connection.execute(text(_SPENDING), parameters)
+                found += [(name, day, Value(volume, money)) for name, day, volume, money in rows]
         return found
 
     def days_asked_for(self, names: Iterable[str]) -> list[date]:
@@ -369,11 +370,13 @@ _FACTS_OF_DAYS = """
      where f.account_id = :a and f.day in (select unnest(cast(:days as date[])))
 """
 
-_ACTIVE_DAYS = """
-    select distinct s.member, f.day
+_SPENDING = """
+    select s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
       from facts  as f
       join series as s on s.account_id = f.account_id and s.series_id = f.series_id
      where f.account_id = :a and s.cut = :cut and s.member is not null and f.day between :first and :last
+     group by s.member, f.day
+     order by f.day
 """
 
 _DAYS_ASKED_FOR = """

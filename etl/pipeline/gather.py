@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from decimal import Decimal
 
 from etl.extract import walk, wire
 from etl.load.ledger import Ledger, StoredReading
@@ -80,7 +81,7 @@ def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathere
         unknown_names=account.unknown_names,
         unknown_code=account.unknown_code,
     )
-    return Gathered(replace(held, spells=_spells(ledger, walk.begin(wishes, held))), days, light)
+    return Gathered(_with_neighbours(ledger, held, walk.begin(wishes, held)), days, light)
 
 
 def _worth_another_try(beliefs: Mapping[str, Belief], settings: Settings) -> dict[str, Belief]:
@@ -89,12 +90,15 @@ def _worth_another_try(beliefs: Mapping[str, Belief], settings: Settings) -> dic
     return {name: belief for name, belief in beliefs.items() if belief is not Belief.SET_ASIDE or name not in by_hand}
 
 
-def _spells(ledger: Ledger, state: walk.State) -> dict[str, tuple[Spell, ...]]:
-    """Spells of queues around the days that will be visited."""
-    found: dict[str, tuple[Spell, ...]] = {}
-    for name, day in sorted(ledger.active_days([*state.todo, *([state.further] if state.further else [])])):
-        found[name] = walk.with_day(found.get(name, ()), day)
-    return found
+def _with_neighbours(ledger: Ledger, held: walk.Held, state: walk.State) -> walk.Held:
+    """Spells and prices of queues around the days that will be visited."""
+    spells: dict[str, tuple[Spell, ...]] = {}
+    prices: dict[str, Decimal] = {}
+    for name, day, spent in ledger.spending([*state.todo, *([state.further] if state.further else [])]):
+        spells[name] = walk.with_day(spells.get(name, ()), day)
+        if spent.volume > 0 and spent.money > 0:
+            prices[name] = spent.money / spent.volume
+    return replace(held, spells=spells, prices=prices)
 
 
 def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, Day]:

@@ -247,6 +247,7 @@ def _verdict(
         failed=_failed(by_filter),
         owed=_owed(book, by_filter, asked_at, totals, queues, splits),
         hours={hour: source.value for hour, source in totals.items()},
+        rests={hour: splits[hour].rest for hour in ended if not splits[hour].explained},
         asked={
             filter.member: max(reading.asked_at for reading in readings if reading.is_good)
             for filter, readings in by_filter.items()

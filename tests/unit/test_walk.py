@@ -30,7 +30,7 @@ TODAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 Spend = Mapping[int, int]
-"""Hour of the day: tasks. A task costs a thousandth of a dollar."""
+"""Hour of the day: tasks. A task costs a thousandth of a dollar, unless the service has another price for its queue."""
 
 
 def ago(days: int) -> date:
@@ -44,6 +44,7 @@ class Service:
         self.spend = dict(spend)
         self.unknown = unknown
         self.errors: dict[tuple[int, str | None], tuple[str, Effect | None]] = {}
+        self.prices: dict[str, int] = {}
         self.total_bonus: dict[tuple[int, int], int] = {}
         self.last_hour: dict[tuple[int, str | None], int] = {}
 
@@ -55,6 +56,12 @@ class Service:
             total = sum(hours.get(hour, 0) for (day, _), hours in self.spend.items() if day == days_ago)
             return total + self.total_bonus.get((days_ago, hour), 0)
         return self.spend.get((days_ago, name), {}).get(hour, 0)
+
+    def money(self, days_ago: int, name: str | None, hour: int) -> Decimal:
+        if name is None:
+            extra = Decimal(self.total_bonus.get((days_ago, hour), 0)) / 1000
+            return extra + sum((self.money(days_ago, one, hour) for one in self.names()), Decimal(0))
+        return Decimal(self.tasks(days_ago, name, hour) * self.prices.get(name, 1)) / 1000
 
     def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
         days_ago, name = (TODAY - window.day).days, window.filter.member
@@ -69,8 +76,9 @@ class Service:
         first = (window.start - day_start(window.day)) // HOUR
         last = self.last_hour.get((days_ago, name), 23) if first == 0 else 23
         hours = [n for n in range(first, last + 1) if day_start(window.day) + n * HOUR <= asked_at]
-        records = [(day_start(window.day) + n * HOUR, self.tasks(days_ago, name, n)) for n in hours]
-        return replace(reading, records=tuple(Record(hour, tasks, Decimal(tasks) / 1000) for hour, tasks in records))
+        at = day_start(window.day)
+        records = (Record(at + n * HOUR, self.tasks(days_ago, name, n), self.money(days_ago, name, n)) for n in hours)
+        return replace(reading, records=tuple(records))
 
 
 class Run:
@@ -335,6 +343,15 @@ def test_a_name_the_user_vouches_for_is_believed_at_once() -> None:
 def test_on_the_running_day_no_name_is_hunted() -> None:
     run = play(Service({(0, "B"): {3: 1}}, unknown="zeros"), empty_days=1)
     assert [said for said in run.said if said.startswith("0")] == ["0*", "0?"]
+
+
+def test_a_hunt_begins_with_the_queue_whose_known_price_is_nearest_to_the_rests() -> None:
+    names = ("A", "B", "C", "D")
+    spend = {(1, name): {8: 10} for name in names} | {(n, "D"): {8: 10} for n in range(20, 23)}
+    service = Service(spend, unknown="zeros")
+    service.prices = {"A": 1, "B": 2, "C": 3, "D": 4}
+    run = play(service, catalogue=names, empty_days=30)
+    assert [said for said in run.said if said.startswith("20")] == ["20*", "20D"]
 
 
 def test_no_two_days_hunt_at_once() -> None:
