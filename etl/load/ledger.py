@@ -273,9 +273,15 @@ class Ledger:
         self._place = Place(self.account.account_id, run)
         return int(reading)
 
-    def commit(self, batch: Batch) -> Counts:
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Batch], Counts]]:
+        """Opens the warehouse for some commits; as long as it is open, no other program can have the file."""
+        with self._engine.connect() as connection:
+            yield lambda batch: self._commit(connection, batch)
+
+    def _commit(self, connection: Connection, batch: Batch) -> Counts:
         """One transaction: rows and the note that they are loaded, together."""
-        with self._engine.begin() as connection:
+        with connection.begin():
             at = self._now()
             if self._last_commit is not None:
                 at = max(at, self._last_commit + timedelta(microseconds=1))

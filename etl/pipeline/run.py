@@ -69,7 +69,7 @@ class Run:
         self._tally = _Tally()
         self._findings = Findings(self._wishes)
         self._events: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
-        self._writer = Writer(ledger, self._events.put)
+        self._writer = Writer(ledger, clock, self._events.put)
         self._flying = 0
         self._number = 0
         self._began = clock.ticks()

@@ -6,10 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from etl.clock import Clock
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts, DayRow, Learned
 from etl.records import Belief, Reading
 from etl.transform.fold import Changes, Folded, diff
+
+BURST = 1.0
+"""Seconds of commits in a row for which the warehouse stays open: opening and closing the file costs as much as a commit."""
+
+BREATH = 0.075
+"""Seconds for which it is then left alone: longer than programs that wait to read it look away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +41,9 @@ class Writer:
     ``tell`` is called after every commit with None, or with what went wrong; then nothing more is written.
     """
 
-    def __init__(self, ledger: Ledger, tell: Callable[["BaseException | None"], None]) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, tell: Callable[["BaseException | None"], None]) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._tell = tell
         self._notes: queue.SimpleQueue[Note | None] = queue.SimpleQueue()
         self._committed: dict[date, Folded] = {}
@@ -80,8 +88,14 @@ class Writer:
     def _work(self) -> None:
         try:
             while notes := self._come_in():
-                self._commit(notes)
-                self._tell(None)
+                began = self._clock.ticks()
+                with self._ledger.open() as commit:
+                    while notes:
+                        self._commit(notes, commit)
+                        is_tired = self._clock.ticks() - began > BURST
+                        notes = [] if is_tired or self._notes.empty() else self._come_in()
+                if is_tired:
+                    self._clock.sleep(BREATH)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the thread that asks must hear of it
             with self._change:
                 self._failure = error
@@ -99,18 +113,19 @@ class Writer:
             notes.append(note)
         return notes
 
-    def _commit(self, notes: list[Note]) -> None:
+    def _commit(self, notes: list[Note], commit: Callable[[Batch], Counts]) -> None:
         latest = {note.day.verdict.day: note for note in notes}
         for note in notes:
             self._committed.setdefault(note.day.verdict.day, note.held)
         changes = {day: diff(self._committed[day], note.folded) for day, note in latest.items()}
-        counts = self._ledger.commit(_batch(notes, latest, changes))
+        counts = commit(_batch(notes, latest, changes))
         for day, note in latest.items():
             self._committed[day] = note.folded
             if note.is_last:
                 del self._committed[day]
         self.counts = Counts(self.counts.inserted + counts.inserted, self.counts.changed + counts.changed)
         self._count(notes, -1)
+        self._tell(None)
 
     def _count(self, notes: Sequence[Note], sign: int) -> None:
         with self._change:
