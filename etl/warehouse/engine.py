@@ -23,6 +23,11 @@ STORAGE_VERSION = "v1.2.0"
 """The file format of new warehouses: read by DuckDB 1.2.2 and later, and so by the drivers of today's BI tools."""
 
 _POLL_SECONDS = 0.05
+
+_CLOSING = "Unique file handle conflict"
+"""DuckDB's word while another thread of this process closes its last connection to the file: over in milliseconds (measured)."""
+
+_CLOSING_SECONDS, _CLOSING_POLL = 5.0, 0.005
 _FORM = "--warehouse takes a path or duckdb:///PATH"
 
 _QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -86,17 +91,18 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        until = clock.ticks() + wait
+        began = clock.ticks()
         while True:
             try:
                 return _connected(dialect.connect(*args, **options), sealed=read_only)
             except duckdb.Error as error:
-                problem = _problem(error, path)
-                if problem is None:
+                problem, is_closing = _problem(error, path), _CLOSING in str(error)
+                if problem is None and not is_closing:
                     raise
-                if not isinstance(problem, WarehouseLockedError) or clock.ticks() >= until:
-                    raise problem from error
-            clock.sleep(_POLL_SECONDS)
+                patience = wait if isinstance(problem, WarehouseLockedError) else _CLOSING_SECONDS if is_closing else 0
+                if clock.ticks() >= began + patience:
+                    raise (problem or error) from error
+            clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
 
     @sa.event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:

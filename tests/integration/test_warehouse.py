@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -390,3 +391,25 @@ def test_opening_and_looking_is_cheap_enough_for_every_run(warehouse: sa.Engine)
         migrate.upgrade(open_warehouse(str(warehouse.url)))
         best = min(best, clock.ticks() - start)
     assert best < 0.5, "measured at 0.05 s; ten times that is another design"
+
+
+def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(tmp_path: Path) -> None:
+    engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table t (n integer)"))
+    trouble: list[BaseException] = []
+
+    def work(sql: str) -> None:
+        try:
+            for _ in range(150):
+                with engine.begin() as connection:
+                    connection.execute(sa.text(sql))
+        except BaseException as error:  # noqa: BLE001  # shown by the assertion below
+            trouble.append(error)
+
+    threads = [threading.Thread(target=work, args=(sql,)) for sql in ("select count(*) from t", "insert into t values (1)")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert trouble == []
