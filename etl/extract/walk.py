@@ -202,6 +202,7 @@ class State:
     hunt_was_fruitless: bool = False
     visited: int = 0
     asked: int = 0
+    retries: int = 0
     alike: tuple[str, int] = ("", 0)
     refusal: Reading | None = None
     stopped: Why | None = None
@@ -265,7 +266,7 @@ def next(state: State, room: int) -> tuple[State, Step]:
     if state.stopped:
         return state, Wait() if state.flying else Done(state.stopped)
     if state.wishes.max_requests is not None:
-        room = min(room, state.wishes.max_requests - state.asked)
+        room = min(room, state.wishes.max_requests - state.asked - state.retries)
     if not state.knows_a_total or _probe_is_wanted(state):
         return _alone(state, room)
     windows: list[Window] = []

@@ -108,7 +108,7 @@ class Run:
             try:
                 while True:
                     if self._room > 0:
-                        before = self._state
+                        before = replace(self._state, retries=self._client.retries)
                         self._state, step = walk.next(before, self._room)
                         self._writer.put(*self._notes_of_shut(before))
                         if isinstance(step, walk.Done):
