@@ -1,0 +1,28 @@
+"""One sync at a fixed time, as a program of its own, so that it can be killed: FOLDER URL NOW CONCURRENCY."""
+
+import logging
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from etl import settings
+from etl.clock import Clock
+from etl.errors import ProblemError
+from etl.pipeline import sync
+
+
+def main(folder: str, url: str, at: str, concurrency: str) -> int:
+    logging.basicConfig(level=logging.ERROR)
+    now = datetime.fromisoformat(at)
+    environ = {**settings.Place.here().environ, "ANTICAPTCHA_API_URL": url}
+    said = {"rate": 0, "concurrency": concurrency, "empty_days": 30}
+    chosen = settings.load(said, now, settings.Place(environ, Path(folder)), needs_key=True)
+    try:
+        return sync(chosen, Clock(now=lambda: now), lambda progress: None).exit_code
+    except ProblemError as error:
+        print(error.message, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
