@@ -180,6 +180,7 @@ def sync(call: Call, dry_run: bool) -> None:
     from etl.clock import Clock
     from etl.pipeline import sync as run_sync
 
+    os.umask(0o077)  # the warehouse and what DuckDB puts beside it are for their owner alone
     clock = Clock()
     line = progress.StatusLine(sys.stderr)
     settings = call.settings(clock, needs_key=True, sink=line)
@@ -190,8 +191,17 @@ def sync(call: Call, dry_run: bool) -> None:
     finally:
         line.erase()
     call.code = summary.exit_code
-    if not settings.quiet or summary.exit_code:
+    if settings.log_format == "json":
+        import logging
+        from dataclasses import asdict
+
+        logging.getLogger(__name__).info("sync done", extra=asdict(summary))
+    elif not settings.quiet or summary.wants_a_person:
         click.echo("\n".join(_summary_lines(summary, settings)))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
@@ -201,15 +211,15 @@ def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
         if settings.verbose and summary.lower_bound
         else ""
     )
-    yield f"{summary.account}: {summary.days:,} days, {summary.requests:,} requests{retries}{least}"
+    yield f"{summary.account}: {_count(summary.days, 'day')}, {_count(summary.requests, 'request')}{retries}{least}"
     yield f"  read      {summary.money:,.2f} USD on these days"
     yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed"
     if summary.rejections:
-        yield f"  refused   {summary.rejections:,} records; the view spending_rejections has them with their reasons"
+        yield f"  rejected  {_count(summary.rejections, 'record')}; the view spending_rejections has them with their reasons"
     if summary.windows_failed:
-        yield f"  failed    {summary.windows_failed:,} windows; the next sync asks them again; see: {NAME} status"
+        yield f"  failed    {_count(summary.windows_failed, 'window')}; the next sync asks them again; see: {NAME} status"
     if summary.windows_left:
-        yield f"  left      {summary.windows_left:,} days for the next sync"
+        yield f"  left      at least {_count(summary.windows_left, 'day')} for the next sync"
     yield from (f"  {message}" for message in summary.messages)
     for finding in summary.findings:
         yield f"  {finding.severity}: {finding.message}"
@@ -257,7 +267,13 @@ def _between(low: float, high: float | None, form: str) -> str:
 
 
 @cli.command()
-@_setting("account", "Only this account; without it, every account held.", metavar="NAME")
+@click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=_keep,
+    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
+)
 @_setting("max_age", "Exit 5 when the newest total is older than this.", metavar="HOURS")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @_common
@@ -292,32 +308,29 @@ def status(call: Call, as_json: bool) -> None:
     "--format",
     "form",
     type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="How rows are written.",
+    help="How rows are written.  [default: by the ending of -o, else table]",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
 @_common
 @click.pass_obj
-def query(call: Call, sql: str, form: str, output: str | None) -> None:
+def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
     """Run read-only SQL: a text, @FILE.sql, or - for standard input.
 
     \b
     anticaptcha-etl query "select month, sum(money) from spending_monthly group by month order by month"
     anticaptcha-etl query @report.sql --format csv -o report.csv
     """
-    import shutil
-
     from etl.clock import Clock
+    from etl.serve.query import TABLE_ROWS, write_csv, write_json, write_table
     from etl.serve.query import run as answer
-    from etl.serve.query import write_csv, write_json, write_table
 
     clock = Clock()
     settings = call.settings(clock)
     target = call.place.folder / output if output else None
+    form = form or {".csv": "csv", ".json": "json"}.get(target.suffix.lower() if target else "", "table")
     with answer(settings.warehouse, _sql(sql, call.place.folder), wait=READER_WAIT, clock=clock) as result, _opened(target) as to:
         if form == "table":
-            write_table(result, to, width=shutil.get_terminal_size().columns if to.isatty() else None)
+            write_table(result, to, most=TABLE_ROWS if to.isatty() else None)
         else:
             {"csv": write_csv, "json": write_json}[form](result, to)
 
@@ -416,7 +429,11 @@ def _target(steps: list[str], before: str, revision: str | None, *, down: bool) 
 @click.option("--corrections", is_flag=True, help="Some closed hours change 1 h, 24 h or 7 days after their end.")
 @click.option("--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds each answer takes.")
 @click.option(
-    "--fault", "faults", metavar="KIND=RATE", multiple=True, help="A fault on this part of requests, 0 to 1; repeat for more."
+    "--fault",
+    "faults",
+    metavar="KIND=RATE",
+    multiple=True,
+    help="A fault on this part of requests, 0 to 1; repeat for more. An unknown KIND lists all.",
 )
 @click.option(
     "--idle",

@@ -38,14 +38,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(sink: Sink, *, form: str, quiet: bool, verbose: bool) -> None:
-    """Send this program's log lines to ``sink``: warnings when quiet, everything when verbose. Of libraries, warnings only.
+    """Send this program's log lines to ``sink``: errors when quiet, everything when verbose. Of libraries, warnings only.
 
     May be called again: the last call holds.
     """
     own = logging.getLogger("etl")
-    own.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    own.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     root = logging.getLogger()
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.ERROR if quiet else logging.WARNING)
     for handler in [handler for handler in root.handlers if handler.name == __name__]:
         root.removeHandler(handler)
     handler = logging.StreamHandler(sink)

@@ -386,16 +386,17 @@ def _client_key(account: str, place: Place, config: Config) -> "tuple[Secret, st
         return _key_in_file(place.environ[variable], variable, place.folder), variable
     if KEY_FILE in config.top or KEY_VARIABLE in config.top:
         return _key_by_table(config.top, "", place, config)
-    raise _no_key(account, place)
+    raise _no_key(account, place, config)
 
 
-def _no_key(account: str, place: Place) -> UsageError:
+def _no_key(account: str, place: Place, config: Config) -> UsageError:
     import difflib
 
     near = difflib.get_close_matches(PREFIX + "CLIENT_KEY", place.environ, n=1, cutoff=0.75)
     stray = f" ({near[0]} is set, but is not a name this program reads)" if near else ""
+    others = f"; {config.path} has accounts: {', '.join(config.accounts)} (--account NAME)" if config.accounts else ""
     return UsageError(
-        f"account {account!r} has no client key{stray}",
+        f"account {account!r} has no client key{stray}{others}",
         "export ANTICAPTCHA_CLIENT_KEY=..., or ANTICAPTCHA_CLIENT_KEY_FILE=PATH of a file that holds it, or write "
         f'{KEY_FILE} = "PATH" under [accounts.{account}] in {CONFIG_NAME}; `anticaptcha-etl demo` needs no key',
     )

@@ -18,6 +18,7 @@ from rich.text import Text
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.serve.values import as_json, plain
+from etl.warehouse import views
 from etl.warehouse.engine import open_warehouse
 
 _AT_ONCE = 10_000
@@ -57,7 +58,7 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
 def _refused(why: str) -> UsageError:
     if "'pytz'" in why:  # DuckDB needs it to hand such a value to Python
         return UsageError("a time with a zone cannot be shown", "make it UTC without zone: (now() at time zone 'UTC')")
-    return UsageError(f"the query failed: {why}", "anticaptcha-etl query 'show tables' lists what can be asked")
+    return UsageError(f"the query failed: {why}", f"views: {', '.join(view.name for view in views.load())}; DESCRIBE lists columns")
 
 
 def _refuse_all_but_one_reading(sql: str) -> None:
@@ -94,17 +95,17 @@ def write_json(result: Result, to: TextIO) -> None:
     to.write("\n]\n")
 
 
-def write_table(result: Result, to: TextIO, *, width: int | None = None) -> None:
-    """A table ``width`` columns wide (None: as wide as it needs). Long values are folded, never cut."""
-    rows = list(islice(result.rows, TABLE_ROWS))
+def write_table(result: Result, to: TextIO, *, most: int | None = None) -> None:
+    """A table as wide as it needs, of at most so many rows (None: all). Values are neither cut nor broken over lines."""
+    rows = list(islice(result.rows, most))
     more = next(result.rows, None) is not None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(result.columns):
-        table.add_column(_printable(name), justify="right" if _are_numbers(row[place] for row in rows) else "left", overflow="fold")
+        table.add_column(_printable(name), justify="right" if _are_numbers(row[place] for row in rows) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_printable(plain(value)) for value in row))
-    console = Console(file=to, width=width or 1_000_000, color_system=None)
-    console.print(table)
+    console = Console(file=to, width=1_000_000, color_system=None)
+    console.print(table, soft_wrap=True)
     shown = f"the first {len(rows):,} rows; --format csv gives all" if more else f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
     console.print(f"({shown})", markup=False, highlight=False)
 

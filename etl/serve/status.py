@@ -59,7 +59,8 @@ class AccountStatus:
     """One account.
 
     ``newest_hour`` is the last hour of the total that had ended when it was asked, ``freshness_hours`` the time from its
-    end until now. ``rest`` are days whose total the believed queues do not explain. ``gaps`` are days inside the history
+    end until now. ``rest`` are final days whose total the believed queues do not explain, ``unfinished`` closed ones of which
+    queues are still to be asked. ``gaps`` are days inside the history
     without a total. ``spent`` and ``unattributed`` are sums over all days held. ``findings`` are those of the last run.
     """
 
@@ -71,6 +72,7 @@ class AccountStatus:
     failed: tuple[Days, ...]
     open: tuple[Days, ...]
     rest: tuple[Days, ...]
+    unfinished: tuple[Days, ...]
     newest_hour: datetime | None
     freshness_hours: float | None
     spent: Value
@@ -114,7 +116,8 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         gaps=in_a_row({*by_status["missing"], *_absent([row.day for row in rows])}),
         failed=in_a_row(by_status["failed"]),
         open=in_a_row(by_status["open"]),
-        rest=in_a_row(row.day for row in rows if row.fetched_at is not None and not row.explained),
+        rest=in_a_row(row.day for row in rows if row.status == "final" and not row.explained),
+        unfinished=in_a_row(row.day for row in rows if row.status == "open" and row.closed and not row.explained),
         newest_hour=newest,
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
@@ -203,8 +206,7 @@ def as_text(status: Status) -> str:
         if account.runs:
             console.print(_table_of(account.runs))
         for finding in account.findings:
-            place = "".join(f", {part}" for part in (finding.day, finding.queue) if part)
-            console.print(Text(f"{finding.severity}: {finding.message} ({finding.check}{place})", overflow="fold"))
+            console.print(Text(f"{finding.severity}: {finding.message}"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -231,6 +233,7 @@ def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
         ("open", account.open, ""),
         ("gaps", account.gaps, "; anticaptcha-etl sync fills them"),
         ("failed", account.failed, "; anticaptcha-etl sync asks them again"),
+        ("unfinished", account.unfinished, "; queues are still to be asked: anticaptcha-etl sync"),
         ("with a rest", account.rest, "; no believed queue explains it: anticaptcha-etl sync --queue NAME adds one"),
     ):
         if spans:
@@ -255,12 +258,12 @@ def _table_of(recent: Sequence[Run]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  run", justify="right")
     table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "requests", "good", "failed", "left", "new", "changed", "refused"):
+    for name in ("exit", "requests", "good", "failed", "left", "new", "changed", "rejected"):
         table.add_column(name, justify="right")
-    for run in recent:
+    for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed, run.windows_left)
         counts = (run.requests, *windows, run.facts_inserted, run.facts_changed, run.rejections)
-        ended = "none" if run.exit_code is None else str(run.exit_code)
+        ended = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", ended, *(f"{count:,}" for count in counts))
     return table
 

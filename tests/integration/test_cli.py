@@ -112,7 +112,7 @@ def test_sync_without_a_key_is_exit_code_2_and_creates_nothing(seat: Seat) -> No
 
 def test_sync_says_what_it_did_where_the_warehouse_is_and_what_to_do_next(connected: Seat) -> None:
     assert connected.run("sync", "-v", "--since", f"{TODAY - timedelta(days=1)}") == 0
-    assert f"creating {connected.folder}/warehouse.duckdb" in connected.err
+    assert f"created {connected.folder}/warehouse.duckdb" in connected.err
     assert re.match(r"default: 2 days, \d+ requests", connected.out)
     assert "times the least possible" in connected.out
     assert connected.out.endswith("next: anticaptcha-etl status\n")

@@ -26,7 +26,8 @@ ASKED = datetime(2026, 3, 20, 9, 5)
 
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
-    failed=(), open=(), rest=(), newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, runs=(), findings=(),
+    failed=(), open=(), rest=(), unfinished=(),
+    newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, runs=(), findings=(),
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def held(insert: Insert) -> Insert:
         day(3, "missing", explained=False, fetched_at=None),
         # the 4th and 5th have not even a row
         day(6, "failed", explained=False),
-        day(7, "open"),
+        day(7, "open", explained=False, closed=True),
         day(20, "open"),
         day(5, "missing", account_id=2, **spent),
     )
@@ -76,7 +77,8 @@ def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: s
         gaps=(Days(march(3), march(5)), Days(march(8), march(19))),
         failed=(Days(march(6), march(6)),),
         open=(Days(march(7), march(7)), Days(march(20), march(20))),
-        rest=(Days(march(2), march(2)), Days(march(6), march(6))),
+        rest=(Days(march(2), march(2)),),
+        unfinished=(Days(march(7), march(7)),),
         spent=Value(20, Decimal("0.2")),
         unattributed=Value(2, Decimal("0.000000002")),
     )
@@ -181,11 +183,12 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
         "  open          2026-03-07, 2026-03-20\n"
         "  gaps          2026-03-03 to 2026-03-05, 2026-03-08 to 2026-03-19; anticaptcha-etl sync fills them\n"
         "  failed        2026-03-06; anticaptcha-etl sync asks them again\n"
-        "  with a rest   2026-03-02, 2026-03-06; no believed queue explains it: anticaptcha-etl sync --queue\n"
-        "                NAME adds one\n"
-        "  run  started, UTC      exit  requests   good  failed  left  new  changed  refused\n"
-        "    1  2026-03-20 09:05     1     1,234  1,200      34     0    0        0        0\n"
-        "warning: [does] not fit (split, 2026-03-02)\n"
+        "  unfinished    2026-03-07; queues are still to be asked: anticaptcha-etl sync\n"
+        "  with a rest   2026-03-02; no believed queue explains it: anticaptcha-etl sync --queue NAME adds\n"
+        "                one\n"
+        "  run  started, UTC      exit  requests   good  failed  left  new  changed  rejected\n"
+        "    1  2026-03-20 09:05     1     1,234  1,200      34     0    0        0         0\n"
+        "warning: [does] not fit\n"
     )
 
 
@@ -220,7 +223,8 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
                 "gaps": [{"first": "2026-03-03", "last": "2026-03-05"}, {"first": "2026-03-08", "last": "2026-03-19"}],
                 "failed": [{"first": "2026-03-06", "last": "2026-03-06"}],
                 "open": [{"first": "2026-03-07", "last": "2026-03-07"}, {"first": "2026-03-20", "last": "2026-03-20"}],
-                "rest": [{"first": "2026-03-02", "last": "2026-03-02"}, {"first": "2026-03-06", "last": "2026-03-06"}],
+                "rest": [{"first": "2026-03-02", "last": "2026-03-02"}],
+                "unfinished": [{"first": "2026-03-07", "last": "2026-03-07"}],
                 "newest_hour": "2026-03-20T08:00:00Z",
                 "freshness_hours": Decimal("0.5"),
                 "spent": {"volume": 20, "money": Decimal("0.2")},
