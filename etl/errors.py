@@ -6,9 +6,10 @@
      +-- WarehouseError           4   the warehouse: locked, unreadable, newer schema, disk
      |    +-- WarehouseLockedError
      |    +-- WarehouseNewerError
-     +-- WindowsLeftError         1   finished, but windows failed or were left: run it again
      +-- FindingsError            5   loaded, but a blocking check or --max-age failed
      +-- InterruptedRunError    130   Ctrl-C or SIGTERM: what was committed stays
+
+Windows that failed or were left (exit code 1) raise nothing: the run's summary tells of them.
 
 Bad data is not here: it is a value (Rejection, Unreadable, Refusal) and the run goes on. Anything else that is raised is a
 defect of the program and keeps its traceback.
@@ -46,10 +47,6 @@ class WarehouseLockedError(WarehouseError):
 
 class WarehouseNewerError(WarehouseError):
     pass
-
-
-class WindowsLeftError(ProblemError):
-    exit_code = 1
 
 
 class FindingsError(ProblemError):

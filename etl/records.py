@@ -77,12 +77,17 @@ class Window:
     start: datetime
     end: datetime
 
+    @property
+    def is_tail(self) -> bool:
+        """Whether only the day's later hours are asked for, because an earlier answer did not speak for them."""
+        return self.start > day_start(self.day)
+
     @classmethod
     def whole_day(cls, account: str, filter: Filter, day: date) -> "Window":
         return cls(account, filter, day, day_start(day), day_start(day) + DAY)
 
     def __str__(self) -> str:
-        tail = "" if self.end - self.start == DAY else f" from {self.start:%H:%M}"
+        tail = f" from {self.start:%H:%M}" if self.is_tail else ""
         return f"{self.account}, {self.day}{tail}, {self.filter}"
 
 
@@ -98,6 +103,8 @@ class Effect(StrEnum):
     """That filter: it is not asked again."""
     WINDOW = "window"
     """That window: one spaced retry, then the window failed and the run goes on."""
+    MOMENT = "moment"
+    """Nothing but the moment: it is asked again like any trouble on the way."""
 
 
 class RawRecord(NamedTuple):
@@ -210,9 +217,9 @@ class Outcome(StrEnum):
 class Reading:
     """One answered window, remembered for good.
 
-    ``number`` counts an account's readings, from 1. ``code`` and ``message`` say why a reading is not good, ``effect`` what
-    a refusal ends. ``records`` are
-    those of the window's own hours, one an hour, in order of time; ``outside`` counts those set aside.
+    ``number`` counts an account's readings, from 1. ``code`` and ``message`` say why a reading is not good, ``effect`` what a
+    refusal ends. ``records`` are those of the window's own hours, one an hour, in order of time; ``outside`` counts those set
+    aside.
     """
 
     number: int
@@ -227,7 +234,6 @@ class Reading:
     effect: Effect | None = None
     status: int | None = None
     body: bytes = field(default=b"", repr=False)
-    requests: int = 1
 
     @property
     def is_good(self) -> bool:
@@ -309,9 +315,10 @@ class Verdict:
         return TOTAL in self.failed or (bool(self.failed) and not self.explained)
 
     def read_by(self, deadline: datetime) -> bool:
-        """Whether every window the day needs was read at or after ``deadline``."""
+        """Whether every window the day needs was read at or after ``deadline``, and its total owes no hour."""
         asked = [self.total_asked, *(self.asked.get(name) for name in self.active)]
-        return all(at is not None and at >= deadline for at in asked)
+        owes_hours = any(filter == TOTAL for filter, _ in self.owed)
+        return not owes_hours and all(at is not None and at >= deadline for at in asked)
 
 
 class Spell(NamedTuple):
@@ -344,8 +351,14 @@ class UnknownNames(StrEnum):
 
 
 class Severity(StrEnum):
+    """What a finding asks of a person."""
+
+    NOTE = "note"
+    """Nothing: it is so."""
     WARNING = "warning"
+    """Something to mend; the numbers are right."""
     BLOCKING = "blocking"
+    """Not to trust the numbers until it is looked at."""
 
 
 @dataclass(frozen=True, slots=True)

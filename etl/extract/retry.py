@@ -12,7 +12,6 @@ SPACED = 5.0
 """Seconds before the one retry that an API error gets: the vendor bans who repeats an error over and over."""
 RETRY_AFTER_CAP = 300.0
 
-_TRANSIENT_REFUSALS = frozenset({"ERROR_NO_SLOT_AVAILABLE"})
 
 
 def wait_before(
@@ -33,7 +32,7 @@ def wait_before(
     if isinstance(reply, Rows) or attempt >= MOST_ATTEMPTS:
         return None
     asked_for = retry_after or 0.0
-    if isinstance(reply, Refusal) and reply.code not in _TRANSIENT_REFUSALS:
+    if isinstance(reply, Refusal) and reply.effect is not Effect.MOMENT:
         final = reply.effect is not Effect.WINDOW or reply.code in settled or refusals > 1
         return None if final else max(SPACED, asked_for)
     if isinstance(reply, Unreadable) and _is_final(status):

@@ -2,7 +2,7 @@
 
     state = begin(wishes, held)
     state, step = next(state, room)            what to ask now; or wait for an answer; or done
-    state = judge(state, reading)              what the answer says of its queue's name
+    state = judge(state, reading, verdict)     what the answer says of its queue's name
     state = tell(state, reading, verdict)      what the answer, and the fold of its day, taught
 
 The walk goes backward, newest day first, one UTC day a window. Of a day it asks, in this order:
@@ -170,6 +170,8 @@ class Open:
     settled: frozenset[str] = frozenset()
     sent: frozenset[tuple[Filter, datetime]] = frozenset()
     flying: frozenset[tuple[Filter, datetime]] = frozenset()
+    doubted: frozenset[tuple[Filter, datetime]] = frozenset()
+    """Windows that were empty where spend is held, and so are asked once more."""
     asked_again: bool = False
     hunting: bool = False
 
@@ -200,6 +202,8 @@ class State:
     probe: Window | None = None
     probe_failed: bool = False
     hunt_was_fruitless: bool = False
+    shut: tuple[date, ...] = ()
+    """Days the last call of ``next`` or ``tell`` finished with."""
     visited: int = 0
     asked: int = 0
     retries: int = 0
@@ -263,6 +267,7 @@ def _names(wishes: Wishes, beliefs: Mapping[str, Belief], spells: Mapping[str, t
 
 def next(state: State, room: int) -> tuple[State, Step]:
     """What to ask now, at most ``room`` windows; or wait for an answer; or the walk is over."""
+    state = replace(state, shut=())
     if state.stopped:
         return state, Wait() if state.flying else Done(state.stopped)
     if state.wishes.max_requests is not None:
@@ -283,7 +288,10 @@ def _step(state: State, windows: list[Window]) -> tuple[State, Step]:
         return replace(state, asked=state.asked + len(windows)), Ask(tuple(windows))
     if state.flying:
         return state, Wait()
-    return state, Done(Why.LIMIT if state.open or _next_day(state) else Why.DONE)
+    is_over = not state.open and _next_day(state) is None
+    if not is_over and state.wishes.max_requests is None:
+        raise AssertionError(f"the walk waits for nothing: {sorted(state.open)}")  # a defect: better loud than for ever
+    return state, Done(Why.DONE if is_over else Why.LIMIT)
 
 
 def _alone(state: State, room: int) -> tuple[State, Step]:
@@ -307,7 +315,8 @@ def _probe_is_wanted(state: State) -> bool:
 
 
 def _has_spend(plan: Open) -> bool:
-    return plan.verdict.has_spend and not plan.needs_total
+    """Whether there is a total beside which queues can be asked."""
+    return plan.verdict.has_spend and plan.verdict.total_asked is not None and not plan.needs_total
 
 
 def _next_day(state: State) -> date | None:
@@ -326,10 +335,11 @@ def _next_day(state: State) -> date | None:
 def _opened(state: State, day: date) -> State:
     wishes, verdict = state.wishes, state.held.get(day, Verdict(day))
     asked_at = verdict.total_asked
-    needs_total = wishes.is_recent(day) or TOTAL in verdict.failed or asked_at is None or asked_at < wishes.final_at(day)
-    plan = Open(day, verdict, needs_total)
-    if not needs_total:
-        due = _read_before_final(wishes, verdict)
+    is_early = asked_at is None or asked_at < wishes.final_at(day)
+    weighs_names = state.doubts_names and not verdict.explained  # a name is only measured against a fresh total
+    plan = Open(day, verdict, is_early or wishes.is_recent(day) or TOTAL in verdict.failed or weighs_names)
+    if not plan.needs_total:
+        due = _read_before_final(wishes, verdict) | _failed_names(state, verdict)
         plan = replace(plan, due=due, settled=_answered(verdict) - due)
     state = replace(state, open={**state.open, day: plan})
     return replace(state, todo=state.todo[1:]) if state.todo else replace(state, further=day - timedelta(days=1))
@@ -353,7 +363,8 @@ def _asking(state: State, day: date, windows: list[Window], room: int) -> State:
 def _shut(state: State, plan: Open) -> State:
     still_open = {day: other for day, other in state.open.items() if day != plan.day}
     fruitless = not plan.verdict.explained if plan.hunting else state.hunt_was_fruitless
-    return replace(state, open=still_open, visited=state.visited + 1, hunt_was_fruitless=fruitless)
+    shut = (*state.shut, plan.day)
+    return replace(state, open=still_open, shut=shut, visited=state.visited + 1, hunt_was_fruitless=fruitless)
 
 
 # ---------------------------------------------------------------- one day: what it wants to ask
@@ -372,7 +383,7 @@ def _wanted(state: State, plan: Open) -> _Wanted | None:
         return _Wanted() if plan.flying else _Wanted((_window(state, plan, TOTAL),))
     if tails := _tails(state, plan, of=Cut.TOTAL):
         return _Wanted(tails)
-    if plan.verdict.has_spend and not state.wishes.totals_only and not state.probe_failed:
+    if _has_spend(plan) and not state.wishes.totals_only and not state.probe_failed:
         if state.unknown_names is None:
             return _Wanted()
         if wanted := _wanted_of_names(state, plan):
@@ -459,6 +470,12 @@ def _read_before_final(wishes: Wishes, verdict: Verdict) -> frozenset[str]:
     return frozenset(name for name in verdict.active if name not in verdict.asked or verdict.asked[name] < deadline)
 
 
+def _failed_names(state: State, verdict: Verdict) -> frozenset[str]:
+    """Names whose last attempt failed while the day needs them."""
+    names = frozenset(filter.member for filter in verdict.failed if filter.member) if verdict.is_failed else frozenset()
+    return frozenset(name for name in names if state.beliefs.get(name) is not Belief.SET_ASIDE)
+
+
 def _answered(verdict: Verdict) -> frozenset[str]:
     return frozenset(name for name in verdict.asked if queue(name) not in verdict.failed)
 
@@ -466,24 +483,25 @@ def _answered(verdict: Verdict) -> frozenset[str]:
 # ---------------------------------------------------------------- tell: what an answered window taught
 
 
-def judge(state: State, reading: Reading) -> State:
+def judge(state: State, reading: Reading, verdict: Verdict) -> State:
     """What a reading says of its queue's name; to be asked before the day is folded, for only believed queues explain.
 
-    Where unknown names give totals, a name is believed once it has answered anything but a closed day's total.
+    ``verdict`` is the day's without this reading. Where unknown names give totals, a name is believed once it has answered
+    anything but a closed day's total. What was once believed is never set aside: its window has failed.
     """
     name = reading.window.filter.member
-    if reading.window.filter.cut is not Cut.QUEUE or name is None or reading.window == state.probe:
+    held = state.beliefs.get(name or "")
+    if reading.window.filter.cut is not Cut.QUEUE or name is None or reading.window == state.probe or held is Belief.BELIEVED:
         return state
     if reading.outcome is Outcome.REFUSED:
         unknown = state.unknown_names is UnknownNames.ERROR and reading.code == state.unknown_code
         belief = Belief.SET_ASIDE if unknown or reading.effect is Effect.FILTER else None
-    elif not reading.is_good or state.beliefs.get(name) is Belief.BELIEVED:
+    elif not reading.is_good:
         belief = None
     else:
-        plan = state.open.get(reading.window.day)
-        proved = not state.doubts_names or (plan is not None and _is_not_the_total(reading, plan.verdict))
-        belief = Belief.BELIEVED if proved else Belief.DOUBTED
-    if belief is None or belief is state.beliefs.get(name):
+        is_proved = not state.doubts_names or _is_not_the_total(reading, verdict)
+        belief = Belief.BELIEVED if is_proved else Belief.DOUBTED
+    if belief is None or belief is held:
         return state
     beliefs = {**state.beliefs, name: belief}
     return replace(state, beliefs=beliefs, names=_names(state.wishes, beliefs, state.spells))
@@ -499,13 +517,14 @@ def _is_not_the_total(reading: Reading, verdict: Verdict) -> bool:
 
 
 def tell(state: State, reading: Reading, verdict: Verdict) -> State:
-    """Takes in one answered window and the fold of its day; days that want nothing more are shut."""
-    state = _watched_for_trouble(state, reading)
+    """Takes in one answered window and the fold of its day; a day that wants nothing more is shut."""
+    state = _watched_for_trouble(replace(state, shut=()), reading)
     if reading.window == state.probe:
         state = _told_of_unknown_names(replace(state, probe=None), reading)
     elif plan := state.open.get(reading.window.day):
-        plan = replace(plan, flying=plan.flying - {(reading.window.filter, reading.window.start)})
+        before, plan = plan.verdict, replace(plan, flying=plan.flying - {(reading.window.filter, reading.window.start)})
         plan = _told_total(state, plan, reading, verdict) if reading.window.filter == TOTAL else _told_queue(plan, reading, verdict)
+        plan = _doubting_emptiness(plan, reading, before)
         if verdict.contradicted and not (plan.flying or plan.due or plan.asked_again):
             plan = replace(plan, needs_total=True, due=verdict.active, settled=plan.settled - verdict.active, asked_again=True)
         state = replace(_learned(state, reading, verdict), open={**state.open, plan.day: plan})
@@ -517,16 +536,29 @@ def tell(state: State, reading: Reading, verdict: Verdict) -> State:
 def _told_total(state: State, plan: Open, reading: Reading, verdict: Verdict) -> Open:
     """A total came. Of a day read before it says which names have to be asked again beside it."""
     before, plan = plan.verdict, replace(plan, verdict=verdict, needs_total=False)
-    is_tail = reading.window.start != day_start(plan.day)
-    if is_tail or plan.asked_again or before.total_asked is None:
+    if reading.window.is_tail or plan.asked_again or before.total_asked is None:
         return plan
     if not reading.is_good:
         return replace(plan, settled=_answered(verdict))
-    stale = _read_before_final(state.wishes, verdict)
+    failed, stale = _failed_names(state, verdict), _read_before_final(state.wishes, verdict)
     if _spend_by_hour(verdict) != _spend_by_hour(before) or (stale and not verdict.explained):
-        return replace(plan, due=verdict.active)
-    due = stale if verdict.explained else verdict.active
+        return replace(plan, due=verdict.active | failed)
+    due = stale if verdict.explained else verdict.active | failed
     return replace(plan, due=due, settled=_answered(verdict) - due)
+
+
+def _doubting_emptiness(plan: Open, reading: Reading, before: Verdict) -> Open:
+    """An answer without a record where spend is held is asked for once more before it is believed."""
+    window, name = (reading.window.filter, reading.window.start), reading.window.filter.member
+    held_spend = name in before.active if name else before.has_spend
+    if not reading.is_good or reading.records or not held_spend or window in plan.doubted:
+        return plan
+    plan = replace(plan, doubted=plan.doubted | {window}, sent=plan.sent - {window})
+    if reading.window.is_tail:
+        return plan
+    if name:
+        return replace(plan, due=plan.due | {name}, settled=plan.settled - {name})
+    return replace(plan, needs_total=True)
 
 
 def _spend_by_hour(verdict: Verdict) -> dict[datetime, Value]:
@@ -543,7 +575,7 @@ def _told_of_unknown_names(state: State, reading: Reading) -> State:
     if reading.is_good:
         has_spend = any(record.value != ZERO for record in reading.records)
         return replace(state, unknown_names=UnknownNames.TOTALS if has_spend else UnknownNames.ZEROS)
-    if reading.outcome is Outcome.REFUSED and reading.effect is not Effect.ACCOUNT:
+    if reading.outcome is Outcome.REFUSED and reading.effect in (Effect.WINDOW, Effect.FILTER):
         return replace(state, unknown_names=UnknownNames.ERROR, unknown_code=reading.code)
     return replace(state, probe_failed=True)
 
@@ -553,11 +585,11 @@ def _watched_for_trouble(state: State, reading: Reading) -> State:
     if reading.effect is Effect.ACCOUNT:
         return replace(state, stopped=Why.REFUSED, refusal=state.refusal or reading)
     is_expected = reading.window == state.probe or state.beliefs.get(reading.window.filter.member or "") is Belief.SET_ASIDE
-    if reading.outcome in (Outcome.GOOD, Outcome.PARTIAL) or is_expected:
+    if reading.is_good or is_expected:
         return replace(state, alike=("", 0))
     count = state.alike[1] + 1 if state.alike[0] == reading.code else 1
     stopped = state.stopped or (Why.ALIKE if count >= ALIKE else None)
-    return replace(state, alike=(reading.code, count), stopped=stopped, refusal=reading if stopped else None)
+    return replace(state, alike=(reading.code, count), stopped=stopped, refusal=state.refusal or (reading if stopped else None))
 
 
 def _learned(state: State, reading: Reading, verdict: Verdict) -> State:
@@ -566,7 +598,7 @@ def _learned(state: State, reading: Reading, verdict: Verdict) -> State:
     if reading.window.filter == TOTAL:
         breaks = verdict.has_spend or not reading.is_good
         oldest = min(state.oldest_spend or day, day) if breaks else state.oldest_spend
-        return replace(state, oldest_spend=oldest, knows_a_total=state.knows_a_total or reading.is_good)
+        return replace(state, oldest_spend=oldest, knows_a_total=state.knows_a_total or bool(reading.records) or reading.is_good)
     if name is None or name not in verdict.active or state.beliefs.get(name) is not Belief.BELIEVED:
         return state
     volume, money = sum(record.volume for record in reading.records), sum(record.money for record in reading.records)
@@ -624,7 +656,7 @@ def forecast(state: State) -> Expected:
     further = _days_further(state)
     if state.unknown_names is None and not state.wishes.totals_only:
         most += 1
-    return Expected(days + further, least + further, most if not further and state.further is None else None if further else most)
+    return Expected(days + further, least + further, None if further else most)
 
 
 def _days_further(state: State) -> int:

@@ -138,10 +138,13 @@ def _reply(fields: dict[str, object]) -> Rows | Refusal | Unreadable:
     return Refusal(code, description, _effect(code))
 
 
+_EFFECTS = {"ERROR_ACCESS_DENIED": Effect.FILTER, "ERROR_NO_SLOT_AVAILABLE": Effect.MOMENT}
+
+
 def _effect(code: str) -> Effect:
     if code in REMEDIES:
         return Effect.ACCOUNT
-    return Effect.FILTER if code == "ERROR_ACCESS_DENIED" else Effect.WINDOW
+    return _EFFECTS.get(code, Effect.WINDOW)
 
 
 def _rows(elements: object) -> Rows | Unreadable:

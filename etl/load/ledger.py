@@ -92,7 +92,7 @@ def open_account(engine: Engine, name: str, key: Secret, now: datetime, key_chan
         own = next((row for row in rows if row["name"] == name), None)
         if own is not None and _has_key(own, key):
             return _account(own)
-        if own is not None and not key_changed:
+        if own is not None and not key_changed and connection.execute(text(_HAS_HISTORY), {"a": own["account_id"]}).scalar_one():
             raise UsageError(
                 f"this is not the key that account {name} was loaded with; nothing was asked",
                 "name its account with --account NAME, or say --key-changed if you rotated the key",
@@ -258,8 +258,11 @@ class Ledger:
 
     # -- writing
 
-    def start_run(self, command: str, version: str, missing: Sequence[date]) -> int:
-        """Makes the run's row and those of days that are known to be missing. Returns the number of the next reading."""
+    def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
+        """Makes the run's row, and those of days missing from a history that begins on ``first``.
+
+        Returns the number of the next reading.
+        """
         with self._engine.begin() as connection:
             series = connection.execute(text("select series_id, cut, member from series where account_id = :a"), self._me)
             self._series = {Filter(Cut(cut), member): number for number, cut, member in series}
@@ -269,6 +272,7 @@ class Ledger:
             connection.execute(
                 text(_START_RUN), {**self._me, "run": run, "command": command, "version": version, "now": naive(self._now())}
             )
+            connection.execute(text(_FORGET_MISSING), {**self._me, "first": first})
             write_days(connection, self.account.account_id, [DayRow(Verdict(day), "missing") for day in missing])
         self._place = Place(self.account.account_id, run)
         return int(reading)
@@ -346,6 +350,12 @@ def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
     return stretches
 
 
+_HAS_HISTORY = """
+    select count(*) > 0
+      from readings
+     where account_id = :a and outcome = 'good'
+"""
+
 _NEW_ACCOUNT = """
     insert into accounts (account_id, name, key_salt, key_hash, created_at)
     values (:number, :name, :salt, :hash, :now)
@@ -412,7 +422,12 @@ _BELIEFS = """
     select queue, belief
       from names
      where account_id = :a
-     order by decided_at
+     order by decided_at, reading nulls first
+"""
+
+_FORGET_MISSING = """
+    delete from days
+     where account_id = :a and status = 'missing' and day < :first
 """
 
 _START_RUN = """

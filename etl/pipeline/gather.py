@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 
+from etl.errors import WarehouseError
 from etl.extract import walk, wire
 from etl.load.ledger import Ledger, StoredReading
 from etl.records import Answer, Belief, Outcome, Reading, Spell, UnknownNames
@@ -59,18 +60,19 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What is held: for the walk, as days in hand that will be read again, and in what light."""
+    """What is held: for the walk, as days in hand that will be read again, in what light, and what was thought of names."""
 
     held: walk.Held
     days: dict[date, Day]
     light: Light
+    stored: Mapping[str, Belief]
 
 
 def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathered:
     """Days that will be read again are folded from their readings, the others are told by their rows."""
     coverage = ledger.coverage()
     account = ledger.account
-    beliefs = _worth_another_try(coverage.beliefs, settings)
+    beliefs = {**_worth_another_try(coverage.beliefs, settings), **dict.fromkeys(wishes.trusted, Belief.BELIEVED)}
     light = Light(account.grid, beliefs, account.unknown_names)
     reread = [day for day in coverage.known if day not in coverage.final or wishes.is_recent(day)]
     days = load_days(ledger, reread, light)
@@ -81,7 +83,7 @@ def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathere
         unknown_names=account.unknown_names,
         unknown_code=account.unknown_code,
     )
-    return Gathered(_with_neighbours(ledger, held, walk.begin(wishes, held)), days, light)
+    return Gathered(_with_neighbours(ledger, held, walk.begin(wishes, held)), days, light, coverage.beliefs)
 
 
 def _worth_another_try(beliefs: Mapping[str, Belief], settings: Settings) -> dict[str, Belief]:
@@ -117,7 +119,9 @@ def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, 
 
 
 def _read_again(stored: StoredReading, grid: int | None) -> Reading:
-    """A reading as it was when it came: its answer goes the same way again."""
+    """A reading as it was when it came: its answer goes the same way again. Raises WarehouseError when that is gone."""
+    if stored.body is None and stored.outcome in (Outcome.GOOD, Outcome.PARTIAL):
+        raise WarehouseError(f"the answer to {stored.window} (reading {stored.number}) is gone", "restore it from a copy")
     if stored.body is None or stored.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
         return Reading(stored.number, stored.window, stored.asked_at, stored.outcome, code=stored.code, message=stored.message)
     reply = wire.read(stored.status or 0, stored.body)

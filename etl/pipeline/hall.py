@@ -21,33 +21,46 @@ from etl.warehouse import migrate
 log = logging.getLogger(__name__)
 
 LOCK_WAIT = 60.0
-"""Seconds a commit waits for a reader that has the file open. The first opening, before any request, does not wait."""
+"""Seconds a sync waits for another program that has the file open, at its start (before any request) and at each commit."""
+
+READER_WAIT = 10.0
+"""Seconds that ``plan`` waits for a commit of a running sync."""
 
 
 def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) -> Summary:
     """Brings one account's warehouse up to date.
 
-    Raises UsageError, AccountRefusedError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError once what had
-    come in is committed.
+    Raises UsageError, AccountRefusedError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError once what was taken
+    in is committed.
     """
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
     url = warehouse.warehouse_url(settings.warehouse)
     path = warehouse.warehouse_path(url)
-    if not path.exists():
-        log.warning("there is no warehouse yet: creating %s", path)
-    migrate.upgrade(warehouse.open_warehouse(url))
+    is_new = not path.exists()
+    engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
+    if is_new:
+        log.warning("there was no warehouse yet: created %s", path)
     with ExitStack() as stack:
         stack.enter_context(ledger.one_sync(path, settings.account))
-        engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
+        migrate.upgrade(engine)
         account = ledger.open_account(engine, settings.account, settings.key, clock.now(), settings.key_changed)
         if settings.since or settings.since_all:
             account = ledger.remember_since(engine, account, settings.since)
+        _check_span(settings, account)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(
             Client(settings.api_url, settings.key, Pace(settings.rate, clock), clock, jitter, settings.concurrency)
         )
         return Run(settings, clock, watch, ledger.Ledger(engine, account, clock.now), client).go()
+
+
+def _check_span(settings: Settings, account: ledger.Account) -> None:
+    if settings.until and account.since and settings.until < account.since:
+        raise errors.UsageError(
+            f"--until {settings.until} is before {account.since}, which an earlier --since asked for",
+            "say another --since too, or --since all",
+        )
 
 
 def plan(settings: Settings, clock: Clock) -> Forecast:
@@ -73,7 +86,7 @@ def _first_state(settings: Settings, clock: Clock) -> walk.State:
     """Where the walk would begin: with nothing held when there is no warehouse, or no such account in it."""
     url, account = warehouse.warehouse_url(settings.warehouse), None
     if warehouse.warehouse_path(url).exists():
-        engine = warehouse.open_warehouse(url, read_only=True)
+        engine = warehouse.open_warehouse(url, read_only=True, wait=READER_WAIT, clock=clock)
         migrate.require_readable(engine)
         account = ledger.find_account(engine, settings.account)
     if account is None:

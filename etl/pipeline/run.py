@@ -17,7 +17,7 @@ from etl.load.upsert import DayRow, Learned
 from etl.pipeline.findings import Findings
 from etl.pipeline.gather import Day, gathered, load_days, wishes
 from etl.pipeline.words import Progress, Summary
-from etl.pipeline.write import Note, Writer
+from etl.pipeline.write import NewBelief, Note, Writer
 from etl.records import TOTAL, Answer, Belief, Cut, Outcome, Reading, UnknownNames, Verdict, Window
 from etl.settings import Settings
 from etl.transform import validate
@@ -37,16 +37,20 @@ class _Tally:
     windows_failed: int = 0
     rejections: int = 0
     outside: int = 0
-    money: Decimal = Decimal(0)
+    spent: dict[date, Decimal] = field(default_factory=dict)
     totals: set[date] = field(default_factory=set)
     pairs: set[tuple[date, str]] = field(default_factory=set)
 
-    def take(self, reading: Reading, was: Verdict, now: Verdict, is_lesson: bool) -> None:
+    @property
+    def money(self) -> Decimal:
+        return sum(self.spent.values(), Decimal(0))
+
+    def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
         self.windows_good += reading.is_good
         self.windows_failed += not reading.is_good and not is_lesson
         self.rejections += len(reading.rejections)
         self.outside += reading.outside
-        self.money += now.total.money - (was.total.money if now.day in self.totals else 0)
+        self.spent[now.day] = now.total.money
         filter = reading.window.filter
         if filter == TOTAL:
             self.totals.add(now.day)
@@ -62,7 +66,8 @@ class Run:
         self._wishes = wishes(settings, clock.now(), ledger.account.since)
         found = gathered(ledger, self._wishes, settings)
         self._held, self._days = found.held, found.days
-        self._light = found.light
+        self._light, self._stored = found.light, found.stored
+        self._finished: set[date] = set()
         self._learned = Learned(ledger.account.grid, ledger.account.unknown_names, ledger.account.unknown_code)
         self._state = walk.begin(self._wishes, found.held)
         self._trusts_clock = True
@@ -76,14 +81,15 @@ class Run:
 
     def go(self) -> Summary:
         """The whole run."""
-        self._number = self._ledger.start_run("sync", __version__, self._missing())
+        first = min([*self._held.days, self._wishes.since or self._wishes.newest])
+        self._number = self._ledger.start_run("sync", __version__, first, self._missing())
         self._writer.start()
         try:
-            self._see_anew(self._held.beliefs)
+            self._writer.put(self._seen_anew(self._stored), self._new_beliefs(self._stored, decided_by=None))
             why = self._ask_everything()
             self._writer.close()
         except KeyboardInterrupt:
-            self._writer.close()
+            self._writer.abandon()
             self._close_run(errors.InterruptedRunError.exit_code, left=0)
             raise errors.InterruptedRunError(
                 f"account {self._settings.account}: interrupted; the {self._tally.windows_good} windows read so far are kept",
@@ -108,9 +114,9 @@ class Run:
             try:
                 while True:
                     if self._room > 0:
-                        before = replace(self._state, retries=self._client.retries)
-                        self._state, step = walk.next(before, self._room)
-                        self._writer.put(*self._notes_of_shut(before))
+                        self._state = replace(self._state, retries=self._client.retries)
+                        self._state, step = walk.next(self._state, self._room)
+                        self._writer.put(self._settled())
                         if isinstance(step, walk.Done):
                             return step.why
                         if isinstance(step, walk.Ask):
@@ -152,28 +158,30 @@ class Run:
             raise event
 
     def _take_answer(self, answer: Answer) -> None:
-        self._watch_clock(answer)
-        reading = validate.read(answer, self._number, self._light.grid)
+        reading = validate.read(self._by_true_time(answer), self._number, self._light.grid)
         self._number += 1
         self._learn_grid(reading)
-        before, self._state = self._state, walk.judge(self._state, reading)
-        self._light = replace(self._light, beliefs=self._state.beliefs, unknown_names=self._state.unknown_names)
         today = self._day(reading.window.day)
-        was = today.folded.verdict
+        before, self._state = self._state, walk.judge(self._state, reading, today.folded.verdict)
+        self._light = replace(self._light, beliefs=self._state.beliefs, unknown_names=self._state.unknown_names)
         today.book = self._light.on(today.book).with_reading(reading)
         today.folded = fold(today.book)
         self._state = walk.tell(self._state, reading, today.folded.verdict)
-        self._tally.take(reading, was, today.folded.verdict, self._is_lesson(reading))
+        self._tally.take(reading, today.folded.verdict, self._is_lesson(reading))
+        self._findings.of_reading(reading)
         self._report(reading)
-        self._writer.put(self._note(today, before, reading), *self._notes_of_shut(before))
-        self._see_anew(before.beliefs)
+        notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before.beliefs, but=today.book.day)]
+        self._writer.put(notes, self._new_beliefs(before.beliefs, decided_by=reading.number))
         if self._state.stopped:
             self._client.stop()
 
-    def _watch_clock(self, answer: Answer) -> None:
-        if answer.server_time and abs(answer.server_time - answer.asked_at) > MOST_SKEW:
-            self._trusts_clock = False
-            self._findings.of_clock(answer.server_time - answer.asked_at)
+    def _by_true_time(self, answer: Answer) -> Answer:
+        """The answer, by the server's clock if ours is wrong: of two readings the one asked later wins."""
+        if answer.server_time is None or abs(answer.server_time - answer.asked_at) <= MOST_SKEW:
+            return answer
+        self._trusts_clock = False
+        self._findings.of_clock(answer.server_time - answer.asked_at)
+        return replace(answer, asked_at=answer.server_time)
 
     def _learn_grid(self, reading: Reading) -> None:
         """The account's grid is that of its first good total."""
@@ -199,37 +207,28 @@ class Run:
         elif self._is_lesson(reading):
             log.info("%s: the service does not know this name (%s); it is not asked again", reading.window, reading.code)
         else:
-            said = f"{reading.code} {reading.message}".strip()
+            said = f"{reading.code}: {reading.message}" if reading.message else reading.code
             log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
         for rejection in reading.rejections:
             log.warning("%s: record refused, %s; see spending_rejections: %s", reading.window, rejection.reason, rejection.raw)
 
     # -- handing over to the writer
 
-    def _note(self, today: Day, before: walk.State, reading: Reading) -> Note:
-        """One reading, with what it changed."""
-        held, now, verdict = before.beliefs, self._state.beliefs, today.folded.verdict
+    def _note(self, today: Day, reading: Reading | None = None, is_last: bool = False) -> Note:
+        verdict = today.folded.verdict
         learned = Learned(self._light.grid, self._state.unknown_names, self._state.unknown_code)
         is_news, self._learned = learned != self._learned, learned
-        return Note(
-            day=DayRow(verdict, self._status(verdict)),
-            folded=today.folded,
-            held=today.held,
-            reading=reading,
-            beliefs=tuple((name, now[name], reading.number) for name in now if held.get(name) is not now[name]),
-            learned=learned if is_news else None,
-        )
+        row = DayRow(verdict, self._status(verdict))
+        return Note(row, today.folded, today.held, reading, learned if is_news else None, is_last)
 
-    def _notes_of_shut(self, before: walk.State) -> list[Note]:
-        """Days the walk has just finished with: their status is settled, their readings are let go."""
-        notes = []
-        for day in sorted(before.open.keys() - self._state.open.keys()):
-            today = self._day(day)
-            verdict = today.folded.verdict
-            notes.append(Note(DayRow(verdict, self._status(verdict)), today.folded, today.held, is_last=True))
-            self._findings.of_day(verdict)
-            del self._days[day]
-        return notes
+    def _settled(self) -> list[Note]:
+        """Last notes of the days the walk has just finished with; their readings are let go."""
+        self._finished.update(self._state.shut)
+        shut = [self._day(day) for day in self._state.shut]
+        for today in shut:
+            self._findings.of_day(today.folded.verdict)
+            del self._days[today.book.day]
+        return [self._note(today, is_last=True) for today in shut]
 
     def _status(self, verdict: Verdict) -> str:
         """The first that applies: failed, missing, open or final."""
@@ -237,30 +236,30 @@ class Run:
             return "failed"
         if verdict.total_asked is None:
             return "missing"
-        is_settled = verdict.day not in self._state.open or verdict.day in self._held.final
+        is_settled = verdict.day in self._finished or verdict.day in self._held.final
         is_final = is_settled and self._trusts_clock and verdict.read_by(self._wishes.final_at(verdict.day))
         return "final" if is_final else "open"
 
-    def _see_anew(self, before: Mapping[str, Belief]) -> None:
-        """Books the money of names that have just come to be believed, on all other days they were asked for."""
-        doubted = (name for name, belief in before.items() if belief is Belief.DOUBTED)
-        believed = sorted(name for name in doubted if self._state.beliefs[name] is Belief.BELIEVED)
+    def _new_beliefs(self, before: Mapping[str, Belief], decided_by: int | None) -> list[NewBelief]:
+        now = self._state.beliefs
+        return [(name, belief, decided_by) for name, belief in now.items() if before.get(name) is not belief]
+
+    def _seen_anew(self, before: Mapping[str, Belief], but: date | None = None) -> list[Note]:
+        """Notes that book the money of names that have just come to be believed, on all other days they were asked for."""
+        now = self._state.beliefs
+        believed = sorted(name for name in before if now.get(name) is Belief.BELIEVED is not before[name])
         if not believed:
-            return
-        self._writer.flush()
-        self._light = replace(self._light, beliefs=self._state.beliefs)
+            return []
+        self._writer.flush()  # or a day's last reading might be missing from what is loaded
         for today in self._days.values():
             today.book = self._light.on(today.book)
             today.folded = fold(today.book)
-            self._put_again(today, is_last=False)
-        others = [day for day in self._ledger.days_asked_for(believed) if day not in self._days]
-        for today in load_days(self._ledger, others, self._light).values():
-            self._put_again(today, is_last=True)
-
-    def _put_again(self, today: Day, is_last: bool) -> None:
-        verdict = today.folded.verdict
-        self._state = walk.see_anew(self._state, verdict)
-        self._writer.put(Note(DayRow(verdict, self._status(verdict)), today.folded, today.held, is_last=is_last))
+        in_hand = [today for day, today in self._days.items() if day != but]
+        elsewhere = [day for day in self._ledger.days_asked_for(believed) if day not in self._days and day != but]
+        loaded = list(load_days(self._ledger, elsewhere, self._light).values())
+        for today in (*in_hand, *loaded):
+            self._state = walk.see_anew(self._state, today.folded.verdict)
+        return [self._note(today) for today in in_hand] + [self._note(today, is_last=True) for today in loaded]
 
     # -- the end
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from etl.records import Finding
+from etl.records import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Summary:
     lower_bound: int = 0
     findings: tuple[Finding, ...] = ()
     messages: tuple[str, ...] = ()
+
+    @property
+    def wants_a_person(self) -> bool:
+        """Whether there is something to mend or to look at."""
+        return self.exit_code != 0 or any(finding.severity is not Severity.NOTE for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)

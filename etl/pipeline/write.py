@@ -19,9 +19,13 @@ BREATH = 0.075
 """Seconds for which it is then left alone: longer than programs that wait to read it look away."""
 
 
+NewBelief = tuple[str, Belief, int | None]
+"""A queue, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing to write: a reading with the fold of its day, or a day whose status or beliefs alone changed.
+    """One thing to write: a reading with the fold of its day, or a day whose status or attribution alone changed.
 
     ``held`` is what the warehouse had of the day when the run first touched it. After its ``is_last`` note a day is forgotten.
     """
@@ -30,9 +34,16 @@ class Note:
     folded: Folded
     held: Folded
     reading: Reading | None = None
-    beliefs: tuple[tuple[str, Belief, int | None], ...] = ()
     learned: Learned | None = None
     is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Notes that are true together, and so are committed together."""
+
+    notes: Sequence[Note]
+    beliefs: Sequence[NewBelief]
 
 
 class Writer:
@@ -45,7 +56,7 @@ class Writer:
         self._ledger = ledger
         self._clock = clock
         self._tell = tell
-        self._notes: queue.SimpleQueue[Note | None] = queue.SimpleQueue()
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._committed: dict[date, Folded] = {}
         self._change = threading.Condition()
         self._uncommitted: list[int] = [0, 0]
@@ -61,11 +72,11 @@ class Writer:
         """Readings handed over and not yet committed."""
         return self._uncommitted[1]
 
-    def put(self, *notes: Note) -> None:
-        """Hands notes over; they are committed in their order."""
-        self._count(notes, 1)
-        for note in notes:
-            self._notes.put(note)
+    def put(self, notes: Sequence[Note], beliefs: Sequence[NewBelief] = ()) -> None:
+        """Hands over what is true together: it is committed in one transaction, in the order of the calls."""
+        if notes or beliefs:
+            self._count(notes, 1)
+            self._groups.put(_Group(notes, beliefs))
 
     def flush(self) -> None:
         """Waits until all that was put is committed."""
@@ -82,18 +93,18 @@ class Writer:
 
     def abandon(self) -> None:
         """As ``close``, when the run has failed already: what goes wrong now is not raised."""
-        self._notes.put(None)
+        self._groups.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         try:
-            while notes := self._come_in():
+            while groups := self._come_in():
                 began = self._clock.ticks()
                 with self._ledger.open() as commit:
-                    while notes:
-                        self._commit(notes, commit)
+                    while groups:
+                        self._commit(groups, commit)
                         is_tired = self._clock.ticks() - began > BURST
-                        notes = [] if is_tired or self._notes.empty() else self._come_in()
+                        groups = [] if is_tired or self._groups.empty() else self._come_in()
                 if is_tired:
                     self._clock.sleep(BREATH)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the thread that asks must hear of it
@@ -102,23 +113,25 @@ class Writer:
                 self._change.notify_all()
             self._tell(error)
 
-    def _come_in(self) -> list[Note]:
-        """All that has come in, at least one note; none when the end has come."""
-        notes: list[Note] = []
-        while not notes or not self._notes.empty():
-            note = self._notes.get()
-            if note is None:
-                self._notes.put(None)  # seen again, alone, after this commit
+    def _come_in(self) -> list[_Group]:
+        """All that has come in, at least one group; none when the end has come."""
+        groups: list[_Group] = []
+        while not groups or not self._groups.empty():
+            group = self._groups.get()
+            if group is None:
+                self._groups.put(None)  # seen again, alone, after this commit
                 break
-            notes.append(note)
-        return notes
+            groups.append(group)
+        return groups
 
-    def _commit(self, notes: list[Note], commit: Callable[[Batch], Counts]) -> None:
+    def _commit(self, groups: list[_Group], commit: Callable[[Batch], Counts]) -> None:
+        notes = [note for group in groups for note in group.notes]
+        beliefs = [belief for group in groups for belief in group.beliefs]
         latest = {note.day.verdict.day: note for note in notes}
         for note in notes:
             self._committed.setdefault(note.day.verdict.day, note.held)
         changes = {day: diff(self._committed[day], note.folded) for day, note in latest.items()}
-        counts = commit(_batch(notes, latest, changes))
+        counts = commit(_batch(notes, beliefs, latest, changes))
         for day, note in latest.items():
             self._committed[day] = note.folded
             if note.is_last:
@@ -134,12 +147,14 @@ class Writer:
             self._change.notify_all()
 
 
-def _batch(notes: list[Note], latest: Mapping[date, Note], changes: Mapping[date, Changes]) -> Batch:
+def _batch(
+    notes: list[Note], beliefs: list[NewBelief], latest: Mapping[date, Note], changes: Mapping[date, Changes]
+) -> Batch:
     return Batch(
         readings=tuple(note.reading for note in notes if note.reading),
         facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(note.day for note in latest.values()),
-        beliefs=tuple(belief for note in notes for belief in note.beliefs),
+        beliefs=tuple(beliefs),
         learned=next((note.learned for note in reversed(notes) if note.learned), None),
     )

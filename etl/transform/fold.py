@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import chain, groupby
+from itertools import chain
 from typing import NamedTuple
 
 from etl.records import (
@@ -117,37 +117,35 @@ def fold(book: Book) -> Folded:
 
 
 def diff(before: Folded, after: Folded) -> Changes:
-    """What has to be written so that the facts of ``before`` become those of ``after``, and why each changed."""
+    """What has to be written so that the facts of ``before`` become those of ``after``, and what was different before.
+
+    A revision's values are those of the fact that changed, or where the API's own number did, those numbers.
+    """
     facts: list[Fact] = []
-    revisions: list[Revision] = []
+    revisions: dict[Key, Revision] = {}
     for key in before.facts.keys() | after.facts.keys():
-        filter, hour = key
         held, now = before.facts.get(key), after.facts.get(key)
-        value_before = Value(held.volume, held.money) if held else ZERO
-        value_after = Value(now.volume, now.money) if now else ZERO
-        if value_before == value_after and (now is not None) == (held is not None):
+        if held and now and _value(held) == _value(now):
             continue
-        facts.append(now or Fact(filter, hour, 0, ZERO.money, after.last_reading))
-        if value_before != value_after and (cause := _cause(filter, hour, before, after)):
-            revisions.append(Revision(filter, hour, value_before, value_after, cause, after.last_reading))
+        facts.append(now or Fact(*key, *ZERO, after.last_reading))
+        if held and _value(held) != _value(now):
+            revisions[key] = Revision(*key, _value(held), _value(now), Cause.ATTRIBUTION, after.last_reading)
+    for filter, hours in before.sources.items():
+        for hour, earlier in hours.items():
+            later = after.sources.get(filter, {}).get(hour)
+            if later and later.value != earlier.value:
+                cause = Cause.SOURCE if earlier.had_ended(hour) else Cause.GROWTH
+                revisions[filter, hour] = Revision(filter, hour, earlier.value, later.value, cause, later.reading)
     order = _by_time_then_filter
-    return Changes(tuple(sorted(facts, key=order)), tuple(sorted(revisions, key=order)))
+    return Changes(tuple(sorted(facts, key=order)), tuple(sorted(revisions.values(), key=order)))
+
+
+def _value(fact: Fact | None) -> Value:
+    return ZERO if fact is None else Value(fact.volume, fact.money)
 
 
 def _by_time_then_filter(row: Fact | Revision) -> tuple[datetime, str, str]:
     return row.hour_start, row.filter.cut, row.filter.member or ""
-
-
-def _cause(filter: Filter, hour: datetime, before: Folded, after: Folded) -> Cause | None:
-    """Why a held value changed; None where no value had been held."""
-    asked = TOTAL if filter.is_rest else filter
-    earlier = before.sources.get(asked, {}).get(hour)
-    if earlier is None:
-        return None
-    later = after.sources.get(asked, {}).get(hour)
-    if filter.is_rest or later is None or later.value == earlier.value:
-        return Cause.ATTRIBUTION
-    return Cause.SOURCE if earlier.had_ended(hour) else Cause.GROWTH
 
 
 # ---------------------------------------------------------------- one filter: what was said of each hour
@@ -156,34 +154,34 @@ def _cause(filter: Filter, hour: datetime, before: Folded, after: Folded) -> Cau
 def _sources(readings: Iterable[Reading], grid: int) -> dict[datetime, Source]:
     """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins."""
     held: dict[datetime, Source] = {}
-    doubted_emptiness: set[datetime] = set()
+    once_empty: set[datetime] = set()
     for reading in readings:
         if reading.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
             continue
         said = {record.hour_start: record.value for record in reading.records}
         for hour in _own_hours(reading.window, grid):
             value = said.get(hour)
-            if value is None and not _is_zero(reading, hour, hour in held and hour not in doubted_emptiness):
+            if value is None and not _is_zero(reading, hour, is_held=hour in held and hour not in once_empty):
                 if not reading.records:
-                    doubted_emptiness.add(hour)
+                    once_empty.add(hour)
                 continue
             held[hour] = Source(value or ZERO, reading.number, reading.asked_at)
-            doubted_emptiness.discard(hour)
+            once_empty.discard(hour)
     return held
 
 
-def _is_zero(reading: Reading, hour: datetime, held: bool) -> bool:
+def _is_zero(reading: Reading, hour: datetime, is_held: bool) -> bool:
     """Whether an answer without a record of this hour says that the hour is zero.
 
-    Inside its span it does. Before its first record, or with no record at all, it proves an hour idle of which nothing is
-    held; a held value stays, until a second empty answer in a row confirms the first.
+    Inside its span it does. An answer that starts later proves an hour idle that it was asked for by itself (a tail), or of
+    which nothing is held. So does an answer with no record at all; a held value falls only to the second of them in a row.
     """
     if any(rejection.hour_start in (None, hour) for rejection in reading.rejections):
         return False
     if not reading.records:
-        return not held and hour + HOUR <= reading.asked_at
+        return not is_held and hour + HOUR <= reading.asked_at
     first, last = reading.records[0].hour_start, reading.records[-1].hour_start
-    return first < hour < last or (hour < first and not held)
+    return first < hour < last or (hour < first and (reading.window.is_tail or not is_held))
 
 
 def _own_hours(window: Window, grid: int) -> list[datetime]:
@@ -232,8 +230,8 @@ def _verdict(
     splits: Mapping[datetime, _Split],
 ) -> Verdict:
     end = day_start(book.day) + DAY
-    good = [reading.asked_at for reading in by_filter.get(TOTAL, ()) if reading.is_good]
-    asked_at = good[-1] if good else None
+    asked = {filter: at for filter, readings in by_filter.items() if (at := _last_asked(readings))}
+    asked_at = asked.get(TOTAL)
     ended = [hour for hour, source in totals.items() if source.had_ended(hour)]
     explained = asked_at is not None and all(splits[hour].explained for hour in ended)
     return Verdict(
@@ -245,14 +243,10 @@ def _verdict(
         explained=explained,
         contradicted=any(splits[hour].contradicted for hour in ended),
         failed=_failed(by_filter),
-        owed=_owed(book, by_filter, asked_at, totals, queues, splits),
+        owed=_owed(book, asked, totals, queues, splits),
         hours={hour: source.value for hour, source in totals.items()},
         rests={hour: splits[hour].rest for hour in ended if not splits[hour].explained},
-        asked={
-            filter.member: max(reading.asked_at for reading in readings if reading.is_good)
-            for filter, readings in by_filter.items()
-            if filter.cut is Cut.QUEUE and filter.member and any(reading.is_good for reading in readings)
-        },
+        asked={filter.member: at for filter, at in asked.items() if filter.cut is Cut.QUEUE and filter.member},
         active=frozenset(
             filter.member
             for filter, hours in queues.items()
@@ -261,39 +255,49 @@ def _verdict(
     )
 
 
+def _last_asked(readings: Iterable[Reading]) -> datetime | None:
+    """When the filter's whole day was last asked for with success."""
+    return max((reading.asked_at for reading in readings if reading.is_good and not reading.window.is_tail), default=None)
+
+
 def _failed(by_filter: Mapping[Filter, list[Reading]]) -> frozenset[Filter]:
-    """Filters of which some window's last attempt failed."""
+    """Filters of which some window's last attempt failed, and no later answer covers its hours."""
     failed = set()
     for filter, readings in by_filter.items():
-        by_window = sorted(readings, key=lambda reading: (reading.window.start, reading.asked_at, reading.number))
-        for _, attempts in groupby(by_window, key=lambda reading: reading.window.start):
-            if not list(attempts)[-1].is_good:
+        since_good: datetime | None = None
+        for reading in reversed(readings):
+            if reading.is_good:
+                since_good = min(since_good or reading.window.start, reading.window.start)
+            elif since_good is None or reading.window.start < since_good:
                 failed.add(filter)
     return frozenset(failed)
 
 
 def _owed(
     book: Book,
-    by_filter: Mapping[Filter, list[Reading]],
-    asked_at: datetime | None,
+    asked: Mapping[Filter, datetime],
     totals: Mapping[datetime, Source],
     queues: Mapping[Filter, Mapping[datetime, Source]],
     splits: Mapping[datetime, _Split],
 ) -> tuple[tuple[Filter, datetime], ...]:
     """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a queue one with a rest."""
-    if asked_at is None:
+    if TOTAL not in asked:
         return ()
     grid = timedelta(seconds=book.grid)
-    hours = [hour for hour in _own_hours(Window.whole_day("", TOTAL, book.day), book.grid) if hour + HOUR <= asked_at]
-    unread = [hour for hour in hours if hour not in totals]
-    if unread:
+    whole = Window.whole_day("", TOTAL, book.day)
+    hours = [hour for hour in _own_hours(whole, book.grid) if hour + HOUR <= asked[TOTAL]]
+    if unread := [hour for hour in hours if _is_unsaid(totals.get(hour), asked[TOTAL])]:
         return ((TOTAL, unread[0] - grid),)
     with_rest = [hour for hour in hours if not splits[hour].explained]
     owed = []
-    for filter in queues:
-        if any(reading.is_good for reading in by_filter[filter]):
-            owed += [(filter, hour - grid) for hour in with_rest if hour not in queues[filter]][:1]
-    return tuple(owed)
+    for filter in queues.keys() & asked.keys():
+        owed += [(filter, hour - grid) for hour in with_rest if _is_unsaid(queues[filter].get(hour), asked[filter])][:1]
+    return tuple(sorted(owed))
+
+
+def _is_unsaid(source: Source | None, asked_at: datetime) -> bool:
+    """Whether nothing is held of an hour, or spend that the filter's last answer did not speak for."""
+    return source is None or (source.asked_at < asked_at and source.value != ZERO)
 
 
 def _sum(values: Iterable[Value]) -> Value:

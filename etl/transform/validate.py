@@ -108,7 +108,6 @@ def _reading(
         effect=effect,
         status=answer.status,
         body=answer.body,
-        requests=answer.requests,
     )
 
 

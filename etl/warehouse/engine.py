@@ -3,6 +3,7 @@
 A DuckDB file is locked only while a transaction runs: the engine pools nothing, each ``connect`` opens the file anew.
 """
 
+import logging
 import re
 import tempfile
 from contextlib import suppress
@@ -18,6 +19,8 @@ from etl.errors import UsageError, WarehouseError, WarehouseLockedError
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
+
+log = logging.getLogger(__name__)
 
 STORAGE_VERSION = "v1.2.0"
 """The file format of new warehouses: read by DuckDB 1.2.2 and later, and so by the drivers of today's BI tools."""
@@ -86,12 +89,17 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
     path, clock = warehouse_path(url), clock or Clock()
     if not path.exists():
         _refuse_missing(path) if read_only else _create(path)
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"config": dict(_SEALED if read_only else _QUIET)})
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.NullPool,
+        connect_args={"config": dict(_SEALED if read_only else _QUIET)},
+        hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
+    )
     engine.dialect.supports_native_decimal = True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        began = clock.ticks()
+        began, said = clock.ticks(), False
         while True:
             try:
                 return _connected(dialect.connect(*args, **options), sealed=read_only)
@@ -102,6 +110,9 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
                 patience = wait if isinstance(problem, WarehouseLockedError) else _CLOSING_SECONDS if is_closing else 0
                 if clock.ticks() >= began + patience:
                     raise (problem or error) from error
+                if patience == wait and not said:
+                    said = True
+                    log.info("%s; waiting for it, at most %d seconds", problem, wait)
             clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
 
     @sa.event.listens_for(engine, "handle_error")
@@ -161,14 +172,23 @@ _REMEDIES = (
 )
 
 
+def _command(pid: str) -> str:
+    """What a process was started as, where the system tells; program and first words are enough."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return " ".join(Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
+
+
 def _problem(error: BaseException, path: Path) -> WarehouseError | None:
     """What a person can do about ``error``, when it is about the file and not about the SQL."""
     text = str(error)
     if lock := _LOCKED.search(text):
-        holder = f"{lock['program'] or 'another program'} (process {lock['pid']})"
+        holder = f"{_command(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
         return WarehouseLockedError(
             f"{path} is held by {holder}",
-            "close that program or wait for it; to query during a sync use a copy: anticaptcha-etl publish PATH",
+            "close that program, or wait for it and run this again",
         )
     if not isinstance(error, (OSError, duckdb.Error)):
         return None

@@ -4,7 +4,7 @@ Every table leads with ``account_id`` and every join carries it: accounts never 
 Numbers (series, readings, runs) count within their account and are given by its only writer. Times are UTC without zone.
 
 In DuckDB the tables that grow (facts, readings, answers, revisions) have no index: one writer and one MERGE keep their keys
-unique, and a file without an index is nine times smaller (measured). A check proves it, see ``sql/checks/``.
+unique, and a file without an index is nine times smaller (measured).
 """
 
 from sqlalchemy import (
@@ -186,7 +186,7 @@ findings = Table(
     Column("account_id", Integer, nullable=False),
     Column("run", Integer, nullable=False),
     Column("check_name", Text, nullable=False),
-    Column("severity", Text, nullable=False, comment="warning or blocking"),
+    Column("severity", Text, nullable=False, comment="note, warning or blocking"),
     Column("day", Date),
     Column("queue", Text),
     Column("message", Text, nullable=False),

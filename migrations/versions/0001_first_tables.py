@@ -162,7 +162,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Integer, nullable=False),
         sa.Column("run", sa.Integer, nullable=False),
         sa.Column("check_name", sa.Text, nullable=False),
-        sa.Column("severity", sa.Text, nullable=False, comment="warning or blocking"),
+        sa.Column("severity", sa.Text, nullable=False, comment="note, warning or blocking"),
         sa.Column("day", sa.Date),
         sa.Column("queue", sa.Text),
         sa.Column("message", sa.Text, nullable=False),

@@ -87,6 +87,8 @@ def test_no_room_has_a_name_that_says_nothing() -> None:
 FLOATS_BESIDE_MONEY = {
     ("etl/warehouse/engine.py", 0.0): "seconds to wait for a lock",
     ("etl/warehouse/engine.py", 0.05): "seconds between two tries for a lock",
+    ("etl/warehouse/engine.py", 5.0): "seconds to wait for a closing file",
+    ("etl/warehouse/engine.py", 0.005): "seconds between two tries for a closing file",
 }
 
 

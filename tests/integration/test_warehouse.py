@@ -130,7 +130,7 @@ def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, rea
         open_warehouse(str(warehouse.url), read_only=read_only).connect()
     assert str(path) in caught.value.message
     assert "python" in caught.value.message
-    assert f"(process {process})" in caught.value.message
+    assert f"(PID {process})" in caught.value.message
 
 
 def test_a_writer_waits_for_a_reader_that_soon_closes(warehouse: sa.Engine) -> None:

@@ -75,8 +75,9 @@ class World:
         reading = validate.read(self.ask(window), self.number, self.grid)
         if self.grid is None and reading.is_good and window.filter == TOTAL:
             self.grid = validate.grid_of(window, reading)
-        before, state = state.beliefs, walk.judge(state, reading)
-        self.books[window.day] = self.books.get(window.day, Book(window.day)).with_reading(reading)
+        self.books.setdefault(window.day, Book(window.day))
+        before, state = state.beliefs, walk.judge(state, reading, self.fold(window.day, state).verdict)
+        self.books[window.day] = self.books[window.day].with_reading(reading)
         state = walk.tell(state, reading, self.fold(window.day, state).verdict)
         if any(before.get(name) is Belief.DOUBTED and belief is Belief.BELIEVED for name, belief in state.beliefs.items()):
             for day in self.books:

@@ -336,13 +336,28 @@ def test_the_changes_of_two_commits_lead_where_one_commit_leads(readings: list[R
 
 
 @given(any_readings(), st.integers(0, 8))
-def test_every_revision_joins_the_value_before_to_the_value_after(readings: list[Reading], cut: int) -> None:
+def test_every_fact_that_changes_or_goes_leaves_a_revision_of_what_it_was(readings: list[Reading], cut: int) -> None:
     before, after = folded(*readings[:cut]), folded(*readings)
-    for row in diff(before, after).revisions:
-        was, now = before.facts.get((row.filter, row.hour_start)), after.facts.get((row.filter, row.hour_start))
-        assert row.before == (Value(was.volume, was.money) if was else ZERO)
-        assert row.after == (Value(now.volume, now.money) if now else ZERO)
-        assert row.before != row.after
+    revised = {(row.filter, row.hour_start): row for row in diff(before, after).revisions}
+    for key, was in before.facts.items():
+        now = after.facts.get(key)
+        if now is None or (now.volume, now.money) != (was.volume, was.money):
+            if was.leaves_nothing or (now is None and (was.volume, was.money) == ZERO):
+                continue
+            assert revised[key].before == (was.volume, was.money)
+
+
+@given(any_readings(), st.integers(0, 8))
+def test_every_number_the_source_changes_is_a_revision_with_both_numbers(readings: list[Reading], cut: int) -> None:
+    before, after = folded(*readings[:cut]), folded(*readings)
+    revised = {(row.filter, row.hour_start): row for row in diff(before, after).revisions}
+    for filter, hours in before.sources.items():
+        for at, earlier in hours.items():
+            later = after.sources[filter][at]
+            if later.value != earlier.value:
+                row = revised[filter, at]
+                assert (row.before, row.after) == (earlier.value, later.value)
+                assert row.cause is (Cause.SOURCE if earlier.had_ended(at) else Cause.GROWTH)
 
 
 @given(any_readings())
@@ -358,3 +373,56 @@ def test_a_queue_never_holds_money_it_did_not_answer(readings: list[Reading]) ->
 def test_a_day_of_which_nothing_was_read_has_no_verdict_to_go_by() -> None:
     assert nothing(DAY).verdict == Verdict(DAY)
     assert not nothing(DAY).verdict.explained
+
+
+# ---------------------------------------------------------------- hours read again
+
+
+def test_spend_that_a_later_answer_does_not_speak_for_is_owed_again() -> None:
+    first, tail = reading(1, TOTAL, dict.fromkeys(range(23), (1, "0.1"))), reading(2, TOTAL, {23: (5, "0.5")}, start=23)
+    assert folded(first, tail).verdict.owed == ()
+    again = reading(3, TOTAL, dict.fromkeys(range(23), (1, "0.1")), NEXT_NIGHT + HOUR)
+    assert folded(first, tail, again).verdict.owed == ((TOTAL, hour(23)),)
+
+
+def test_a_day_that_owes_an_hour_is_not_read_to_its_end() -> None:
+    short = folded(reading(1, TOTAL, {8: (10, "0.5")})).verdict
+    assert not short.read_by(NEXT_NIGHT)
+    assert folded(reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")}))).verdict.read_by(NEXT_NIGHT)
+
+
+def test_a_tail_that_starts_later_proves_idle_even_an_hour_that_held_spend() -> None:
+    held = reading(1, TOTAL, whole({22: (5, "0.5"), 23: (1, "0.1")}))
+    tail = reading(2, TOTAL, {23: (1, "0.1")}, start=22)
+    assert rows(folded(held, tail), 22)["total"] == (0, "0")
+
+
+def test_a_tail_does_not_make_the_whole_day_read_anew() -> None:
+    total = reading(1, TOTAL, {8: (10, "0.5")})
+    tail = reading(2, TOTAL, {}, NEXT_NIGHT + 24 * HOUR, start=9)
+    assert folded(total, tail).verdict.total_asked == total.asked_at
+
+
+def test_a_failed_tail_is_forgiven_when_a_later_whole_answer_covers_its_hours() -> None:
+    tail = replace(reading(1, TOTAL, {}, start=23), outcome=Outcome.BROKEN)
+    assert folded(tail).verdict.failed == {TOTAL}
+    assert folded(tail, reading(2, TOTAL, whole({}))).verdict.failed == frozenset()
+
+
+def test_a_whole_day_that_failed_is_not_forgiven_by_a_later_tail() -> None:
+    failed = replace(reading(1, TOTAL, {}), outcome=Outcome.BROKEN)
+    assert folded(failed, reading(2, TOTAL, {}, start=23)).verdict.failed == {TOTAL}
+
+
+def test_a_correction_seen_while_queues_contradict_the_total_keeps_the_sources_numbers() -> None:
+    total, name = reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")}))
+    lower = reading(3, TOTAL, whole({8: (9, "0.4")}))
+    then = reading(4, A, whole({8: (9, "0.4")}))
+    revision = next(row for row in diff(folded(total, name, lower), folded(total, name, lower, then)).revisions if row.filter == A)
+    assert (revision.before, revision.after, revision.cause) == (Value(10, Decimal("0.5")), Value(9, Decimal("0.4")), Cause.SOURCE)
+
+
+def test_a_fact_that_goes_leaves_a_revision_though_its_filter_is_now_ignored() -> None:
+    both = (reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")})))
+    revisions = diff(folded(*both), folded(*both, ignored=["A"])).revisions
+    assert [(row.filter, row.before, row.cause) for row in revisions] == [(A, Value(10, Decimal("0.5")), Cause.ATTRIBUTION)]

@@ -34,7 +34,7 @@ def ask_again(
         (PAGE, 429),
         (PAGE, 500),
         (PAGE, 503),
-        (refusal(Effect.WINDOW, "ERROR_NO_SLOT_AVAILABLE"), 200),
+        (refusal(Effect.MOMENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
     ],
 )
 def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: Reply, status: int | None) -> None:

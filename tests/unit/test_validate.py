@@ -63,7 +63,7 @@ def test_what_is_not_records_is_kept_with_its_reason(
 ) -> None:
     reading = read(replace(answer(), reply=reply), 7, 0)
     effect = reply.effect if isinstance(reply, Refusal) else None
-    expected = Reading(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", requests=2, effect=effect)
+    expected = Reading(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", effect=effect)
     assert reading == expected
 
 
@@ -72,7 +72,7 @@ def test_a_good_answer_is_a_good_reading_in_order_of_time() -> None:
     assert reading.is_good
     assert hours(reading) == list(range(24))
     assert reading.records[0] == Record(START, 5, Decimal("1.5"))
-    assert (reading.number, reading.status, reading.body, reading.requests, reading.asked_at) == (7, 200, b"{}", 2, LATER)
+    assert (reading.number, reading.status, reading.body, reading.asked_at) == (7, 200, b"{}", LATER)
 
 
 def test_an_empty_answer_is_good_and_shows_no_grid() -> None:

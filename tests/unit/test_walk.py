@@ -119,7 +119,7 @@ class Run:
         self.number += 1
         self.now += timedelta(milliseconds=1)
         reading = self.service.answer(window, self.number, self.now)
-        self.state = walk.judge(self.state, reading)
+        self.state = walk.judge(self.state, reading, fold(self.books.get(window.day, Book(window.day))).verdict)
         beliefs = self.state.beliefs
         doubted = [name for name, belief in beliefs.items() if belief is Belief.DOUBTED]
         aside = [name for name, belief in beliefs.items() if belief is Belief.SET_ASIDE]
@@ -442,6 +442,78 @@ def test_max_requests_stops_with_work_left_and_the_next_run_goes_on() -> None:
 def test_max_requests_of_just_enough_is_not_a_limit_reached() -> None:
     enough = len(play(Service(BUSY)).asked)
     assert Run(wishes(max_requests=enough), Service(BUSY)).go() is Why.DONE
+
+
+def test_a_believed_queue_that_gives_the_unknown_error_has_failed_and_is_not_set_aside() -> None:
+    service = Service(BUSY | {(n, "B"): {3: 1} for n in range(6)})
+    first = play(service)
+    assert first.state.unknown_code == "ERROR_QUEUE"
+    service.errors[1, "A"] = ("ERROR_QUEUE", Effect.WINDOW)
+    service.total_bonus[1, 8] = 1
+    again = play(service, first)
+    assert again.state.beliefs["A"] is Belief.BELIEVED
+    assert again.verdicts[ago(1)].is_failed
+
+
+def test_trouble_of_the_moment_teaches_nothing_about_unknown_names() -> None:
+    service = Service(BUSY)
+    service.errors[0, NO_SUCH_QUEUE] = ("ERROR_NO_SLOT_AVAILABLE", Effect.MOMENT)
+    run = play(service)
+    assert run.state.unknown_names is None
+    assert run.said == ["0*", "0?", *(f"{n}*" for n in range(1, 9))]
+    service.errors.clear()
+    assert "0?" in play(service, run).said
+
+
+def test_totals_that_are_partly_refused_stop_the_account_like_any_failure() -> None:
+    class Spoiled(Service):
+        def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
+            return replace(super().answer(window, number, asked_at), outcome=Outcome.PARTIAL, code="rejected_records")
+
+    run = Run(wishes(), Spoiled(BUSY))
+    assert run.go() is Why.ALIKE
+    assert len(run.asked) == walk.ALIKE
+    bounded = Run(wishes(since=ago(2)), Spoiled(BUSY))
+    assert bounded.go() is Why.DONE
+
+
+def test_an_empty_answer_where_spend_is_held_is_asked_once_more() -> None:
+    service = Service(BUSY)
+    first = play(service)
+
+    class Emptied(Service):
+        def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
+            reading = super().answer(window, number, asked_at)
+            return replace(reading, records=()) if window.day == ago(2) else reading
+
+    run = play(Emptied(BUSY), first)
+    assert [said for said in run.said if said.startswith("2")] == ["2*", "2*"]
+    assert not run.verdicts[ago(2)].has_spend
+
+
+def test_a_day_with_a_rest_is_weighed_against_a_fresh_total_where_unknown_names_give_totals() -> None:
+    spend = BUSY | {(4, "New"): {3: 7}}
+    first = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
+    run = play(Service(spend, unknown="totals"), first, queues=("New",), catalogue=("A", "B"))
+    assert [said for said in run.said if said.startswith("4")][:1] == ["4*"]
+    assert run.state.beliefs["New"] is Belief.BELIEVED
+
+
+def test_the_first_fatal_refusal_is_the_one_reported() -> None:
+    service = Service(BUSY)
+    service.errors[3, None] = ("ERROR_IP_BLOCKED", Effect.ACCOUNT)
+    service.errors[4, None] = ("ERROR_KEY_DOES_NOT_EXIST", Effect.ACCOUNT)
+    run = Run(wishes(concurrency=4), service)
+    assert run.go() is Why.REFUSED
+    assert run.state.refusal is not None
+    assert run.state.refusal.code == "ERROR_IP_BLOCKED"
+
+
+def test_days_that_need_no_request_are_shut_all_the_same() -> None:
+    first = play(Service(BUSY))
+    state, step = walk.next(walk.begin(wishes(until=ago(4)), replace(first.held(), final=frozenset())), room=1)
+    assert step == Done(Why.DONE)
+    assert state.shut == (ago(4), ago(5), ago(6), ago(7), ago(8))
 
 
 # ---------------------------------------------------------------- forecast

@@ -129,7 +129,7 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
         ("ERROR_ACCOUNT_SUSPENDED", Effect.ACCOUNT),
         ("ERROR_ZERO_BALANCE", Effect.ACCOUNT),
         ("ERROR_ACCESS_DENIED", Effect.FILTER),
-        ("ERROR_NO_SLOT_AVAILABLE", Effect.WINDOW),
+        ("ERROR_NO_SLOT_AVAILABLE", Effect.MOMENT),
         ("ERROR_NEVER_SEEN", Effect.WINDOW),
     ],
 )
