@@ -60,6 +60,9 @@ ALIKE = 5
 NEAR = 1
 """A name is likely on a day at most so many days from a spell of it."""
 
+FRESH = timedelta(minutes=10)
+"""A name is measured against a total no older than this: an older one may have been corrected since."""
+
 SPELL_GAP = 7
 """Days without spend that do not end a spell: a weekend or a holiday."""
 
@@ -508,8 +511,9 @@ def judge(state: State, reading: Reading, verdict: Verdict) -> State:
 
 
 def _is_not_the_total(reading: Reading, verdict: Verdict) -> bool:
-    """Whether a closed day's answer differs from its total in an hour that both speak for."""
-    if not verdict.closed:
+    """Whether a closed day's answer differs from its total, read just before, in an hour that both speak for."""
+    asked_at = verdict.total_asked
+    if not verdict.closed or TOTAL in verdict.failed or asked_at is None or reading.asked_at - asked_at > FRESH:
         return False
     said = {record.hour_start: record.value for record in reading.records}
     spoken = [hour for hour in verdict.hours if not said or min(said) <= hour <= max(said)]

@@ -8,7 +8,7 @@ the span from its first to its last record: inside it a missing hour is zero, ou
 total's by construction: a queue counts only beside a held total, and what no believed queue explains is the rest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -103,8 +103,12 @@ def fold(book: Book) -> Folded:
     by_filter: dict[Filter, list[Reading]] = {}
     for reading in sorted(kept, key=lambda reading: (reading.asked_at, reading.number)):
         by_filter.setdefault(reading.window.filter, []).append(reading)
-    sources = {filter: _sources(readings, book.grid) for filter, readings in by_filter.items()}
-    totals = sources.get(TOTAL, {})
+    totals = _sources(by_filter.get(TOTAL, ()), book.grid)
+    tails = {reading.number for reading in by_filter.get(TOTAL, ()) if reading.window.is_tail}
+    out_of_reach = frozenset(hour for hour, source in totals.items() if source.reading in tails)
+    sources = {filter: _sources(readings, book.grid, out_of_reach) for filter, readings in by_filter.items() if filter != TOTAL}
+    if totals:
+        sources[TOTAL] = totals
     queues = {filter: hours for filter, hours in sources.items() if filter.cut is Cut.QUEUE and filter.member not in book.doubted}
     splits = {hour: _split(hour, total, queues) for hour, total in totals.items()}
     facts = {(fact.filter, fact.hour_start): fact for fact in chain.from_iterable(split.facts for split in splits.values())}
@@ -151,8 +155,12 @@ def _by_time_then_filter(row: Fact | Revision) -> tuple[datetime, str, str]:
 # ---------------------------------------------------------------- one filter: what was said of each hour
 
 
-def _sources(readings: Iterable[Reading], grid: int) -> dict[datetime, Source]:
-    """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins."""
+def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Set[datetime] = frozenset()) -> dict[datetime, Source]:
+    """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins.
+
+    ``out_of_reach`` are hours that the total's answer for the whole day did not speak for, so that an answer without any
+    record does not either.
+    """
     held: dict[datetime, Source] = {}
     once_empty: set[datetime] = set()
     for reading in readings:
@@ -161,6 +169,8 @@ def _sources(readings: Iterable[Reading], grid: int) -> dict[datetime, Source]:
         said = {record.hour_start: record.value for record in reading.records}
         for hour in _own_hours(reading.window, grid):
             value = said.get(hour)
+            if not reading.records and not reading.window.is_tail and hour in out_of_reach:
+                continue
             if value is None and not _is_zero(reading, hour, is_held=hour in held and hour not in once_empty):
                 if not reading.records:
                     once_empty.add(hour)

@@ -426,3 +426,9 @@ def test_a_fact_that_goes_leaves_a_revision_though_its_filter_is_now_ignored() -
     both = (reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")})))
     revisions = diff(folded(*both), folded(*both, ignored=["A"])).revisions
     assert [(row.filter, row.before, row.cause) for row in revisions] == [(A, Value(10, Decimal("0.5")), Cause.ATTRIBUTION)]
+
+
+def test_an_empty_answer_does_not_reach_where_the_totals_own_did_not() -> None:
+    total, tail = reading(1, TOTAL, {8: (1, "0.1"), 22: (1, "0.1")}), reading(2, TOTAL, {23: (5, "0.5")}, start=23)
+    verdict = folded(total, tail, reading(3, A, {8: (1, "0.1"), 22: (1, "0.1")}), reading(4, B, {})).verdict
+    assert verdict.owed == ((A, hour(23)), (B, hour(23)))

@@ -23,6 +23,7 @@ from etl.records import (
     Verdict,
     Window,
     day_start,
+    queue,
 )
 from etl.transform.fold import Book, fold
 
@@ -333,6 +334,16 @@ def test_where_unknown_names_give_totals_one_different_answer_makes_a_name_belie
     spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
     run = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
     assert {run.state.beliefs["A"], run.state.beliefs["B"]} == {Belief.BELIEVED}
+
+
+def test_a_name_is_not_believed_for_differing_from_a_total_that_is_old() -> None:
+    spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
+    first = play(Service(spend, unknown="totals"), catalogue=(), totals_only=True)
+    state = replace(walk.begin(wishes(), first.held()), unknown_names=UnknownNames.TOTALS)
+    stale = Reading(99, Window.whole_day("default", queue("A"), ago(2)), NOW + HOUR, Outcome.GOOD)
+    assert walk.judge(state, stale, first.verdicts[ago(2)]).beliefs["A"] is Belief.DOUBTED
+    fresh = replace(stale, asked_at=NOW + timedelta(seconds=30))
+    assert walk.judge(state, fresh, first.verdicts[ago(2)]).beliefs["A"] is Belief.BELIEVED
 
 
 def test_a_name_the_user_vouches_for_is_believed_at_once() -> None:
