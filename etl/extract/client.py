@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from typing import Any, NamedTuple, Self
 from urllib.request import getproxies, proxy_bypass
@@ -94,6 +95,7 @@ class Client:
                 "Accept-Encoding": "identity",
             },
             follow_redirects=False,  # a redirect would carry the key elsewhere
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is needed, and a strange one could not be sent
             trust_env=False,  # what of the environment counts is decided in _transport
         )
 

@@ -57,6 +57,12 @@ CATALOGUE = (
 ALIKE = 5
 """So many windows in a row that fail with the same code stop the account."""
 
+FAILED = 5 * ALIKE
+"""So many windows in a row that fail with whatever code stop it too."""
+
+FLOOR = date(2005, 1, 1)
+"""No day before this is searched for the start of history: it is older than the service."""
+
 NEAR = 1
 """A name is likely on a day at most so many days from a spell of it."""
 
@@ -134,7 +140,7 @@ class Why(Enum):
     DONE = "everything asked for is held"
     LIMIT = "--max-requests is reached with windows left"
     REFUSED = "the API refused the account"
-    ALIKE = "the same trouble on five windows in a row"
+    ALIKE = "trouble on too many windows in a row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +217,7 @@ class State:
     asked: int = 0
     retries: int = 0
     alike: tuple[str, int] = ("", 0)
+    failed: int = 0
     refusal: Reading | None = None
     stopped: Why | None = None
 
@@ -326,7 +333,7 @@ def _next_day(state: State) -> date | None:
     """The newest day not yet visited: of the known range first, then further back until the history's start."""
     if state.todo:
         return state.todo[0]
-    if state.further is None:
+    if state.further is None or state.further < FLOOR:
         return None
     if state.oldest_spend is None:
         limit = state.wishes.newest - timedelta(days=state.wishes.empty_days * NO_SPEND_FACTOR - 1)
@@ -398,8 +405,11 @@ def _wanted_of_names(state: State, plan: Open) -> _Wanted | None:
     in_the_air = {filter.member for filter, _ in plan.flying}
     if due := sorted(plan.due - in_the_air):
         return _ask_names(state, plan, due)
-    if plan.verdict.explained or (plan.verdict.contradicted and plan.asked_again):
+    if plan.verdict.explained:
         return None
+    if plan.verdict.contradicted and plan.asked_again:
+        tails = _tails(state, plan, of=Cut.QUEUE)
+        return _Wanted(tails) if tails else None
     if not plan.verdict.closed and _is_to_come(state, plan.day - timedelta(days=1)):
         return _Wanted()
     unasked = state.names - plan.settled - in_the_air
@@ -427,10 +437,13 @@ def _window(state: State, plan: Open, filter: Filter) -> Window:
 
 def _tails(state: State, plan: Open, of: Cut) -> tuple[Window, ...]:
     """Owed hours of a closed day, each asked once with ``date`` = that hour."""
-    if not plan.verdict.closed:
+    verdict = plan.verdict
+    if not verdict.closed:
         return ()
-    owed = [(filter, start) for filter, start in plan.verdict.owed if filter.cut is of and (filter, start) not in plan.sent]
-    return tuple(replace(_window(state, plan, filter), start=start) for filter, start in owed)
+    owed = [(filter, start) for filter, start in verdict.owed if filter.cut is of and filter not in verdict.failed]
+    return tuple(
+        replace(_window(state, plan, filter), start=start) for filter, start in owed if (filter, start) not in plan.sent
+    )
 
 
 def _is_to_come(state: State, day: date) -> bool:
@@ -590,10 +603,11 @@ def _watched_for_trouble(state: State, reading: Reading) -> State:
         return replace(state, stopped=Why.REFUSED, refusal=state.refusal or reading)
     is_expected = reading.window == state.probe or state.beliefs.get(reading.window.filter.member or "") is Belief.SET_ASIDE
     if reading.is_good or is_expected:
-        return replace(state, alike=("", 0))
-    count = state.alike[1] + 1 if state.alike[0] == reading.code else 1
-    stopped = state.stopped or (Why.ALIKE if count >= ALIKE else None)
-    return replace(state, alike=(reading.code, count), stopped=stopped, refusal=state.refusal or (reading if stopped else None))
+        return replace(state, alike=("", 0), failed=0)
+    count, failed = state.alike[1] + 1 if state.alike[0] == reading.code else 1, state.failed + 1
+    stopped = state.stopped or (Why.ALIKE if count >= ALIKE or failed >= FAILED else None)
+    refusal = state.refusal or (reading if stopped else None)
+    return replace(state, alike=(reading.code, count), failed=failed, stopped=stopped, refusal=refusal)
 
 
 def _learned(state: State, reading: Reading, verdict: Verdict) -> State:

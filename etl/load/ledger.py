@@ -184,13 +184,32 @@ class Ledger:
         self._series: dict[Filter, int] = {}
         self._last_commit: datetime | None = None
         self._place = Place(account.account_id, 0)
+        self._shared: Connection | None = None
 
     # -- reading
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Several readings with one opening of the warehouse, which costs more than they do."""
+        with self._engine.connect() as connection:
+            self._shared = connection
+            try:
+                yield
+            finally:
+                self._shared = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        if self._shared is not None:
+            yield self._shared
+        else:
+            with self._engine.connect() as connection:
+                yield connection
 
     def coverage(self) -> Coverage:
         """Every day asked for, from its row, and what is thought of queue names."""
         asked: dict[date, dict[str, datetime]] = {}
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             for day, name, at in connection.execute(text(_ASKED_ON_DAYS_WITH_A_REST), {**self._me, "cut": Cut.QUEUE.value}):
                 asked.setdefault(day, {})[name] = aware(at)
             rows = connection.execute(text(_DAYS), self._me).mappings().all()
@@ -206,7 +225,7 @@ class Ledger:
         wanted = sorted(days)
         if not wanted:
             return []
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(text(_READINGS_OF_DAYS), {**self._me, "days": wanted}).mappings()
             return [
                 StoredReading(
@@ -234,7 +253,7 @@ class Ledger:
         if not wanted:
             return {}
         held: dict[date, list[Fact]] = {}
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             for row in connection.execute(text(_FACTS_OF_DAYS), {**self._me, "days": wanted}):
                 fact = Fact(Filter(Cut(row.cut), row.member), aware(row.hour_start), row.volume, row.money, row.reading)
                 held.setdefault(row.day, []).append(fact)
@@ -243,7 +262,7 @@ class Ledger:
     def spending(self, days: Iterable[date]) -> list[tuple[str, date, Value]]:
         """What queues spent on days around some days, in the order of days."""
         found: list[tuple[str, date, Value]] = []
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             for first, last in _stretches(days):
                 parameters = {**self._me, "cut": Cut.QUEUE.value, "first": first, "last": last}
                 rows = connection.execute(text(_SPENDING), parameters)
@@ -252,7 +271,7 @@ class Ledger:
 
     def days_asked_for(self, names: Iterable[str]) -> list[date]:
         """Days on which one of some queues was answered."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             parameters = {**self._me, "cut": Cut.QUEUE.value, "names": sorted(names)}
             return list(connection.execute(text(_DAYS_ASKED_FOR), parameters).scalars())
 

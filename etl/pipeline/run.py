@@ -176,12 +176,12 @@ class Run:
             self._client.stop()
 
     def _by_true_time(self, answer: Answer) -> Answer:
-        """The answer, by the server's clock if ours is wrong: of two readings the one asked later wins."""
+        """The answer, dated no later than either clock says: of two readings the one asked later wins, so none may come early."""
         if answer.server_time is None or abs(answer.server_time - answer.asked_at) <= MOST_SKEW:
             return answer
         self._trusts_clock = False
         self._findings.of_clock(answer.server_time - answer.asked_at)
-        return replace(answer, asked_at=answer.server_time)
+        return replace(answer, asked_at=min(answer.asked_at, answer.server_time))
 
     def _learn_grid(self, reading: Reading) -> None:
         """The account's grid is that of its first good total."""
@@ -308,7 +308,7 @@ class Run:
     def _last_words(self, why: walk.Why) -> tuple[str, ...]:
         if why is walk.Why.ALIKE and self._state.refusal:
             code = self._state.refusal.code
-            return (f"stopped: {walk.ALIKE} windows in a row failed with {code}; what was read is kept, the next run goes on",)
+            return (f"stopped: too many windows in a row failed, the last with {code}; what was read is kept, run it again later",)
         if why is walk.Why.LIMIT:
             return (f"stopped at --max-requests {self._wishes.max_requests}; the next run goes on",)
         return ()

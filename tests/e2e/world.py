@@ -80,13 +80,17 @@ def small(days: int, queues: int | tuple[str, ...] = 3, seed: int = 1, **more: A
 
 @dataclass
 class World:
-    """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be moved."""
+    """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be moved.
+
+    By ``ahead`` this machine's own clock runs before everyone's.
+    """
 
     folder: Path
     dataset: Dataset
     behaviour: Behaviour = LIKELIEST
     faults: tuple[Fault, ...] = ()
     now: datetime = NOW
+    ahead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.sandbox = Sandbox(self.dataset, self.behaviour, self.faults, now=lambda: self.now)
@@ -105,7 +109,8 @@ class World:
         """One sync in this process, at ``now``; what it does not wait for is time."""
         place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder)
         said = {"rate": 0, "concurrency": 8, "empty_days": 5, **given}
-        return sync(settings.load(said, self.now, place, needs_key=True), napless(lambda: self.now), lambda progress: None)
+        clock = napless(lambda: self.now + self.ahead)
+        return sync(settings.load(said, clock.now(), place, needs_key=True), clock, lambda progress: None)
 
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """The same in a process of its own, with real waiting."""

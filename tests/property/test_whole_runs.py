@@ -86,7 +86,8 @@ class World:
         before, state = state.beliefs, walk.judge(state, reading, self.fold(window.day, state).verdict)
         self.books[window.day] = self.books[window.day].with_reading(reading)
         tasks = [record.volume for record in reading.records]
-        self.said.append(f"{self.now:%d %H:%M:%S} {window}: {reading.outcome} {reading.code}, {len(tasks)} hours, {sum(tasks)} tasks")
+        came = f"{reading.outcome} {reading.code}, {len(tasks)} hours, {sum(tasks)} tasks"
+        self.said.append(f"{self.now:%d %H:%M:%S} {window}: {came}")
         state = walk.tell(state, reading, self.fold(window.day, state).verdict)
         if any(before.get(name) is Belief.DOUBTED and belief is Belief.BELIEVED for name, belief in state.beliefs.items()):
             for day in self.books:

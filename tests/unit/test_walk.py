@@ -433,6 +433,21 @@ def test_the_same_trouble_on_five_windows_in_a_row_stops_the_account(effect: Eff
     assert run.said[-5:] == ["2*", "3*", "4*", "5*", "6*"]
 
 
+def test_too_many_failures_in_a_row_stop_the_account_whatever_their_codes() -> None:
+    service = Service({(0, "A"): {8: 1}})
+    for n in range(1, 200):
+        service.errors[n, None] = (f"trouble {n % 3}", None)
+    run = Run(wishes(), service)
+    assert run.go() is Why.ALIKE
+    assert run.said[-1] == f"{walk.FAILED}*"
+
+
+def test_the_search_for_the_start_of_history_has_a_floor() -> None:
+    last = walk.FLOOR + timedelta(days=3)
+    state = walk.begin(wishes(until=last, empty_days=1000), Held())
+    assert walk.forecast(state).days == 4
+
+
 def test_one_failed_window_leaves_the_others_and_is_asked_by_the_next_run() -> None:
     service = Service(BUSY)
     service.errors[4, "A"] = ("timeout", None)

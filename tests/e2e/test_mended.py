@@ -1,0 +1,367 @@
+"""Promises that were once broken. Each is named here, so that it stays kept."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from etl.errors import AccountRefusedError, UsageError
+from etl.extract.walk import CATALOGUE, NO_SUCH_QUEUE
+from etl.load.ledger import Ledger
+from etl.load.upsert import Batch, Counts
+from etl.records import Belief
+from etl.sandbox.dataset import Dataset
+from etl.sandbox.server import Behaviour, Fault, FaultKind
+from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, small
+
+ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
+NIGHT = timedelta(days=1)
+GIVES_TOTALS = Behaviour(unknown_queue="totals")
+GIVES_ZEROS = Behaviour(unknown_queue="zeros")
+
+
+def _recent(today: date, lookback: int = LOOKBACK) -> set[date]:
+    return {today - timedelta(days=days) for days in range(lookback + 1)}
+
+
+def _of(hours: Hours, days: set[date]) -> Hours:
+    return {key: value for key, value in hours.items() if key[1].date() in days}
+
+
+def _alone_of_late(days: int) -> Dataset:
+    """A queue that spends alone since ``ago(2)``: there its answers are the account's totals. Before, another did too."""
+    return small(days, (ALONE, BESIDE), lives=((BESIDE, ago(days), ago(3)),))
+
+
+# ---------------------------------------------------------------- names that are believed late
+
+
+class _Killed(BaseException):
+    """The end of a process, as far as the warehouse can tell."""
+
+
+def _dies_at_belief(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    commit = Ledger._commit
+
+    def dying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
+        believes = any((name, belief) == (ALONE, Belief.BELIEVED) for name, belief, _ in batch.beliefs)
+        if believes and when == "before":
+            raise _Killed
+        counts = commit(ledger, connection, batch)
+        if believes:
+            raise _Killed
+        return counts
+
+    monkeypatch.setattr(Ledger, "_commit", dying)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_name_believed_late_is_booked_on_every_day_it_was_asked_for_wherever_the_run_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    with World(tmp_path, _alone_of_late(4), GIVES_TOTALS) as world:
+        assert world.sync(since=ago(2)).exit_code == 0
+        doubted = world.hourly()
+        assert {queue for queue, _ in doubted} == {UNATTRIBUTED}
+        assert by_hour(doubted) == by_hour(world.books(since=ago(2)))
+
+        with monkeypatch.context() as patch:
+            _dies_at_belief(patch, when)
+            with pytest.raises(_Killed):
+                world.sync(since="all")
+        held, books = world.hourly(), world.books()
+        assert by_hour(held) == by_hour(_of(books, {hour.date() for _, hour in held}))
+        asked_for = {ago(1), ago(2)}  # on a running day only names known to be near are asked
+        assert _of(held, asked_for) == _of(doubted if when == "before" else books, asked_for)
+
+        for _ in range(2):
+            assert world.sync(since="all").exit_code == 0
+        assert world.hourly() == books
+        asked = len(world.requests)
+        assert world.sync().exit_code == 0
+        assert len(world.requests) == asked + LOOKBACK + 1
+        assert world.hourly() == books
+
+
+def test_trusted_queues_are_booked_at_once_on_all_days_and_stay_believed_without_the_setting(tmp_path: Path) -> None:
+    with World(tmp_path, small(6, (ALONE,)), GIVES_TOTALS) as world:
+        assert world.sync().exit_code == 0
+        assert {queue for queue, _ in world.hourly()} == {UNATTRIBUTED}
+        asked = len(world.requests)
+        assert world.sync(trusted_queues=(ALONE,)).exit_code == 0
+        assert len(world.requests) == asked + LOOKBACK + 1
+        held, closed = world.hourly(), {ago(days) for days in range(1, 7)}
+        assert by_hour(held) == by_hour(world.books())
+        assert _of(held, closed) == _of(world.books(), closed)
+        world.now += NIGHT
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+
+
+def test_a_believed_queue_that_is_refused_as_unknown_for_a_night_keeps_its_facts_and_is_mended_by_the_next(tmp_path: Path) -> None:
+    dataset = Dataset.busy(begins=ago(6), queues=(ALONE, BESIDE))
+    strangers = (NO_SUCH_QUEUE, *(name for name in CATALOGUE if name not in dataset.names))
+    unknown = Fault(FaultKind.UNKNOWN_CODE, queues=strangers)
+    with World(tmp_path, dataset, faults=(unknown,)) as world:
+        assert world.sync().exit_code == 0
+        assert world.one("select unknown_code from accounts") == "ERROR_NEVER_SEEN_BEFORE"
+        before = world.hourly()
+        assert before == world.books()
+
+        world.now += NIGHT
+        world.sandbox.faults = (replace(unknown, queues=(*strangers, BESIDE)),)
+        summary = world.sync()
+        assert summary.exit_code == 1
+        held = world.hourly()
+        assert {key: value for key, value in held.items() if key[0] == BESIDE} == {
+            key: value for key, value in before.items() if key[0] == BESIDE
+        }
+        assert by_hour(held) == by_hour(world.books())
+        assert world.days("failed") == {world.now.date(), TODAY}
+        assert ago(3) in world.days("open")  # what is held explains it, but was not read when it would have become final
+
+        world.sandbox.faults = (unknown,)
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+        assert world.days("open") == _recent(world.now.date())
+        assert world.days("failed") == set()
+
+
+# ---------------------------------------------------------------- clocks
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_a_run_by_a_wrong_clock_makes_nothing_final_and_the_next_makes_all_final_that_should_be(
+    tmp_path: Path, minutes: int
+) -> None:
+    with World(tmp_path, small(7), Behaviour(date_skew_seconds=60 * minutes)) as world:
+        summary = world.sync()
+        assert (summary.exit_code, summary.wants_a_person) == (0, True)
+        assert world.days("final") == set()
+        world.sandbox.behaviour = Behaviour()
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+        assert world.days("open") == _recent(TODAY)
+        assert world.days("final") == {ago(days) for days in range(LOOKBACK + 1, 7 + 5 + 1)}
+
+
+@pytest.mark.parametrize("days", [-5, 5])
+def test_a_night_by_a_clock_that_is_days_off_leaves_no_trace_in_the_numbers(tmp_path: Path, days: int) -> None:
+    lookback = 9  # longer than the service corrects
+    with World(tmp_path, small(12, 2, corrections=True)) as world:
+        assert world.sync(lookback=lookback).exit_code == 0
+        for ahead in (days, 0, 0):
+            world.now, world.ahead = world.now + NIGHT, timedelta(days=ahead)
+            assert world.sync(lookback=lookback).exit_code == 0
+            if not ahead:
+                assert world.hourly() == world.books()
+                assert {day for day in world.days("open") if day <= world.now.date()} == _recent(world.now.date(), lookback)
+
+
+def test_a_run_answered_with_dates_that_lie_ahead_leaves_no_trace(tmp_path: Path) -> None:
+    with World(tmp_path, small(5), Behaviour(date_skew_seconds=4 * 24 * 3600)) as world:
+        assert world.sync().exit_code == 0
+        world.sandbox.behaviour = Behaviour()
+        world.now += timedelta(hours=2)
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+        assert world.days("open") == _recent(TODAY)
+
+
+def test_days_are_not_left_open_by_a_longer_lookback_than_the_present_one(tmp_path: Path) -> None:
+    with World(tmp_path, small(20)) as world:
+        assert world.sync(lookback=15).exit_code == 0
+        assert world.days("open") == _recent(TODAY, 15)
+        assert world.sync().exit_code == 0
+        assert world.days("open") == _recent(TODAY)
+        assert world.hourly() == world.books()
+
+
+# ---------------------------------------------------------------- corrections
+
+
+def test_days_become_final_as_the_service_then_tells_them_the_last_hour_of_answers_of_23_included(tmp_path: Path) -> None:
+    dataset = small(6, 2, seed=5, corrections=True)
+    with World(tmp_path, dataset, Behaviour(buckets=23)) as world:
+        told: Hours = {}
+        final: set[date] = set()
+        for night in range(8):
+            world.now = NOW + night * NIGHT
+            assert world.sync().exit_code == 0
+            books = world.books()
+            told |= _of(books, world.days("final") - final)
+            final = world.days("final")
+            assert world.days("open") == _recent(world.now.date())
+            assert world.hourly() == told | _of(books, _recent(world.now.date()))
+        assert any(hour.hour == 23 for _, hour in told)
+        assert world.rows("select * from spending_revisions where extract(hour from hour_start) = 23")
+
+
+def _spans(world: World) -> list[tuple[str, datetime, tuple[int, Decimal], datetime, datetime]]:
+    """(queue, hour_start, value, first and past the last moment at which it was believed) out of what is held now."""
+    return [
+        (queue, hour, (volume, paid), since, until)
+        for queue, hour, volume, paid, since, until in world.rows(
+            f"""
+            with held as (
+                select series_id, hour_start, volume, money, loaded_at as since, timestamp '9999-12-31' as until from facts
+                union all
+                select series_id, hour_start, volume_before, money_before, loaded_before, seen_at from revisions
+                 where loaded_before is not null
+            )
+            select coalesce(s.member, '{UNATTRIBUTED}'), hour_start, volume, money, since, until
+              from held join series as s using (series_id)
+             where s.cut = 'queue' and (volume <> 0 or money <> 0)
+            """
+        )
+    ]
+
+
+def _copying_after_every_commit(copies: dict[datetime, Hours]) -> Callable[[Ledger, Connection, Batch], Counts]:
+    commit = Ledger._commit
+
+    def copying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
+        counts = commit(ledger, connection, batch)
+        assert ledger._last_commit
+        rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
+        connection.rollback()
+        moment = ledger._last_commit.replace(tzinfo=None)
+        assert moment not in copies
+        copies[moment] = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
+        return counts
+
+    return copying
+
+
+def test_the_hourly_view_of_every_past_commit_can_be_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = (ALONE, BESIDE, OWN)
+    lives = ((BESIDE, ago(8), ago(5)), (BESIDE, ago(-5), ago(-9)), (OWN, ago(6), ago(5)), (OWN, ago(-2), ago(-9)))
+    dataset = small(8, queues, lives=lives, corrections=True, seed=3)
+    copies: dict[datetime, Hours] = {}
+    monkeypatch.setattr(Ledger, "_commit", _copying_after_every_commit(copies))
+    with World(tmp_path, dataset, GIVES_TOTALS) as world:
+        for night in range(8):
+            world.now = NOW + night * NIGHT
+            named = (OWN,) if night >= 4 else ()
+            assert world.sync(since=ago(4 if night < 2 else 8), queues=named).exit_code == 0
+        assert {queue for queue, _ in world.hourly()} >= set(queues)
+        causes = dict(world.rows("select cause, count(*) from revisions group by cause"))
+        assert causes.keys() == {"source", "growth", "attribution"}
+        spans = _spans(world)
+        assert len(copies) > 8
+        for moment, copy in copies.items():
+            rebuilt = [(queue, hour, value) for queue, hour, value, since, until in spans if since <= moment < until]
+            assert sorted(rebuilt) == sorted((*key, value) for key, value in copy.items()), moment
+
+
+# ---------------------------------------------------------------- keys, locks, limits
+
+
+def test_a_wrong_key_at_the_first_run_does_not_bind_the_account(tmp_path: Path) -> None:
+    wrong = KEY[::-1]
+    with World(tmp_path, small(4), Behaviour(refused_keys=frozenset({wrong}))) as world:
+        with pytest.raises(AccountRefusedError):
+            world.sync(key=wrong)
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+        asked = len(world.requests)
+        with pytest.raises(UsageError, match="not the key"):
+            world.sync(key=wrong)
+        assert len(world.requests) == asked
+
+
+@contextmanager
+def _held_by_another(file: Path) -> Iterator[None]:
+    hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", hold, str(file)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            holder.communicate("")
+
+
+def test_a_program_that_has_the_file_open_for_a_moment_only_delays_a_sync(tmp_path: Path) -> None:
+    with World(tmp_path, small(3), GIVES_ZEROS) as world:  # no spaced retry of an unknown name: the sync has real time
+        with _held_by_another(world.file):
+            waiting = world.start(concurrency=4)
+            threading.Event().wait(1.5)
+            assert waiting.poll() is None
+            assert world.requests == ()
+        with waiting:
+            said = waiting.communicate(timeout=60)[1]
+        assert (waiting.returncode, said) == (0, "")
+        assert world.hourly() == world.books()
+
+
+@pytest.mark.parametrize("most", [None, 9])
+def test_since_far_back_and_then_all_leaves_no_day_missing(tmp_path: Path, most: int | None) -> None:
+    with World(tmp_path, small(6)) as world:
+        assert world.sync(since=ago(60), max_requests=most).exit_code == (1 if most else 0)
+        assert bool(world.days("missing")) is bool(most)
+        assert world.sync(since="all").exit_code == 0
+        assert world.days("missing") == set()
+        assert world.days("open") == _recent(TODAY)
+        assert world.hourly() == world.books()
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_max_requests_is_exceeded_only_by_retries_of_what_was_in_the_air(tmp_path: Path, concurrency: int) -> None:
+    most = 21
+    with World(tmp_path, small(12), faults=(Fault(FaultKind.HTML_502, attempts=(1,)),)) as world:
+        summary = world.sync(max_requests=most, concurrency=concurrency)
+        assert summary.exit_code == 1
+        assert summary.requests == len(world.requests)
+        assert most - 1 <= len(world.requests) <= most + concurrency
+        assert by_hour(world.hourly()) == by_hour(_of(world.books(), {hour.date() for _, hour in world.hourly()}))
+
+
+def test_a_cookie_that_cannot_be_sent_back_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with World(tmp_path, small(3)) as world:
+        decide = world.sandbox.decide
+        monkeypatch.setattr(world.sandbox, "decide", lambda *asked: replace(decide(*asked), headers=(("Set-Cookie", "a=\xff"),)))
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+
+
+# ---------------------------------------------------------------- quiet
+
+
+def test_quiet_speaks_only_when_a_person_must_act(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    dataset = Dataset.busy(begins=now.date() - timedelta(days=1), queues=(ALONE, BESIDE))
+    redirected = Fault(FaultKind.REDIRECT, days=(now.date(),))
+    passing = Fault(FaultKind.HTML_502, attempts=(1,), days=(now.date(),))
+    with World(tmp_path, dataset, GIVES_ZEROS, (passing,), now=now) as world:
+
+        def quietly() -> tuple[int, str]:
+            with world.command("sync", "--quiet", "--empty-days", "2") as process:
+                out, err = process.communicate(timeout=60)
+            assert "Traceback" not in err
+            return process.returncode, out + err
+
+        assert quietly() == (0, "")
+        assert FaultKind.HTML_502 in {request.fault for request in world.requests}
+        world.sandbox.faults = (redirected,)
+        code, said = quietly()
+        assert code == 1
+        assert "failed" in said
+        world.sandbox.faults = ()
+        world.sandbox.behaviour = Behaviour(date_skew_seconds=3600)
+        code, said = quietly()
+        assert code == 0
+        assert "clock" in said
+        world.sandbox.behaviour = Behaviour(refused_keys=frozenset({KEY}))
+        code, said = quietly()
+        assert code == 3
+        assert "ERROR_KEY_DOES_NOT_EXIST" in said
