@@ -258,10 +258,10 @@ def _table_of(recent: Sequence[Run]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  run", justify="right")
     table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "requests", "good", "failed", "left", "new", "changed", "rejected"):
+    for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
         table.add_column(name, justify="right")
     for place, run in enumerate(recent):
-        windows = (run.windows_good, run.windows_failed, run.windows_left)
+        windows = (run.windows_good, run.windows_failed)
         counts = (run.requests, *windows, run.facts_inserted, run.facts_changed, run.rejections)
         ended = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", ended, *(f"{count:,}" for count in counts))

@@ -186,8 +186,8 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
         "  unfinished    2026-03-07; queues are still to be asked: anticaptcha-etl sync\n"
         "  with a rest   2026-03-02; no believed queue explains it: anticaptcha-etl sync --queue NAME adds\n"
         "                one\n"
-        "  run  started, UTC      exit  requests   good  failed  left  new  changed  rejected\n"
-        "    1  2026-03-20 09:05     1     1,234  1,200      34     0    0        0         0\n"
+        "  run  started, UTC      exit   sent   good  failed  new  changed  rejected\n"
+        "    1  2026-03-20 09:05     1  1,234  1,200      34    0        0         0\n"
         "warning: [does] not fit\n"
     )
 
