@@ -37,19 +37,17 @@ class _Tally:
     windows_failed: int = 0
     rejections: int = 0
     outside: int = 0
+    money: Decimal = Decimal(0)
     spent: dict[date, Decimal] = field(default_factory=dict)
     totals: set[date] = field(default_factory=set)
     pairs: set[tuple[date, str]] = field(default_factory=set)
-
-    @property
-    def money(self) -> Decimal:
-        return sum(self.spent.values(), Decimal(0))
 
     def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
         self.windows_good += reading.is_good
         self.windows_failed += not reading.is_good and not is_lesson
         self.rejections += len(reading.rejections)
         self.outside += reading.outside
+        self.money += now.total.money - self.spent.get(now.day, Decimal(0))
         self.spent[now.day] = now.total.money
         filter = reading.window.filter
         if filter == TOTAL:
