@@ -82,12 +82,12 @@ class Account:
     unknown_code: str | None
 
 
-def open_account(engine: Engine, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
+def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
     """The account ``name``, made when it is new.
 
     Raises UsageError for a key that is not the one the account was loaded with, or that another account has.
     """
-    with engine.begin() as connection:
+    with connection.begin():
         rows = connection.execute(text("select * from accounts")).mappings().all()
         own = next((row for row in rows if row["name"] == name), None)
         if own is not None and _has_key(own, key):
@@ -119,9 +119,9 @@ def find_account(engine: Engine, name: str) -> Account | None:
     return None if row is None else _account(row)
 
 
-def remember_since(engine: Engine, account: Account, since: date | None) -> Account:
+def remember_since(connection: Connection, account: Account, since: date | None) -> Account:
     """Keeps what ``--since`` asked for, until another is given; None: everything."""
-    with engine.begin() as connection:
+    with connection.begin():
         parameters = {"since": since, "a": account.account_id}
         connection.execute(text("update accounts set since = :since where account_id = :a"), parameters)
     return replace(account, since=since)
@@ -189,14 +189,13 @@ class Ledger:
     # -- reading
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Several readings with one opening of the warehouse, which costs more than they do."""
-        with self._engine.connect() as connection:
-            self._shared = connection
-            try:
-                yield
-            finally:
-                self._shared = None
+    def through(self, connection: Connection) -> Iterator[None]:
+        """What is asked meanwhile goes through one opening of the warehouse, which costs more than a question."""
+        self._shared = connection
+        try:
+            yield
+        finally:
+            self._shared = None
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -204,6 +203,16 @@ class Ledger:
             yield self._shared
         else:
             with self._engine.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self._shared is not None:
+            self._shared.commit()  # of what was only read
+            with self._shared.begin():
+                yield self._shared
+        else:
+            with self._engine.begin() as connection:
                 yield connection
 
     def coverage(self) -> Coverage:
@@ -282,7 +291,7 @@ class Ledger:
 
         Returns the number of the next reading.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             series = connection.execute(text("select series_id, cut, member from series where account_id = :a"), self._me)
             self._series = {Filter(Cut(cut), member): number for number, cut, member in series}
             run, reading, last = connection.execute(text(_LAST), self._me).one()

@@ -70,11 +70,6 @@ class Gathered:
 
 def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathered:
     """Days that will be read again are folded from their readings, the others are told by their rows."""
-    with ledger.at_once():
-        return _gathered(ledger, wishes, settings)
-
-
-def _gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathered:
     coverage = ledger.coverage()
     account = ledger.account
     beliefs = {**_worth_another_try(coverage.beliefs, settings), **dict.fromkeys(wishes.trusted, Belief.BELIEVED)}

@@ -44,15 +44,19 @@ def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) ->
     with ExitStack() as stack:
         stack.enter_context(ledger.one_sync(path, settings.account))
         migrate.upgrade(engine)
-        account = ledger.open_account(engine, settings.account, settings.key, clock.now(), settings.key_changed)
-        if settings.since or settings.since_all:
-            account = ledger.remember_since(engine, account, settings.since)
-        _check_span(settings, account)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(
             Client(settings.api_url, settings.key, Pace(settings.rate, clock), clock, jitter, settings.concurrency)
         )
-        return Run(settings, clock, watch, ledger.Ledger(engine, account, clock.now), client).go()
+        with engine.connect() as connection:
+            account = ledger.open_account(connection, settings.account, settings.key, clock.now(), settings.key_changed)
+            if settings.since or settings.since_all:
+                account = ledger.remember_since(connection, account, settings.since)
+            _check_span(settings, account)
+            held = ledger.Ledger(engine, account, clock.now)
+            with held.through(connection):
+                run = Run(settings, clock, watch, held, client)
+        return run.go()
 
 
 def _check_span(settings: Settings, account: ledger.Account) -> None:

@@ -74,13 +74,12 @@ class Run:
         self._events: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
         self._writer = Writer(ledger, clock, self._events.put)
         self._flying = 0
-        self._number = 0
         self._began = clock.ticks()
+        first = min([*self._held.days, self._wishes.since or self._wishes.newest])
+        self._number = ledger.start_run("sync", __version__, first, self._missing())
 
     def go(self) -> Summary:
-        """The whole run."""
-        first = min([*self._held.days, self._wishes.since or self._wishes.newest])
-        self._number = self._ledger.start_run("sync", __version__, first, self._missing())
+        """The whole run, to its summary."""
         self._writer.start()
         try:
             self._writer.put(self._seen_anew(self._stored), self._new_beliefs(self._stored, decided_by=None))
