@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from io import StringIO
 from itertools import islice
 from typing import NamedTuple, TextIO
 
@@ -104,10 +105,12 @@ def write_table(result: Result, to: TextIO, *, most: int | None = None) -> None:
         table.add_column(_printable(name), justify="right" if _are_numbers(row[place] for row in rows) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_printable(plain(value)) for value in row))
-    console = Console(file=to, width=1_000_000, color_system=None)
+    drawn = StringIO()  # a console that writes to a closed pipe itself ends the program with 1
+    console = Console(file=drawn, width=1_000_000, color_system=None)
     console.print(table, soft_wrap=True)
     shown = f"the first {len(rows):,} rows; --format csv gives all" if more else f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
     console.print(f"({shown})", markup=False, highlight=False)
+    to.write(drawn.getvalue())
 
 
 def _are_numbers(values: Iterable[object]) -> bool:

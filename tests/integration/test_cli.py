@@ -387,3 +387,12 @@ def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> No
     except ValueError:
         record.exc_info = sys.exc_info()
     assert json.loads(logs.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(connected: Seat) -> None:
+    assert connected.run("sync", "--since", f"{TODAY - timedelta(days=1)}") == 0
+    for form in ("table", "csv", "json"):
+        query = f"{sys.executable} -m etl query --format {form} 'from range(20000)'"
+        piped = query + " | head -1 >/dev/null; exit ${PIPESTATUS[0]}"
+        done = subprocess.run(["bash", "-c", piped], cwd=connected.folder, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
