@@ -306,11 +306,12 @@ def test_a_stopped_sync_is_130_keeps_what_it_had_and_goes_on(tmp_path: Path, num
     assert "Traceback" not in said
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(loaded: Seat) -> None:
-    query = f"{sys.executable} -m etl query 'select unnest(range(300000)) as n' --format csv"
-    command = ["bash", "-c", f"{query} | head -n 1; exit ${{PIPESTATUS[0]}}"]
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_reader_that_has_seen_enough_is_no_error(loaded: Seat, form: str) -> None:
+    query = f"{sys.executable} -m etl query 'select unnest(range(20000)) as n' --format {form}"
+    command = ["bash", "-c", f"{query} | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=loaded.folder, env={"PATH": "/usr/bin:/bin"}, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "n\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_defect_keeps_its_traceback_and_never_shows_what_was_in_hand(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,12 +388,3 @@ def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> No
     except ValueError:
         record.exc_info = sys.exc_info()
     assert json.loads(logs.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")
-
-
-def test_a_reader_that_has_seen_enough_is_no_failure(connected: Seat) -> None:
-    assert connected.run("sync", "--since", f"{TODAY - timedelta(days=1)}") == 0
-    for form in ("table", "csv", "json"):
-        query = f"{sys.executable} -m etl query --format {form} 'from range(20000)'"
-        piped = query + " | head -1 >/dev/null; exit ${PIPESTATUS[0]}"
-        done = subprocess.run(["bash", "-c", piped], cwd=connected.folder, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
