@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -44,7 +44,8 @@ class Behaviour:
     ``off_hour``: a `date` inside an hour is moved back to the hour's start, or shifts every bucket.
     ``grid_seconds``: where buckets begin beside the whole hour; -900 is :45, as in the vendor's example.
     ``running``, ``unbegun``: whether the hour now running, and hours not begun (as zeros), are in answers.
-    ``foreign_app``: a softId that is not the account's is refused or spends nothing.
+    ``foreign_app``, ``foreign_ip``: a softId that is not the account's, and an IP that never called, is refused with
+    ERROR_ACCESS_DENIED, spends nothing, or is not heard: the answer is that of a request without it.
     ``retention_days``: a `date` older than this gives an empty answer.
     ``duplicates``: one record of each answer comes twice: identical, or the first time with smaller numbers.
     ``refused_keys`` do not exist; when ``accepted_keys`` is given, no other key does.
@@ -59,7 +60,8 @@ class Behaviour:
     grid_seconds: int = 0
     running: bool = True
     unbegun: bool = False
-    foreign_app: Literal["error", "zeros"] = "error"
+    foreign_app: Literal["error", "zeros", "totals"] = "error"
+    foreign_ip: Literal["zeros", "totals", "error"] = "zeros"
     retention_days: int | None = None
     duplicates: Literal["none", "identical", "differing"] = "none"
     latency_seconds: float = 0
@@ -82,6 +84,7 @@ class FaultKind(StrEnum):
     SUSPENDED = "suspended"
     IP_NOT_ALLOWED = "ip_not_allowed"
     ZERO_BALANCE = "zero_balance"
+    ACCESS_DENIED = "access_denied"
     UNKNOWN_CODE = "unknown_code"
     NO_SLOT = "no_slot"
     # another server answers
@@ -116,8 +119,9 @@ class Fault:
 
     ``rate``: this part of them, 0 to 1, by a draw on the request and its attempt, so the same whatever the concurrency.
     ``numbers``: which requests of the sandbox's life, from 1. ``attempts``: which askings of the same thing, from 1, counted
-    since the faults were last set; ``(1,)`` spares every retry. ``days``: UTC days of `date`. ``queues``: names; None is the total.
-    ``seconds``: how long `hang` is silent or `slow_drip` takes. ``retry_after``: that header's text.
+    since the faults were last set; ``(1,)`` spares every retry. ``days``: UTC days of `date`. ``queues``, ``soft_ids``, ``ips``: as
+    sent; None is a request without one. ``seconds``: how long `hang` is silent or `slow_drip` takes. ``retry_after``: that
+    header's text.
     """
 
     kind: FaultKind
@@ -126,6 +130,8 @@ class Fault:
     attempts: tuple[int, ...] = ()
     days: tuple[date, ...] = ()
     queues: tuple[str | None, ...] = ()
+    soft_ids: tuple[int | None, ...] = ()
+    ips: tuple[str | None, ...] = ()
     seconds: float = 1
     retry_after: str = "1"
 
@@ -135,6 +141,8 @@ class Fault:
             and (not self.attempts or attempt in self.attempts)
             and (not self.days or _utc_day(ask.date) in self.days)
             and (not self.queues or ask.queue in self.queues)
+            and (not self.soft_ids or ask.soft_id in self.soft_ids)
+            and (not self.ips or ask.ip in self.ips)
             and (self.rate >= 1 or _chance(seed, self.kind, *ask, attempt) < self.rate)
         )
 
@@ -201,7 +209,7 @@ class ApiError(NamedTuple):
 
 KEY_DOES_NOT_EXIST = ApiError(1, "ERROR_KEY_DOES_NOT_EXIST", "Account authorization key not found in the system")
 NO_SUCH_METHOD = ApiError(14, "ERROR_NO_SUCH_METHOD", "Request made to API with method which does not exist")
-ACCESS_DENIED = ApiError(60, "ERROR_ACCESS_DENIED", "You do not have access to this application")  # the number is invented
+ACCESS_DENIED = ApiError(60, "ERROR_ACCESS_DENIED", "You have no access to what you asked for")  # the number is invented
 INCORRECT_QUEUE = ApiError(61, "ERROR_INCORRECT_QUEUE", "Queue not found")  # invented: what the service gives is unknown
 INCORRECT_REQUEST = ApiError(62, "ERROR_INCORRECT_REQUEST", "Unknown or mistyped property")  # invented: strictness finds defects
 
@@ -211,6 +219,7 @@ API_FAULTS = {
     FaultKind.SUSPENDED: ApiError(55, "ERROR_ACCOUNT_SUSPENDED", "Account is suspended"),
     FaultKind.IP_NOT_ALLOWED: ApiError(11, "ERROR_IP_NOT_ALLOWED", "Request with current account key is not allowed from your IP"),
     FaultKind.ZERO_BALANCE: ApiError(10, "ERROR_ZERO_BALANCE", "Account has zero or negative balance"),
+    FaultKind.ACCESS_DENIED: ACCESS_DENIED,
     FaultKind.UNKNOWN_CODE: ApiError(12, "ERROR_NEVER_SEEN_BEFORE", "Something new"),
     FaultKind.NO_SLOT: ApiError(2, "ERROR_NO_SLOT_AVAILABLE", "No idle workers are available at the moment"),
 }
@@ -235,13 +244,10 @@ class Record(NamedTuple):
 
 def records(dataset: Dataset, behaviour: Behaviour, ask: Ask, now: int) -> list[Record] | ApiError:
     """What the service answers at a Unix second."""
-    if ask.queue is not None and ask.queue not in dataset.names:
-        if behaviour.unknown_queue == "error":
-            return INCORRECT_QUEUE
-        if behaviour.unknown_queue == "totals":
-            ask = ask._replace(queue=None)
-    if ask.soft_id is not None and ask.soft_id not in dataset.apps and behaviour.foreign_app == "error":
-        return ACCESS_DENIED
+    heard = _heard(dataset, behaviour, ask)
+    if isinstance(heard, ApiError):
+        return heard
+    ask = heard
     date_from = now - DAY if ask.date is None else ask.date
     if behaviour.retention_days is not None and date_from < now - behaviour.retention_days * DAY:
         return []
@@ -257,6 +263,23 @@ def records(dataset: Dataset, behaviour: Behaviour, ask: Ask, now: int) -> list[
     ]
     kept = booked if behaviour.idle == "zero" else [record for record in booked if record.volume or record.money]
     return _with_duplicate(kept, behaviour.duplicates)
+
+
+def _heard(dataset: Dataset, behaviour: Behaviour, ask: Ask) -> Ask | ApiError:
+    """What the service takes a request for: a stranger in it is refused, kept (it spent nothing), or not heard."""
+    filters: tuple[tuple[str, Container[object], str, ApiError], ...] = (
+        ("queue", dataset.names, behaviour.unknown_queue, INCORRECT_QUEUE),
+        ("soft_id", dataset.apps, behaviour.foreign_app, ACCESS_DENIED),
+        ("ip", dataset.ips, behaviour.foreign_ip, ACCESS_DENIED),
+    )
+    for name, known, gives, error in filters:
+        member = getattr(ask, name)
+        if member is None or member in known or gives == "zeros":
+            continue
+        if gives == "error":
+            return error
+        ask = ask._replace(**{name: None})
+    return ask
 
 
 def _bucket(dataset: Dataset, ask: Ask, start: int, as_of: int) -> tuple[int, Decimal]:

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -235,11 +236,67 @@ def test_an_unknown_queue_gives_an_error_zeros_or_the_totals() -> None:
         assert ask(server, queue="no such queue")["data"] == totals
 
 
-def test_a_foreign_app_is_denied_or_spends_nothing() -> None:
+STRANGERS = [("softId", 5, "foreign_app", "error"), ("ip", "203.0.113.9", "foreign_ip", "zeros")]
+
+
+@pytest.mark.parametrize(("filter", "stranger", "told", "unless_told"), STRANGERS)
+def test_a_foreign_app_or_ip_is_denied_spends_nothing_or_is_not_heard(
+    filter: str, stranger: object, told: str, unless_told: str
+) -> None:
     with sandbox() as server:
-        assert code(server, softId=5) == "ERROR_ACCESS_DENIED"
-        server.behaviour = Behaviour(foreign_app="zeros")
-        assert [record["volume"] for record in ask(server, softId=5)["data"]] == [0] * 24
+        totals = ask(server)["data"]
+        silence = [record | {"volume": 0, "money": 0} for record in totals]
+        answers: dict[str, object] = {"zeros": {"errorId": 0, "data": silence}, "totals": {"errorId": 0, "data": totals}}
+        assert getattr(server.behaviour, told) == unless_told
+        for gives, answer in answers.items():
+            server.behaviour = Behaviour(**{told: gives})  # type: ignore[arg-type]  # its literals, from the table above
+            assert ask(server, **{filter: stranger}) == answer
+        server.behaviour = Behaviour(**{told: "error"})  # type: ignore[arg-type]  # the same
+        assert code(server, **{filter: stranger}) == "ERROR_ACCESS_DENIED"
+
+
+def test_what_is_not_heard_leaves_the_other_filters_of_its_request() -> None:
+    with sandbox(Behaviour(foreign_app="totals", foreign_ip="totals", unknown_queue="totals")) as server:
+        ip, app = {"ip": BUSY.ips[1]}, {"softId": BUSY.apps[1]}
+        assert ask(server, softId=5, **ip) == ask(server, queue="no such queue", **ip) == ask(server, **ip)
+        assert ask(server, ip="203.0.113.9", **app) == ask(server, **app) != ask(server)
+
+
+Hours = list[tuple[int, Decimal]]
+
+
+def hours(server: Sandbox, **asked: object) -> Hours:
+    return [(record["volume"], record["money"]) for record in ask(server, **asked)["data"]]
+
+
+def added(*parts: Hours) -> Hours:
+    return [(sum(volume for volume, _ in hour), sum((money for _, money in hour), Decimal(0))) for hour in zip(*parts, strict=True)]
+
+
+def unlisted_part(queue: Hours, percent: int) -> Hours:
+    """What is left of a queue's hours when the listed members have rounded their part of the tasks and of the millionths down."""
+    listed = 100 - percent
+    cent = Decimal("0.000001")
+    return [
+        (volume - volume * listed // 100, money - (money * listed / 100).quantize(cent, rounding=ROUND_FLOOR))
+        for volume, money in queue
+    ]
+
+
+@pytest.mark.parametrize("percent", [0, 10, 100])
+@pytest.mark.parametrize(("filter", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
+@pytest.mark.parametrize("day", [START, int(NOW.timestamp()) // DAY * DAY], ids=["closed", "running"])
+def test_the_listed_apps_or_ips_and_the_unlisted_part_are_the_total_in_every_hour(
+    filter: str, members: tuple[object, ...], percent: int, day: int
+) -> None:
+    with sandbox(dataset=replace(BUSY, unlisted=percent)) as server:
+        total = hours(server, date=day)
+        listed = [hours(server, date=day, **{filter: member}) for member in members]
+        unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in BUSY.names]
+    assert len(total) in (24, 17)
+    assert added(*listed, *unlisted) == total
+    assert all(volume >= 0 and money >= 0 for hour in listed for volume, money in hour)
+    assert (added(*listed) == total) is (percent == 0)
 
 
 def test_an_off_hour_date_is_snapped_or_shifts_every_bucket() -> None:
@@ -314,6 +371,7 @@ def test_latency_delays_an_answer_and_not_its_neighbours() -> None:
         (FaultKind.SUSPENDED, 55, "ERROR_ACCOUNT_SUSPENDED"),
         (FaultKind.IP_NOT_ALLOWED, 11, "ERROR_IP_NOT_ALLOWED"),
         (FaultKind.ZERO_BALANCE, 10, "ERROR_ZERO_BALANCE"),
+        (FaultKind.ACCESS_DENIED, 60, "ERROR_ACCESS_DENIED"),
         (FaultKind.UNKNOWN_CODE, 12, "ERROR_NEVER_SEEN_BEFORE"),
         (FaultKind.NO_SLOT, 2, "ERROR_NO_SLOT_AVAILABLE"),
     ],
@@ -455,7 +513,20 @@ def test_every_kind_of_fault_has_its_test_here() -> None:
     assert [kind for kind in FaultKind if f"FaultKind.{kind.name}" not in text] == []
 
 
-def test_faults_strike_by_number_day_queue_and_attempt() -> None:
+def test_an_app_or_ip_can_be_refused_from_now_on_and_its_neighbours_stay() -> None:
+    with sandbox() as server:
+        for filter, (one, other, *_), fault in (
+            ("softId", BUSY.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(BUSY.apps[0],))),
+            ("ip", BUSY.ips, Fault(FaultKind.ACCESS_DENIED, ips=(BUSY.ips[0],))),
+        ):
+            server.faults = ()
+            assert ask(server, **{filter: one})["errorId"] == 0
+            server.faults = (fault,)
+            assert [code(server, **{filter: one}) for _ in range(2)] == ["ERROR_ACCESS_DENIED"] * 2
+            assert ask(server, **{filter: other})["errorId"] == ask(server)["errorId"] == 0
+
+
+def test_faults_strike_by_number_day_filter_and_attempt() -> None:
     def struck(server: Sandbox, **asked: object) -> bool:
         post(server, METHOD, **asked)
         return server.requests[-1].fault is not None
@@ -466,6 +537,8 @@ def test_faults_strike_by_number_day_queue_and_attempt() -> None:
         assert [struck(server), struck(server, queue=QUEUE), struck(server, date=START - DAY)] == [True, False, False]
         server.faults = (Fault(FaultKind.EMPTY, queues=(QUEUE,)),)
         assert [struck(server), struck(server, queue=QUEUE)] == [False, True]
+        server.faults = (Fault(FaultKind.EMPTY, queues=(None,), soft_ids=(None,), ips=(None,)),)
+        assert [struck(server), struck(server, softId=BUSY.apps[0]), struck(server, ip=BUSY.ips[0])] == [True, False, False]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
         assert [struck(server), struck(server), struck(server, queue=QUEUE)] == [True, False, True]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
