@@ -67,6 +67,12 @@ class Call:
         settings = load(self.given, clock.now(), self.place, needs_key=needs_key)
         self.log_format = settings.log_format
         logs.set_up(sink or sys.stderr, form=settings.log_format, quiet=settings.quiet, verbose=settings.verbose)
+        if settings.ignored:
+            import logging
+
+            # Warnings, so --quiet is silent on them: the variable may be another program's, and every night would tell of it.
+            for sentence in settings.ignored:
+                logging.getLogger(__name__).warning("%s", sentence)
         return settings
 
 
@@ -127,12 +133,24 @@ def _span(function: Function) -> Function:
             ),
             _setting("until", "Last UTC day, inclusive; without it, today.", metavar="DATE"),
             _setting("queues", "A queue as the account's statistics name it; repeat for more.", metavar="NAME", multiple=True),
+            _setting(
+                "soft_ids",
+                "An app of yours, whose part of the spend fills spending_by_app_daily; repeat for more.",
+                metavar="N",
+                multiple=True,
+            ),
+            _setting(
+                "ips",
+                "An address that calls came from; its part fills spending_by_ip_daily; repeat for more.",
+                metavar="ADDR",
+                multiple=True,
+            ),
             _setting("lookback", "Days before today that are read again, because they may still change.", metavar="DAYS"),
             _setting("empty_days", "History is taken to begin after this many days in a row without spend.", metavar="DAYS"),
             _setting("concurrency", "Requests at once, 1 to 64.", metavar="N"),
             _setting("rate", "Requests per second at most; 0 = no limit.", metavar="PER_SECOND"),
             _setting("max_requests", "Stop after so many requests; the next run goes on (exit code 1).", metavar="N"),
-            _setting("totals_only", "Ask the account's totals alone: one request a day, no queues.", is_flag=True),
+            _setting("totals_only", "Ask the account's totals alone: one request a day, no queues, apps or IPs.", is_flag=True),
             _setting("key_changed", "The account's key was rotated: accept the new one for its history.", is_flag=True),
         )
     ):
@@ -171,6 +189,7 @@ def sync(call: Call, dry_run: bool) -> None:
     anticaptcha-etl sync                              everything, until spend ends
     anticaptcha-etl sync --since 2024-01-01           from that day on
     anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
+    anticaptcha-etl sync --soft-id 1011 --soft-id 1022 --ip 192.0.2.10
     anticaptcha-etl sync --max-requests 1000          a first bite; run again for more
     """
     if dry_run:
@@ -467,7 +486,18 @@ def _target(steps: list[str], before: str, revision: str | None, *, down: bool) 
 @click.option("--running/--no-running", default=True, show_default=True, help="Whether the running hour is in answers.")
 @click.option("--unbegun/--no-unbegun", default=False, show_default=True, help="Whether hours not begun are, as zeros.")
 @click.option(
-    "--foreign-app", type=click.Choice(["error", "zeros"]), default="error", show_default=True, help="A softId not the account's."
+    "--foreign-app",
+    type=click.Choice(["error", "zeros", "totals"]),
+    default="error",
+    show_default=True,
+    help="What a softId not the account's gives.",
+)
+@click.option(
+    "--foreign-ip",
+    type=click.Choice(["zeros", "totals", "error"]),
+    default="zeros",
+    show_default=True,
+    help="What an IP that never called gives.",
 )
 @click.option("--retention-days", type=click.IntRange(1), help="Older dates give an empty answer.")
 @click.option(
@@ -496,6 +526,7 @@ def sandbox(
     """Serve a stand-in for the API on 127.0.0.1, until Ctrl-C.
 
     Years of seeded spending; what nobody has written down about the real service is an option, and so are its faults.
+    Its apps are 1011, 1022 and 1033, its addresses 192.0.2.10, 192.0.2.20 and 198.51.100.7.
 
     \b
     anticaptcha-etl sandbox

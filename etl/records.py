@@ -58,9 +58,20 @@ class Filter(NamedTuple):
 
 TOTAL = Filter(Cut.TOTAL)
 
+CUTS = (Cut.QUEUE, Cut.APP, Cut.IP)
+"""What is asked beside the total, in this order."""
+
 
 def queue(name: str) -> Filter:
     return Filter(Cut.QUEUE, name)
+
+
+def app(soft_id: str) -> Filter:
+    return Filter(Cut.APP, soft_id)
+
+
+def ip(address: str) -> Filter:
+    return Filter(Cut.IP, address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,29 +292,58 @@ class Revision(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """What the believed members of one cut explain of a day's total.
+
+    ``explained``: they explain every hour that had ended when the total was asked. ``contradicted``: in such an hour they
+    exceed it. ``rest``: what is left of the day; ``rests``: of its hours that had ended and are not explained.
+    """
+
+    rest: Value = ZERO
+    explained: bool = False
+    contradicted: bool = False
+    rests: Mapping[datetime, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the fold says of one day: enough to decide what to ask next, and what its row of coverage holds.
 
-    ``explained``: the believed queues explain every hour that had ended when the total was asked. ``contradicted``: in
-    such an hour they exceed it. ``failed``: filters of which a window's last attempt failed. ``owed``: the ``date`` to ask
-    for a filter's first hour that had ended and that its answers do not speak for. ``hours``: the total, hour by hour;
-    ``rests``: what is not explained of hours that had ended. ``asked``: when the reading that counts for a queue's name
-    began. ``active``: names with volume or money that day, doubted ones left out.
+    ``splits`` has a cut's split when a member of it is held, and always that of queues. ``failed``: filters of which a
+    window's last attempt failed. ``owed``: the ``date`` to ask for a filter's first hour that had ended and that its answers
+    do not speak for. ``hours``: the total, hour by hour. ``asked``: when the reading that counts for a filter began.
+    ``active``: members with volume or money that day; doubted ones, and those that a refusal ended, left out.
     """
 
     day: date
     total: Value = ZERO
-    rest: Value = ZERO
     total_asked: datetime | None = None
     closed: bool = False
-    explained: bool = False
-    contradicted: bool = False
+    splits: Mapping[Cut, Split] = field(default_factory=dict)
     failed: frozenset[Filter] = frozenset()
     owed: tuple[tuple[Filter, datetime], ...] = ()
     hours: Mapping[datetime, Value] = field(default_factory=dict)
-    rests: Mapping[datetime, Value] = field(default_factory=dict)
-    asked: Mapping[str, datetime] = field(default_factory=dict)
-    active: frozenset[str] = frozenset()
+    asked: Mapping[Filter, datetime] = field(default_factory=dict)
+    active: frozenset[Filter] = frozenset()
+
+    def split(self, cut: Cut) -> Split:
+        """The cut's split; of one that nothing is held of, one that explains nothing."""
+        return self.splits.get(cut, NO_SPLIT)
+
+    @property
+    def rest(self) -> Value:
+        """What no believed queue explains."""
+        return self.split(Cut.QUEUE).rest
+
+    @property
+    def explained(self) -> bool:
+        """Whether the believed queues explain the day."""
+        return self.split(Cut.QUEUE).explained
+
+    @property
+    def contradicted(self) -> frozenset[Cut]:
+        """Cuts whose members exceed the total."""
+        return frozenset(cut for cut, split in self.splits.items() if split.contradicted)
 
     @property
     def has_spend(self) -> bool:
@@ -312,13 +352,16 @@ class Verdict:
     @property
     def is_failed(self) -> bool:
         """Whether the last attempt of a window that the day needs failed."""
-        return TOTAL in self.failed or (bool(self.failed) and not self.explained)
+        return any(filter == TOTAL or not self.split(filter.cut).explained for filter in self.failed)
 
     def read_by(self, deadline: datetime) -> bool:
         """Whether every window the day needs was read at or after ``deadline``, and its total owes no hour."""
-        asked = [self.total_asked, *(self.asked.get(name) for name in self.active)]
+        asked = [self.total_asked, *(self.asked.get(filter) for filter in self.active)]
         owes_hours = any(filter == TOTAL for filter, _ in self.owed)
         return not owes_hours and all(at is not None and at >= deadline for at in asked)
+
+
+NO_SPLIT = Split()
 
 
 class Spell(NamedTuple):
@@ -333,21 +376,39 @@ class Spell(NamedTuple):
 
 
 class Belief(StrEnum):
-    """What is thought of a queue name (see the README, "Which queue names are believed")."""
+    """What is thought of a queue name, a softId or an IP address (see the README, "Which queue names are believed")."""
 
     BELIEVED = "believed"
     DOUBTED = "doubted"
     """It has only ever answered with the total: its money stays unattributed."""
     SET_ASIDE = "set aside"
-    """It answered with the error that a name which cannot exist gives: not asked again."""
+    """It answered with the error that a member which cannot exist gives, or is not the account's: not asked again."""
+    ENDED = "ended"
+    """It was believed and is refused now: what is held of it stays, it is not asked again."""
+
+    @property
+    def is_asked(self) -> bool:
+        return self in (Belief.BELIEVED, Belief.DOUBTED)
+
+    @property
+    def is_booked(self) -> bool:
+        """Whether what it answered counts."""
+        return self in (Belief.BELIEVED, Belief.ENDED)
 
 
-class UnknownNames(StrEnum):
-    """What the service answers for a queue that cannot exist. Asked once in an account's life."""
+class Unknown(StrEnum):
+    """What the service answers for a queue, a softId or an IP address that cannot exist."""
 
     ERROR = "error"
     ZEROS = "zeros"
     TOTALS = "totals"
+
+
+class Lesson(NamedTuple):
+    """What a member that cannot exist gave. Asked once a cut in an account's life. ``code`` is the error's, where it is one."""
+
+    gives: Unknown
+    code: str | None = None
 
 
 class Severity(StrEnum):

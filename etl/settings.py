@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PREFIX = "ANTICAPTCHA_"
 CONFIG_NAME = "anticaptcha-etl.toml"
 DEFAULT_ACCOUNT = "default"
+SOFT_ID_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Settings:
 
     Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed. ``since`` is None
     where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is requests per second, 0 = no limit.
-    ``max_age`` is in hours. ``key`` is None unless the command needed it. ``sources`` says where each value came from.
+    ``max_age`` is in hours. ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None unless the command needed it.
+    ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none.
     """
 
     account: str
@@ -55,7 +57,11 @@ class Settings:
     since_all: bool
     until: date | None
     queues: tuple[str, ...]
+    soft_ids: tuple[str, ...]
+    ips: tuple[str, ...]
     trusted_queues: tuple[str, ...]
+    trusted_soft_ids: tuple[str, ...]
+    trusted_ips: tuple[str, ...]
     lookback: int
     empty_days: int
     concurrency: int
@@ -68,6 +74,7 @@ class Settings:
     verbose: bool
     log_format: str
     sources: Mapping[str, str] = field(repr=False)
+    ignored: tuple[str, ...]
 
 
 # ---------------------------------------------------------------- what a value may be
@@ -87,12 +94,39 @@ def _name(value: object) -> str:
     return name
 
 
-def _names(value: object) -> tuple[str, ...]:
-    """Names in order, each once. One text holds several, separated by commas or line ends; a list is taken as it is."""
-    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("it must be a list of texts")
-    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+def _each(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """Several in order, each once. One text holds several, separated by commas or line ends; a list is taken as it is."""
+
+    def read_each(value: object) -> tuple[str, ...]:
+        said = re.split(r"[,\n]", value) if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        parts = (part.strip() if isinstance(part, str) else part for part in said)
+        return tuple(dict.fromkeys(read(part) for part in parts if part != ""))
+
+    return read_each
+
+
+def _soft_id(value: object) -> str:
+    text = str(value) if type(value) in (int, str) else ""  # true is no whole number
+    number = int(text) if re.fullmatch(r"\+?[0-9]{1,12}", text) else 0
+    if not 1 <= number <= SOFT_ID_LIMIT:
+        raise ValueError(f"{value!r} is no softId, which is a whole number from 1 to {SOFT_ID_LIMIT}")
+    return str(number)
+
+
+def _ip(value: object) -> str:
+    """One text an address, whatever the Python: an IPv4 address dressed as IPv6 is the IPv4 address."""
+    from ipaddress import ip_address
+
+    text = value if isinstance(value, str) else ""  # a number would pass for an address
+    if "/" in text:
+        raise ValueError(f"{text!r} is a network; name single addresses")
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which means something on one machine only; leave it out")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{value!r} is no IP address, such as '192.0.2.10' or '2001:db8::1'") from None
+    return str((address.ipv4_mapped if address.version == 6 else None) or address)
 
 
 def _flag(value: object) -> bool:
@@ -207,8 +241,12 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("warehouse", _text, "warehouse.duckdb"),
             Setting("since", _day_or_all),
             Setting("until", _day),
-            Setting("queues", _names, (), option="queue"),
-            Setting("trusted_queues", _names, ()),
+            Setting("queues", _each(_text), (), option="queue"),
+            Setting("soft_ids", _each(_soft_id), (), option="soft-id"),
+            Setting("ips", _each(_ip), (), option="ip"),
+            Setting("trusted_queues", _each(_text), ()),
+            Setting("trusted_soft_ids", _each(_soft_id), ()),
+            Setting("trusted_ips", _each(_ip), ()),
             Setting("lookback", _whole(0, 365, "days"), 3),
             Setting("empty_days", _whole(1, 3650, "days"), 90),
             Setting("concurrency", _whole(1, 64, "requests at once"), 4),
@@ -318,7 +356,8 @@ def _read(setting: Setting, found: Found) -> object:
     try:
         return setting.read(found.value)
     except ValueError as error:
-        shown = "refused" if setting.name == "warehouse" else repr(found.value)  # a URL may hold a password
+        several = found.value if isinstance(found.value, list | tuple) else [found.value]
+        shown = "refused" if setting.name == "warehouse" else ", ".join(map(repr, several))  # a URL may hold a password
         raise UsageError(f"{found.where} is {shown}: {error}", f"mend {found.where}; see `anticaptcha-etl sync --help`") from error
 
 
@@ -343,7 +382,7 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
     key = None
     if needs_key:
         key, sources["key"] = _client_key(values["account"], place, config)
-    return Settings(**values, key=key, sources=MappingProxyType(sources))
+    return Settings(**values, key=key, sources=MappingProxyType(sources), ignored=tuple(_ignored(place, config)))
 
 
 def _warehouse_url(text: str, folder: Path) -> str:
@@ -363,6 +402,21 @@ def _check_days(since: date | None, until: date | None, today: date, sources: Ma
         raise UsageError(
             f"{sources['since']} is {since}, which is after {until} of {sources['until']}", "swap them, or give one alone"
         )
+
+
+def _ignored(place: Place, config: Config) -> Iterator[str]:
+    """A sentence on each variable that looks like a setting and is none. Values are not shown: one may be a key."""
+    import difflib
+
+    known = [name.upper() for name in (*_SPELLINGS, "config", "client_key", KEY_FILE)]
+    of_keys = [table.get(KEY_VARIABLE) for table in (config.top, *config.accounts.values())]
+    for variable, value in sorted(place.environ.items()):
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in known or variable in of_keys or not value.strip():
+            continue
+        near = difflib.get_close_matches(name, known, n=1)  # without the prefix, by which any two would be alike
+        meant = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        yield f"{variable} is not a setting and is ignored{meant}"
 
 
 # ---------------------------------------------------------------- the key

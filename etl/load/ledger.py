@@ -4,15 +4,17 @@ import hashlib
 import os
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import filelock
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
 from etl.errors import UsageError, WarehouseLockedError
 from etl.load.upsert import Batch, Counts, DayRow, Place, aware, naive, write, write_days, write_findings
@@ -23,13 +25,16 @@ from etl.records import (
     Fact,
     Filter,
     Finding,
+    Lesson,
     Outcome,
     Secret,
-    UnknownNames,
+    Split,
+    Unknown,
     Value,
     Verdict,
     Window,
 )
+from etl.warehouse import checks
 
 NEIGHBOURHOOD = timedelta(days=31)
 """Spells are looked up this far around the days that need a visit."""
@@ -78,8 +83,8 @@ class Account:
     name: str
     since: date | None
     grid: int | None
-    unknown_names: UnknownNames | None
-    unknown_code: str | None
+    reaches_end: bool
+    lessons: Mapping[Cut, Lesson]
 
 
 def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
@@ -91,7 +96,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         rows = connection.execute(text("select * from accounts")).mappings().all()
         own = next((row for row in rows if row["name"] == name), None)
         if own is not None and _has_key(own, key):
-            return _account(own)
+            return _account(connection, own)
         if own is not None and not key_changed and connection.execute(text(_HAS_HISTORY), {"a": own["account_id"]}).scalar_one():
             raise UsageError(
                 f"this is not the key that account {name} was loaded with; nothing was asked",
@@ -106,17 +111,17 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         parameters = {"name": name, "salt": salt, "hash": hashed(key, salt), "now": naive(now)}
         if own is not None:
             connection.execute(text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters)
-            return _account(own)
+            return _account(connection, own)
         number = max((row["account_id"] for row in rows), default=0) + 1
         connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
-        return Account(number, name, None, None, None, None)
+        return Account(number, name, None, None, reaches_end=False, lessons={})
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
     """The account ``name``, without a key; None when nothing was loaded for it."""
     with engine.connect() as connection:
         row = connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
-    return None if row is None else _account(row)
+        return None if row is None else _account(connection, row)
 
 
 def remember_since(connection: Connection, account: Account, since: date | None) -> Account:
@@ -136,15 +141,15 @@ def hashed(key: Secret, salt: bytes) -> bytes:
     return hashlib.scrypt(key.reveal().encode(), salt=salt, n=2**14, r=8, p=1)
 
 
-def _account(row: RowMapping) -> Account:
-    unknown = row["unknown_names"]
+def _account(connection: Connection, row: RowMapping) -> Account:
+    lessons = connection.execute(text(_LESSONS), {"a": row["account_id"]})
     return Account(
         account_id=row["account_id"],
         name=row["name"],
         since=row["since"],
         grid=row["grid_seconds"],
-        unknown_names=UnknownNames(unknown) if unknown else None,
-        unknown_code=row["unknown_code"],
+        reaches_end=bool(row["reaches_end"]),
+        lessons={Cut(cut): Lesson(Unknown(gives), code) for cut, gives, code in lessons},
     )
 
 
@@ -167,11 +172,15 @@ class StoredReading:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Days as their rows tell them: verdicts without hours; and what is thought of queue names."""
+    """Days as their rows tell them: verdicts without hours; and what is thought of the members of cuts.
+
+    ``vouched`` are believed only because the user said so.
+    """
 
     known: dict[date, Verdict]
     final: frozenset[date]
-    beliefs: dict[str, Belief]
+    beliefs: dict[Filter, Belief]
+    vouched: frozenset[Filter]
 
 
 class Ledger:
@@ -215,18 +224,35 @@ class Ledger:
             with self._engine.begin() as connection:
                 yield connection
 
-    def coverage(self) -> Coverage:
-        """Every day asked for, from its row, and what is thought of queue names."""
-        asked: dict[date, dict[str, datetime]] = {}
+    def coverage(self, cuts: Collection[Cut]) -> Coverage:
+        """Every day asked for, from its row, and what is thought of the members of cuts.
+
+        A final day says which queues were asked if they do not explain it, and which members of ``cuts`` in any case.
+        """
+        asked: dict[date, dict[Filter, datetime]] = defaultdict(dict)
+        rests: dict[date, set[Cut]] = defaultdict(set)
+        contradicted: dict[date, set[Cut]] = defaultdict(set)
         with self._reading() as connection:
-            for day, name, at in connection.execute(text(_ASKED_ON_DAYS_WITH_A_REST), {**self._me, "cut": Cut.QUEUE.value}):
-                asked.setdefault(day, {})[name] = aware(at)
             rows = connection.execute(text(_DAYS), self._me).mappings().all()
             beliefs = connection.execute(text(_BELIEFS), self._me).all()
+            answers = connection.execute(text(_QUEUES_ASKED_ON_DAYS_WITH_A_REST), self._me).all()
+            for day, cut in connection.execute(text(_CONTRADICTED), self._me):
+                contradicted[day].add(Cut(cut))
+            if cuts:
+                parameters = {**self._me, "cuts": sorted(cuts)}
+                answers = [*answers, *connection.execute(text(_MEMBERS_ASKED), parameters)]
+                for day, cut in connection.execute(text(_RESTS), parameters):
+                    rests[day].add(Cut(cut))
+        for day, cut, member, at in answers:
+            asked[day][Filter(Cut(cut), member)] = aware(at)
+        thought = {Filter(Cut(cut), member): (Belief(belief), reading) for cut, member, belief, reading in beliefs}
         return Coverage(
-            known={row["day"]: _verdict(row, asked.get(row["day"], {})) for row in rows},
+            known={row["day"]: _verdict(row, asked[row["day"]], rests[row["day"]], contradicted[row["day"]]) for row in rows},
             final=frozenset(row["day"] for row in rows if row["status"] == "final"),
-            beliefs={name: Belief(belief) for name, belief in beliefs},
+            beliefs={filter: belief for filter, (belief, _) in thought.items()},
+            vouched=frozenset(
+                filter for filter, (belief, reading) in thought.items() if belief is Belief.BELIEVED and reading is None
+            ),
         )
 
     def readings(self, days: Iterable[date]) -> list[StoredReading]:
@@ -268,20 +294,24 @@ class Ledger:
                 held.setdefault(row.day, []).append(fact)
         return held
 
-    def spending(self, days: Iterable[date]) -> list[tuple[str, date, Value]]:
-        """What queues spent on days around some days, in the order of days."""
-        found: list[tuple[str, date, Value]] = []
+    def spending(self, days: Iterable[date]) -> list[tuple[Filter, date, Value]]:
+        """What the members of all cuts spent on days around some days, in the order of days."""
+        found: list[tuple[Filter, date, Value]] = []
         with self._reading() as connection:
             for first, last in _stretches(days):
-                parameters = {**self._me, "cut": Cut.QUEUE.value, "first": first, "last": last}
-                rows = connection.execute(text(_SPENDING), parameters)
-                found += [(name, day, Value(volume, money)) for name, day, volume, money in rows]
+                found += _spent(connection.execute(text(_SPENDING), {**self._me, "first": first, "last": last}))
         return found
 
-    def days_asked_for(self, names: Iterable[str]) -> list[date]:
-        """Days on which one of some queues was answered."""
+    def last_spending(self) -> list[tuple[Filter, date, Value]]:
+        """The last day on which each queue had tasks that cost money, and what it spent that day."""
         with self._reading() as connection:
-            parameters = {**self._me, "cut": Cut.QUEUE.value, "names": sorted(names)}
+            return _spent(connection.execute(text(_LAST_SPENDING), {**self._me, "cut": Cut.QUEUE.value}))
+
+    def days_asked_for(self, filters: Iterable[Filter]) -> list[date]:
+        """Days on which one of some members was answered."""
+        wanted = sorted(filters)
+        with self._reading() as connection:
+            parameters = {**self._me, "cuts": [filter.cut for filter in wanted], "members": [filter.member for filter in wanted]}
             return list(connection.execute(text(_DAYS_ASKED_FOR), parameters).scalars())
 
     # -- writing
@@ -322,6 +352,11 @@ class Ledger:
         self._series, self._last_commit = series, at
         return counts
 
+    def broken_checks(self) -> list[Finding]:
+        """What the checks of ``sql/checks`` find in the account's rows."""
+        with self._reading() as connection:
+            return checks.run(connection, self.account.name)
+
     def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
         """Closes the run's row and keeps its findings."""
         with self._engine.begin() as connection:
@@ -334,7 +369,8 @@ class Ledger:
 
     def _numbered(self, connection: Connection, batch: Batch) -> dict[Filter, int]:
         """Series numbers, with those of filters met for the first time."""
-        met = [reading.window.filter for reading in batch.readings] + [fact.filter for _, fact in batch.facts]
+        met = [reading.window.filter for reading in batch.readings]
+        met += [fact.filter for _, fact in (*batch.facts, *batch.contradictions)]
         new = [filter for filter in dict.fromkeys(met) if filter not in self._series]
         if not new:
             return self._series
@@ -352,18 +388,24 @@ class Ledger:
         return {"a": self.account.account_id}
 
 
-def _verdict(row: RowMapping, asked: Mapping[str, datetime]) -> Verdict:
+def _verdict(row: RowMapping, asked: Mapping[Filter, datetime], rests: Set[Cut], contradicted: Set[Cut]) -> Verdict:
     """A day's row as a verdict without hours."""
+    told = {filter.cut for filter in asked} | contradicted
+    splits = {cut: Split(explained=cut not in rests | contradicted, contradicted=cut in contradicted) for cut in told}
+    rest = Value(row["unattributed_volume"], row["unattributed_money"])
     return Verdict(
         day=row["day"],
         total=Value(row["volume"], row["money"]),
-        rest=Value(row["unattributed_volume"], row["unattributed_money"]),
         total_asked=None if row["fetched_at"] is None else aware(row["fetched_at"]),
         closed=row["closed"],
-        explained=row["explained"],
+        splits={**splits, Cut.QUEUE: Split(rest, row["explained"], Cut.QUEUE in contradicted)},
         failed=frozenset({TOTAL}) if row["status"] == "failed" else frozenset(),
         asked=asked,
     )
+
+
+def _spent(rows: Iterable[Row[Any]]) -> list[tuple[Filter, date, Value]]:
+    return [(Filter(Cut(cut), member), day, Value(volume, money)) for cut, member, day, volume, money in rows]
 
 
 def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
@@ -389,13 +431,43 @@ _NEW_ACCOUNT = """
     values (:number, :name, :salt, :hash, :now)
 """
 
-_ASKED_ON_DAYS_WITH_A_REST = """
-    select r.day, s.member, max(r.asked_at)
+_LESSONS = """
+    select cut, gives, code
+      from lessons
+     where account_id = :a
+"""
+
+_QUEUES_ASKED_ON_DAYS_WITH_A_REST = """
+    select r.day, s.cut, s.member, max(r.asked_at)
       from readings as r
       join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
       join days     as d on d.account_id = r.account_id and d.day       = r.day
-     where r.account_id = :a and s.cut = :cut and r.outcome = 'good' and not d.explained and d.status = 'final'
-     group by r.day, s.member
+     where r.account_id = :a and s.cut = 'queue' and r.outcome = 'good' and not d.explained and d.status = 'final'
+     group by r.day, s.cut, s.member
+"""
+
+_MEMBERS_ASKED = """
+    select r.day, s.cut, s.member, max(r.asked_at)
+      from readings as r
+      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+      join days     as d on d.account_id = r.account_id and d.day       = r.day
+     where r.account_id = :a and s.cut in (select unnest(cast(:cuts as text[]))) and r.outcome = 'good' and d.status = 'final'
+     group by r.day, s.cut, s.member
+"""
+
+_RESTS = """
+    select distinct f.day, s.cut
+      from facts  as f
+      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and s.cut in (select unnest(cast(:cuts as text[]))) and s.member is null
+"""
+
+_CONTRADICTED = """
+    select distinct c.day, s.cut
+      from contradictions as c
+      join series         as s on s.account_id = c.account_id and s.series_id = c.series_id
+      join days           as d on d.account_id = c.account_id and d.day       = c.day
+     where c.account_id = :a and d.closed
 """
 
 _READINGS_OF_DAYS = """
@@ -415,19 +487,35 @@ _FACTS_OF_DAYS = """
 """
 
 _SPENDING = """
-    select s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+    select s.cut, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
       from facts  as f
       join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and s.cut = :cut and s.member is not null and f.day between :first and :last
-     group by s.member, f.day
+     where f.account_id = :a and s.member is not null and f.day between :first and :last
+     group by s.cut, s.member, f.day
      order by f.day
+"""
+
+_LAST_SPENDING = """
+    with latest as (
+        select f.series_id, max(f.day) as day
+          from facts  as f
+          join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+         where f.account_id = :a and s.cut = :cut and s.member is not null and f.volume > 0 and f.money > 0
+         group by f.series_id
+    )
+    select s.cut, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+      from latest as l
+      join facts  as f on f.account_id = :a and f.series_id = l.series_id and f.day = l.day
+      join series as s on s.account_id = :a and s.series_id = l.series_id
+     group by s.cut, s.member, f.day
 """
 
 _DAYS_ASKED_FOR = """
     select distinct r.day
       from readings as r
       join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-     where r.account_id = :a and s.cut = :cut and r.outcome = 'good' and s.member in (select unnest(cast(:names as text[])))
+     where r.account_id = :a and r.outcome = 'good'
+       and (s.cut, s.member) in (select unnest(cast(:cuts as text[])), unnest(cast(:members as text[])))
      order by r.day desc
 """
 
@@ -447,7 +535,7 @@ _DAYS = """
 """
 
 _BELIEFS = """
-    select queue, belief
+    select cut, member, belief, reading
       from names
      where account_id = :a
      order by decided_at, reading nulls first

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from etl.records import Belief, Fact, Filter, Finding, Reading, Revision, UnknownNames, Verdict
+from etl.records import Belief, Cut, Fact, Filter, Finding, Lesson, Reading, Revision, Verdict
 
 
 class DayRow(NamedTuple):
@@ -24,28 +24,34 @@ class DayRow(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What an account's first readings show: its grid, and what a queue that cannot exist gives."""
+    """What an account's first readings show: its grid, whether its answers reach the end of the day they were asked for, and
+    what a member of each cut that cannot exist gives."""
 
     grid: int | None = None
-    unknown_names: UnknownNames | None = None
-    unknown_code: str | None = None
+    reaches_end: bool = False
+    lessons: Mapping[Cut, Lesson] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is loaded together. ``facts`` and ``revisions`` come with the day they are booked on, each key at most once."""
+    """What is loaded together. ``facts`` and ``revisions`` come with the day they are booked on, each key at most once.
+
+    ``contradictions`` are the hours of ``days`` in which a cut's members exceed the total, under the cut's rest: what those
+    members say together. They take the place of all that are held of these days.
+    """
 
     readings: tuple[Reading, ...] = ()
     facts: tuple[tuple[date, Fact], ...] = ()
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[DayRow, ...] = ()
-    beliefs: tuple[tuple[str, Belief, int | None], ...] = ()
-    """Queue, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+    contradictions: tuple[tuple[date, Fact], ...] = ()
+    beliefs: tuple[tuple[Filter, Belief, int | None], ...] = ()
+    """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
     learned: Learned | None = None
 
 
 class Counts(NamedTuple):
-    """Facts of totals and queues that a commit inserted and changed; one that fell to nothing counts as changed.
+    """Facts of totals and members that a commit inserted and changed; one that fell to nothing counts as changed.
 
     Rests are not counted: they follow from the others.
     """
@@ -78,6 +84,7 @@ def write(connection: Connection, place: Place, batch: Batch, series: Mapping[Fi
     counts = _write_facts(connection, place, batch.facts, series, at)
     _write_rejections(connection, place, batch.readings, series, at)
     write_days(connection, place.account_id, batch.days)
+    _write_contradictions(connection, place, batch, series)
     _write_beliefs(connection, place, batch, at)
     return counts
 
@@ -237,7 +244,7 @@ def _write_revisions(
         connection.execute(text(_INSERT_REVISIONS), parameters)
 
 
-# ---------------------------------------------------------------- coverage and beliefs
+# ---------------------------------------------------------------- coverage, contradictions and beliefs
 
 _DAY = {
     "day": "day", "status": "text", "fetched_at": "time", "volume": "number", "money": "money", "unattributed_volume": "number",
@@ -266,20 +273,46 @@ def write_days(connection: Connection, account_id: int, days: Sequence[DayRow]) 
         connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **_lists(_DAY, rows)})
 
 
-_NAME = {"queue": "text", "belief": "text", "reading": "number", "decided_at": "time"}
+_FORGET_CONTRADICTIONS = """
+    delete from contradictions
+     where account_id = :account_id and day in (select unnest(cast(:days as date[])))
+"""
+
+
+def _write_contradictions(connection: Connection, place: Place, batch: Batch, series: Mapping[Filter, int]) -> None:
+    if batch.days:
+        days = [verdict.day for verdict, _ in batch.days]
+        connection.execute(text(_FORGET_CONTRADICTIONS), {"account_id": place.account_id, "days": days})
+    rows = [
+        (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
+        for day, fact in batch.contradictions
+    ]
+    _insert(connection, "contradictions", place.account_id, _FACT, rows)
+
+
+_NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number", "decided_at": "time"}
+_LESSON = {"cut": "text", "gives": "text", "code": "text"}
+
+_MERGE_LESSONS = f"""
+    merge into lessons as l
+    using ({_rows(_LESSON)}) as b
+       on l.account_id = :account_id and l.cut = b.cut
+    when matched then update set gives = b.gives, code = b.code
+    when not matched then insert (account_id, cut, gives, code) values (:account_id, b.cut, b.gives, b.code)
+"""
 
 
 def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
-    rows = [(name, belief.value, reading, naive(at)) for name, belief, reading in batch.beliefs]
+    rows = [(filter.cut.value, filter.member, belief.value, reading, naive(at)) for filter, belief, reading in batch.beliefs]
     _insert(connection, "names", place.account_id, _NAME, rows)
     if batch.learned:
+        me = {"account_id": place.account_id}
         connection.execute(
-            text(
-                "update accounts set grid_seconds = :grid, unknown_names = :unknown_names, unknown_code = :unknown_code "
-                "where account_id = :account_id"
-            ),
-            {"account_id": place.account_id, **batch.learned._asdict()},
+            text("update accounts set grid_seconds = :grid, reaches_end = :reaches_end where account_id = :account_id"),
+            {**me, "grid": batch.learned.grid, "reaches_end": batch.learned.reaches_end},
         )
+        if lessons := [(cut.value, lesson.gives.value, lesson.code) for cut, lesson in batch.learned.lessons.items()]:
+            connection.execute(text(_MERGE_LESSONS), {**me, **_lists(_LESSON, lessons)})
 
 
 # ---------------------------------------------------------------- findings

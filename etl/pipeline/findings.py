@@ -1,13 +1,15 @@
 """What a run tells a person about the numbers: each kind once, kept with the run, shown at its end."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
 
 from etl.extract import walk
-from etl.records import Belief, Finding, Reading, Severity, Verdict
+from etl.records import Belief, Cut, Filter, Finding, Reading, Severity, Verdict
 from etl.transform.validate import OFF_GRID
+
+_TRUSTED = {Cut.QUEUE: "trusted_queues", Cut.APP: "trusted_soft_ids", Cut.IP: "trusted_ips"}
 
 SHOWN = 5
 """Days or names that a finding spells out."""
@@ -20,7 +22,6 @@ class Findings:
         self._wishes = wishes
         self._skew: timedelta | None = None
         self._rests: dict[date, Decimal] = {}
-        self._contradicted: set[date] = set()
         self._off_grid: set[date] = set()
         self._refunds = Decimal(0)
         self._end: list[Finding] = []
@@ -39,41 +40,33 @@ class Findings:
         """A day the walk is done with."""
         if not verdict.closed or verdict.is_failed or self._wishes.totals_only:
             return
-        if verdict.contradicted:
-            self._contradicted.add(verdict.day)
-        elif not verdict.explained:
+        if not verdict.explained and Cut.QUEUE not in verdict.contradicted:
             self._rests[verdict.day] = verdict.rest.money
 
     def of_end(self, state: walk.State, why: walk.Why) -> None:
         """What only the end of a run can say."""
-        doubted = {name for name, belief in state.beliefs.items() if belief is Belief.DOUBTED} if state.doubts_names else set()
-        believed = [name for name, belief in state.beliefs.items() if belief is Belief.BELIEVED]
-        self._end += [self._doubtful(name, believed) for name in self._wishes.queues if name in doubted]
-        if unasked := [name for name in self._wishes.queues if name not in state.beliefs]:
-            message = f"not asked, for no closed day has money that the known queues leave unexplained: {_some(unasked)}"
-            self._end.append(Finding("every queue named was asked", Severity.NOTE, message))
+        self._end += self._of_names(state.names)
+        if unasked := [filter.member for filter in self._wishes.named if filter not in state.names.beliefs and filter.member]:
+            message = f"not asked, for no closed day has money that what was asked leaves unexplained: {_some(unasked)}"
+            self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         if state.found_no_spend and why is walk.Why.DONE:
             days = self._wishes.empty_days * walk.NO_SPEND_FACTOR
             message = f"no spend was found in the last {days} days; --since DATE looks further back"
             self._end.append(Finding("spend was found", Severity.WARNING, message))
 
+    def of_checks(self, found: Iterable[Finding]) -> None:
+        """What the checks found in the warehouse."""
+        self._end += found
+
     @property
     def is_blocking(self) -> bool:
-        return bool(self._contradicted)
+        return any(finding.severity is Severity.BLOCKING for finding in self._end)
 
     @property
     def all(self) -> tuple[Finding, ...]:
         return tuple(self._found())
 
     def _found(self) -> Iterable[Finding]:
-        if self._contradicted:
-            yield Finding(
-                "queues are within the total",
-                Severity.BLOCKING,
-                f"the queues add up to more than the total, though both were asked twice, on {_some(self._contradicted)}; "
-                "the money of those hours stays (unattributed) until a later answer fits",
-                max(self._contradicted),
-            )
         if self._skew is not None:
             yield Finding(
                 "the clock is right",
@@ -102,16 +95,46 @@ class Findings:
             yield Finding("money is not negative", Severity.NOTE, message)
         yield from self._end
 
-    def _doubtful(self, name: str, believed: Collection[str]) -> Finding:
-        near = difflib.get_close_matches(name, {*believed, *self._wishes.catalogue} - {name}, n=2, cutoff=0.7)
-        meant = f"did you mean {' or '.join(map(repr, near))}? If" if near else "if"
-        return Finding(
-            "every queue named is believed",
-            Severity.WARNING,
-            f"queue {name!r} has only ever answered with the account's total, so it may be misspelt and its money stays "
-            f"(unattributed); {meant} the name is right, list it under trusted_queues",
-            queue=name,
-        )
+    def _of_names(self, names: walk.Names) -> Iterable[Finding]:
+        """Names that the user listed and that cannot be booked, or never had anything to book."""
+        for filter in self._wishes.named:
+            belief = names.beliefs.get(filter)
+            if belief is Belief.DOUBTED and names.doubts(filter.cut):
+                yield self._of_name(
+                    "every name listed is believed",
+                    Severity.WARNING,
+                    filter,
+                    "has only ever answered with the account's total, so it may be mistyped and its money stays (unattributed)",
+                    f"if it is right, list it under {_TRUSTED[filter.cut]}",
+                    names,
+                )
+            elif belief in (Belief.SET_ASIDE, Belief.ENDED):
+                held = "what is held of it stays; " if belief is Belief.ENDED else ""
+                yield self._of_name(
+                    "every name listed is known to the service",
+                    Severity.WARNING,
+                    filter,
+                    f"is refused by the service and is not asked again; {held}the rest of the account goes on",
+                    "to have it asked once more, name it on the command line",
+                    names,
+                )
+            elif belief is Belief.BELIEVED and filter.cut is Cut.QUEUE and filter not in names.spells and self._near(filter, names):
+                yield self._of_name(
+                    "every queue listed has had spend", Severity.NOTE, filter, "was asked and never had spend", "", names
+                )
+
+    def _of_name(self, check: str, severity: Severity, filter: Filter, so: str, remedy: str, names: walk.Names) -> Finding:
+        near = self._near(filter, names)
+        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+        message = "; ".join(part for part in (f"{filter} {so}", meant, remedy) if part)
+        return Finding(check, severity, message, queue=filter.member if filter.cut is Cut.QUEUE else None)
+
+    def _near(self, filter: Filter, names: walk.Names) -> list[str]:
+        """Queues with spend, or of the catalogue, that are spelled almost alike."""
+        if filter.cut is not Cut.QUEUE or filter.member is None or filter.member in self._wishes.catalogue:
+            return []
+        known = {*self._wishes.catalogue, *(other.member or "" for other in names.spells if other.cut is Cut.QUEUE)}
+        return difflib.get_close_matches(filter.member, known - {filter.member}, n=2, cutoff=0.7)
 
 
 def _some(found: Iterable[date] | Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """Gathering for the mind: settings become wishes, rows and kept answers become verdicts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -8,7 +8,7 @@ from decimal import Decimal
 from etl.errors import WarehouseError
 from etl.extract import walk, wire
 from etl.load.ledger import Ledger, StoredReading
-from etl.records import Answer, Belief, Outcome, Reading, Spell, UnknownNames
+from etl.records import Answer, Belief, Cut, Filter, Lesson, Outcome, Reading, Spell, Unknown, app, ip, queue
 from etl.settings import Settings
 from etl.transform import validate
 from etl.transform.fold import Book, Folded, fold
@@ -23,30 +23,41 @@ def wishes(settings: Settings, now: datetime, since: date | None) -> walk.Wishes
         until=settings.until,
         lookback=settings.lookback,
         empty_days=settings.empty_days,
-        queues=settings.queues,
-        trusted=settings.trusted_queues,
+        named=_filters(settings.queues, settings.soft_ids, settings.ips),
+        trusted=_filters(settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips),
         totals_only=settings.totals_only,
         concurrency=settings.concurrency,
         max_requests=settings.max_requests,
     )
 
 
+def _filters(queues: Iterable[str], soft_ids: Iterable[str], ips: Iterable[str]) -> tuple[Filter, ...]:
+    return (*map(queue, queues), *map(app, soft_ids), *map(ip, ips))
+
+
 @dataclass(frozen=True, slots=True)
 class Light:
-    """In what light readings are seen: the account's grid, and what is thought of queue names."""
+    """In what light readings are seen: the account's grid, how far its answers reach, and what is thought of names."""
 
     grid: int | None = None
-    beliefs: Mapping[str, Belief] = field(default_factory=dict)
-    unknown_names: UnknownNames | None = None
+    reaches_end: bool = False
+    beliefs: Mapping[Filter, Belief] = field(default_factory=dict)
+    lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
 
     def on(self, book: Book) -> Book:
         """The book seen in this light."""
-        aside = frozenset(name for name, belief in self.beliefs.items() if belief is Belief.SET_ASIDE)
-        doubted = frozenset(name for name, belief in self.beliefs.items() if belief is Belief.DOUBTED)
-        doubts_names = self.unknown_names is UnknownNames.TOTALS
+        doubting = {cut for cut, lesson in self.lessons.items() if lesson.gives is Unknown.TOTALS}
         return replace(
-            book, grid=self.grid or 0, ignored=aside | {walk.NO_SUCH_QUEUE}, doubted=doubted if doubts_names else frozenset()
+            book,
+            grid=self.grid or 0,
+            reaches_end=self.reaches_end,
+            ignored=frozenset(self._thought_of(Belief.SET_ASIDE)) | {*walk.NO_SUCH.values()},
+            doubted=frozenset(filter for filter in self._thought_of(Belief.DOUBTED) if filter.cut in doubting),
+            ended=frozenset(self._thought_of(Belief.ENDED)),
         )
+
+    def _thought_of(self, belief: Belief) -> Iterable[Filter]:
+        return (filter for filter, held in self.beliefs.items() if held is belief)
 
 
 @dataclass(slots=True)
@@ -65,41 +76,54 @@ class Gathered:
     held: walk.Held
     days: dict[date, Day]
     light: Light
-    stored: Mapping[str, Belief]
+    stored: Mapping[Filter, Belief]
 
 
 def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathered:
     """Days that will be read again are folded from their readings, the others are told by their rows."""
-    coverage = ledger.coverage()
+    cuts = {filter.cut for filter in wishes.named} - {Cut.QUEUE}
+    coverage = ledger.coverage(cuts)
     account = ledger.account
-    beliefs = {**_worth_another_try(coverage.beliefs, settings), **dict.fromkeys(wishes.trusted, Belief.BELIEVED)}
-    light = Light(account.grid, beliefs, account.unknown_names)
+    unproved = dict.fromkeys(coverage.vouched - {*wishes.trusted}, Belief.DOUBTED)  # whom the user vouched for, and no longer does
+    beliefs = _tried_again({**coverage.beliefs, **unproved}, _named_by_hand(settings))
+    beliefs = walk.with_trust(beliefs, wishes.trusted)
+    light = Light(account.grid, account.reaches_end, beliefs, account.lessons)
     reread = [day for day in coverage.known if day not in coverage.final or wishes.is_recent(day)]
     days = load_days(ledger, reread, light)
     held = walk.Held(
         days={**coverage.known, **{day: found.folded.verdict for day, found in days.items()}},
         final=coverage.final,
         beliefs=beliefs,
-        unknown_names=account.unknown_names,
-        unknown_code=account.unknown_code,
+        lessons=account.lessons,
     )
     return Gathered(_with_neighbours(ledger, held, walk.begin(wishes, held)), days, light, coverage.beliefs)
 
 
-def _worth_another_try(beliefs: Mapping[str, Belief], settings: Settings) -> dict[str, Belief]:
-    """Beliefs without those set aside that the command line names: a person asked for them."""
-    by_hand = settings.queues if settings.sources.get("queues", "").startswith("--") else ()
-    return {name: belief for name, belief in beliefs.items() if belief is not Belief.SET_ASIDE or name not in by_hand}
+def _named_by_hand(settings: Settings) -> frozenset[Filter]:
+    """Names that stand on the command line: a person asks for them now."""
+
+    def said(setting: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        return names if settings.sources.get(setting, "").startswith("--") else ()
+
+    return frozenset(_filters(said("queues", settings.queues), said("soft_ids", settings.soft_ids), said("ips", settings.ips)))
+
+
+def _tried_again(beliefs: Mapping[Filter, Belief], by_hand: Set[Filter]) -> dict[Filter, Belief]:
+    """Beliefs under which what a person asks for is asked, though it was set aside or has ended."""
+    forgotten = {filter for filter in by_hand if beliefs.get(filter) is Belief.SET_ASIDE}
+    revived = {filter: Belief.BELIEVED for filter in by_hand if beliefs.get(filter) is Belief.ENDED}
+    return {**{filter: belief for filter, belief in beliefs.items() if filter not in forgotten}, **revived}
 
 
 def _with_neighbours(ledger: Ledger, held: walk.Held, state: walk.State) -> walk.Held:
-    """Spells and prices of queues around the days that will be visited."""
-    spells: dict[str, tuple[Spell, ...]] = {}
-    prices: dict[str, Decimal] = {}
-    for name, day, spent in ledger.spending([*state.todo, *([state.further] if state.further else [])]):
-        spells[name] = walk.with_day(spells.get(name, ()), day)
+    """Spells and prices around the days that will be visited; of queues not seen there, when they were last."""
+    spells: dict[Filter, tuple[Spell, ...]] = {}
+    prices: dict[Filter, Decimal] = {}
+    around = ledger.spending([*state.todo, *([state.further] if state.further else [])])
+    for filter, day, spent in (*ledger.last_spending(), *around):
+        spells[filter] = walk.with_day(spells.get(filter, ()), day)
         if spent.volume > 0 and spent.money > 0:
-            prices[name] = spent.money / spent.volume
+            prices[filter] = spent.money / spent.volume
     return replace(held, spells=spells, prices=prices)
 
 

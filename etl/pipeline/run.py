@@ -18,7 +18,7 @@ from etl.pipeline.findings import Findings
 from etl.pipeline.gather import Day, gathered, load_days, wishes
 from etl.pipeline.words import Progress, Summary
 from etl.pipeline.write import NewBelief, Note, Writer
-from etl.records import TOTAL, Answer, Belief, Cut, Outcome, Reading, UnknownNames, Verdict, Window
+from etl.records import HOUR, TOTAL, Answer, Belief, Filter, Outcome, Reading, Verdict, Window
 from etl.settings import Settings
 from etl.transform import validate
 from etl.transform.fold import Book, fold, nothing
@@ -40,7 +40,7 @@ class _Tally:
     money: Decimal = Decimal(0)
     spent: dict[date, Decimal] = field(default_factory=dict)
     totals: set[date] = field(default_factory=set)
-    pairs: set[tuple[date, str]] = field(default_factory=set)
+    pairs: set[tuple[date, Filter]] = field(default_factory=set)
 
     def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
         self.windows_good += reading.is_good
@@ -52,8 +52,8 @@ class _Tally:
         filter = reading.window.filter
         if filter == TOTAL:
             self.totals.add(now.day)
-        elif filter.cut is Cut.QUEUE and filter.member in now.active:
-            self.pairs.add((now.day, filter.member))
+        elif filter in now.active:
+            self.pairs.add((now.day, filter))
 
 
 class Run:
@@ -66,7 +66,7 @@ class Run:
         self._held, self._days = found.held, found.days
         self._light, self._stored = found.light, found.stored
         self._finished: set[date] = set()
-        self._learned = Learned(ledger.account.grid, ledger.account.unknown_names, ledger.account.unknown_code)
+        self._learned = Learned(ledger.account.grid, ledger.account.reaches_end, ledger.account.lessons)
         self._state = walk.begin(self._wishes, found.held)
         self._trusts_clock = True
         self._tally = _Tally()
@@ -132,8 +132,7 @@ class Run:
         return min(most - self._flying, 2 * most - self._flying - self._writer.waiting)
 
     def _send(self, pool: ThreadPoolExecutor, windows: Iterable[Window]) -> None:
-        code = self._state.unknown_code
-        settled = frozenset([code] if code else [])
+        settled = frozenset(lesson.code for lesson in self._state.names.lessons.values() if lesson.code)
         for window in windows:
             self._flying += 1
             pool.submit(self._client.ask, window, settled).add_done_callback(self._landed)
@@ -157,18 +156,18 @@ class Run:
     def _take_answer(self, answer: Answer) -> None:
         reading = validate.read(self._by_true_time(answer), self._number, self._light.grid)
         self._number += 1
-        self._learn_grid(reading)
+        self._learn_habits(reading)
         today = self._day(reading.window.day)
-        before, self._state = self._state, walk.judge(self._state, reading, today.folded.verdict)
-        self._light = replace(self._light, beliefs=self._state.beliefs, unknown_names=self._state.unknown_names)
+        before, self._state = self._state.names.beliefs, walk.judge(self._state, reading, today.folded.verdict)
+        self._light = replace(self._light, beliefs=self._state.names.beliefs, lessons=self._state.names.lessons)
         today.book = self._light.on(today.book).with_reading(reading)
         today.folded = fold(today.book)
         self._state = walk.tell(self._state, reading, today.folded.verdict)
         self._tally.take(reading, today.folded.verdict, self._is_lesson(reading))
         self._findings.of_reading(reading)
         self._report(reading)
-        notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before.beliefs, but=today.book.day)]
-        self._writer.put(notes, self._new_beliefs(before.beliefs, decided_by=reading.number))
+        notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before, but=today.book.day)]
+        self._writer.put(notes, self._new_beliefs(before, decided_by=reading.number))
         if self._state.stopped:
             self._client.stop()
 
@@ -180,10 +179,16 @@ class Run:
         self._findings.of_clock(answer.server_time - answer.asked_at)
         return replace(answer, asked_at=min(answer.asked_at, answer.server_time))
 
-    def _learn_grid(self, reading: Reading) -> None:
-        """The account's grid is that of its first good total."""
-        if self._light.grid is None and reading.is_good and reading.window.filter == TOTAL:
+    def _learn_habits(self, reading: Reading) -> None:
+        """The account's grid is that of its first good total; its answers reach the day's end once one of them did."""
+        if not reading.is_good or reading.window.filter != TOTAL:
+            return
+        if self._light.grid is None:
             self._light = replace(self._light, grid=validate.grid_of(reading.window, reading))
+        if not self._light.reaches_end and not reading.window.is_tail and reading.records:
+            last_hour = reading.window.end - HOUR + timedelta(seconds=self._light.grid or 0)
+            reaches_end = reading.records[-1].hour_start >= last_hour
+            self._light = replace(self._light, reaches_end=reaches_end)
 
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""
@@ -193,16 +198,16 @@ class Run:
 
     def _is_lesson(self, reading: Reading) -> bool:
         """Whether a refusal only taught which names the service knows: no window failed."""
-        name = reading.window.filter.member
-        learned = name == walk.NO_SUCH_QUEUE and self._state.unknown_names is UnknownNames.ERROR
-        return reading.outcome is Outcome.REFUSED and (learned or self._state.beliefs.get(name or "") is Belief.SET_ASIDE)
+        filter, names = reading.window.filter, self._state.names
+        is_learned = filter == walk.NO_SUCH.get(filter.cut) and filter.cut in names.lessons
+        return reading.outcome is Outcome.REFUSED and (is_learned or not names.is_asked(filter))
 
     def _report(self, reading: Reading) -> None:
         """One line for a window that failed, one at debug level for each that came."""
         if reading.is_good:
             log.debug("%s: %d records", reading.window, len(reading.records))
         elif self._is_lesson(reading):
-            log.info("%s: the service does not know this name (%s); it is not asked again", reading.window, reading.code)
+            log.info("%s: refused by the service (%s); it is not asked again", reading.window, reading.code)
         else:
             said = f"{reading.code}: {reading.message}" if reading.message else reading.code
             log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
@@ -213,7 +218,7 @@ class Run:
 
     def _note(self, today: Day, reading: Reading | None = None, is_last: bool = False) -> Note:
         verdict = today.folded.verdict
-        learned = Learned(self._light.grid, self._state.unknown_names, self._state.unknown_code)
+        learned = Learned(self._light.grid, self._light.reaches_end, self._state.names.lessons)
         is_news, self._learned = learned != self._learned, learned
         row = DayRow(verdict, self._status(verdict))
         return Note(row, today.folded, today.held, reading, learned if is_news else None, is_last)
@@ -237,22 +242,22 @@ class Run:
         is_final = is_settled and self._trusts_clock and verdict.read_by(self._wishes.final_at(verdict.day))
         return "final" if is_final else "open"
 
-    def _new_beliefs(self, before: Mapping[str, Belief], decided_by: int | None) -> list[NewBelief]:
-        now = self._state.beliefs
-        return [(name, belief, decided_by) for name, belief in now.items() if before.get(name) is not belief]
+    def _new_beliefs(self, before: Mapping[Filter, Belief], decided_by: int | None) -> list[NewBelief]:
+        now = self._state.names.beliefs
+        return [(filter, belief, decided_by) for filter, belief in now.items() if before.get(filter) is not belief]
 
-    def _seen_anew(self, before: Mapping[str, Belief], but: date | None = None) -> list[Note]:
-        """Notes that book the money of names that have just come to be believed, on all other days they were asked for."""
-        now = self._state.beliefs
-        believed = sorted(name for name in before if now.get(name) is Belief.BELIEVED is not before[name])
-        if not believed:
+    def _seen_anew(self, before: Mapping[Filter, Belief], but: date | None = None) -> list[Note]:
+        """Notes that book the money of names that are believed since now, or no longer, on all other days they were asked for."""
+        now = self._state.names.beliefs
+        changed = sorted(filter for filter in before if before[filter].is_booked != (filter in now and now[filter].is_booked))
+        if not changed:
             return []
         self._writer.flush()  # or a day's last reading might be missing from what is loaded
         for today in self._days.values():
             today.book = self._light.on(today.book)
             today.folded = fold(today.book)
         in_hand = [today for day, today in self._days.items() if day != but]
-        elsewhere = [day for day in self._ledger.days_asked_for(believed) if day not in self._days and day != but]
+        elsewhere = [day for day in self._ledger.days_asked_for(changed) if day not in self._days and day != but]
         loaded = list(load_days(self._ledger, elsewhere, self._light).values())
         for today in (*in_hand, *loaded):
             self._state = walk.see_anew(self._state, today.folded.verdict)
@@ -276,6 +281,7 @@ class Run:
 
     def _finish(self, why: walk.Why) -> Summary:
         self._findings.of_end(self._state, why)
+        self._findings.of_checks(self._ledger.broken_checks())
         is_complete = why is walk.Why.DONE and not self._tally.windows_failed
         left = 0 if why is walk.Why.DONE else len(self._state.open) + len(self._state.todo)
         code = errors.worst([3 if why is walk.Why.REFUSED else 0, 5 if self._findings.is_blocking else 0, 0 if is_complete else 1])

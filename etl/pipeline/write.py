@@ -9,7 +9,7 @@ from datetime import date
 from etl.clock import Clock
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts, DayRow, Learned
-from etl.records import Belief, Reading
+from etl.records import Belief, Filter, Reading
 from etl.transform.fold import Changes, Folded, diff
 
 BURST = 1.0
@@ -19,8 +19,8 @@ BREATH = 0.075
 """Seconds for which it is then left alone: longer than programs that wait to read it look away."""
 
 
-NewBelief = tuple[str, Belief, int | None]
-"""A queue, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+NewBelief = tuple[Filter, Belief, int | None]
+"""A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ def _batch(
         facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(note.day for note in latest.values()),
+        contradictions=tuple((day, claim) for day, note in latest.items() for claim in note.folded.contradictions.values()),
         beliefs=tuple(beliefs),
         learned=next((note.learned for note in reversed(notes) if note.learned), None),
     )

@@ -16,7 +16,7 @@ from etl.errors import UsageError
 from etl.records import DAY, HOUR, ZERO, Cut, Finding, Severity, Value
 from etl.serve.values import as_json
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import accounts, days, facts, findings, runs, series
+from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
 
 RUNS_SHOWN = 10
 _WIDTH = 100
@@ -60,8 +60,9 @@ class AccountStatus:
 
     ``newest_hour`` is the last hour of the total that had ended when it was asked, ``freshness_hours`` the time from its
     end until now. ``rest`` are final days whose total the believed queues do not explain, ``unfinished`` closed ones of which
-    queues are still to be asked. ``gaps`` are days inside the history
-    without a total. ``spent`` and ``unattributed`` are sums over all days held. ``findings`` are those of the last run.
+    queues are still to be asked, ``contradicted`` closed ones with hours in which queues, apps or IPs add up to more than the
+    total. ``gaps`` are days inside the history without a total. ``spent`` and ``unattributed`` are sums over all days held.
+    ``findings`` are those of the last run.
     """
 
     account: str
@@ -73,6 +74,7 @@ class AccountStatus:
     open: tuple[Days, ...]
     rest: tuple[Days, ...]
     unfinished: tuple[Days, ...]
+    contradicted: tuple[Days, ...]
     newest_hour: datetime | None
     freshness_hours: float | None
     spent: Value
@@ -118,6 +120,7 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         open=in_a_row(by_status["open"]),
         rest=in_a_row(row.day for row in rows if row.status == "final" and not row.explained),
         unfinished=in_a_row(row.day for row in rows if row.status == "open" and row.closed and not row.explained),
+        contradicted=in_a_row({row.day for row in rows if row.closed} & _contradicted(connection, account_id)),
         newest_hour=newest,
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
@@ -125,6 +128,11 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         runs=recent,
         findings=_findings(connection, account_id, recent[0].run) if recent else (),
     )
+
+
+def _contradicted(connection: sa.Connection, account_id: int) -> set[date]:
+    found = connection.execute(sa.select(contradictions.c.day).where(contradictions.c.account_id == account_id).distinct())
+    return set(found.scalars())
 
 
 def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
@@ -234,6 +242,7 @@ def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
         ("gaps", account.gaps, "; anticaptcha-etl sync fills them"),
         ("failed", account.failed, "; anticaptcha-etl sync asks them again"),
         ("unfinished", account.unfinished, "; queues are still to be asked: anticaptcha-etl sync"),
+        ("contradicted", account.contradicted, "; parts add up to more than the total: anticaptcha-etl sync asks again"),
         ("with a rest", account.rest, "; no believed queue explains it: anticaptcha-etl sync --queue NAME adds one"),
     ):
         if spans:

@@ -4,11 +4,11 @@
     changes    = diff(fold before a commit, fold after)   what that commit writes
 
 Per filter and hour the reading that was asked last and speaks for the hour gives its source value. A reading speaks for
-the span from its first to its last record: inside it a missing hour is zero, outside it nothing is said. Sums are the
-total's by construction: a queue counts only beside a held total, and what no believed queue explains is the rest.
+the span from its first to its last record: inside it a missing hour is zero, outside it nothing is said. Every cut sums to
+the total by construction: a member counts only beside a held total, and what no believed member explains is the cut's rest.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from etl.records import (
+    CUTS,
     DAY,
     HOUR,
     TOTAL,
@@ -27,6 +28,7 @@ from etl.records import (
     Outcome,
     Reading,
     Revision,
+    Split,
     Value,
     Verdict,
     Window,
@@ -38,8 +40,6 @@ CLOSED_AFTER = timedelta(minutes=10)
 
 CRUMB = Decimal("0.000001")
 """Each of an hour's numbers may be off by half of the API's last place; so may their sum, once a number."""
-
-REST = Filter(Cut.QUEUE, None)
 
 Key = tuple[Filter, datetime]
 
@@ -56,19 +56,27 @@ class Source(NamedTuple):
         return hour_start + HOUR <= self.asked_at
 
 
+Hours = Mapping[datetime, Source]
+"""One filter's hours, as the API gave them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
     """All readings of one day of an account, in the order of their numbers.
 
-    ``grid`` is the account's first second after the asked hour. ``doubted`` names are not believed, ``ignored`` ones
-    (a name that cannot exist, names set aside) are no queues at all.
+    ``grid`` is the account's first second after the asked hour. ``reaches_end``: answers have been seen to hold the last hour
+    of the day they were asked for, so that one without any record speaks for it too. ``doubted`` filters are not believed,
+    ``ignored`` ones (a member that cannot exist, those set aside) are nobody's. Of ``ended`` ones what is held stays, and no
+    more is asked.
     """
 
     day: date
     grid: int = 0
+    reaches_end: bool = False
     readings: tuple[Reading, ...] = ()
-    doubted: frozenset[str] = frozenset()
-    ignored: frozenset[str] = frozenset()
+    doubted: frozenset[Filter] = frozenset()
+    ignored: frozenset[Filter] = frozenset()
+    ended: frozenset[Filter] = frozenset()
 
     def with_reading(self, reading: Reading) -> "Book":
         return replace(self, readings=(*self.readings, reading))
@@ -76,11 +84,15 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What a day's readings amount to. Facts are complete: an hour of a queue that is not among them is zero."""
+    """What a day's readings amount to. Facts are complete: an hour of a member that is not among them is zero.
+
+    ``contradictions`` are hours in which a cut's members exceed the total, by the cut's rest: what they claim together.
+    """
 
     verdict: Verdict
     facts: Mapping[Key, Fact] = field(default_factory=dict)
-    sources: Mapping[Filter, Mapping[datetime, Source]] = field(default_factory=dict)
+    contradictions: Mapping[Key, Fact] = field(default_factory=dict)
+    sources: Mapping[Filter, Hours] = field(default_factory=dict)
     last_reading: int = 0
 
 
@@ -99,25 +111,35 @@ def nothing(day: date) -> Folded:
 
 def fold(book: Book) -> Folded:
     """What the readings of a day amount to."""
-    kept = [reading for reading in book.readings if reading.window.filter.member not in book.ignored]
+    kept = [reading for reading in book.readings if reading.window.filter not in book.ignored]
     by_filter: dict[Filter, list[Reading]] = {}
     for reading in sorted(kept, key=lambda reading: (reading.asked_at, reading.number)):
         by_filter.setdefault(reading.window.filter, []).append(reading)
-    totals = _sources(by_filter.get(TOTAL, ()), book.grid)
+    last_hour = day_start(book.day) + DAY - HOUR + timedelta(seconds=book.grid)
+    beyond = frozenset() if book.reaches_end else frozenset([last_hour])
+    totals = _sources(by_filter.get(TOTAL, ()), book.grid, beyond)
     tails = {reading.number for reading in by_filter.get(TOTAL, ()) if reading.window.is_tail}
     out_of_reach = frozenset(hour for hour, source in totals.items() if source.reading in tails)
     sources = {filter: _sources(readings, book.grid, out_of_reach) for filter, readings in by_filter.items() if filter != TOTAL}
-    if totals:
-        sources[TOTAL] = totals
-    queues = {filter: hours for filter, hours in sources.items() if filter.cut is Cut.QUEUE and filter.member not in book.doubted}
-    splits = {hour: _split(hour, total, queues) for hour, total in totals.items()}
-    facts = {(fact.filter, fact.hour_start): fact for fact in chain.from_iterable(split.facts for split in splits.values())}
+    members = {cut: _believed(book, sources, cut) for cut in CUTS}
+    splits = {
+        cut: {hour: _split(cut, hour, total, members[cut]) for hour, total in totals.items()}
+        for cut in CUTS
+        if cut is Cut.QUEUE or any(members[cut].values())
+    }
+    whole = (Fact(TOTAL, hour, *total.value, total.reading) for hour, total in totals.items())
+    parts = [split for hours in splits.values() for split in hours.values()]
     return Folded(
-        verdict=_verdict(book, by_filter, totals, queues, splits),
-        facts=facts,
-        sources=sources,
+        verdict=_verdict(book, by_filter, totals, members, splits),
+        facts={(fact.filter, fact.hour_start): fact for fact in chain(whole, *(part.facts for part in parts))},
+        contradictions={(part.claim.filter, part.claim.hour_start): part.claim for part in parts if part.contradicted},
+        sources={**sources, TOTAL: totals} if totals else sources,
         last_reading=max((reading.number for reading in kept), default=0),
     )
+
+
+def _believed(book: Book, sources: Mapping[Filter, Hours], cut: Cut) -> dict[Filter, Hours]:
+    return {filter: hours for filter, hours in sources.items() if filter.cut is cut and filter not in book.doubted}
 
 
 def diff(before: Folded, after: Folded) -> Changes:
@@ -155,11 +177,11 @@ def _by_time_then_filter(row: Fact | Revision) -> tuple[datetime, str, str]:
 # ---------------------------------------------------------------- one filter: what was said of each hour
 
 
-def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Set[datetime] = frozenset()) -> dict[datetime, Source]:
+def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Set[datetime]) -> dict[datetime, Source]:
     """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins.
 
-    ``out_of_reach`` are hours that the total's answer for the whole day did not speak for, so that an answer without any
-    record does not either.
+    For hours ``out_of_reach`` an answer to the whole day that has no record at all does not speak: the day's last one, where
+    23 records may be all that comes; of queues, those that the total's own answer did not speak for.
     """
     held: dict[datetime, Source] = {}
     once_empty: set[datetime] = set()
@@ -199,34 +221,36 @@ def _own_hours(window: Window, grid: int) -> list[datetime]:
     return [first + HOUR * n for n in range((window.end - window.start) // HOUR)]
 
 
-# ---------------------------------------------------------------- one hour: what the queues explain of the total
+# ---------------------------------------------------------------- one hour: what a cut's members explain of the total
 
 
-class _Split(NamedTuple):
+class _HourSplit(NamedTuple):
+    """``facts`` are the members' and the rest's; ``claim`` is what the members say together."""
+
     facts: tuple[Fact, ...]
+    claim: Fact
     rest: Value
     explained: bool
     contradicted: bool
 
 
-def _split(hour: datetime, total: Source, queues: Mapping[Filter, Mapping[datetime, Source]]) -> _Split:
-    whole = Fact(TOTAL, hour, *total.value, total.reading)
+def _split(cut: Cut, hour: datetime, total: Source, members: Mapping[Filter, Hours]) -> _HourSplit:
+    rest_of_cut = Filter(cut, None)
     rows = [
         Fact(filter, hour, *source.value, source.reading)
-        for filter, hours in queues.items()
+        for filter, hours in members.items()
         if (source := hours.get(hour)) and source.value != ZERO
     ]
-    rest = Value(
-        total.value.volume - sum(row.volume for row in rows),
-        total.value.money - sum((row.money for row in rows), Decimal(0)),
-    )
+    claimed = _sum(Value(row.volume, row.money) for row in rows)
+    rest = Value(total.value.volume - claimed.volume, total.value.money - claimed.money)
     rounding = CRUMB * (len(rows) + 1)
     explained = rest.volume == 0 and abs(rest.money) <= rounding
     contradicted = bool(rows) and not explained and (rest.volume < 0 or rest.money < -rounding)
+    claim = Fact(rest_of_cut, hour, *claimed, max((row.reading for row in rows), default=0))
     if contradicted:
         rows, rest = [], total.value
-    unattributed = [Fact(REST, hour, *rest, total.reading)] if rest != ZERO else []
-    return _Split((whole, *rows, *unattributed), rest, explained, contradicted)
+    unattributed = [Fact(rest_of_cut, hour, *rest, total.reading)] if rest != ZERO else []
+    return _HourSplit((*rows, *unattributed), claim, rest, explained, contradicted)
 
 
 # ---------------------------------------------------------------- the day
@@ -235,33 +259,40 @@ def _split(hour: datetime, total: Source, queues: Mapping[Filter, Mapping[dateti
 def _verdict(
     book: Book,
     by_filter: Mapping[Filter, list[Reading]],
-    totals: Mapping[datetime, Source],
-    queues: Mapping[Filter, Mapping[datetime, Source]],
-    splits: Mapping[datetime, _Split],
+    totals: Hours,
+    members: Mapping[Cut, Mapping[Filter, Hours]],
+    splits: Mapping[Cut, Mapping[datetime, _HourSplit]],
 ) -> Verdict:
     end = day_start(book.day) + DAY
     asked = {filter: at for filter, readings in by_filter.items() if (at := _last_asked(readings))}
     asked_at = asked.get(TOTAL)
     ended = [hour for hour, source in totals.items() if source.had_ended(hour)]
-    explained = asked_at is not None and all(splits[hour].explained for hour in ended)
+    active = (
+        filter
+        for hours_of in members.values()
+        for filter, hours in hours_of.items()
+        if any(source.value != ZERO for source in hours.values())
+    )
     return Verdict(
         day=book.day,
         total=_sum(source.value for source in totals.values()),
-        rest=_sum(split.rest for split in splits.values()),
         total_asked=asked_at,
         closed=asked_at is not None and asked_at >= end + CLOSED_AFTER,
-        explained=explained,
-        contradicted=any(splits[hour].contradicted for hour in ended),
-        failed=_failed(by_filter),
-        owed=_owed(book, asked, totals, queues, splits),
+        splits={cut: _day_split(by_hour, ended, is_told=asked_at is not None) for cut, by_hour in splits.items()},
+        failed=_failed(by_filter) - book.ended,
+        owed=_owed(book, asked, totals, members, splits),
         hours={hour: source.value for hour, source in totals.items()},
-        rests={hour: splits[hour].rest for hour in ended if not splits[hour].explained},
-        asked={filter.member: at for filter, at in asked.items() if filter.cut is Cut.QUEUE and filter.member},
-        active=frozenset(
-            filter.member
-            for filter, hours in queues.items()
-            if filter.member and any(source.value != ZERO for source in hours.values())
-        ),
+        asked=asked,
+        active=frozenset(active) - book.ended,
+    )
+
+
+def _day_split(by_hour: Mapping[datetime, _HourSplit], ended: Sequence[datetime], is_told: bool) -> Split:
+    return Split(
+        rest=_sum(split.rest for split in by_hour.values()),
+        explained=is_told and all(by_hour[hour].explained for hour in ended),
+        contradicted=any(by_hour[hour].contradicted for hour in ended),
+        rests={hour: by_hour[hour].rest for hour in ended if not by_hour[hour].explained},
     )
 
 
@@ -286,11 +317,11 @@ def _failed(by_filter: Mapping[Filter, list[Reading]]) -> frozenset[Filter]:
 def _owed(
     book: Book,
     asked: Mapping[Filter, datetime],
-    totals: Mapping[datetime, Source],
-    queues: Mapping[Filter, Mapping[datetime, Source]],
-    splits: Mapping[datetime, _Split],
+    totals: Hours,
+    members: Mapping[Cut, Mapping[Filter, Hours]],
+    splits: Mapping[Cut, Mapping[datetime, _HourSplit]],
 ) -> tuple[tuple[Filter, datetime], ...]:
-    """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a queue one with a rest."""
+    """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a member one with a rest."""
     if TOTAL not in asked:
         return ()
     grid = timedelta(seconds=book.grid)
@@ -298,10 +329,11 @@ def _owed(
     hours = [hour for hour in _own_hours(whole, book.grid) if hour + HOUR <= asked[TOTAL]]
     if unread := [hour for hour in hours if _is_unsaid(totals.get(hour), asked[TOTAL])]:
         return ((TOTAL, unread[0] - grid),)
-    with_rest = [hour for hour in hours if not splits[hour].explained]
     owed = []
-    for filter in queues.keys() & asked.keys():
-        owed += [(filter, hour - grid) for hour in with_rest if _is_unsaid(queues[filter].get(hour), asked[filter])][:1]
+    for cut, by_hour in splits.items():
+        with_rest = [hour for hour in hours if not by_hour[hour].explained]
+        for filter in members[cut].keys() & asked.keys():
+            owed += [(filter, hour - grid) for hour in with_rest if _is_unsaid(members[cut][filter].get(hour), asked[filter])][:1]
     return tuple(sorted(owed))
 
 

@@ -35,9 +35,8 @@ accounts = Table(
     Column("key_hash", LargeBinary, nullable=False, comment="scrypt of the client key; tells a rotated key from a wrong account"),
     Column("since", Date, comment="first day asked for with --since; null: found by --empty-days"),
     Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
-    Column("unknown_names", Text, comment="what a queue that cannot exist answers: error, zeros or totals"),
-    Column("unknown_code", Text, comment="the errorCode it answers with, where it is an error"),
     Column("created_at", DateTime, nullable=False),
+    Column("reaches_end", Boolean, comment="an answer has held the last hour of the day it was asked for"),
     PrimaryKeyConstraint("account_id"),
     comment="One row per account.",
 )
@@ -57,11 +56,23 @@ names = Table(
     "names",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("queue", Text, nullable=False),
-    Column("belief", Text, nullable=False, comment="believed, doubted or set aside"),
+    Column("cut", Text, nullable=False, comment="queue, app or ip"),
+    Column("member", Text, nullable=False, comment="queue name, softId or IP"),
+    Column("belief", Text, nullable=False, comment="believed, doubted, set aside or ended"),
     Column("reading", Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
     Column("decided_at", DateTime, nullable=False),
-    comment="Append-only: what was thought of a queue name, and since when. The latest row of a name holds.",
+    comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
+)
+
+lessons = Table(
+    "lessons",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("cut", Text, nullable=False, comment="queue, app or ip"),
+    Column("gives", Text, nullable=False, comment="error, zeros or totals"),
+    Column("code", Text, comment="the errorCode it answers with, where it is an error"),
+    PrimaryKeyConstraint("account_id", "cut"),
+    comment="One row per account and cut: what a member that cannot exist gave.",
 )
 
 runs = Table(
@@ -128,6 +139,19 @@ facts = Table(
     Column("reading", Integer, nullable=False, comment="the reading that first gave this value"),
     Column("loaded_at", DateTime, nullable=False, comment="when this value was first believed"),
     comment="One row per account, series and hour: the money as believed now.",
+)
+
+contradictions = Table(
+    "contradictions",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("series_id", Integer, nullable=False, comment="the series of the cut's rest"),
+    Column("day", Date, nullable=False, comment="the UTC day the hour is booked on"),
+    Column("hour_start", DateTime, nullable=False),
+    Column("volume", BigInteger, nullable=False, comment="what the cut's believed members say together"),
+    Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
+    Column("reading", Integer, nullable=False, comment="the latest of their readings"),
+    comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is not split.",
 )
 
 revisions = Table(

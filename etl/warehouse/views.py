@@ -17,7 +17,7 @@ from etl.warehouse.resources import folder
 MARK = "warehouse_version"
 """A view of one row that says for which revision and from which texts the views were made."""
 
-_COLUMN = re.compile(r"(\w+): (.+)")
+_NAMED = re.compile(r"(\w+): (.+)")
 
 
 class View(NamedTuple):
@@ -30,20 +30,25 @@ class View(NamedTuple):
 
 
 def parse(name: str, sql: str) -> View:
-    """The view of a file's text. A comment line that names no column goes on with the line before it."""
-    comment, columns = "", dict[str, str]()
+    """The view of a file's text."""
+    return View(name, sql, *head(sql))
+
+
+def head(sql: str) -> tuple[str, dict[str, str]]:
+    """A file's leading comment: its first sentence, then ``name: text``. A line that names nothing goes on with the one before."""
+    comment, named = "", dict[str, str]()
     for line in sql.splitlines():
         if not line.startswith("--"):
             break
         text = line.removeprefix("--").strip()
-        if found := _COLUMN.fullmatch(text):
-            columns[found[1]] = found[2]
-        elif columns:
-            last = next(reversed(columns))
-            columns[last] = f"{columns[last]} {text}".strip()
+        if found := _NAMED.fullmatch(text):
+            named[found[1]] = found[2]
+        elif named:
+            last = next(reversed(named))
+            named[last] = f"{named[last]} {text}".strip()
         else:
             comment = f"{comment} {text}".strip()
-    return View(name, sql, comment, columns)
+    return comment, named
 
 
 def in_order(views: Sequence[View]) -> list[View]:

@@ -8,7 +8,13 @@
 -- unattributed_money: US dollars of the day's total that no believed queue explains
 -- volume: tasks of the day over all queues
 -- money: US dollars of the day over all queues
+-- contradicted_hours: hours whose queues (or apps, or IPs) add up to more than the total, so that it stays whole and unattributed
 create view coverage_daily as
+with contradicted as (
+    select account_id, day, count(distinct hour_start) as hours
+    from contradictions
+    group by account_id, day
+)
 select
     a.name                as account,
     d.day                 as day,
@@ -17,6 +23,8 @@ select
     d.unattributed_volume as unattributed_volume,
     d.unattributed_money  as unattributed_money,
     d.volume              as volume,
-    d.money               as money
+    d.money               as money,
+    coalesce(c.hours, 0)  as contradicted_hours
 from days d
-join accounts a on a.account_id = d.account_id;
+join accounts a          on a.account_id = d.account_id
+left join contradicted c on c.account_id = d.account_id and c.day = d.day;

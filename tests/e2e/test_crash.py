@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl.extract.walk import NO_SUCH_QUEUE
+from etl.extract.walk import NO_SUCH
+from etl.records import Cut
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import LOOKBACK, TODAY, Asked, World, ago, totals, windows
 
@@ -53,7 +54,7 @@ def test_three_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_chan
         _finish(world)
         _is_whole_and_exact(world)
         asked = world.asked()
-        assert [window for window, times in asked.items() if times > 1 and window.queue != NO_SUCH_QUEUE] == []
+        assert [window for window, times in asked.items() if times > 1 and window.queue != NO_SUCH[Cut.QUEUE].member] == []
         assert len(world.requests) <= _fewest(world) * 1.05
 
         facts = "select * from facts order by series_id, hour_start"

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import Connection
 
 from etl.errors import AccountRefusedError, UsageError
-from etl.extract.walk import CATALOGUE, NO_SUCH_QUEUE
+from etl.extract.walk import CATALOGUE, NO_SUCH
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts
-from etl.records import Belief
+from etl.records import Belief, Cut, queue
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, small
@@ -52,7 +52,7 @@ def _dies_at_belief(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     commit = Ledger._commit
 
     def dying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
-        believes = any((name, belief) == (ALONE, Belief.BELIEVED) for name, belief, _ in batch.beliefs)
+        believes = any((filter, belief) == (queue(ALONE), Belief.BELIEVED) for filter, belief, _ in batch.beliefs)
         if believes and when == "before":
             raise _Killed
         counts = commit(ledger, connection, batch)
@@ -91,7 +91,7 @@ def test_a_name_believed_late_is_booked_on_every_day_it_was_asked_for_wherever_t
         assert world.hourly() == books
 
 
-def test_trusted_queues_are_booked_at_once_on_all_days_and_stay_believed_without_the_setting(tmp_path: Path) -> None:
+def test_trusted_queues_are_booked_at_once_on_all_days_and_no_longer_when_they_are_not_listed_any_more(tmp_path: Path) -> None:
     with World(tmp_path, small(6, (ALONE,)), GIVES_TOTALS) as world:
         assert world.sync().exit_code == 0
         assert {queue for queue, _ in world.hourly()} == {UNATTRIBUTED}
@@ -102,17 +102,20 @@ def test_trusted_queues_are_booked_at_once_on_all_days_and_stay_believed_without
         assert by_hour(held) == by_hour(world.books())
         assert _of(held, closed) == _of(world.books(), closed)
         world.now += NIGHT
-        assert world.sync().exit_code == 0
+        assert world.sync(trusted_queues=(ALONE,)).exit_code == 0
         assert world.hourly() == world.books()
+        assert world.sync().exit_code == 0
+        assert {queue for queue, _ in world.hourly()} == {UNATTRIBUTED}
+        assert by_hour(world.hourly()) == by_hour(world.books())
 
 
 def test_a_believed_queue_that_is_refused_as_unknown_for_a_night_keeps_its_facts_and_is_mended_by_the_next(tmp_path: Path) -> None:
     dataset = Dataset.busy(begins=ago(6), queues=(ALONE, BESIDE))
-    strangers = (NO_SUCH_QUEUE, *(name for name in CATALOGUE if name not in dataset.names))
+    strangers = (NO_SUCH[Cut.QUEUE].member, *(name for name in CATALOGUE if name not in dataset.names))
     unknown = Fault(FaultKind.UNKNOWN_CODE, queues=strangers)
     with World(tmp_path, dataset, faults=(unknown,)) as world:
         assert world.sync().exit_code == 0
-        assert world.one("select unknown_code from accounts") == "ERROR_NEVER_SEEN_BEFORE"
+        assert world.one("select code from lessons") == "ERROR_NEVER_SEEN_BEFORE"
         before = world.hourly()
         assert before == world.books()
 

@@ -8,10 +8,11 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from etl.warehouse import migrate, views
+from etl.warehouse import checks, migrate, views
 from etl.warehouse.resources import folder
 
 VIEWS = sorted((folder("sql") / "views").glob("*.sql"))
+CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
 DUCKDB_ALONE = [
     "arg_max",
     "arg_min",
@@ -35,7 +36,8 @@ def bare(sql: str) -> str:
 def test_the_views_of_the_contract_are_there() -> None:
     promised = {
         "spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly",
-        "coverage_daily", "spending_revisions", "spending_rejections",
+        "coverage_daily", "spending_revisions", "spending_rejections", "spending_by_app_daily", "spending_by_ip_daily",
+        "reconciliation_hourly",
     }  # fmt: skip
     assert promised <= {file.stem for file in VIEWS}
 
@@ -48,8 +50,19 @@ def test_a_view_says_its_grain_first_and_makes_what_its_file_is_named_for(file: 
     assert sql.endswith(";\n")
 
 
-@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
-def test_a_view_is_lower_case_and_common_to_both_engines(file: Path) -> None:
+@pytest.mark.parametrize("file", CHECKS, ids=lambda file: file.stem)
+def test_a_check_is_one_select_and_says_what_should_hold_how_grave_it_is_and_what_to_do(file: Path) -> None:
+    check = checks.parse(file.stem, file.read_text())
+    assert list(views.head(check.sql)[1]) == ["severity", "remedy"]
+    assert check.sentence
+    assert not (check.sentence + check.remedy).endswith(".")
+    assert re.match(r"select\b|with\b", bare(check.sql).strip())
+    assert check.sql.endswith(";\n")
+    assert bare(check.sql).count(";") == 1
+
+
+@pytest.mark.parametrize("file", [*VIEWS, *CHECKS], ids=lambda file: file.stem)
+def test_a_file_is_lower_case_and_common_to_both_engines(file: Path) -> None:
     sql = bare(file.read_text())
     assert sql == sql.lower()
     assert [word for word in DUCKDB_ALONE if word in sql] == []

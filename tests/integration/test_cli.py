@@ -107,6 +107,44 @@ def test_sync_without_a_key_is_exit_code_2_and_creates_nothing(seat: Seat) -> No
     assert list(seat.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["sync", "plan"])
+def test_apps_and_addresses_are_options_that_name_their_view(seat: Seat, name: str) -> None:
+    assert seat.run(name, "--help") == 0
+    text = " ".join(seat.out.split())
+    assert re.search(r"--soft-id N An app of yours[^\[]*spending_by_app_daily[^\[]*\[env: ANTICAPTCHA_SOFT_ID\]", text)
+    assert re.search(r"--ip ADDR An address[^\[]*spending_by_ip_daily[^\[]*\[env: ANTICAPTCHA_IP\]", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("--soft-id 7 --soft-id x", "'7', 'x': 'x' is no"), ("--ip ::1 --ip ::/8", "'::1', '::/8'")]
+)
+def test_apps_and_addresses_repeat_and_each_is_checked(seat: Seat, words: str, told: str) -> None:
+    assert seat.run("plan", *words.split()) == 2
+    assert told in seat.err
+
+
+def test_a_variable_that_is_no_setting_is_told_of_once_on_standard_error(loaded: Seat) -> None:
+    loaded.environ |= {"ANTICAPTCHA_QUEU": "FunCaptcha", "ANTICAPTCHA_CLIENTKEY": "0123abcd"}
+    for words in (("sync", "--totals-only"), ("status",), ("query", "select 1")):
+        assert loaded.run(*words) == 0
+        assert loaded.err.count("ANTICAPTCHA_QUEU is not a setting and is ignored; did you mean ANTICAPTCHA_QUEUE?") == 1
+        assert loaded.err.count("ANTICAPTCHA_CLIENTKEY") == 1
+        assert "0123abcd" not in loaded.out + loaded.err
+
+
+def test_quiet_is_silent_on_a_variable_that_may_be_another_programs(loaded: Seat) -> None:
+    loaded.environ["ANTICAPTCHA_QUEU"] = "FunCaptcha"
+    assert loaded.run("sync", "--quiet", "--totals-only") == 0
+    assert (loaded.out, loaded.err) == ("", "")
+
+
+def test_a_sync_without_a_key_tells_of_the_misspelt_variable_once(seat: Seat) -> None:
+    seat.environ["ANTICAPTCHA_CLIENTKEY"] = "0123abcd"
+    assert seat.run("sync") == 2
+    assert seat.err.count("ANTICAPTCHA_CLIENTKEY") == 1
+    assert "0123abcd" not in seat.err
+
+
 # ---------------------------------------------------------------- sync, plan
 
 

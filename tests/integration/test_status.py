@@ -17,7 +17,7 @@ from etl.records import DAY, ZERO, Finding, Severity, Value
 from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Status, as_text, gather, in_a_row, is_stale, to_json
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
-from etl.warehouse.schema import accounts, days, facts, findings, runs, series
+from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
 
 Insert = Callable[..., None]
 
@@ -26,7 +26,7 @@ ASKED = datetime(2026, 3, 20, 9, 5)
 
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
-    failed=(), open=(), rest=(), unfinished=(),
+    failed=(), open=(), rest=(), unfinished=(), contradicted=(),
     newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, runs=(), findings=(),
 )  # fmt: skip
 
@@ -37,6 +37,10 @@ def march(number: int) -> date:
 
 def day(number: int, status: str, **rest: object) -> dict[str, object]:
     return {"account_id": 1, "day": march(number), "status": status, "explained": True, "fetched_at": ASKED, **rest}
+
+
+def hour(day: int, number: int) -> dict[str, object]:
+    return {"day": march(day), "hour_start": datetime(2026, 3, day, number)}
 
 
 def total(hour_start: datetime, series_id: int = 1) -> dict[str, object]:
@@ -62,6 +66,12 @@ def held(insert: Insert) -> Insert:
         day(20, "open"),
         day(5, "missing", account_id=2, **spent),
     )
+    insert(
+        contradictions,
+        *({"account_id": 1, "series_id": 3, **hour(7, number)} for number in (1, 2)),
+        {"account_id": 1, "series_id": 3, **hour(20, 1)},  # not closed
+        {"account_id": 2, "series_id": 3, **hour(1, 1)},
+    )
     insert(runs, {"account_id": 2, "run": 9})
     insert(findings, {"account_id": 2, "run": 1, "severity": "blocking"})
     return insert
@@ -79,6 +89,7 @@ def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: s
         open=(Days(march(7), march(7)), Days(march(20), march(20))),
         rest=(Days(march(2), march(2)),),
         unfinished=(Days(march(7), march(7)),),
+        contradicted=(Days(march(7), march(7)),),
         spent=Value(20, Decimal("0.2")),
         unattributed=Value(2, Decimal("0.000000002")),
     )
@@ -184,6 +195,7 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
         "  gaps          2026-03-03 to 2026-03-05, 2026-03-08 to 2026-03-19; anticaptcha-etl sync fills them\n"
         "  failed        2026-03-06; anticaptcha-etl sync asks them again\n"
         "  unfinished    2026-03-07; queues are still to be asked: anticaptcha-etl sync\n"
+        "  contradicted  2026-03-07; parts add up to more than the total: anticaptcha-etl sync asks again\n"
         "  with a rest   2026-03-02; no believed queue explains it: anticaptcha-etl sync --queue NAME adds\n"
         "                one\n"
         "  run  started, UTC      exit   sent   good  failed  new  changed  rejected\n"
@@ -225,6 +237,7 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
                 "open": [{"first": "2026-03-07", "last": "2026-03-07"}, {"first": "2026-03-20", "last": "2026-03-20"}],
                 "rest": [{"first": "2026-03-02", "last": "2026-03-02"}],
                 "unfinished": [{"first": "2026-03-07", "last": "2026-03-07"}],
+                "contradicted": [{"first": "2026-03-07", "last": "2026-03-07"}],
                 "newest_hour": "2026-03-20T08:00:00Z",
                 "freshness_hours": Decimal("0.5"),
                 "spent": {"volume": 20, "money": Decimal("0.2")},

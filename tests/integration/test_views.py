@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.warehouse import views
-from etl.warehouse.schema import accounts, days, facts, rejections, revisions, series
+from etl.warehouse.schema import accounts, contradictions, days, facts, rejections, revisions, series
 
 Insert = Callable[..., None]
 
@@ -39,7 +39,20 @@ COLUMNS = {
     },
     "coverage_daily": {
         "account": "VARCHAR", "day": "DATE", "status": "VARCHAR", "fetched_at": "TIMESTAMP", "unattributed_volume": "BIGINT",
-        "unattributed_money": "DECIMAL(18,9)", "volume": "BIGINT", "money": "DECIMAL(18,9)",
+        "unattributed_money": "DECIMAL(18,9)", "volume": "BIGINT", "money": "DECIMAL(18,9)", "contradicted_hours": "BIGINT",
+    },
+    "spending_by_app_daily": {
+        "account": "VARCHAR", "soft_id": "BIGINT", "day": "DATE", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "price_per_1000": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+    },
+    "spending_by_ip_daily": {
+        "account": "VARCHAR", "ip": "VARCHAR", "day": "DATE", "volume": "BIGINT",
+        "money": "DECIMAL(18,9)", "price_per_1000": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+    },
+    "reconciliation_hourly": {
+        "account": "VARCHAR", "day": "DATE", "hour_start": "TIMESTAMP", "hour_end": "TIMESTAMP", "total_volume": "BIGINT",
+        "total_money": "DECIMAL(18,9)", "queues_volume": "BIGINT", "queues_money": "DECIMAL(18,9)", "rest_volume": "BIGINT",
+        "rest_money": "DECIMAL(18,9)", "state": "VARCHAR",
     },
     "spending_revisions": {
         "account": "VARCHAR", "queue": "VARCHAR", "hour_start": "TIMESTAMP", "volume_before": "BIGINT",
@@ -62,6 +75,9 @@ def two_accounts(insert: Insert) -> Insert:
         {"account_id": 1, "series_id": 2, "cut": "queue"},
         {"account_id": 1, "series_id": 3, "cut": "queue", "member": "FunCaptcha"},
         {"account_id": 1, "series_id": 4, "cut": "app", "member": "77"},
+        {"account_id": 1, "series_id": 5, "cut": "app"},
+        {"account_id": 1, "series_id": 6, "cut": "ip", "member": "192.0.2.10"},
+        {"account_id": 1, "series_id": 7, "cut": "ip"},
         {"account_id": 2, "series_id": 1, "cut": "queue", "member": "Other"},
         {"account_id": 2, "series_id": 3, "cut": "total"},
     )
@@ -220,8 +236,25 @@ def test_coverage_shows_what_is_held_of_each_day(two_accounts: Insert, warehouse
     held = {"volume": 9, "money": Decimal("2.5"), "unattributed_volume": 4, "unattributed_money": Decimal("0.5")}
     two_accounts(days, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **held})
     assert select(warehouse, "select * from coverage_daily") == [
-        ("default", DAY, "open", SEEN, 4, Decimal("0.5"), 9, Decimal("2.5"))
+        ("default", DAY, "open", SEEN, 4, Decimal("0.5"), 9, Decimal("2.5"), 0)
     ]
+
+
+def exceeding(series_id: int, hour_start: datetime, volume: int, money: str, account_id: int = 1) -> dict[str, object]:
+    hour = {"day": hour_start.date(), "hour_start": hour_start}
+    return {"account_id": account_id, "series_id": series_id, "volume": volume, "money": Decimal(money), **hour}
+
+
+def test_an_hour_contradicted_by_two_cuts_is_one_contradicted_hour(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    two_accounts(days, *({"account_id": account, "day": DAY} for account in (1, 2)), {"account_id": 1, "day": DAY + timedelta(1)})
+    two_accounts(
+        contradictions,
+        exceeding(2, NOON, 9, "9"),
+        exceeding(5, NOON, 9, "9"),
+        exceeding(5, NOON + timedelta(hours=1), 9, "9"),
+    )
+    told = select(warehouse, "select account, day, contradicted_hours from coverage_daily order by account, day")
+    assert told == [("default", DAY, 2), ("default", DAY + timedelta(1), 0), ("other", DAY, 0)]
 
 
 def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, warehouse: sa.Engine) -> None:
@@ -251,4 +284,63 @@ def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehous
         ("default", "(total)", *row),
         ("default", "FunCaptcha", *row),
         ("default", None, *row),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("view", "member", "its", "rest"), [("spending_by_app_daily", 77, 4, 5), ("spending_by_ip_daily", "192.0.2.10", 6, 7)]
+)
+def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
+    two_accounts: Insert, warehouse: sa.Engine, view: str, member: object, its: int, rest: int
+) -> None:
+    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"})
+    later = NOON + timedelta(hours=1)
+    two_accounts(facts, fact(1, NOON, 5, "1.5"), fact(1, later, 2, "0.000000001"), fact(1, NOON + timedelta(days=1), 1, "1"))
+    two_accounts(facts, fact(3, NOON, 5, "1.5"), fact(its, NOON, 4, "1"), fact(rest, NOON, 1, "0.5"))
+    two_accounts(facts, fact(rest, later, 2, "0.000000001"), fact(3, NOON, 9, "9", account_id=2))
+    other = {4: 6, 6: 4}[its]
+    two_accounts(facts, fact(other, NOON, 5, "1.5"))
+    assert select(warehouse, f"select * from {view} order by volume desc") == [
+        ("default", member, DAY, 4, Decimal(1), Decimal(250), True),
+        ("default", None, DAY, 3, Decimal("0.500000001"), Decimal("166.666667"), True),
+    ]
+
+
+def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    hours = [NOON + timedelta(hours=number) for number in range(7)]
+    whole, crumbs, unasked, idle, parted, beyond, refunds = hours
+    two_accounts(series, {"account_id": 1, "series_id": 8, "cut": "queue", "member": "GeeTest"})
+    two_accounts(
+        facts,
+        *(fact(1, hour, 5, "1.5") for hour in (whole, crumbs, unasked, parted, beyond)),
+        fact(1, idle, 0, "0"),
+        fact(1, refunds, 0, "-1"),
+        *(fact(3, hour, 2, "0.5") for hour in (whole, crumbs, parted)),
+        fact(8, whole, 3, "1"),
+        fact(8, crumbs, 3, "1.000003"),  # two queues and the total may be off by one millionth each
+        fact(2, crumbs, 0, "-0.000003"),
+        fact(8, parted, 3, "0.999996"),
+        fact(2, parted, 0, "0.000004"),
+        fact(2, unasked, 5, "1.5"),
+        fact(2, beyond, 5, "1.5"),
+        fact(8, refunds, 0, "-1"),
+        *(fact(4, hour, 9, "9") for hour in hours),
+        fact(3, whole, 9, "9", account_id=2),
+    )
+    two_accounts(
+        contradictions, exceeding(2, beyond, 6, "1.7"), exceeding(5, whole, 9, "9"), exceeding(1, whole, 9, "9", account_id=2)
+    )
+    columns = "hour_start, total_volume, total_money, queues_volume, queues_money, rest_volume, rest_money, state"
+    assert select(warehouse, f"select {columns} from reconciliation_hourly where account = 'default' order by hour_start") == [
+        (whole, 5, Decimal("1.5"), 5, Decimal("1.5"), 0, Decimal(0), "explained"),
+        (crumbs, 5, Decimal("1.5"), 5, Decimal("1.500003"), 0, Decimal("-0.000003"), "explained"),
+        (unasked, 5, Decimal("1.5"), 0, Decimal(0), 5, Decimal("1.5"), "rest"),
+        (idle, 0, Decimal(0), 0, Decimal(0), 0, Decimal(0), "explained"),
+        (parted, 5, Decimal("1.5"), 5, Decimal("1.499996"), 0, Decimal("0.000004"), "rest"),
+        (beyond, 5, Decimal("1.5"), 6, Decimal("1.7"), -1, Decimal("-0.2"), "contradicted"),
+        (refunds, 0, Decimal(-1), 0, Decimal(-1), 0, Decimal(0), "explained"),
+    ]
+    columns = "account, day, hour_start, hour_end, total_volume"
+    assert select(warehouse, f"select {columns} from reconciliation_hourly where account = 'other'") == [
+        ("other", DAY, NOON, NOON + timedelta(hours=1), 9)
     ]

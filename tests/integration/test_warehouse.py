@@ -281,6 +281,7 @@ def test_the_migrations_make_what_the_models_say_up_and_down_and_up(tmp_path: Pa
         "comment on column facts.day is 'another'",
         "create table surprise (a integer)",
         "drop table names",
+        "alter table lessons drop column code",
     ],
 )
 def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, drift: str) -> None:
@@ -294,6 +295,79 @@ def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, dr
 def test_every_table_and_column_tells_what_the_model_says(warehouse: sa.Engine) -> None:
     told = dict(select(warehouse, "select table_name, comment from duckdb_tables() where table_name <> 'alembic_version'"))
     assert told == {table.name: table.comment for table in metadata.tables.values()}
+
+
+NAMES = [(1, "FunCaptcha", "doubted", 2), (1, "FunCaptcha", "believed", 4), (2, "GeeTest", "believed", None)]
+
+
+@pytest.fixture
+def first_release(tmp_path: Path) -> sa.Engine:
+    """A warehouse of revision 0001 with accounts that had learned an error, had learned zeros, and had learned nothing."""
+    engine = open_warehouse(warehouse_url(str(tmp_path / "first.duckdb")))
+    migrate.upgrade(engine, "0001")
+    with engine.begin() as connection:
+        for number, unknown, code in ((1, "error", "E_1"), (2, "zeros", None), (3, None, None)):
+            connection.execute(
+                sa.text(
+                    "insert into accounts (account_id, name, key_salt, key_hash, since, grid_seconds, unknown_names, unknown_code, "
+                    "created_at) values (:n, 'a' || :n, 'salt', 'hash', '2025-01-01', 900, :unknown, :code, '2026-01-01')"
+                ),
+                {"n": number, "unknown": unknown, "code": code},
+            )
+        for place, (account, name, belief, reading) in enumerate(NAMES):
+            connection.execute(
+                sa.text("insert into names (account_id, queue, belief, reading, decided_at) values (:a, :name, :belief, :r, :at)"),
+                {"a": account, "name": name, "belief": belief, "r": reading, "at": datetime(2026, 1, 1, place)},
+            )
+    return engine
+
+
+def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: sa.Engine) -> None:
+    def learned() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        accounts = select(first_release, "select account_id, unknown_names, unknown_code, key_hash from accounts order by all")
+        return accounts, select(first_release, "select * from names order by decided_at")
+
+    before = learned()
+    migrate.upgrade(first_release)
+    assert select(first_release, "select * from lessons order by account_id") == [
+        (1, "queue", "error", "E_1"),
+        (2, "queue", "zeros", None),
+    ]
+    assert select(first_release, "select account_id, cut, member, belief, reading from names order by decided_at") == [
+        (account, "queue", name, belief, reading) for account, name, belief, reading in NAMES
+    ]
+    kept = "select account_id, name, key_salt, key_hash, since, grid_seconds, created_at from accounts order by account_id"
+    made = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
+    assert select(first_release, kept) == [(number, f"a{number}", *made) for number in (1, 2, 3)]
+    with first_release.begin() as connection:
+        connection.exec_driver_sql("insert into lessons values (3, 'app', 'error', 'E_2')")
+        connection.exec_driver_sql("insert into names values (3, 'app', '77', 'believed', 9, '2026-02-01')")
+    migrate.downgrade(first_release, "0001")
+    assert learned() == before
+
+
+def test_a_name_that_has_ended_is_asked_again_by_the_first_release(first_release: sa.Engine) -> None:
+    migrate.upgrade(first_release)
+    with first_release.begin() as connection:
+        connection.exec_driver_sql("insert into names values (1, 'queue', 'FunCaptcha', 'ended', 9, '2026-02-01')")
+    migrate.downgrade(first_release, "0001")
+    assert select(first_release, "select belief from names where reading = 9") == [("believed",)]
+
+
+def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_release: sa.Engine) -> None:
+    code = f"""if True:
+        import os
+        from etl.warehouse import engine, migrate
+        warehouse = engine.open_warehouse({str(first_release.url)!r})
+        with warehouse.connect():  # keeps the file open, so that nothing is checkpointed
+            migrate.upgrade(warehouse)
+            os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert warehouse_path(str(first_release.url)).with_name("first.duckdb.wal").exists()
+    assert migrate.state(first_release) == "current"
+    assert select(first_release, "select count(*) from names") == [(len(NAMES),)]
+    assert select(first_release, "select account_id, name, grid_seconds from accounts where account_id = 3") == [(3, "a3", 900)]
 
 
 def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:

@@ -13,6 +13,7 @@ from etl.records import (
     TOTAL,
     ZERO,
     Cause,
+    Cut,
     Fact,
     Filter,
     Outcome,
@@ -22,12 +23,15 @@ from etl.records import (
     Value,
     Verdict,
     Window,
+    app,
     day_start,
+    ip,
     queue,
 )
-from etl.transform.fold import REST, Book, Folded, diff, fold, nothing
+from etl.transform.fold import Book, Folded, diff, fold, nothing
 
 DAY = date(2026, 11, 2)
+REST = Filter(Cut.QUEUE, None)
 NEXT_NIGHT = datetime(2026, 11, 3, 2, tzinfo=UTC)
 
 Said = Mapping[int, tuple[int, str]]
@@ -50,7 +54,7 @@ def whole(said: Said) -> Said:
 
 
 def folded(*readings: Reading, doubted: Sequence[str] = (), ignored: Sequence[str] = ()) -> Folded:
-    return fold(Book(DAY, readings=readings, doubted=frozenset(doubted), ignored=frozenset(ignored)))
+    return fold(Book(DAY, readings=readings, doubted=frozenset(map(queue, doubted)), ignored=frozenset(map(queue, ignored))))
 
 
 def rows(fold: Folded, n: int) -> dict[str, tuple[int, str]]:
@@ -132,7 +136,56 @@ def test_a_doubted_queue_explains_nothing() -> None:
 def test_an_ignored_name_is_no_queue_at_all() -> None:
     day = folded(reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")})), ignored=["A"])
     assert rows(day, 8) == {"total": (10, "0.5"), "rest": (10, "0.5")}
-    assert "A" not in day.verdict.asked
+    assert A not in day.verdict.asked
+
+
+# ---------------------------------------------------------------- cuts
+
+
+SEVEN, HERE = app("7"), ip("192.0.2.1")
+
+
+def test_every_cut_of_which_something_is_held_sums_to_the_total_by_itself() -> None:
+    day = folded(
+        reading(1, TOTAL, whole({8: (10, "0.5")})),
+        reading(2, A, whole({8: (10, "0.5")})),
+        reading(3, SEVEN, whole({8: (4, "0.2")})),
+    )
+    assert {filter: fact.volume for (filter, at), fact in day.facts.items() if at == hour(8)} == {
+        TOTAL: 10, A: 10, SEVEN: 4, Filter(Cut.APP, None): 6,
+    }  # fmt: skip
+    assert day.verdict.explained
+    assert day.verdict.split(Cut.APP).rest == Value(6, Decimal("0.3"))
+    assert Cut.IP not in day.verdict.splits
+
+
+def test_an_idle_app_is_held_and_its_cut_is_all_rest() -> None:
+    day = folded(reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, HERE, whole({})))
+    assert day.facts[Filter(Cut.IP, None), hour(8)].volume == 10
+    assert day.verdict.asked.keys() == {TOTAL, HERE}
+
+
+def test_members_that_exceed_the_total_are_kept_with_what_they_claim_together() -> None:
+    day = folded(
+        reading(1, TOTAL, whole({8: (10, "0.5")})),
+        reading(2, A, whole({8: (10, "0.5")})),
+        reading(3, SEVEN, whole({8: (8, "0.4")})),
+        reading(4, app("8"), whole({8: (8, "0.4")})),
+    )
+    assert day.verdict.contradicted == {Cut.APP}
+    [claim] = day.contradictions.values()
+    assert claim == Fact(Filter(Cut.APP, None), hour(8), 16, Decimal("0.8"), 4)
+    assert day.facts[Filter(Cut.APP, None), hour(8)].volume == 10
+    assert day.facts[A, hour(8)].volume == 10
+
+
+def test_what_is_held_of_an_app_that_ended_stays_and_asks_for_nothing() -> None:
+    refused = replace(reading(3, SEVEN, {}), outcome=Outcome.REFUSED, code="ERROR_ACCESS_DENIED")
+    readings = (reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, SEVEN, whole({8: (4, "0.2")})), refused)
+    day = fold(Book(DAY, readings=readings, ended=frozenset([SEVEN])))
+    assert day.facts[SEVEN, hour(8)].volume == 4
+    assert (day.verdict.failed, day.verdict.active) == (frozenset(), frozenset())
+    assert fold(Book(DAY, readings=readings)).verdict.failed == {SEVEN}
 
 
 # ---------------------------------------------------------------- which hours an answer speaks for
@@ -154,9 +207,15 @@ def test_hours_after_the_last_record_are_owed_and_absent() -> None:
 
 
 def test_an_answer_without_records_says_that_the_ended_hours_are_idle() -> None:
-    day = folded(reading(1, TOTAL, {}))
+    day = fold(Book(DAY, reaches_end=True, readings=(reading(1, TOTAL, {}),)))
     assert len(day.facts) == 24
     assert day.verdict.owed == ()
+
+
+def test_where_the_last_hour_was_never_seen_in_an_answer_one_without_records_does_not_speak_for_it() -> None:
+    day = folded(reading(1, TOTAL, {}))
+    assert len(day.facts) == 23
+    assert day.verdict.owed == ((TOTAL, hour(23)),)
 
 
 def test_a_tail_that_starts_later_proves_the_owed_hours_idle() -> None:

@@ -61,7 +61,8 @@ def test_with_nothing_said_the_defaults_of_the_contract_hold(desk: Desk) -> None
         None,
         None,
     )
-    assert (settings.queues, settings.trusted_queues, settings.log_format) == ((), (), "text")
+    assert (settings.queues, settings.soft_ids, settings.ips, settings.log_format) == ((), (), (), "text")
+    assert (settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips) == ((), (), ())
     assert not any((settings.totals_only, settings.quiet, settings.verbose, settings.key_changed))
     assert set(settings.sources.values()) == {"default"}
 
@@ -89,7 +90,11 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("since", "2024-02-29", date(2024, 2, 29)),
         ("until", "2026-03-10", date(2026, 3, 10)),
         ("queues", "FunCaptcha, GeeTest Proxyless", ("FunCaptcha", "GeeTest Proxyless")),
+        ("soft_ids", "1011, 1022", ("1011", "1022")),
+        ("ips", "192.0.2.10, 2001:db8::1", ("192.0.2.10", "2001:db8::1")),
         ("trusted_queues", "FunCaptcha", ("FunCaptcha",)),
+        ("trusted_soft_ids", "1011", ("1011",)),
+        ("trusted_ips", "192.0.2.10", ("192.0.2.10",)),
         ("lookback", "0", 0),
         ("empty_days", "3650", 3650),
         ("concurrency", "64", 64),
@@ -113,6 +118,21 @@ def test_the_test_above_knows_every_setting() -> None:
     assert {row[0] for row in said} == set(SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("queues", "FunCaptcha", ("FunCaptcha",)), ("soft_ids", "1011", ("1011",)), ("ips", "192.0.2.10", ("192.0.2.10",))],
+)
+@pytest.mark.parametrize("letters", [slice(None), slice(-1)])
+def test_a_list_is_said_in_one_variable_or_one_key_by_its_plural_or_its_singular(
+    desk: Desk, name: str, text: str, value: object, letters: slice
+) -> None:
+    desk.environ[f"ANTICAPTCHA_{name[letters].upper()}"] = text
+    assert getattr(desk.load(), name) == value
+    desk.environ.clear()
+    desk.toml(f"[accounts.default]\n{name[letters]} = '{text}'\n")
+    assert getattr(desk.load(), name) == value
+
+
 def test_an_empty_variable_says_nothing(desk: Desk) -> None:
     desk.environ["ANTICAPTCHA_SINCE"] = " "
     assert desk.load().since is None
@@ -126,9 +146,10 @@ def test_a_flag_of_the_toml_can_be_taken_back_by_the_environment(desk: Desk) -> 
 
 
 def test_settings_of_another_account_do_not_leak(desk: Desk) -> None:
-    desk.toml("[accounts.a]\nrate = 1\nqueues = ['FunCaptcha']\n[accounts.b]\nrate = 2\n")
-    assert (desk.load(account="a").rate, desk.load(account="a").queues) == (1.0, ("FunCaptcha",))
-    assert (desk.load(account="b").rate, desk.load(account="b").queues) == (2.0, ())
+    desk.toml("[accounts.a]\nrate = 1\nqueues = ['FunCaptcha']\nsoft_ids = [1011]\nips = ['::1']\n[accounts.b]\nrate = 2\n")
+    a, b = desk.load(account="a"), desk.load(account="b")
+    assert (a.rate, a.queues, a.soft_ids, a.ips) == (1.0, ("FunCaptcha",), ("1011",), ("::1",))
+    assert (b.rate, b.queues, b.soft_ids, b.ips) == (2.0, (), (), ())
     assert desk.load().rate == 5.0
 
 
@@ -149,6 +170,20 @@ def test_the_config_is_found_by_option_then_by_variable(desk: Desk) -> None:
 def test_since_all_is_told_apart_from_nothing_said(desk: Desk) -> None:
     assert (desk.load(since="all").since, desk.load(since="all").since_all) == (None, True)
     assert not desk.load(since="2024-01-01").since_all
+
+
+# ---------------------------------------------------------------- apps, IPs
+
+
+def test_a_soft_id_is_its_digits_once_however_it_was_written(desk: Desk) -> None:
+    assert desk.load(soft_ids=("1022", "+1011", " 01011", "2147483647")).soft_ids == ("1022", "1011", "2147483647")
+    desk.toml("soft_ids = [1022, '1011', 1011]\n")
+    assert desk.load().soft_ids == ("1022", "1011")
+
+
+def test_an_address_is_its_canonical_text_once_however_it_was_written(desk: Desk) -> None:
+    written = ("2001:DB8:0:0::1", " 192.0.2.10", "2001:db8::1", "::ffff:192.0.2.10", "::FFFF:C000:20A", "::1")
+    assert desk.load(ips=written).ips == ("2001:db8::1", "192.0.2.10", "::1")
 
 
 # ---------------------------------------------------------------- paths
@@ -193,6 +228,16 @@ def test_a_question_mark_in_a_warehouses_path_is_refused_before_it_cuts_the_name
         ({"until": "2026-03-11"}, "--until is 2026-03-11, but today is 2026-03-10 (UTC)"),
         ({"since": "2026-03-11"}, "--since is 2026-03-11, but today is"),
         ({"since": "2024-01-02", "until": "2024-01-01"}, "which is after 2024-01-01 of --until"),
+        ({"soft_ids": ("1011", "x")}, "--soft-id is '1011', 'x': 'x' is no softId, which is a whole number from 1 to 2147483647"),
+        ({"soft_ids": ("0",)}, "'0' is no softId"),
+        ({"soft_ids": ("-7",)}, "'-7' is no softId"),
+        ({"soft_ids": ("2147483648",)}, "'2147483648' is no softId"),
+        ({"soft_ids": ("1011,1022",)}, "'1011,1022' is no softId"),
+        ({"soft_ids": ("\u0661",)}, "is no softId"),
+        ({"ips": ("192.0.2.10", "10.0.0.0/8")}, "--ip is '192.0.2.10', '10.0.0.0/8': '10.0.0.0/8' is a network; name single"),
+        ({"ips": ("fe80::1%eth0",)}, "'fe80::1%eth0' has a zone"),
+        ({"ips": ("192.0.2.010",)}, "'192.0.2.010' is no IP address"),
+        ({"ips": ("192.0.2",)}, "'192.0.2' is no IP address, such as '192.0.2.10' or '2001:db8::1'"),
         ({"account": "a/b"}, "no slash"),
         ({"account": "a\nb"}, "nothing unprintable"),
         ({"log_format": "xml"}, "text or json"),
@@ -213,8 +258,16 @@ def test_a_value_that_cannot_be_is_refused_with_what_it_must_be(desk: Desk, give
         ("rate = true", "0 or more"),
         ("rate = inf", "0 or more"),
         ("since = 2024-01-01T00:00:00Z", "YYYY-MM-DD"),
-        ("queues = [1]", "list of texts"),
-        ("queues = { a = 1 }", "list of texts"),
+        ("queues = [1]", "text"),
+        ("queues = { a = 1 }", "text"),
+        ("soft_ids = [1011, '1022']", ""),
+        ("soft_id = 1011", ""),
+        ("soft_ids = [1011.0]", "1011.0 is no softId"),
+        ("soft_ids = [true]", "True is no softId"),
+        ("trusted_soft_ids = [0]", "0 is no softId"),
+        ("ips = ['192.0.2.10']", ""),
+        ("ips = [3221225994]", "3221225994 is no IP address"),
+        ("trusted_ips = ['192.0.2.0/24']", "is a network"),
         ("totals_only = 'perhaps'", "true or false"),
         ("account = 7", "text"),
     ],
@@ -268,6 +321,40 @@ def test_a_toml_that_was_asked_for_must_be_there(desk: Desk) -> None:
 
 def test_a_password_in_the_warehouse_is_not_printed(desk: Desk) -> None:
     assert "hunter2" not in repr(desk.load(warehouse="postgresql://u:hunter2@h/d"))
+
+
+# ---------------------------------------------------------------- variables that are no settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("ANTICAPTCHA_QUEU", "ANTICAPTCHA_QUEU is not a setting and is ignored; did you mean ANTICAPTCHA_QUEUE?"),
+        ("ANTICAPTCHA_SOFTID", "ANTICAPTCHA_SOFTID is not a setting and is ignored; did you mean ANTICAPTCHA_SOFT_ID?"),
+        ("ANTICAPTCHA_WAREHOSE", "ANTICAPTCHA_WAREHOSE is not a setting and is ignored; did you mean ANTICAPTCHA_WAREHOUSE?"),
+        ("ANTICAPTCHA_CONF", "ANTICAPTCHA_CONF is not a setting and is ignored; did you mean ANTICAPTCHA_CONFIG?"),
+        ("ANTICAPTCHA_BALANCE_ALERT", "ANTICAPTCHA_BALANCE_ALERT is not a setting and is ignored"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told_of_with_what_was_meant(desk: Desk, variable: str, sentence: str) -> None:
+    desk.environ[variable] = "7"
+    assert desk.load().ignored == (sentence,)
+
+
+def test_a_misspelt_variable_of_the_key_is_told_of_without_its_value(desk: Desk) -> None:
+    desk.environ |= {"ANTICAPTCHA_CLIENTKEY": "0123abcd", "ANTICAPTCHA_CLIENT_KEY": "4567"}
+    settings = desk.load(needs_key=True)
+    assert settings.ignored == ("ANTICAPTCHA_CLIENTKEY is not a setting and is ignored; did you mean ANTICAPTCHA_CLIENT_KEY?",)
+    assert "0123abcd" not in repr(settings)
+
+
+def test_nothing_is_told_of_variables_that_are_known_empty_or_another_programs(desk: Desk) -> None:
+    desk.toml("client_key_env = 'ANTICAPTCHA_MINE'\n[accounts.b]\nclient_key_env = 'ANTICAPTCHA_KEY_OF_B'\n", "two.toml")
+    desk.environ |= {setting.variable: "" for setting in SETTINGS.values()}
+    desk.environ |= {"ANTICAPTCHA_QUEUES": "FunCaptcha", "ANTICAPTCHA_CONFIG": "two.toml", "ANTICAPTCHA_QUEU": " "}
+    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "a", "ANTICAPTCHA_CLIENT_KEY_FILE": "key", "PATH": "/bin", "QUEU": "a"}
+    desk.environ |= {"ANTICAPTCHA_MINE": "a", "ANTICAPTCHA_KEY_OF_B": "b"}
+    assert desk.load().ignored == ()
 
 
 # ---------------------------------------------------------------- the key

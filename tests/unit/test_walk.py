@@ -8,21 +8,26 @@ from decimal import Decimal
 import pytest
 
 from etl.extract import walk
-from etl.extract.walk import NO_SUCH_QUEUE, Ask, Done, Held, Wait, Why, Wishes
+from etl.extract.walk import NO_SUCH, Ask, Done, Held, Wait, Why, Wishes
 from etl.records import (
     DAY,
     HOUR,
     TOTAL,
     Belief,
+    Cut,
     Effect,
+    Filter,
+    Lesson,
     Outcome,
     Reading,
     Record,
     Spell,
-    UnknownNames,
+    Unknown,
     Verdict,
     Window,
+    app,
     day_start,
+    ip,
     queue,
 )
 from etl.transform.fold import Book, fold
@@ -38,23 +43,35 @@ def ago(days: int) -> date:
     return TODAY - timedelta(days=days)
 
 
-class Service:
-    """Scripted answers: spend by (days ago, queue), totals their sum; ``errors`` by (days ago, queue or None)."""
+def spelled(filter: Filter) -> str | None:
+    signs = {Cut.APP: "#", Cut.IP: "@"}
+    return None if filter.member is None else signs.get(filter.cut, "") + filter.member
 
-    def __init__(self, spend: Mapping[tuple[int, str], Spend], unknown: str = "error") -> None:
+
+STRANGE = {TOTAL: "*", **dict(zip(NO_SUCH.values(), ("?", "#?", "@?"), strict=True))}
+
+
+class Service:
+    """Scripted answers: spend by (days ago, queue), totals their sum; ``errors`` by (days ago, queue or None).
+
+    An app is spelled ``#7`` and an address ``@192.0.2.1``; what they spend is part of the queues'.
+    """
+
+    def __init__(self, spend: Mapping[tuple[int, str], Spend], unknown: str = "error", stranger: str = "zeros") -> None:
         self.spend = dict(spend)
         self.unknown = unknown
+        self.stranger = stranger
         self.errors: dict[tuple[int, str | None], tuple[str, Effect | None]] = {}
         self.prices: dict[str, int] = {}
         self.total_bonus: dict[tuple[int, int], int] = {}
         self.last_hour: dict[tuple[int, str | None], int] = {}
 
     def names(self) -> set[str]:
-        return {name for _, name in self.spend}
+        return {name for _, name in self.spend if name[0] not in "#@"}
 
     def tasks(self, days_ago: int, name: str | None, hour: int) -> int:
         if name is None:
-            total = sum(hours.get(hour, 0) for (day, _), hours in self.spend.items() if day == days_ago)
+            total = sum(self.tasks(days_ago, one, hour) for one in self.names())
             return total + self.total_bonus.get((days_ago, hour), 0)
         return self.spend.get((days_ago, name), {}).get(hour, 0)
 
@@ -65,15 +82,18 @@ class Service:
         return Decimal(self.tasks(days_ago, name, hour) * self.prices.get(name, 1)) / 1000
 
     def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
-        days_ago, name = (TODAY - window.day).days, window.filter.member
+        days_ago, name = (TODAY - window.day).days, spelled(window.filter)
         reading = Reading(number, window, asked_at, Outcome.GOOD)
         if (days_ago, name) in self.errors:
             code, effect = self.errors[days_ago, name]
             return replace(reading, outcome=Outcome.REFUSED if effect else Outcome.BROKEN, code=code, effect=effect)
-        if name is not None and name not in self.names():
-            if self.unknown == "error":
-                return replace(reading, outcome=Outcome.REFUSED, code="ERROR_QUEUE", effect=Effect.WINDOW)
-            name = None if self.unknown == "totals" else name
+        if name is not None and name not in self.names() and name not in {one for _, one in self.spend}:
+            gives, code, effect = self.unknown, "ERROR_QUEUE", Effect.WINDOW
+            if name[0] in "#@":
+                gives, code, effect = self.stranger, "ERROR_ACCESS_DENIED", Effect.FILTER
+            if gives == "error":
+                return replace(reading, outcome=Outcome.REFUSED, code=code, effect=effect)
+            name = None if gives == "totals" else name
         first = (window.start - day_start(window.day)) // HOUR
         last = self.last_hour.get((days_ago, name), 23) if first == 0 else 23
         hours = [n for n in range(first, last + 1) if day_start(window.day) + n * HOUR <= asked_at]
@@ -121,11 +141,13 @@ class Run:
         self.now += timedelta(milliseconds=1)
         reading = self.service.answer(window, self.number, self.now)
         self.state = walk.judge(self.state, reading, fold(self.books.get(window.day, Book(window.day))).verdict)
-        beliefs = self.state.beliefs
-        doubted = [name for name, belief in beliefs.items() if belief is Belief.DOUBTED]
-        aside = [name for name, belief in beliefs.items() if belief is Belief.SET_ASIDE]
+        def thought(belief: Belief) -> set[Filter]:
+            return {filter for filter, held in self.state.names.beliefs.items() if held is belief}
+
         book = self.books.get(window.day, Book(window.day))
-        book = replace(book, doubted=frozenset(doubted), ignored=frozenset([*aside, NO_SUCH_QUEUE])).with_reading(reading)
+        ignored = frozenset(thought(Belief.SET_ASIDE) | {*NO_SUCH.values()})
+        book = replace(book, ignored=ignored, doubted=frozenset(thought(Belief.DOUBTED)), ended=frozenset(thought(Belief.ENDED)))
+        book = book.with_reading(reading)
         self.books[window.day] = book
         self.state = walk.tell(self.state, reading, fold(book).verdict)
 
@@ -135,10 +157,10 @@ class Run:
 
     @property
     def said(self) -> list[str]:
-        """What was asked, readably: days ago, queue or ``*`` for the total, and the hour of a tail."""
+        """What was asked, readably: days ago, name or ``*`` for the total, and the hour of a tail; ``?`` cannot exist."""
         words = []
         for window in self.asked:
-            name = {None: "*", NO_SUCH_QUEUE: "?"}.get(window.filter.member, window.filter.member)
+            name = STRANGE.get(window.filter, spelled(window.filter))
             tail = "" if window.start == day_start(window.day) else f"@{window.start.hour}"
             words.append(f"{(TODAY - window.day).days}{name}{tail}")
         return words
@@ -151,10 +173,9 @@ class Run:
         return Held(
             days=verdicts,
             final=frozenset(final),
-            spells=self.state.spells,
-            beliefs=self.state.beliefs,
-            unknown_names=self.state.unknown_names,
-            unknown_code=self.state.unknown_code,
+            spells=self.state.names.spells,
+            beliefs=self.state.names.beliefs,
+            lessons=self.state.names.lessons,
         )
 
 
@@ -188,7 +209,7 @@ def test_the_first_two_requests_go_alone_however_many_may_go_at_once() -> None:
     run.land(step.windows[0])
     run.state, step = walk.next(run.state, 8)
     assert isinstance(step, Ask)
-    assert [window.filter.member for window in step.windows] == [NO_SUCH_QUEUE]
+    assert [window.filter.member for window in step.windows] == [NO_SUCH[Cut.QUEUE].member]
     assert isinstance(walk.next(run.state, 7)[1], Wait)
 
 
@@ -201,14 +222,14 @@ def test_a_whole_first_run_of_one_queue_asks_each_total_and_each_active_pair_onc
 
 def test_a_queue_that_begins_further_back_is_hunted_for_once_and_likely_from_then_on() -> None:
     spend = BUSY | {(n, "C"): {4: 1} for n in range(3, 6)}
-    assert play(Service(spend, unknown="zeros"), queues=()).said == [
+    assert play(Service(spend, unknown="zeros")).said == [
         "0*", "0?", "1*", "1A", "0A", "2*", "2A", "3*", "3A", "3B", "3C", "4*", "4A", "4C", "5*", "5A", "5C", "6*", "7*", "8*",
     ]  # fmt: skip
 
 
 def test_the_users_names_are_hunted_before_the_catalogue() -> None:
     spend = {(n, "Mine"): {8: 10} for n in range(2)}
-    assert play(Service(spend, unknown="zeros"), queues=("Mine",)).said[:5] == ["0*", "0?", "1*", "1Mine", "0Mine"]
+    assert play(Service(spend, unknown="zeros"), named=(queue("Mine"),)).said[:5] == ["0*", "0?", "1*", "1Mine", "0Mine"]
 
 
 def test_a_day_without_spend_costs_one_request() -> None:
@@ -290,7 +311,7 @@ def test_a_day_with_a_rest_is_asked_for_new_names_only() -> None:
     first = play(Service(spend, unknown="zeros"))
     assert not first.verdicts[ago(4)].explained
     assert play(Service(spend, unknown="zeros"), first).said == ["0*", "1*", "2*", "3*"]
-    assert play(Service(spend, unknown="zeros"), first, queues=("New",)).said == ["0*", "1*", "2*", "3*", "4New"]
+    assert play(Service(spend, unknown="zeros"), first, named=(queue("New"),)).said == ["0*", "1*", "2*", "3*", "4New"]
 
 
 def test_a_crash_between_total_and_queue_repeats_neither() -> None:
@@ -312,7 +333,7 @@ def test_a_name_that_gives_the_unknown_error_is_set_aside_and_never_asked_again(
     spend = {(n, "B"): {8: 1} for n in range(4)}
     run = play(Service(spend))
     assert run.said.count("1A") == 1
-    assert run.state.beliefs["A"] is Belief.SET_ASIDE
+    assert run.state.names.beliefs[queue("A")] is Belief.SET_ASIDE
     assert not [said for said in run.said if said.endswith("A") and said != "1A"]
     assert not [said for said in play(Service(spend), run).said if said.endswith("A")]
 
@@ -324,30 +345,30 @@ def test_names_already_used_up_are_not_hunted_again_on_the_same_day() -> None:
 
 
 def test_where_unknown_names_give_totals_a_name_that_repeats_the_total_is_doubted() -> None:
-    run = play(Service(BUSY, unknown="totals"), queues=("Typo",), catalogue=())
-    assert run.state.unknown_names is UnknownNames.TOTALS
-    assert run.state.beliefs["Typo"] is Belief.DOUBTED
+    run = play(Service(BUSY, unknown="totals"), named=(queue("Typo"),), catalogue=())
+    assert run.state.names.lessons[Cut.QUEUE].gives is Unknown.TOTALS
+    assert run.state.names.beliefs[queue("Typo")] is Belief.DOUBTED
     assert all(not verdict.explained for verdict in run.verdicts.values() if verdict.has_spend)
 
 
 def test_where_unknown_names_give_totals_one_different_answer_makes_a_name_believed() -> None:
     spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
     run = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
-    assert {run.state.beliefs["A"], run.state.beliefs["B"]} == {Belief.BELIEVED}
+    assert {run.state.names.beliefs[queue("A")], run.state.names.beliefs[queue("B")]} == {Belief.BELIEVED}
 
 
 def test_a_name_is_not_believed_for_differing_from_a_total_that_is_old() -> None:
     spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
     first = play(Service(spend, unknown="totals"), catalogue=(), totals_only=True)
-    state = replace(walk.begin(wishes(), first.held()), unknown_names=UnknownNames.TOTALS)
+    state = walk.begin(wishes(), replace(first.held(), lessons={Cut.QUEUE: Lesson(Unknown.TOTALS)}))
     stale = Reading(99, Window.whole_day("default", queue("A"), ago(2)), NOW + HOUR, Outcome.GOOD)
-    assert walk.judge(state, stale, first.verdicts[ago(2)]).beliefs["A"] is Belief.DOUBTED
+    assert walk.judge(state, stale, first.verdicts[ago(2)]).names.beliefs[queue("A")] is Belief.DOUBTED
     fresh = replace(stale, asked_at=NOW + timedelta(seconds=30))
-    assert walk.judge(state, fresh, first.verdicts[ago(2)]).beliefs["A"] is Belief.BELIEVED
+    assert walk.judge(state, fresh, first.verdicts[ago(2)]).names.beliefs[queue("A")] is Belief.BELIEVED
 
 
 def test_a_name_the_user_vouches_for_is_believed_at_once() -> None:
-    run = play(Service(BUSY, unknown="totals"), trusted=("A",), catalogue=())
+    run = play(Service(BUSY, unknown="totals"), trusted=(queue("A"),), catalogue=())
     assert run.verdicts[ago(1)].explained
 
 
@@ -372,6 +393,123 @@ def test_no_two_days_hunt_at_once() -> None:
     assert hunted == ["1A", "1B"]
 
 
+# ---------------------------------------------------------------- apps and addresses
+
+
+APPS = (app("7"), app("8"))
+BY_APP = BUSY | {(n, "#7"): {8: 4} for n in range(6)}
+
+
+def of(run: Run, sign: str) -> list[str]:
+    """What was asked of apps (``#``) or addresses (``@``)."""
+    return [said for said in run.said if sign in said]
+
+
+def test_an_app_is_asked_on_every_day_with_spend_after_one_that_cannot_exist() -> None:
+    run = play(Service(BY_APP), named=(app("7"),))
+    assert run.said[:3] == ["0*", "0?", "0#?"]
+    assert of(run, "#") == ["0#?", "0#7", "1#7", "2#7", "3#7", "4#7", "5#7"]
+
+
+def test_no_app_and_no_address_is_asked_that_the_user_did_not_list() -> None:
+    first = play(Service(BY_APP), named=(app("7"),))
+    again = play(Service(BY_APP), first, but={ago(5)})
+    assert of(again, "#") == []
+    assert "5A" in again.said
+
+
+def test_a_history_held_owes_an_app_that_is_listed_later_and_nothing_else() -> None:
+    first = play(Service(BY_APP))
+    run = play(Service(BY_APP), first, named=(app("7"),))
+    assert run.said == ["0*", "0#?", "0#7", "1*", "1#7", "2*", "2#7", "3*", "3#7", "4#7", "5#7"]
+    assert play(Service(BY_APP), run, named=(app("7"),)).said == ["0*", "1*", "2*", "3*"]
+
+
+def test_apps_that_explain_a_day_spare_the_others() -> None:
+    spend = BUSY | {(n, "#7"): {8: 10, 9: 5} for n in range(6)}
+    run = play(Service(spend), named=APPS)
+    assert of(run, "#8") == []
+    assert all(verdict.split(Cut.APP).explained for verdict in run.verdicts.values() if verdict.has_spend)
+
+
+def test_every_cut_is_asked_by_itself() -> None:
+    run = play(Service(BY_APP | {(1, "@192.0.2.1"): {9: 1}}), named=(app("7"), ip("192.0.2.1")), since=ago(1))
+    assert sorted(run.said) == sorted(["0*", "0?", "0#?", "0@?", "0#7", "0@192.0.2.1", "1*", "1#7", "1@192.0.2.1", "1A", "0A"])
+
+
+def test_a_changed_total_has_the_days_apps_asked_again_by_a_run_that_does_not_list_them() -> None:
+    first = play(Service(BY_APP), named=APPS)
+    run = play(Service(BY_APP | {(2, "A"): {8: 11, 9: 5}}), first)
+    assert run.said == ["0*", "1*", "2*", "2A", "2#7", "3*"]
+
+
+def test_an_app_is_read_again_when_its_day_becomes_final() -> None:
+    first = play(Service(BY_APP), named=(app("7"),))
+    run = play(Service(BY_APP), first, now=NOW + DAY, today=TODAY + DAY)
+    assert run.said == ["-1*", "0*", "1*", "2*", "3*", "3A", "3#7"]
+    assert run.verdicts[ago(3)].read_by(run.state.wishes.final_at(ago(3)))
+
+
+def test_a_refused_app_ends_alone() -> None:
+    service = Service(BY_APP, stranger="error")
+    run = play(service, named=APPS)
+    assert run.state.names.beliefs[app("8")] is Belief.SET_ASIDE
+    assert len(of(run, "#8")) == 1
+    assert of(run, "#7") == [f"{n}#7" for n in range(6)]
+    assert not any(verdict.is_failed for verdict in run.verdicts.values())
+    assert of(play(service, run, named=APPS, but={ago(5)}), "#8") == []
+
+
+def test_an_app_refused_later_keeps_what_is_held_of_it_and_fails_nothing() -> None:
+    service = Service(BY_APP)
+    first = play(service, named=(app("7"),))
+    service.spend[0, "A"] = {8: 11, 9: 5}
+    service.errors = {(n, "#7"): ("ERROR_ACCESS_DENIED", Effect.FILTER) for n in range(9)}
+    run = play(service, first, named=(app("7"),))
+    assert run.state.names.beliefs[app("7")] is Belief.ENDED
+    assert run.said == ["0*", "0A", "0#7", "1*", "2*", "3*"]
+    assert not any(verdict.is_failed for verdict in run.verdicts.values())
+    assert fold(run.books[ago(0)]).facts[app("7"), day_start(TODAY) + 8 * HOUR].volume == 4
+
+
+def test_an_app_that_only_ever_repeats_the_total_is_doubted_where_strangers_do() -> None:
+    run = play(Service(BY_APP, stranger="totals"), named=APPS)
+    beliefs = run.state.names.beliefs
+    assert (beliefs[app("7")], beliefs[app("8")]) == (Belief.BELIEVED, Belief.DOUBTED)
+    assert all(app("8") not in verdict.active for verdict in run.verdicts.values())
+
+
+def test_apps_beyond_the_total_are_asked_once_more_with_it_and_leave_the_queues_alone() -> None:
+    service = Service(BUSY | {(4, "#7"): {8: 11}})
+    run = play(service, named=(app("7"),))
+    assert [said for said in run.said if said.startswith("4")] == ["4*", "4A", "4#7", "4*", "4#7"]
+    assert run.verdicts[ago(4)].contradicted == {Cut.APP}
+    assert run.verdicts[ago(4)].explained
+
+
+def test_a_closed_day_whose_members_exceed_its_total_is_looked_at_by_every_run() -> None:
+    service = Service(BUSY)
+    service.total_bonus[5, 8] = -3
+    first = play(service)
+    service.total_bonus.clear()
+    run = play(service, first)
+    assert run.said == ["0*", "1*", "2*", "3*", "5*", "5A"]
+    assert not run.verdicts[ago(5)].contradicted
+
+
+def test_a_failed_app_window_fails_its_day_and_is_asked_by_the_next_run() -> None:
+    service = Service(BY_APP)
+    service.errors[4, "#7"] = ("timeout", None)
+    first = play(service, named=(app("7"),))
+    assert first.verdicts[ago(4)].is_failed
+    service.errors.clear()
+    assert play(service, first, named=(app("7"),)).said == ["0*", "1*", "2*", "3*", "4#7"]
+
+
+def test_totals_only_asks_no_app_either() -> None:
+    assert play(Service(BY_APP), totals_only=True, named=APPS).said == [f"{n}*" for n in range(9)]
+
+
 # ---------------------------------------------------------------- hours owed
 
 
@@ -390,6 +528,23 @@ def test_an_hour_asked_once_is_not_asked_again_by_the_next_run() -> None:
     first = play(service)
     assert "5*@23" in first.said
     assert play(service, first).said == ["0*", "1*", "2*", "3*"]
+
+
+class Sparse(Service):
+    """Idle hours are left out, and an answer may end before the day does."""
+
+    def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
+        reading = super().answer(window, number, asked_at)
+        return replace(reading, records=tuple(record for record in reading.records if record.volume))
+
+
+def test_where_23_records_may_be_all_that_comes_an_empty_day_has_its_last_hour_asked_too() -> None:
+    service = Sparse({(1, "A"): {8: 10}, (2, "A"): {23: 5}})
+    service.last_hour |= {(2, None): 22, (2, "A"): 22}
+    run = play(service)
+    assert [said for said in run.said if said.startswith(("2", "3"))] == ["2*", "2*@23", "2A", "2A@23", "3*", "3*@23"]
+    assert run.verdicts[ago(2)].total.volume == 5
+    assert run.verdicts[ago(2)].explained
 
 
 # ---------------------------------------------------------------- contradictions
@@ -473,19 +628,19 @@ def test_max_requests_of_just_enough_is_not_a_limit_reached() -> None:
 def test_a_believed_queue_that_gives_the_unknown_error_has_failed_and_is_not_set_aside() -> None:
     service = Service(BUSY | {(n, "B"): {3: 1} for n in range(6)})
     first = play(service)
-    assert first.state.unknown_code == "ERROR_QUEUE"
+    assert first.state.names.lessons[Cut.QUEUE].code == "ERROR_QUEUE"
     service.errors[1, "A"] = ("ERROR_QUEUE", Effect.WINDOW)
     service.total_bonus[1, 8] = 1
     again = play(service, first)
-    assert again.state.beliefs["A"] is Belief.BELIEVED
+    assert again.state.names.beliefs[queue("A")] is Belief.BELIEVED
     assert again.verdicts[ago(1)].is_failed
 
 
 def test_trouble_of_the_moment_teaches_nothing_about_unknown_names() -> None:
     service = Service(BUSY)
-    service.errors[0, NO_SUCH_QUEUE] = ("ERROR_NO_SLOT_AVAILABLE", Effect.MOMENT)
+    service.errors[0, NO_SUCH[Cut.QUEUE].member] = ("ERROR_NO_SLOT_AVAILABLE", Effect.MOMENT)
     run = play(service)
-    assert run.state.unknown_names is None
+    assert Cut.QUEUE not in run.state.names.lessons
     assert run.said == ["0*", "0?", *(f"{n}*" for n in range(1, 9))]
     service.errors.clear()
     assert "0?" in play(service, run).said
@@ -520,9 +675,9 @@ def test_an_empty_answer_where_spend_is_held_is_asked_once_more() -> None:
 def test_a_day_with_a_rest_is_weighed_against_a_fresh_total_where_unknown_names_give_totals() -> None:
     spend = BUSY | {(4, "New"): {3: 7}}
     first = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
-    run = play(Service(spend, unknown="totals"), first, queues=("New",), catalogue=("A", "B"))
+    run = play(Service(spend, unknown="totals"), first, named=(queue("New"),), catalogue=("A", "B"))
     assert [said for said in run.said if said.startswith("4")][:1] == ["4*"]
-    assert run.state.beliefs["New"] is Belief.BELIEVED
+    assert run.state.names.beliefs[queue("New")] is Belief.BELIEVED
 
 
 def test_the_first_fatal_refusal_is_the_one_reported() -> None:

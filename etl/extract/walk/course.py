@@ -1,0 +1,193 @@
+"""The course through the days: which is next, what is asked now, when the walk is over. Pure."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+from etl.extract.walk import day as one_day
+from etl.extract.walk import names as known
+from etl.extract.walk.names import NO_SUCH, Names
+from etl.extract.walk.state import Ask, Done, Held, Plan, State, Step, Wait, Why, Wishes
+from etl.records import CUTS, TOTAL, Cut, Effect, Reading, Verdict, Window, queue
+
+ALIKE = 5
+"""So many windows in a row that fail with the same code stop the account."""
+
+FAILED = 5 * ALIKE
+"""So many windows in a row that fail with whatever code stop it too."""
+
+
+def begin(wishes: Wishes, held: Held) -> State:
+    """The state before the first request, from what is held."""
+    spent = [day for day, verdict in held.days.items() if verdict.has_spend or TOTAL in verdict.failed]
+    bottom = wishes.since or min([*held.days, wishes.newest])
+    newest_first = (wishes.newest - timedelta(days=n) for n in range((wishes.newest - bottom).days + 1))
+    names = _names(wishes, held)
+    return State(
+        wishes=wishes,
+        names=names,
+        todo=tuple(day for day in newest_first if _needs_visit(wishes, held, names, day)),
+        held=held.days,
+        further=None if wishes.since else bottom - timedelta(days=1),
+        oldest_spend=min(spent, default=None),
+        knows_a_total=any(verdict.total_asked for verdict in held.days.values()),
+    )
+
+
+def _names(wishes: Wishes, held: Held) -> Names:
+    order = (*wishes.named, *map(queue, wishes.catalogue))
+    beliefs = known.with_trust(held.beliefs, wishes.trusted)
+    return known.with_worth(Names(order, {}, beliefs, held.lessons, held.spells, held.prices))
+
+
+def _needs_visit(wishes: Wishes, held: Held, names: Names, day: date) -> bool:
+    verdict = held.days.get(day)
+    if verdict is None or day not in held.final or wishes.is_recent(day) or verdict.contradicted:
+        return True
+    return not wishes.totals_only and verdict.has_spend and any(one_day.unasked(names, verdict, cut) for cut in CUTS)
+
+
+# ---------------------------------------------------------------- next: what to ask
+
+
+def next(state: State, room: int) -> tuple[State, Step]:
+    """What to ask now, at most ``room`` windows; or wait for an answer; or the walk is over."""
+    state = replace(state, shut=())
+    if state.stopped:
+        return state, Wait() if state.flying else Done(state.stopped)
+    if state.wishes.max_requests is not None:
+        room = min(room, state.wishes.max_requests - state.asked - state.retries)
+    if not state.knows_a_total or state.probe or _unlearned(state):
+        return _alone(state, room)
+    windows: list[Window] = []
+    for day in sorted(state.open, reverse=True):
+        if len(windows) < room:
+            state = _asking(state, day, windows, room)
+    while len(windows) < room and len(state.open) < state.wishes.days_at_once and (day_or_none := state.next_day):
+        state = _asking(_opened(state, day_or_none), day_or_none, windows, room)
+    return _step(state, windows)
+
+
+def _step(state: State, windows: list[Window]) -> tuple[State, Step]:
+    if windows:
+        return replace(state, asked=state.asked + len(windows)), Ask(tuple(windows))
+    if state.flying:
+        return state, Wait()
+    is_over = not state.open and state.next_day is None
+    if not is_over and state.wishes.max_requests is None:
+        raise AssertionError(f"the walk waits for nothing: {sorted(state.open)}")  # a defect: better loud than for ever
+    return state, Done(Why.DONE if is_over else Why.LIMIT)
+
+
+def _alone(state: State, room: int) -> tuple[State, Step]:
+    """An account's first total, and then, cut by cut, the name that cannot exist: nothing else is in the air."""
+    windows: list[Window] = []
+    if state.flying or room < 1:
+        return _step(state, windows)
+    if state.knows_a_total:
+        day = max(day for day, plan in state.open.items() if plan.is_split)
+        windows.append(Window.whole_day(state.wishes.account, NO_SUCH[_unlearned(state)[0]], day))
+        state = replace(state, probe=windows[0])
+    elif day_or_none := state.next_day:
+        state = _asking(_opened(state, day_or_none), day_or_none, windows, 1)
+    return _step(state, windows)
+
+
+def _unlearned(state: State) -> list[Cut]:
+    """Cuts with names to ask, of which it is not known yet what a name that cannot exist gives; once there is spend."""
+    learned = CUTS if state.wishes.totals_only else state.names.lessons.keys() | state.probes_failed
+    unlearned = [cut for cut in CUTS if cut not in learned and (cut is Cut.QUEUE or state.names.worth[cut])]
+    return unlearned if unlearned and any(plan.is_split for plan in state.open.values()) else []
+
+
+def _opened(state: State, day: date) -> State:
+    state = replace(state, open={**state.open, day: one_day.opened(state, day)})
+    return replace(state, todo=state.todo[1:]) if state.todo else replace(state, further=day - timedelta(days=1))
+
+
+def _asking(state: State, day: date, windows: list[Window], room: int) -> State:
+    """Adds what the day wants to ask now to ``windows``, as far as there is room; shuts a day that wants nothing more."""
+    plan = state.open[day]
+    wanted = one_day.wanted(state, plan)
+    if wanted is None:
+        return _shut(state, plan)
+    chosen = wanted.windows[: max(0, room - len(windows))]
+    if not chosen:
+        return state
+    windows += chosen
+    plan = replace(plan, flying=plan.flying | {*chosen}, sent=plan.sent | {*chosen}, hunting=plan.hunting or wanted.hunting)
+    return replace(state, open={**state.open, day: plan})
+
+
+def _shut(state: State, plan: Plan) -> State:
+    still_open = {day: other for day, other in state.open.items() if day != plan.day}
+    fruitless = not plan.verdict.explained if plan.hunting else state.hunt_was_fruitless
+    shut = (*state.shut, plan.day)
+    return replace(state, open=still_open, shut=shut, visited=state.visited + 1, hunt_was_fruitless=fruitless)
+
+
+# ---------------------------------------------------------------- tell: what an answered window taught
+
+
+def judge(state: State, reading: Reading, verdict: Verdict) -> State:
+    """What a reading says of its name; to be asked before the day is folded, for only believed names explain.
+
+    ``verdict`` is the day's without this reading.
+    """
+    if reading.window == state.probe:
+        return state
+    return replace(state, names=known.judged(state.names, reading, verdict))
+
+
+def tell(state: State, reading: Reading, verdict: Verdict) -> State:
+    """Takes in one answered window and the fold of its day; a day that wants nothing more is shut."""
+    state = _watched_for_trouble(replace(state, shut=()), reading)
+    if reading.window == state.probe:
+        return _told_of_unknown_names(replace(state, probe=None), reading)
+    plan = state.open.get(reading.window.day)
+    if plan is None:
+        return state
+    plan = one_day.told(state, plan, reading, verdict)
+    state = replace(_learned(state, reading, verdict), open={**state.open, plan.day: plan})
+    return _shut(state, plan) if one_day.wanted(state, plan) is None else state
+
+
+def _told_of_unknown_names(state: State, reading: Reading) -> State:
+    cut, lesson = reading.window.filter.cut, known.lesson(reading)
+    if lesson is None:
+        return replace(state, probes_failed=state.probes_failed | {cut})
+    return replace(state, names=replace(state.names, lessons={**state.names.lessons, cut: lesson}))
+
+
+def _watched_for_trouble(state: State, reading: Reading) -> State:
+    """Stops the account at a fatal refusal, and at the same trouble on many windows in a row."""
+    if reading.effect is Effect.ACCOUNT:
+        return replace(state, stopped=Why.REFUSED, refusal=state.refusal or reading)
+    is_expected = reading.window == state.probe or not state.names.is_asked(reading.window.filter)
+    if reading.is_good or is_expected:
+        return replace(state, alike=("", 0), failed=0)
+    count, failed = state.alike[1] + 1 if state.alike[0] == reading.code else 1, state.failed + 1
+    stopped = state.stopped or (Why.ALIKE if count >= ALIKE or failed >= FAILED else None)
+    refusal = state.refusal or (reading if stopped else None)
+    return replace(state, alike=(reading.code, count), failed=failed, stopped=stopped, refusal=refusal)
+
+
+def _learned(state: State, reading: Reading, verdict: Verdict) -> State:
+    """What one day teaches of the others: where spend was seen, and in which queues."""
+    if reading.window.filter != TOTAL:
+        return replace(state, names=known.learned(state.names, reading, verdict))
+    day, breaks = reading.window.day, verdict.has_spend or not reading.is_good
+    oldest = min(state.oldest_spend or day, day) if breaks else state.oldest_spend
+    return replace(state, oldest_spend=oldest, knows_a_total=state.knows_a_total or bool(reading.records) or reading.is_good)
+
+
+def see_anew(state: State, verdict: Verdict) -> State:
+    """A held day was folded again, because a name has come to be believed."""
+    plan = state.open.get(verdict.day)
+    if plan is None:
+        return replace(state, held={**state.held, verdict.day: verdict})
+    return replace(state, open={**state.open, plan.day: replace(plan, verdict=verdict)})
+
+
+def lost(state: State) -> State:
+    """A window in the air was given up because the account was stopped: nothing is waited for any more."""
+    return replace(state, open={}, probe=None)

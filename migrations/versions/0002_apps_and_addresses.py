@@ -1,0 +1,96 @@
+"""Cuts by app and by IP address beside queues, and the hours in which a cut's members exceed the total.
+
+Up, nothing is lost: names and what a queue that cannot exist gave are carried over as those of the cut ``queue``.
+``contradictions`` begins empty and fills as days are read again.
+Down, what is thought of apps and addresses is forgotten, and a queue that has ended is believed again, as before.
+
+DuckDB adds no column with a constraint, so ``names`` is made anew and copied.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+MONEY = sa.Numeric(18, 9)
+
+
+def upgrade() -> None:
+    op.rename_table("names", "names_before")
+    op.create_table(
+        "names",
+        sa.Column("account_id", sa.Integer, nullable=False),
+        sa.Column("cut", sa.Text, nullable=False, comment="queue, app or ip"),
+        sa.Column("member", sa.Text, nullable=False, comment="queue name, softId or IP"),
+        sa.Column("belief", sa.Text, nullable=False, comment="believed, doubted, set aside or ended"),
+        sa.Column("reading", sa.Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
+        sa.Column("decided_at", sa.DateTime, nullable=False),
+        comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
+    )
+    op.execute(
+        "insert into names (account_id, cut, member, belief, reading, decided_at) "
+        "select account_id, 'queue', queue, belief, reading, decided_at from names_before"
+    )
+    op.drop_table("names_before")
+    op.create_table(
+        "lessons",
+        sa.Column("account_id", sa.Integer, nullable=False),
+        sa.Column("cut", sa.Text, nullable=False, comment="queue, app or ip"),
+        sa.Column("gives", sa.Text, nullable=False, comment="error, zeros or totals"),
+        sa.Column("code", sa.Text, comment="the errorCode it answers with, where it is an error"),
+        sa.PrimaryKeyConstraint("account_id", "cut", name="pk_lessons"),
+        comment="One row per account and cut: what a member that cannot exist gave.",
+    )
+    op.execute(
+        "insert into lessons (account_id, cut, gives, code) "
+        "select account_id, 'queue', unknown_names, unknown_code from accounts where unknown_names is not null"
+    )
+    op.drop_column("accounts", "unknown_names")
+    op.drop_column("accounts", "unknown_code")
+    op.add_column(
+        "accounts", sa.Column("reaches_end", sa.Boolean, comment="an answer has held the last hour of the day it was asked for")
+    )
+    op.create_table(
+        "contradictions",
+        sa.Column("account_id", sa.Integer, nullable=False),
+        sa.Column("series_id", sa.Integer, nullable=False, comment="the series of the cut's rest"),
+        sa.Column("day", sa.Date, nullable=False, comment="the UTC day the hour is booked on"),
+        sa.Column("hour_start", sa.DateTime, nullable=False),
+        sa.Column("volume", sa.BigInteger, nullable=False, comment="what the cut's believed members say together"),
+        sa.Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
+        sa.Column("reading", sa.Integer, nullable=False, comment="the latest of their readings"),
+        comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is not split.",
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("contradictions")
+    op.drop_column("accounts", "reaches_end")
+    op.add_column(
+        "accounts", sa.Column("unknown_names", sa.Text, comment="what a queue that cannot exist answers: error, zeros or totals")
+    )
+    op.add_column("accounts", sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error"))
+    op.execute(
+        "update accounts set unknown_names = l.gives, unknown_code = l.code "
+        "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue'"
+    )
+    op.drop_table("lessons")
+    op.rename_table("names", "names_after")
+    op.create_table(
+        "names",
+        sa.Column("account_id", sa.Integer, nullable=False),
+        sa.Column("queue", sa.Text, nullable=False),
+        sa.Column("belief", sa.Text, nullable=False, comment="believed, doubted or set aside"),
+        sa.Column("reading", sa.Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
+        sa.Column("decided_at", sa.DateTime, nullable=False),
+        comment="Append-only: what was thought of a queue name, and since when. The latest row of a name holds.",
+    )
+    op.execute(
+        "insert into names (account_id, queue, belief, reading, decided_at) "
+        "select account_id, member, case belief when 'ended' then 'believed' else belief end, reading, decided_at "
+        "from names_after where cut = 'queue'"
+    )
+    op.drop_table("names_after")

@@ -1,0 +1,15 @@
+-- in every hour of a closed day the queues, the apps and the IPs each add up to no more than the account's total
+-- severity: blocking
+-- remedy: these hours stay whole in (unattributed), so every sum is right, only its division is not known. The next
+-- anticaptcha-etl sync asks them again; reconciliation_hourly shows what the queues say
+select
+    a.name   as account,
+    c.day    as day,
+    s.cut    as cut,
+    count(*) as hours
+from contradictions c
+join days d     on d.account_id = c.account_id and d.day = c.day
+join series s   on s.account_id = c.account_id and s.series_id = c.series_id
+join accounts a on a.account_id = c.account_id
+where d.closed
+group by a.name, c.day, s.cut;

@@ -1,0 +1,70 @@
+-- one row per account and hour read: the API's own total beside what the queues add up to; in an hour that was still
+-- running when it was read they may differ only because they were asked one after the other
+--
+-- account: the account's name
+-- day: the UTC day the hour is booked on
+-- hour_start: first second of the hour, UTC
+-- hour_end: exclusive end of the hour, UTC
+-- total_volume: tasks over all queues, as the API itself totals them
+-- total_money: US dollars over all queues, as the API itself totals them
+-- queues_volume: tasks that the believed queues add up to, in a contradicted hour too
+-- queues_money: US dollars that the believed queues add up to, in a contradicted hour too
+-- rest_volume: total_volume less queues_volume; negative only in a contradicted hour
+-- rest_money: total_money less queues_money; negative beyond rounding only in a contradicted hour
+-- state: explained (nothing is left but what rounding leaves), rest (what is left is unattributed), contradicted (the
+-- queues add up to more than the total, so the hour is unattributed whole)
+create view reconciliation_hourly as
+with held as (
+    select
+        f.account_id                                            as account_id,
+        f.day                                                   as day,
+        f.hour_start                                            as hour_start,
+        sum(case when s.cut = 'total' then f.volume else 0 end) as total_volume,
+        sum(case when s.cut = 'total' then f.money else 0 end)  as total_money,
+        sum(case when s.cut = 'queue' then f.volume else 0 end) as queues_volume,
+        sum(case when s.cut = 'queue' then f.money else 0 end)  as queues_money,
+        count(case when s.cut = 'queue' then 1 end)             as queues
+    from facts f
+    join series s on s.account_id = f.account_id and s.series_id = f.series_id
+    where s.cut = 'total' or (s.cut = 'queue' and s.member is not null)
+    group by f.account_id, f.day, f.hour_start
+),
+exceeding as (
+    select c.account_id, c.hour_start, c.volume, c.money
+    from contradictions c
+    join series s on s.account_id = c.account_id and s.series_id = c.series_id
+    where s.cut = 'queue'
+),
+compared as (
+    select
+        h.account_id                                              as account_id,
+        h.day                                                     as day,
+        h.hour_start                                              as hour_start,
+        h.queues                                                  as queues,
+        cast(h.total_volume as bigint)                            as total_volume,
+        cast(h.total_money as decimal(18, 9))                     as total_money,
+        cast(coalesce(e.volume, h.queues_volume) as bigint)       as queues_volume,
+        cast(coalesce(e.money, h.queues_money) as decimal(18, 9)) as queues_money,
+        e.hour_start is not null                                  as is_contradicted
+    from held h
+    left join exceeding e on e.account_id = h.account_id and e.hour_start = h.hour_start
+)
+select
+    a.name                                                 as account,
+    c.day                                                  as day,
+    c.hour_start                                           as hour_start,
+    c.hour_start + interval '1 hour'                       as hour_end,
+    c.total_volume                                         as total_volume,
+    c.total_money                                          as total_money,
+    c.queues_volume                                        as queues_volume,
+    c.queues_money                                         as queues_money,
+    c.total_volume - c.queues_volume                       as rest_volume,
+    cast(c.total_money - c.queues_money as decimal(18, 9)) as rest_money,
+    case
+        when c.is_contradicted then 'contradicted'
+        when c.total_volume = c.queues_volume
+         and abs(c.total_money - c.queues_money) <= 0.000001 * (c.queues + 1) then 'explained'
+        else 'rest'
+    end as state
+from compared c
+join accounts a on a.account_id = c.account_id;

@@ -1,0 +1,34 @@
+-- one row per account, IP address and UTC day with spend, on days for which an address is held
+--
+-- account: the account's name
+-- ip: the address that the calls came from; null: money of the account's total that no address asked for explains
+-- day: the UTC day its hours are booked on
+-- volume: tasks; sums over all addresses are exactly the account's total of the day; never to be added to queues or apps
+-- money: US dollars, exact; sums over all addresses are exactly the account's total of the day; never to be added to queues or apps
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
+-- is_final: true when the day was read after its lookback had passed; false: may still change
+create view spending_by_ip_daily as
+with spent as (
+    select
+        account_id,
+        series_id,
+        day,
+        cast(sum(volume) as bigint)        as volume,
+        cast(sum(money) as decimal(18, 9)) as money
+    from facts
+    where volume <> 0 or money <> 0
+    group by account_id, series_id, day
+)
+select
+    a.name                              as account,
+    s.member                            as ip,
+    p.day                               as day,
+    p.volume                            as volume,
+    p.money                             as money,
+    price_per_1000(p.money, p.volume)   as price_per_1000,
+    coalesce(d.status = 'final', false) as is_final
+from spent p
+join series s    on s.account_id = p.account_id and s.series_id = p.series_id
+join accounts a  on a.account_id = p.account_id
+left join days d on d.account_id = p.account_id and d.day = p.day
+where s.cut = 'ip';
