@@ -83,7 +83,7 @@ class Account:
     name: str
     since: date | None
     grid: int | None
-    reaches_end: bool
+    reaches_end: int | None
     lessons: Mapping[Cut, Lesson]
 
 
@@ -114,7 +114,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
             return _account(connection, own)
         number = max((row["account_id"] for row in rows), default=0) + 1
         connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
-        return Account(number, name, None, None, reaches_end=False, lessons={})
+        return Account(number, name, None, None, reaches_end=None, lessons={})
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
@@ -148,7 +148,7 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         name=row["name"],
         since=row["since"],
         grid=row["grid_seconds"],
-        reaches_end=bool(row["reaches_end"]),
+        reaches_end=row["reaches_end"],
         lessons={Cut(cut): Lesson(Unknown(gives), code) for cut, gives, code in lessons},
     )
 

@@ -24,11 +24,11 @@ class DayRow(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What an account's first readings show: its grid, whether its answers reach the end of the day they were asked for, and
+    """What an account's first readings show: its grid, the first of them that held the last hour of the day asked for, and
     what a member of each cut that cannot exist gives."""
 
     grid: int | None = None
-    reaches_end: bool = False
+    reaches_end: int | None = None
     lessons: Mapping[Cut, Lesson] = {}
 
 

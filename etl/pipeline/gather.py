@@ -40,7 +40,7 @@ class Light:
     """In what light readings are seen: the account's grid, how far its answers reach, and what is thought of names."""
 
     grid: int | None = None
-    reaches_end: bool = False
+    reaches_end: int | None = None
     beliefs: Mapping[Filter, Belief] = field(default_factory=dict)
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
 

@@ -180,15 +180,15 @@ class Run:
         return replace(answer, asked_at=min(answer.asked_at, answer.server_time))
 
     def _learn_habits(self, reading: Reading) -> None:
-        """The account's grid is that of its first good total; its answers reach the day's end once one of them did."""
+        """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
         if not reading.is_good or reading.window.filter != TOTAL:
             return
         if self._light.grid is None:
             self._light = replace(self._light, grid=validate.grid_of(reading.window, reading))
-        if not self._light.reaches_end and not reading.window.is_tail and reading.records:
-            last_hour = reading.window.end - HOUR + timedelta(seconds=self._light.grid or 0)
-            reaches_end = reading.records[-1].hour_start >= last_hour
-            self._light = replace(self._light, reaches_end=reaches_end)
+        last_hour = reading.window.end - HOUR + timedelta(seconds=self._light.grid or 0)
+        reaches_end = not reading.window.is_tail and any(record.hour_start == last_hour for record in reading.records)
+        if self._light.reaches_end is None and reaches_end:
+            self._light = replace(self._light, reaches_end=reading.number)
 
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""

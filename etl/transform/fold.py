@@ -8,7 +8,7 @@ the span from its first to its last record: inside it a missing hour is zero, ou
 the total by construction: a member counts only beside a held total, and what no believed member explains is the cut's rest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -64,15 +64,15 @@ Hours = Mapping[datetime, Source]
 class Book:
     """All readings of one day of an account, in the order of their numbers.
 
-    ``grid`` is the account's first second after the asked hour. ``reaches_end``: answers have been seen to hold the last hour
-    of the day they were asked for, so that one without any record speaks for it too. ``doubted`` filters are not believed,
-    ``ignored`` ones (a member that cannot exist, those set aside) are nobody's. Of ``ended`` ones what is held stays, and no
-    more is asked.
+    ``grid`` is the account's first second after the asked hour. ``reaches_end``: from this reading on answers are known to
+    reach the last hour of the day asked for, so that one without any record speaks for it too. ``doubted`` filters are not
+    believed, ``ignored`` ones (a member that cannot exist, those set aside) are nobody's. Of ``ended`` ones what is held stays,
+    and no more is asked.
     """
 
     day: date
     grid: int = 0
-    reaches_end: bool = False
+    reaches_end: int | None = None
     readings: tuple[Reading, ...] = ()
     doubted: frozenset[Filter] = frozenset()
     ignored: frozenset[Filter] = frozenset()
@@ -115,12 +115,12 @@ def fold(book: Book) -> Folded:
     by_filter: dict[Filter, list[Reading]] = {}
     for reading in sorted(kept, key=lambda reading: (reading.asked_at, reading.number)):
         by_filter.setdefault(reading.window.filter, []).append(reading)
-    last_hour = day_start(book.day) + DAY - HOUR + timedelta(seconds=book.grid)
-    beyond = frozenset() if book.reaches_end else frozenset([last_hour])
-    totals = _sources(by_filter.get(TOTAL, ()), book.grid, beyond)
+    totals = _sources(by_filter.get(TOTAL, ()), book.grid, lambda reading: _beyond(book, reading))
     tails = {reading.number for reading in by_filter.get(TOTAL, ()) if reading.window.is_tail}
     out_of_reach = frozenset(hour for hour, source in totals.items() if source.reading in tails)
-    sources = {filter: _sources(readings, book.grid, out_of_reach) for filter, readings in by_filter.items() if filter != TOTAL}
+    sources = {
+        filter: _sources(readings, book.grid, lambda _: out_of_reach) for filter, readings in by_filter.items() if filter != TOTAL
+    }
     members = {cut: _believed(book, sources, cut) for cut in CUTS}
     splits = {
         cut: {hour: _split(cut, hour, total, members[cut]) for hour, total in totals.items()}
@@ -177,11 +177,17 @@ def _by_time_then_filter(row: Fact | Revision) -> tuple[datetime, str, str]:
 # ---------------------------------------------------------------- one filter: what was said of each hour
 
 
-def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Set[datetime]) -> dict[datetime, Source]:
+def _beyond(book: Book, reading: Reading) -> Set[datetime]:
+    """The day's last hour, where 23 records may be all that comes."""
+    is_known = book.reaches_end is not None and reading.number >= book.reaches_end
+    return frozenset() if is_known else frozenset([day_start(book.day) + DAY - HOUR + timedelta(seconds=book.grid)])
+
+
+def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Callable[[Reading], Set[datetime]]) -> dict[datetime, Source]:
     """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins.
 
-    For hours ``out_of_reach`` an answer to the whole day that has no record at all does not speak: the day's last one, where
-    23 records may be all that comes; of queues, those that the total's own answer did not speak for.
+    For hours ``out_of_reach`` of it an answer to the whole day that has no record at all does not speak; of queues and other
+    members, for those that the total's own answer did not speak for.
     """
     held: dict[datetime, Source] = {}
     once_empty: set[datetime] = set()
@@ -191,7 +197,7 @@ def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Set[datetime]
         said = {record.hour_start: record.value for record in reading.records}
         for hour in _own_hours(reading.window, grid):
             value = said.get(hour)
-            if not reading.records and not reading.window.is_tail and hour in out_of_reach:
+            if not reading.records and not reading.window.is_tail and hour in out_of_reach(reading):
                 continue
             if value is None and not _is_zero(reading, hour, is_held=hour in held and hour not in once_empty):
                 if not reading.records:

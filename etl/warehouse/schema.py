@@ -36,7 +36,7 @@ accounts = Table(
     Column("since", Date, comment="first day asked for with --since; null: found by --empty-days"),
     Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
     Column("created_at", DateTime, nullable=False),
-    Column("reaches_end", Boolean, comment="an answer has held the last hour of the day it was asked for"),
+    Column("reaches_end", Integer, comment="the first reading of a total that held the last hour of the day asked for"),
     PrimaryKeyConstraint("account_id"),
     comment="One row per account.",
 )

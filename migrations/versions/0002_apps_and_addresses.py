@@ -51,7 +51,8 @@ def upgrade() -> None:
     op.drop_column("accounts", "unknown_names")
     op.drop_column("accounts", "unknown_code")
     op.add_column(
-        "accounts", sa.Column("reaches_end", sa.Boolean, comment="an answer has held the last hour of the day it was asked for")
+        "accounts",
+        sa.Column("reaches_end", sa.Integer, comment="the first reading of a total that held the last hour of the day asked for"),
     )
     op.create_table(
         "contradictions",

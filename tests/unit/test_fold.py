@@ -207,7 +207,7 @@ def test_hours_after_the_last_record_are_owed_and_absent() -> None:
 
 
 def test_an_answer_without_records_says_that_the_ended_hours_are_idle() -> None:
-    day = fold(Book(DAY, reaches_end=True, readings=(reading(1, TOTAL, {}),)))
+    day = fold(Book(DAY, reaches_end=1, readings=(reading(1, TOTAL, {}),)))
     assert len(day.facts) == 24
     assert day.verdict.owed == ()
 
