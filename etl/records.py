@@ -17,6 +17,9 @@ from typing import NamedTuple
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
+MOST_SKEW = timedelta(minutes=5)
+"""With the server's clock further away than this, nothing becomes final."""
+
 UNATTRIBUTED = "(unattributed)"
 """What analysts read as the queue of the rest. No filter carries it: the rest is ``Filter(Cut.QUEUE, None)``."""
 
@@ -313,6 +316,7 @@ class Verdict:
     window's last attempt failed. ``owed``: the ``date`` to ask for a filter's first hour that had ended and that its answers
     do not speak for. ``hours``: the total, hour by hour. ``asked``: when the reading that counts for a filter began.
     ``active``: members with volume or money that day; doubted ones, and those that a refusal ended, left out.
+    ``out_of_reach``: hours of the total that only a tail spoke for, so that an answer without any record does not.
     """
 
     day: date
@@ -325,6 +329,7 @@ class Verdict:
     hours: Mapping[datetime, Value] = field(default_factory=dict)
     asked: Mapping[Filter, datetime] = field(default_factory=dict)
     active: frozenset[Filter] = frozenset()
+    out_of_reach: frozenset[datetime] = frozenset()
 
     def split(self, cut: Cut) -> Split:
         """The cut's split; of one that nothing is held of, one that explains nothing."""
@@ -354,11 +359,11 @@ class Verdict:
         """Whether the last attempt of a window that the day needs failed."""
         return any(filter == TOTAL or not self.split(filter.cut).explained for filter in self.failed)
 
-    def read_by(self, deadline: datetime) -> bool:
-        """Whether every window the day needs was read at or after ``deadline``, and its total owes no hour."""
+    def read_since(self, moment: datetime) -> bool:
+        """Whether every window the day needs was read at or after ``moment``, and its total owes no hour."""
         asked = [self.total_asked, *(self.asked.get(filter) for filter in self.active)]
         owes_hours = any(filter == TOTAL for filter, _ in self.owed)
-        return not owes_hours and all(at is not None and at >= deadline for at in asked)
+        return not owes_hours and all(at is not None and at >= moment for at in asked)
 
 
 NO_SPLIT = Split()

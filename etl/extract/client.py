@@ -6,9 +6,11 @@ import math
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from urllib.request import getproxies, proxy_bypass
 
@@ -46,6 +48,22 @@ class Stopped(Exception):  # noqa: N818 - not an error: what ``ask`` was told to
     """``stop`` was called before the window had its answer."""
 
 
+class Visit(NamedTuple):
+    """What one question of ``doctor --probe`` brought; ``headers`` are the reply's, their names in small letters."""
+
+    answer: Answer
+    headers: Mapping[str, str]
+
+
+class Reach(NamedTuple):
+    """What is at the API's base URL. ``trouble`` is None when anything of HTTP came back."""
+
+    asked_at: datetime
+    trouble: Unreachable | None = None
+    status: int | None = None
+    server_time: datetime | None = None
+
+
 class _Came(NamedTuple):
     """What one request brought."""
 
@@ -54,6 +72,7 @@ class _Came(NamedTuple):
     body: bytes = b""
     date: str = ""
     retry_after: str = ""
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Client:
@@ -85,19 +104,8 @@ class Client:
         self._counting = threading.Lock()
         self.requests = 0
         self.retries = 0
-        self._http = httpx.Client(
-            transport=transport or _transport(self._url, concurrency, self._deadline),
-            timeout=httpx.Timeout(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool),
-            headers={
-                "User-Agent": f"anticaptcha-etl/{version('anticaptcha-etl')}",
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-            },
-            follow_redirects=False,  # a redirect would carry the key elsewhere
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is needed, and a strange one could not be sent
-            trust_env=False,  # what of the environment counts is decided in _transport
-        )
+        self._http = _http(transport or _transport(self._url, concurrency, self._deadline), timeout)
+        self._http.headers["Content-Type"] = "application/json"
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +141,18 @@ class Client:
             if not wait_until(self._clock.ticks() + wait, self._clock, self._stopped.is_set):
                 raise Stopped
 
+    def visit(self, window: Window) -> Visit:
+        """One request for ``window``, whose start may be any whole second, and what it brought; it is never repeated.
+
+        Raises ``Stopped``, and nothing else: trouble is a reply.
+        """
+        if not self._pace.wait_turn(self._stopped.is_set):
+            raise Stopped
+        asked_at = self._clock.now()
+        self._count(1)
+        came = self._exchange(window, is_question=True)
+        return Visit(Answer(window, asked_at, came.reply, came.status, came.body, 1, retry.http_date(came.date)), came.headers)
+
     def _count(self, attempt: int) -> None:
         with self._counting:
             self.requests += 1
@@ -154,12 +174,13 @@ class Client:
             self._pace.hold(max(retry_after or 0.0, wait or 0.0))
         return wait
 
-    def _exchange(self, window: Window) -> _Came:
+    def _exchange(self, window: Window, *, is_question: bool = False) -> _Came:
         """One request. Foreign errors end here, as values: what they hold (the request, so the key) goes no further."""
+        content = wire.question(window, self._key) if is_question else wire.body(window, self._key)
         self._deadline.begin(self._timeout.whole)
         status, body = None, bytearray()
         try:
-            with self._http.stream("POST", self._url, content=wire.body(window, self._key)) as response:
+            with self._http.stream("POST", self._url, content=content) as response:
                 status = response.status_code
                 for piece in response.iter_bytes():
                     body += piece
@@ -170,7 +191,9 @@ class Client:
         else:
             content = self._masked(bytes(body))
             location, date, retry_after = (response.headers.get(name, "") for name in ("location", "date", "retry-after"))
-            return _Came(wire.read(response.status_code, content, self._masked_text(location)), status, content, date, retry_after)
+            reply = wire.read(response.status_code, content, self._masked_text(location))
+            headers = {name: self._masked_text(value) for name, value in response.headers.items()}
+            return _Came(reply, status, content, date, retry_after, headers)
         reason = wire.clean(self._masked_text(reason), 200)
         if status is None:
             return _Came(Unreachable(code, reason))
@@ -184,6 +207,38 @@ class Client:
 
     def _masked_text(self, text: str) -> str:
         return self._masked(text.encode(errors="replace")).decode()
+
+
+def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reach:
+    """Asks the API's base URL for its page, in one request that carries no key and no question; the page itself is not read.
+
+    Raises UsageError for an ``api_url`` that the key would not be sent to.
+    """
+    url = _endpoint(api_url)
+    deadline = _Deadline(clock, lambda: False)
+    deadline.begin(timeout.whole)
+    asked_at = clock.now()
+    try:
+        with _http(_transport(url, 1, deadline), timeout) as http, http.stream("GET", url.join(".")) as response:
+            return Reach(asked_at, None, response.status_code, retry.http_date(response.headers.get("date", "")))
+    except (httpx.HTTPError, OSError, UnicodeError) as error:
+        code, reason = _trouble(error)
+        return Reach(asked_at, Unreachable(code, wire.clean(reason, 200)))
+
+
+def _http(transport: httpx.BaseTransport, timeout: Timeouts) -> httpx.Client:
+    return httpx.Client(
+        transport=transport,
+        timeout=httpx.Timeout(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool),
+        headers={
+            "User-Agent": f"anticaptcha-etl/{version('anticaptcha-etl')}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        },
+        follow_redirects=False,  # a redirect would carry the key elsewhere
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is needed, and a strange one could not be sent
+        trust_env=False,  # what of the environment counts is decided in _transport
+    )
 
 
 def _said(reply: Reply) -> str:

@@ -1,7 +1,7 @@
 """The API's spelling: a window becomes a request body, bytes become a reply. It ends here, and floats never begin."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -13,6 +13,9 @@ RAW_CHARS = 2_000
 
 MOST_RECORDS = 10_000
 """A day has 25 hours at most; a reply with more records than this is not the API's."""
+
+MOST_DEPTH = 32
+"""A reply nests three deep. Where Python itself gives up depends on who calls, so a kept body could be read otherwise later."""
 
 WITHOUT_CODE = "ERROR_WITHOUT_CODE"
 
@@ -39,10 +42,17 @@ def body(window: Window, key: Secret) -> bytes:
 
     Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no number.
     """
-    seconds, off_hour = divmod(int(window.start.timestamp()), 3600)
-    if off_hour or window.start.microsecond:
+    if window.start.timestamp() % 3600:
         raise ValueError(f"not a whole UTC hour: {window.start}")
-    fields: dict[str, str | int] = {"clientKey": key.reveal(), "date": seconds * 3600}
+    return question(window, key)
+
+
+def question(window: Window, key: Secret) -> bytes:
+    """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with ``body`` alone.
+
+    Raises ``ValueError`` for a rest and for a softId that is no number.
+    """
+    fields: dict[str, str | int] = {"clientKey": key.reveal(), "date": int(window.start.timestamp())}
     cut, member = window.filter
     if cut is not Cut.TOTAL:
         if member is None:
@@ -73,6 +83,16 @@ def read(status: int, content: bytes, location: str = "") -> Rows | Refusal | Un
     return Unreadable("no_error_id", f"{what}: {_came(content)}")
 
 
+def listed(content: bytes) -> str:
+    """How a success writes ``data``: list, object, null or missing; of what is no success, nothing."""
+    parsed = _parse(content)
+    if not isinstance(parsed, dict) or not isinstance(_reply(parsed), Rows):
+        return ""
+    if "data" not in parsed:
+        return "missing"
+    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # Rows are made of nothing else
+
+
 def clean(text: str, most: int) -> str:
     """One line of printable characters, at most ``most`` of them: fit for a log, a terminal and any database."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
@@ -97,13 +117,27 @@ def _parse(content: bytes) -> object:
         parsed: object = json.loads(
             text, parse_int=_whole, parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_object
         )
+        _refuse_depth(parsed)
     except _NotExactError as error:
         return Unreadable(error.code, f"{error}: {_came(content)}")
     except ValueError as error:
         return Unreadable("not_json", f"not JSON ({clean(str(error), 80)}): {_came(content)}")
     except RecursionError:
-        return Unreadable("too_deep", f"JSON nested too deeply: {_came(content)}")
+        return Unreadable("too_deep", f"JSON nested more than {MOST_DEPTH} deep: {_came(content)}")
     return parsed
+
+
+def _refuse_depth(parsed: object) -> None:
+    """Raises ``RecursionError``, as the parser itself does a good deal later."""
+    level = [parsed]
+    for _ in range(MOST_DEPTH):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+    if any(isinstance(inner, dict | list) for inner in level):
+        raise RecursionError
+
+
+def _inside(outer: dict[str, object] | list[object]) -> Iterable[object]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _whole(text: str) -> int | Decimal:
@@ -134,7 +168,7 @@ def _reply(fields: dict[str, object]) -> Rows | Refusal | Unreadable:
     if (type(error_id) is int and error_id == 0) or error_id == "0":
         return _rows(fields.get("data"))
     code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
-    description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_text(error_id), 40)}"
+    description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_compact(error_id), 40)}"
     return Refusal(code, description, _effect(code))
 
 
@@ -161,10 +195,7 @@ def _rows(elements: object) -> Rows | Unreadable:
 
 def _raw_record(element: object) -> RawRecord:
     fields = element if isinstance(element, dict) else {}
-    try:
-        raw = _compact(element)[:RAW_CHARS]
-    except RecursionError:
-        raw = "(nested too deeply to show)"
+    raw = _compact(element)[:RAW_CHARS]
     return RawRecord(fields.get("dateFrom"), fields.get("dateTill"), fields.get("volume"), fields.get("money"), raw)
 
 
@@ -178,9 +209,8 @@ def _compact(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, dict | list):
-        return "(not a text)"
-    return "" if value is None else str(value)
+    """A text or a number as it reads; empty for what is neither."""
+    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
 def _came(content: bytes) -> str:
@@ -194,4 +224,4 @@ def _host(location: str) -> str:
         host = urlsplit(location).hostname
     except ValueError:
         host = None
-    return clean(host, 80) if host else "no other host"
+    return clean(host or "", 80) or "no other host"

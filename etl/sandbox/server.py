@@ -288,6 +288,9 @@ def _bucket(dataset: Dataset, ask: Ask, start: int, as_of: int) -> tuple[int, De
     second = start % HOUR
     if second == 0:
         return volume, money
+    if ask.queue is None:  # each queue's parts are rounded, and so they add up
+        parts = [_bucket(dataset, ask._replace(queue=name), start, as_of) for name in dataset.names]
+        return sum(volume for volume, _ in parts), sum((money for _, money in parts), Decimal(0))
     next_volume, next_money = _hour(dataset, ask, start + HOUR, as_of)
     cent = Decimal(1).scaleb(-dataset.places)
     return (
@@ -517,11 +520,16 @@ class Sandbox:
             kind = fault.kind if fault else None
             status = None if kind is FaultKind.RESET else reply.status
             self._requests.append(Request(at, key_ok, *(ask or Ask()), kind, status, path))
-        return replace(reply, at=at + timedelta(seconds=behaviour.date_skew_seconds))
+        return replace(reply, at=self._told(at))
 
     def welcome(self) -> _Reply:
         """The page for a person who opens the address in a browser."""
-        return _Reply(PAGE.format(url=self.url, method=METHOD).encode(), content_type="text/plain; charset=utf-8", at=self._now())
+        page = PAGE.format(url=self.url, method=METHOD).encode()
+        return _Reply(page, content_type="text/plain; charset=utf-8", at=self._told(self._now()))
+
+    def _told(self, at: datetime) -> datetime:
+        """What a reply says the time is."""
+        return at + timedelta(seconds=self.behaviour.date_skew_seconds)
 
     def _fault(self, ask: Ask) -> Fault | None:
         attempt = self._attempts[ask] = self._attempts.get(ask, 0) + 1

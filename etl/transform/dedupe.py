@@ -17,6 +17,6 @@ def one_an_hour(records: Iterable[tuple[Record, str]]) -> tuple[tuple[Record, ..
         distinct = dict(reversed(list(same_hour)))  # of one record's several spellings the first in order stays
         winner, *losers = distinct
         kept.append(winner)
-        reason = f"another record of this hour has more: volume {winner.volume}, money {winner.money}"
+        reason = f"another record of this hour has more: volume {winner.volume}, money {winner.money:f}"
         lost += [Rejection(reason, distinct[loser], loser.hour_start) for loser in losers]
     return tuple(kept), tuple(lost)

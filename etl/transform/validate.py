@@ -36,10 +36,13 @@ def grid_of(window: Window, reading: Reading) -> int | None:
 
 
 def _grid(window: Window, hours: Iterable[datetime]) -> int | None:
-    first = min(hours, default=None)
-    if first is None:
+    begun = sorted(set(hours))
+    if not begun:
         return None
-    return _seconds(first - window.start) if -HOUR < first - window.start < timedelta(0) else _phase(first)
+    first, last = begun[0], begun[-1]
+    # Hours that begin after the asked one are certain only where nothing was left out before them or between them.
+    is_whole = window.start <= first < window.start + HOUR and len(begun) > (last - first) // HOUR
+    return _phase(first) if is_whole else -(-_phase(first) % _HOUR_SECONDS)
 
 
 def _read_rows(answer: Answer, rows: Rows, number: int, grid: int | None) -> Reading:

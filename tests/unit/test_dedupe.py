@@ -30,6 +30,11 @@ def test_of_equal_volumes_larger_money_wins() -> None:
     assert {rejection.raw for rejection in lost} == {"least", "less"}
 
 
+def test_the_winners_money_is_told_as_people_write_it() -> None:
+    _, lost = one_an_hour([(record(0, 5, "0E-9"), "less"), (record(0, 6, "1E-9"), "more"), (record(0, 6, "0E-9"), "middle")])
+    assert {rejection.reason for rejection in lost} == {"another record of this hour has more: volume 6, money 0.000000001"}
+
+
 def test_hours_come_out_in_order_of_time() -> None:
     kept, lost = one_an_hour([(record(hour, 1, "1"), "") for hour in (3, 1, 2)])
     assert kept == (record(1, 1, "1"), record(2, 1, "1"), record(3, 1, "1"))

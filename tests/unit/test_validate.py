@@ -200,9 +200,9 @@ def test_the_hour_before_and_after_a_shifted_day_are_outside() -> None:
     assert (hours(reading)[0], hours(reading)[-1], reading.outside) == (-0.25, 22.75, 2)
 
 
-def test_an_idle_first_hour_leaves_the_grid_to_the_phase() -> None:
+def test_where_hours_are_left_out_the_first_one_is_taken_to_begin_before_the_asked_one() -> None:
     reading = read(answer(raw(START + 5 * HOUR + QUARTER)), 1, None)
-    assert (grid_of(WINDOW, reading), hours(reading)) == (900, [5.25])
+    assert (grid_of(WINDOW, reading), hours(reading)) == (-2700, [5.25])
 
 
 def test_an_hour_of_the_day_before_is_outside_and_no_grid() -> None:
@@ -210,7 +210,7 @@ def test_an_hour_of_the_day_before_is_outside_and_no_grid() -> None:
     assert (grid_of(WINDOW, reading), hours(reading), reading.outside) == (0, [0], 1)
 
 
-@pytest.mark.parametrize(("start", "grid"), [(START, -900), (START - HOUR, 2700)])
+@pytest.mark.parametrize(("start", "grid"), [(START, -900), (START - HOUR, -900)])
 def test_the_vendors_example_begins_at_a_quarter_to_midnight(start: datetime, grid: int) -> None:
     window = Window("default", TOTAL, date(2019, 2, 19), start, start + DAY)
     records = (

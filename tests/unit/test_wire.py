@@ -153,6 +153,12 @@ def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
     assert reply.description
 
 
+@pytest.mark.parametrize("name", ["false", "true", "null", "[]", "{}", '""', '" "', '"\\u0000"', '"\\ud800"'])
+def test_what_is_no_text_is_no_error_code(name: str) -> None:
+    reply = wire.read(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
+    assert reply == Refusal("ERROR_WITHOUT_CODE", "errorId false", Effect.WINDOW)
+
+
 # ---------------------------------------------------------------- unreadable
 
 
@@ -183,9 +189,18 @@ def test_what_is_no_answer_of_the_api_is_named(content: bytes, expected: str) ->
     assert code(200, content) == expected
 
 
-def test_a_record_nested_to_the_limit_is_kept_or_refused_and_never_a_crash() -> None:
-    for depth in range(100, 1100, 50):
-        wire.read(200, b'{"errorId":0,"data":[' + b"[" * depth + b"]" * depth + b"]}")
+def test_the_limit_of_nesting_is_ours_and_the_same_for_every_caller() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"errorId":0,"data":[' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"]}"
+
+    def code_far_down(content: bytes, frames: int) -> str:
+        return code_far_down(content, frames - 1) if frames else code(200, content)
+
+    (record,) = records(nested(wire.MOST_DEPTH))
+    assert record.raw == "[" * (wire.MOST_DEPTH - 2) + "]" * (wire.MOST_DEPTH - 2)
+    for depth in (wire.MOST_DEPTH + 1, 300, 900, 1100):
+        assert code_far_down(nested(depth), 0) == code_far_down(nested(depth), 500) == "too_deep"
+    assert code(200, b'{"errorId":0,"data":' + b'{"a":' * 40 + b"1" + b"}" * 41) == "too_deep"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +224,7 @@ def test_the_reason_shows_what_came_in_one_clean_line() -> None:
         ("https://user:pw@evil.example/path?clientKey=1", "evil.example"),
         ("/elsewhere", "no other host"),
         ("http://[bad", "no other host"),
+        ("http://\u200b/", "no other host"),
     ],
 )
 def test_a_redirect_names_only_the_host_it_points_to(location: str, shown: str) -> None:
