@@ -1,7 +1,7 @@
 """What a run tells a person about the numbers: each kind once, kept with the run, shown at its end."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -22,8 +22,8 @@ class Findings:
         self._wishes = wishes
         self._skew: timedelta | None = None
         self._rests: dict[date, Decimal] = {}
+        self._emptied: dict[date, Decimal] = {}
         self._off_grid: set[date] = set()
-        self._refunds = Decimal(0)
         self._end: list[Finding] = []
 
     def of_clock(self, off: timedelta) -> None:
@@ -32,22 +32,26 @@ class Findings:
 
     def of_reading(self, reading: Reading) -> None:
         """A window that came."""
-        self._refunds += sum((record.money for record in reading.records if record.money < 0), Decimal(0))
         if reading.code == OFF_GRID:
             self._off_grid.add(reading.window.day)
 
-    def of_day(self, verdict: Verdict) -> None:
-        """A day the walk is done with."""
+    def of_day(self, verdict: Verdict, before: Verdict | None = None) -> None:
+        """A day the walk is done with, or that was folded anew; ``before``: as it was held when the run began."""
+        if before and before.closed and before.has_spend and not verdict.has_spend:
+            self._emptied[verdict.day] = before.total.money
         if not verdict.closed or verdict.is_failed or self._wishes.totals_only:
             return
+        self._rests.pop(verdict.day, None)
         if not verdict.explained and Cut.QUEUE not in verdict.contradicted:
             self._rests[verdict.day] = verdict.rest.money
 
-    def of_end(self, state: walk.State, why: walk.Why) -> None:
-        """What only the end of a run can say."""
+    def of_end(self, state: walk.State, why: walk.Why, asked: Set[Filter]) -> None:
+        """What only the end of a run can say; ``asked`` are the filters it asked for."""
         self._end += self._of_names(state.names)
-        if unasked := [filter.member for filter in self._wishes.named if filter not in state.names.beliefs and filter.member]:
-            message = f"not asked, for no closed day has money that what was asked leaves unexplained: {_some(unasked)}"
+        met = asked | state.names.beliefs.keys()
+        unasked = [filter.member for filter in self._wishes.named if filter not in met and filter.cut not in state.probes_failed]
+        if unasked and why is walk.Why.DONE and not self._wishes.totals_only:
+            message = f"not asked, for no closed day has money that what was asked leaves unexplained: {_some(map(str, unasked))}"
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         if state.found_no_spend and why is walk.Why.DONE:
             days = self._wishes.empty_days * walk.NO_SPEND_FACTOR
@@ -60,13 +64,23 @@ class Findings:
 
     @property
     def is_blocking(self) -> bool:
-        return any(finding.severity is Severity.BLOCKING for finding in self._end)
+        return any(finding.severity is Severity.BLOCKING for finding in self._found())
 
     @property
     def all(self) -> tuple[Finding, ...]:
         return tuple(self._found())
 
     def _found(self) -> Iterable[Finding]:
+        if self._emptied:
+            money = sum(self._emptied.values(), Decimal(0))
+            yield Finding(
+                "closed days keep their spend",
+                Severity.BLOCKING,
+                f"the service, asked twice, now gives nothing for {_days(self._emptied)}, which held {money:f} US dollars; that "
+                "is booked, and spending_revisions keeps what was held. If it has forgotten these days, a shorter --lookback "
+                "leaves those that follow as they are",
+                max(self._emptied),
+            )
         if self._skew is not None:
             yield Finding(
                 "the clock is right",
@@ -78,7 +92,7 @@ class Findings:
             yield Finding(
                 "hours begin where they always began",
                 Severity.WARNING,
-                f"answers for {_some(self._off_grid)} count their hours from another minute than the account's; they failed",
+                f"answers for {_days(self._off_grid)} count their hours from another minute than the account's; they failed",
                 max(self._off_grid),
             )
         if self._rests:
@@ -86,13 +100,10 @@ class Findings:
             yield Finding(
                 "queues explain the total",
                 Severity.NOTE,
-                f"{money:f} US dollars on {_some(self._rests)} are in no known queue and stay (unattributed); if you know the "
+                f"{money:f} US dollars on {_days(self._rests)} are in no known queue and stay (unattributed); if you know the "
                 "queue's name, add it with --queue NAME",
                 max(self._rests),
             )
-        if self._refunds:
-            message = f"negative money came, as for refunds: {self._refunds:f} US dollars"
-            yield Finding("money is not negative", Severity.NOTE, message)
         yield from self._end
 
     def _of_names(self, names: walk.Names) -> Iterable[Finding]:
@@ -137,10 +148,12 @@ class Findings:
         return difflib.get_close_matches(filter.member, known - {filter.member}, n=2, cutoff=0.7)
 
 
-def _some(found: Iterable[date] | Iterable[str]) -> str:
-    """Days, the newest first, or names: a few of them, and how many there are."""
-    words = [str(one) for one in found]
-    if words and words[0][:4].isdigit():
-        words.sort(reverse=True)
+def _days(found: Iterable[date]) -> str:
+    """A few of some days, the newest first, and how many there are."""
+    return _some(map(str, sorted(found, reverse=True)))
+
+
+def _some(found: Iterable[str]) -> str:
+    words = list(found)
     more = len(words) - SHOWN
     return ", ".join(words[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -130,7 +130,7 @@ def fold(book: Book) -> Folded:
     whole = (Fact(TOTAL, hour, *total.value, total.reading) for hour, total in totals.items())
     parts = [split for hours in splits.values() for split in hours.values()]
     return Folded(
-        verdict=_verdict(book, by_filter, totals, members, splits),
+        verdict=_verdict(book, by_filter, totals, members, splits, out_of_reach),
         facts={(fact.filter, fact.hour_start): fact for fact in chain(whole, *(part.facts for part in parts))},
         contradictions={(part.claim.filter, part.claim.hour_start): part.claim for part in parts if part.contradicted},
         sources={**sources, TOTAL: totals} if totals else sources,
@@ -268,6 +268,7 @@ def _verdict(
     totals: Hours,
     members: Mapping[Cut, Mapping[Filter, Hours]],
     splits: Mapping[Cut, Mapping[datetime, _HourSplit]],
+    out_of_reach: frozenset[datetime],
 ) -> Verdict:
     end = day_start(book.day) + DAY
     asked = {filter: at for filter, readings in by_filter.items() if (at := _last_asked(readings))}
@@ -290,6 +291,7 @@ def _verdict(
         hours={hour: source.value for hour, source in totals.items()},
         asked=asked,
         active=frozenset(active) - book.ended,
+        out_of_reach=out_of_reach,
     )
 
 

@@ -446,8 +446,8 @@ def test_spend_that_a_later_answer_does_not_speak_for_is_owed_again() -> None:
 
 def test_a_day_that_owes_an_hour_is_not_read_to_its_end() -> None:
     short = folded(reading(1, TOTAL, {8: (10, "0.5")})).verdict
-    assert not short.read_by(NEXT_NIGHT)
-    assert folded(reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")}))).verdict.read_by(NEXT_NIGHT)
+    assert not short.read_since(NEXT_NIGHT)
+    assert folded(reading(1, TOTAL, whole({8: (10, "0.5")})), reading(2, A, whole({8: (10, "0.5")}))).verdict.read_since(NEXT_NIGHT)
 
 
 def test_a_tail_that_starts_later_proves_idle_even_an_hour_that_held_spend() -> None:

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from etl.extract import walk
-from etl.extract.walk import NO_SUCH, Ask, Done, Held, Wait, Why, Wishes
+from etl.extract.walk import NO_SUCH, Ask, Done, Held, Names, Wait, Why, Wishes
+from etl.extract.walk.names import judged, lesson
 from etl.records import (
     DAY,
     HOUR,
@@ -23,6 +24,7 @@ from etl.records import (
     Record,
     Spell,
     Unknown,
+    Value,
     Verdict,
     Window,
     app,
@@ -144,10 +146,12 @@ class Run:
         def thought(belief: Belief) -> set[Filter]:
             return {filter for filter, held in self.state.names.beliefs.items() if held is belief}
 
-        book = self.books.get(window.day, Book(window.day))
+        book = self.books.get(window.day, Book(window.day)).with_reading(reading)
         ignored = frozenset(thought(Belief.SET_ASIDE) | {*NO_SUCH.values()})
-        book = replace(book, ignored=ignored, doubted=frozenset(thought(Belief.DOUBTED)), ended=frozenset(thought(Belief.ENDED)))
-        book = book.with_reading(reading)
+        names, asked = self.state.names, {reading.window.filter for reading in book.readings} - {TOTAL}
+        booked = thought(Belief.BELIEVED) | thought(Belief.ENDED)
+        doubted = frozenset(filter for filter in asked - booked if names.doubts(filter.cut))
+        book = replace(book, ignored=ignored, doubted=doubted, ended=frozenset(thought(Belief.ENDED)))
         self.books[window.day] = book
         self.state = walk.tell(self.state, reading, fold(book).verdict)
 
@@ -169,7 +173,7 @@ class Run:
         """What a warehouse would hold after this run."""
         wishes, verdicts = self.state.wishes, {day: verdict for day, verdict in self.verdicts.items() if day not in but}
         settled = {day: verdict for day, verdict in verdicts.items() if day not in self.state.open}
-        final = {day for day, verdict in settled.items() if not verdict.is_failed and verdict.read_by(wishes.final_at(day))}
+        final = {day for day, verdict in settled.items() if not verdict.is_failed and verdict.read_since(wishes.final_at(day))}
         return Held(
             days=verdicts,
             final=frozenset(final),
@@ -447,7 +451,7 @@ def test_an_app_is_read_again_when_its_day_becomes_final() -> None:
     first = play(Service(BY_APP), named=(app("7"),))
     run = play(Service(BY_APP), first, now=NOW + DAY, today=TODAY + DAY)
     assert run.said == ["-1*", "0*", "1*", "2*", "3*", "3A", "3#7"]
-    assert run.verdicts[ago(3)].read_by(run.state.wishes.final_at(ago(3)))
+    assert run.verdicts[ago(3)].read_since(run.state.wishes.final_at(ago(3)))
 
 
 def test_a_refused_app_ends_alone() -> None:
@@ -545,6 +549,55 @@ def test_where_23_records_may_be_all_that_comes_an_empty_day_has_its_last_hour_a
     assert [said for said in run.said if said.startswith(("2", "3"))] == ["2*", "2*@23", "2A", "2A@23", "3*", "3*@23"]
     assert run.verdicts[ago(2)].total.volume == 5
     assert run.verdicts[ago(2)].explained
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_a_day_that_waited_goes_on_when_the_one_it_waited_for_needs_no_request() -> None:
+    spend = {(n, "A"): {8: 10} for n in range(6)} | {(0, "B"): {3: 1}}
+    first = play(Service(spend, unknown="zeros"))
+    assert play(Service(spend, unknown="zeros"), first, lookback=0).said == ["0*", "0A"]
+
+
+def test_final_days_that_only_lack_an_app_learn_first_what_a_stranger_gives() -> None:
+    first = play(Service(BUSY), until=ago(4))
+    assert play(Service(BUSY), first, until=ago(4), named=(app("7"),)).said == ["4#?", "4#7", "5#7"]
+
+
+# ---------------------------------------------------------------- what a stranger gives
+
+
+def test_zeros_where_the_total_has_none_either_teach_nothing() -> None:
+    window = Window.whole_day("default", NO_SUCH[Cut.QUEUE], ago(1))
+    idle = tuple(Record(day_start(ago(1)) + n * HOUR, 0, Decimal(0)) for n in range(23))
+    answer = Reading(2, window, NOW, Outcome.GOOD, idle)
+    late = {day_start(ago(1)) + 23 * HOUR: Value(5, Decimal(1))}
+    assert lesson(answer, Verdict(ago(1), hours=late)) is None
+    early = {day_start(ago(1)) + 3 * HOUR: Value(5, Decimal(1))}
+    assert lesson(answer, Verdict(ago(1), hours=early)) == Lesson(Unknown.ZEROS)
+
+
+def beside(said: Spend, total: Spend, later: timedelta = timedelta(minutes=1)) -> Belief | None:
+    """What is thought of a name that gave ``said`` on a closed day with that total, where strangers give totals."""
+    at = day_start(ago(1))
+    names = Names(lessons={Cut.QUEUE: Lesson(Unknown.TOTALS)})
+    hours = {at + n * HOUR: Value(tasks, Decimal(tasks)) for n, tasks in total.items()}
+    verdict = Verdict(ago(1), closed=True, total_asked=NOW, hours=hours)
+    records = tuple(Record(at + n * HOUR, tasks, Decimal(tasks)) for n, tasks in said.items())
+    window = Window.whole_day("default", queue("A"), ago(1))
+    return judged(names, Reading(2, window, NOW + later, Outcome.GOOD, records), verdict).beliefs[queue("A")]
+
+
+def test_a_part_of_the_total_proves_a_name_and_what_exceeds_it_does_not() -> None:
+    assert beside({3: 4, 4: 1}, {3: 5, 4: 1}) is Belief.BELIEVED
+    assert beside({3: 5, 4: 1}, {3: 5, 4: 1}) is Belief.DOUBTED
+    assert beside({3: 6, 4: 0}, {3: 5, 4: 1}) is Belief.DOUBTED
+
+
+def test_an_empty_answer_proves_a_name_on_the_totals_own_day_alone() -> None:
+    assert beside({}, {3: 5}) is Belief.BELIEVED
+    assert beside({}, {3: 5}, later=timedelta(hours=20)) is Belief.DOUBTED
 
 
 # ---------------------------------------------------------------- contradictions
@@ -668,8 +721,58 @@ def test_an_empty_answer_where_spend_is_held_is_asked_once_more() -> None:
             return replace(reading, records=()) if window.day == ago(2) else reading
 
     run = play(Emptied(BUSY), first)
-    assert [said for said in run.said if said.startswith("2")] == ["2*", "2*"]
+    assert [said for said in run.said if said.startswith("2")] == ["2*", "2*", "2A", "2A"]
     assert not run.verdicts[ago(2)].has_spend
+    assert not run.verdicts[ago(2)].contradicted
+
+
+def test_a_total_that_falls_to_zero_has_its_queues_asked_again_beside_it() -> None:
+    first = play(Service(BUSY))
+    run = play(Service({(n, "A"): {8: 0 if n == 2 else 10, 9: 0 if n == 2 else 5} for n in range(6)}), first)
+    assert run.said == ["0*", "1*", "2*", "2A", "3*"]
+    assert not run.verdicts[ago(2)].contradicted
+
+
+def test_a_tail_that_changed_since_has_its_queues_asked_again() -> None:
+    spend = {(n, "A"): {8: 10, 22: 4} for n in range(6)}
+    first = play(Service(spend))
+    service = Service(spend | {(1, "A"): {8: 10, 22: 6}})
+    service.last_hour[1, None] = 20
+    assert [said for said in play(service, first).said if said.startswith("1")] == ["1*", "1*@22", "1A"]
+
+
+def test_a_partly_refused_answer_proves_no_name_where_unknown_names_give_totals() -> None:
+    class Spoiled(Service):
+        def answer(self, window: Window, number: int, asked_at: datetime) -> Reading:
+            reading = super().answer(window, number, asked_at)
+            is_typo = window.filter == queue("Typo")
+            return replace(reading, outcome=Outcome.PARTIAL, code="rejected_records") if is_typo else reading
+
+    run = play(Spoiled(BUSY, unknown="totals"), named=(queue("Typo"),), catalogue=())
+    assert not any(queue("Typo") in verdict.active for verdict in run.verdicts.values())
+
+
+def test_after_a_fruitless_hunt_days_still_wait_for_the_queue_that_is_likely() -> None:
+    names = tuple("ABCDEFGH")
+    spend = {(n, "B"): {8: 10} for n in range(1, 12)} | {(1, "Unlisted"): {9: 1}}
+    run = play(Service(spend, unknown="zeros"), catalogue=names, concurrency=4)
+    assert len(run.asked) == 1 + 11 + 3 + 1 + len(names) + 10
+    assert [said for said in run.said if said.startswith(("5", "6"))] == ["5*", "6*", "5B", "6B"]
+
+
+def test_a_limit_of_just_enough_is_none_though_the_running_day_waited_for_the_day_before() -> None:
+    service = Service({(0, "Unlisted"): {8: 1}}, unknown="zeros")
+    enough = len(play(service, since=ago(1)).asked)
+    assert Run(wishes(since=ago(1), max_requests=enough), service).go() is Why.DONE
+
+
+def test_a_run_that_was_stopped_says_how_many_days_are_left_at_least() -> None:
+    service = Service(BUSY)
+    service.errors[3, None] = ("ERROR_IP_BLOCKED", Effect.ACCOUNT)
+    run = Run(wishes(concurrency=4), service)
+    assert run.go() is Why.REFUSED
+    assert run.state.days_left > 0
+    assert play(Service(BUSY)).state.days_left == 0
 
 
 def test_a_day_with_a_rest_is_weighed_against_a_fresh_total_where_unknown_names_give_totals() -> None:

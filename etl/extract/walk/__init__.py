@@ -13,17 +13,17 @@ The walk goes backward, newest day first, one UTC day a window. Each question ha
     state      the words: Wishes, Held, Plan, State and the steps
     forecast   what would a run ask?
 
-The first request of an account's life is a total and the second, on a day with spend, a queue that cannot exist; both go
-alone. So does, before the first app or address is asked, one that cannot exist.
+The first request of an account's life is a total. Once a total holds spend, a queue that cannot exist is asked, before any
+that may; and before the first app or address one that cannot exist. Each of these goes alone.
 """
 
-from etl.extract.walk.course import ALIKE, FAILED, begin, judge, lost, next, see_anew, tell
+from etl.extract.walk.course import ALIKE, FAILED, begin, is_lesson, judge, lost, next, see_anew, tell
 from etl.extract.walk.forecast import Expected, forecast
-from etl.extract.walk.names import CATALOGUE, NO_SUCH, Names, with_day, with_trust
+from etl.extract.walk.names import CATALOGUE, NO_SUCH, Names, tells_price, with_day, with_trust
 from etl.extract.walk.state import FLOOR, NO_SPEND_FACTOR, Ask, Done, Held, Plan, State, Step, Wait, Why, Wishes
 
 __all__ = [
-    "ALIKE", "CATALOGUE", "FAILED", "FLOOR", "NO_SPEND_FACTOR", "NO_SUCH", "Ask", "Done", "Expected", "Held", "Names", "Plan",
-    "State", "Step", "Wait", "Why", "Wishes", "begin", "forecast", "judge", "lost", "next", "see_anew", "tell", "with_day",
-    "with_trust",
+    "ALIKE", "CATALOGUE", "FAILED", "FLOOR", "NO_SPEND_FACTOR", "NO_SUCH", "Ask", "Done", "Expected", "Held", "Names",
+    "Plan", "State", "Step", "Wait", "Why", "Wishes", "begin", "forecast", "is_lesson", "judge", "lost", "next", "see_anew",
+    "tell", "tells_price", "with_day", "with_trust",
 ]  # fmt: skip

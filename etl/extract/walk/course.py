@@ -7,7 +7,7 @@ from etl.extract.walk import day as one_day
 from etl.extract.walk import names as known
 from etl.extract.walk.names import NO_SUCH, Names
 from etl.extract.walk.state import Ask, Done, Held, Plan, State, Step, Wait, Why, Wishes
-from etl.records import CUTS, TOTAL, Cut, Effect, Reading, Verdict, Window, queue
+from etl.records import CUTS, TOTAL, Cut, Effect, Outcome, Reading, Verdict, Window, queue
 
 ALIKE = 5
 """So many windows in a row that fail with the same code stop the account."""
@@ -36,11 +36,13 @@ def begin(wishes: Wishes, held: Held) -> State:
 def _names(wishes: Wishes, held: Held) -> Names:
     order = (*wishes.named, *map(queue, wishes.catalogue))
     beliefs = known.with_trust(held.beliefs, wishes.trusted)
-    return known.with_worth(Names(order, {}, beliefs, held.lessons, held.spells, held.prices))
+    return known.with_worth(Names(order, {}, beliefs, held.lessons, held.spells, held.spent))
 
 
 def _needs_visit(wishes: Wishes, held: Held, names: Names, day: date) -> bool:
     verdict = held.days.get(day)
+    if day in held.frozen:
+        return False
     if verdict is None or day not in held.final or wishes.is_recent(day) or verdict.contradicted:
         return True
     return not wishes.totals_only and verdict.has_spend and any(one_day.unasked(names, verdict, cut) for cut in CUTS)
@@ -59,12 +61,21 @@ def next(state: State, room: int) -> tuple[State, Step]:
     if not state.knows_a_total or state.probe or _unlearned(state):
         return _alone(state, room)
     windows: list[Window] = []
+    shut = -1
+    while not windows and len(state.shut) > shut:  # a day that was shut may be what another waited for
+        shut = len(state.shut)
+        state = _asked_of_days(state, windows, room)
+    return _alone(state, room) if not windows and _unlearned(state) else _step(state, windows)
+
+
+def _asked_of_days(state: State, windows: list[Window], room: int) -> State:
+    """Adds what days want to ask now: those in progress, newest first, then the next ones."""
     for day in sorted(state.open, reverse=True):
-        if len(windows) < room:
+        if len(windows) < room or room < 1:  # with no room at all, days that want nothing more are shut
             state = _asking(state, day, windows, room)
     while len(windows) < room and len(state.open) < state.wishes.days_at_once and (day_or_none := state.next_day):
         state = _asking(_opened(state, day_or_none), day_or_none, windows, room)
-    return _step(state, windows)
+    return state
 
 
 def _step(state: State, windows: list[Window]) -> tuple[State, Step]:
@@ -94,8 +105,7 @@ def _alone(state: State, room: int) -> tuple[State, Step]:
 
 def _unlearned(state: State) -> list[Cut]:
     """Cuts with names to ask, of which it is not known yet what a name that cannot exist gives; once there is spend."""
-    learned = CUTS if state.wishes.totals_only else state.names.lessons.keys() | state.probes_failed
-    unlearned = [cut for cut in CUTS if cut not in learned and (cut is Cut.QUEUE or state.names.worth[cut])]
+    unlearned = state.unlearned
     return unlearned if unlearned and any(plan.is_split for plan in state.open.values()) else []
 
 
@@ -140,9 +150,10 @@ def judge(state: State, reading: Reading, verdict: Verdict) -> State:
 
 def tell(state: State, reading: Reading, verdict: Verdict) -> State:
     """Takes in one answered window and the fold of its day; a day that wants nothing more is shut."""
-    state = _watched_for_trouble(replace(state, shut=()), reading)
+    state = replace(state, shut=())
     if reading.window == state.probe:
-        return _told_of_unknown_names(replace(state, probe=None), reading)
+        return _watched_for_trouble(_told_of_unknown_names(replace(state, probe=None), reading, verdict), reading)
+    state = _watched_for_trouble(state, reading)
     plan = state.open.get(reading.window.day)
     if plan is None:
         return state
@@ -151,19 +162,25 @@ def tell(state: State, reading: Reading, verdict: Verdict) -> State:
     return _shut(state, plan) if one_day.wanted(state, plan) is None else state
 
 
-def _told_of_unknown_names(state: State, reading: Reading) -> State:
-    cut, lesson = reading.window.filter.cut, known.lesson(reading)
+def _told_of_unknown_names(state: State, reading: Reading, verdict: Verdict) -> State:
+    cut, lesson = reading.window.filter.cut, known.lesson(reading, verdict)
     if lesson is None:
         return replace(state, probes_failed=state.probes_failed | {cut})
     return replace(state, names=replace(state.names, lessons={**state.names.lessons, cut: lesson}))
+
+
+def is_lesson(state: State, reading: Reading) -> bool:
+    """Whether a refusal only taught which names the service knows: no window failed."""
+    filter = reading.window.filter
+    is_learned = filter == NO_SUCH.get(filter.cut) and filter.cut in state.names.lessons
+    return reading.outcome is Outcome.REFUSED and (is_learned or not state.names.is_asked(filter))
 
 
 def _watched_for_trouble(state: State, reading: Reading) -> State:
     """Stops the account at a fatal refusal, and at the same trouble on many windows in a row."""
     if reading.effect is Effect.ACCOUNT:
         return replace(state, stopped=Why.REFUSED, refusal=state.refusal or reading)
-    is_expected = reading.window == state.probe or not state.names.is_asked(reading.window.filter)
-    if reading.is_good or is_expected:
+    if reading.is_good or is_lesson(state, reading):
         return replace(state, alike=("", 0), failed=0)
     count, failed = state.alike[1] + 1 if state.alike[0] == reading.code else 1, state.failed + 1
     stopped = state.stopped or (Why.ALIKE if count >= ALIKE or failed >= FAILED else None)
@@ -190,4 +207,4 @@ def see_anew(state: State, verdict: Verdict) -> State:
 
 def lost(state: State) -> State:
     """A window in the air was given up because the account was stopped: nothing is waited for any more."""
-    return replace(state, open={}, probe=None)
+    return replace(state, open={day: replace(plan, flying=frozenset()) for day, plan in state.open.items()}, probe=None)

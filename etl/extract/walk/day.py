@@ -3,7 +3,8 @@
 Of a day is asked, in this order:
 
 1. the total. Nothing spent: the day is done with one request;
-2. hours of the total that its answer did not speak for, each once, with ``date`` = that hour;
+2. hours of the total that its answer did not speak for, each once, with ``date`` = that hour; when a day is read again,
+   only those that hold spend;
 3. then, of each cut by itself, until its members explain the total:
    what is *due*: names whose reading no longer stands beside the total, because it changed or became final;
    what is *likely*: names seen on neighbouring days, all at once;
@@ -62,7 +63,7 @@ def wanted(state: State, plan: Plan) -> Wanted | None:
         return Wanted() if plan.flying else Wanted((_window(state, plan, TOTAL),))
     if tails := _tails(state, plan, Cut.TOTAL):
         return Wanted(tails)
-    if plan.is_split and not state.wishes.totals_only:
+    if (plan.is_split or plan.due) and not state.wishes.totals_only:
         parts = [part for cut in CUTS if (part := _wanted_of_cut(state, plan, cut))]
         if parts:
             return Wanted(tuple(window for part in parts for window in part.windows), any(part.hunting for part in parts))
@@ -78,37 +79,44 @@ def _wanted_of_cut(state: State, plan: Plan, cut: Cut) -> Wanted | None:
         return _ask(state, plan, due)
     if split.explained:
         return None
+    tails = _tails(state, plan, cut)
     if split.contradicted and cut in plan.asked_again:
-        return Wanted(tails) if (tails := _tails(state, plan, cut)) else None
+        return Wanted(tails) if tails else None
     others = names.worth[cut] - plan.settled - in_the_air
-    if others and cut not in names.lessons:
-        return Wanted()  # until it is known what a name that cannot exist gives
-    if cut is Cut.QUEUE and not plan.verdict.closed and is_to_come(state, plan.day - timedelta(days=1)):
+    if _must_wait(state, plan, cut, others):
         return Wanted()
     if likely := known.likely(names, others, plan.day):
         return _ask(state, plan, likely)
-    wanted_of_others = _wanted_of_hunted if cut is Cut.QUEUE else _wanted_of_listed
-    return None if in_the_air and not state.hunt_was_fruitless else wanted_of_others(state, plan, cut, others)
-
-
-def _wanted_of_hunted(state: State, plan: Plan, cut: Cut, others: Set[Filter]) -> Wanted | None:
-    """Queues that nothing speaks for are asked on closed days alone, by one day at a time."""
-    if not plan.verdict.closed:
-        return None
-    if tails := _tails(state, plan, cut):
+    if in_the_air & plan.due or known.likely(names, in_the_air, plan.day):
+        return Wanted()
+    if tails:
         return Wanted(tails)
-    if not others:
+    if cut is Cut.QUEUE:
+        return _wanted_of_hunted(state, plan, others, is_hunting=bool(in_the_air))
+    return _wanted_of_listed(state, plan, others)
+
+
+def _must_wait(state: State, plan: Plan, cut: Cut, others: Set[Filter]) -> bool:
+    """For what a name that cannot exist gives; and of the running day, for what the day before finds."""
+    if others and cut not in state.names.lessons:
+        return True
+    return cut is Cut.QUEUE and not plan.verdict.closed and is_to_come(state, plan.day - timedelta(days=1))
+
+
+def _wanted_of_hunted(state: State, plan: Plan, others: Set[Filter], *, is_hunting: bool) -> Wanted | None:
+    """Queues that nothing speaks for are asked on closed days alone, by one day at a time."""
+    if not others or not plan.verdict.closed:
         return None
+    if is_hunting and not state.hunt_was_fruitless:
+        return Wanted()
     if any(day > plan.day and newer.may_hunt for day, newer in state.open.items()):
         return Wanted()
-    hunted = known.by_likelihood(state.names, others, plan.day, plan.verdict.split(cut).rests.values())
+    hunted = known.by_likelihood(state.names, others, plan.day, plan.verdict.split(Cut.QUEUE).rests.values())
     return _ask(state, plan, hunted if state.hunt_was_fruitless else hunted[:1], hunting=True)
 
 
-def _wanted_of_listed(state: State, plan: Plan, cut: Cut, others: Set[Filter]) -> Wanted | None:
+def _wanted_of_listed(state: State, plan: Plan, others: Set[Filter]) -> Wanted | None:
     """Apps and addresses that nothing speaks for are asked all at once, but one that never answered on one day first."""
-    if tails := _tails(state, plan, cut):
-        return Wanted(tails)
     strange = others - state.names.beliefs.keys()
     asked_elsewhere = {window.filter for other in state.open.values() for window in other.flying if window.filter in strange}
     return _ask(state, plan, sorted(others - asked_elsewhere)) if others else None
@@ -155,9 +163,9 @@ def _told_total(state: State, plan: Plan, reading: Reading, before: Verdict) -> 
     """A total came. Of a day read before it says which names have to be asked again beside it."""
     verdict = plan.verdict
     has_changed = _spend_by_hour(verdict) != _spend_by_hour(before)
-    if reading.window.is_tail or before.total_asked is None:
+    if before.total_asked is None:
         return plan
-    if plan.asked_again:
+    if plan.asked_again or reading.window.is_tail:
         return replace(plan, due=plan.due | verdict.active) if has_changed else plan
     if not reading.is_good:
         return replace(plan, settled=_answered(verdict))

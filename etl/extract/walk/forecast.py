@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from etl.extract.walk import day as one_day
 from etl.extract.walk.state import State
-from etl.records import CUTS, Cut
 
 
 class Expected(NamedTuple):
@@ -20,16 +19,14 @@ class Expected(NamedTuple):
 def forecast(state: State) -> Expected:
     """At least, when nothing has changed; at most, when everything must be asked."""
     least = most = 0
-    cuts = [] if state.wishes.totals_only else [cut for cut in CUTS if state.names.worth[cut]]
-    names = sum(len(state.names.worth[cut]) for cut in cuts)
+    names = 0 if state.wishes.totals_only else sum(map(len, state.names.worth.values()))
     for day in state.todo:
         plan = one_day.opened(state, day)
         asked = plan.needs_total + len(plan.due)
         least += asked
         most += asked + names
     further = _days_further(state)
-    unlearned = [cut for cut in {*cuts, *([] if state.wishes.totals_only else [Cut.QUEUE])} if cut not in state.names.lessons]
-    return Expected(len(state.todo) + further, least + further, None if further else most + len(unlearned))
+    return Expected(len(state.todo) + further, least + further, None if further else most + len(state.unlearned))
 
 
 def _days_further(state: State) -> int:

@@ -4,9 +4,10 @@ What a name that cannot exist gives is the *lesson* of its cut. Where it is an e
 where it is the account's total, a name is believed once it has answered anything but a day's total.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -55,8 +56,8 @@ SPELL_GAP = 7
 FRESH = timedelta(minutes=10)
 """A name is measured against a total no older than this: an older one may have been corrected since."""
 
-FAR = Decimal(10**9)
-"""How far a name is from the clue when no price of it is known."""
+FAR = math.inf
+"""How far a name is from a rest when it is not known what it ever spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Names:
     """What is known of names.
 
     ``order``: those the user listed, then the catalogue: the order of a hunt. ``worth``: by cut, those worth asking.
-    ``spells``: when a name had spend. ``prices``: what one of its tasks cost when last read, in dollars.
+    ``spells``: when a name had spend. ``spent``: what it spent on the day last read of it.
     """
 
     order: tuple[Filter, ...] = ()
@@ -72,7 +73,7 @@ class Names:
     beliefs: Mapping[Filter, Belief] = field(default_factory=dict)
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
     spells: Mapping[Filter, tuple[Spell, ...]] = field(default_factory=dict)
-    prices: Mapping[Filter, Decimal] = field(default_factory=dict)
+    spent: Mapping[Filter, Value] = field(default_factory=dict)
 
     def doubts(self, cut: Cut) -> bool:
         """Whether a good answer alone does not prove that a member of the cut exists."""
@@ -107,19 +108,28 @@ def likely(names: Names, among: Set[Filter], day: date) -> list[Filter]:
 
 
 def by_likelihood(names: Names, among: Set[Filter], day: date, rests: Iterable[Value]) -> list[Filter]:
-    """Names to hunt for, the likeliest first: by the price of the rest, by nearness, then the user's, then the catalogue's.
+    """Names to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the catalogue's.
 
-    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's price.
+    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's price, which
+    seldom moves; and where one is missing, what is left of the day is about what it last did in a day.
     """
     rank = {filter: place for place, filter in reversed(list(enumerate(names.order)))}
-    clues = [rest.money / rest.volume for rest in rests if rest.volume > 0]
+    left = [rest for rest in rests if rest.volume > 0 and rest.money > 0]
+    prices, volume = [rest.money / rest.volume for rest in left], sum(rest.volume for rest in left)
 
-    def likelihood(filter: Filter) -> tuple[Decimal, int, int, Filter]:
-        price = names.prices.get(filter)
-        off = min((abs(clue - price) / price for clue in clues), default=FAR) if price else FAR
+    def likelihood(filter: Filter) -> tuple[float, int, int, Filter]:
+        last = names.spent.get(filter)
+        off = _unlike(last, prices, volume) if last and left else FAR
         return off, _distance(names, filter, day), rank.get(filter, len(rank)), filter
 
     return sorted(among, key=likelihood)
+
+
+def _unlike(last: Value, prices: Iterable[Decimal], volume: int) -> float:
+    """How far a name's last day is from a rest. A price tells more than a volume, so it weighs as much as three."""
+    price = last.money / last.volume
+    of_price = min(abs(math.log(one / price)) for one in prices)
+    return math.hypot(3 * of_price, math.log(volume / last.volume))
 
 
 def _distance(names: Names, filter: Filter, day: date) -> int:
@@ -160,13 +170,28 @@ def _belief(names: Names, reading: Reading, verdict: Verdict) -> Belief | None:
 
 
 def _is_not_the_total(reading: Reading, verdict: Verdict) -> bool:
-    """Whether a closed day's answer differs from its total, read just before, in an hour that both speak for."""
+    """Whether a closed day's answer is less than its total, read just before, in an hour that both speak for, and nowhere more.
+
+    What exceeds the total is no part of it. An answer without any record counts on the total's own UTC day alone: later the
+    service may have forgotten the day.
+    """
     asked_at = verdict.total_asked
     if not verdict.closed or TOTAL in verdict.failed or asked_at is None or reading.asked_at - asked_at > FRESH:
         return False
+    if not reading.records and reading.asked_at.date() != asked_at.date():
+        return False
     said = {record.hour_start: record.value for record in reading.records}
-    spoken = [hour for hour in verdict.hours if not said or min(said) <= hour <= max(said)]
-    return any(said.get(hour, ZERO) != verdict.hours[hour] for hour in spoken)
+    pairs = [(said.get(hour, ZERO), verdict.hours[hour]) for hour in _spoken(reading, verdict)]
+    is_part = all(part.volume <= whole.volume and part.money <= whole.money for part, whole in pairs)
+    return is_part and any(part != whole for part, whole in pairs)
+
+
+def _spoken(reading: Reading, verdict: Verdict) -> list[datetime]:
+    """Hours that the reading and the total both speak for."""
+    if not reading.records:
+        return [hour for hour in verdict.hours if hour not in verdict.out_of_reach]
+    first, last = reading.records[0].hour_start, reading.records[-1].hour_start
+    return [hour for hour in verdict.hours if first <= hour <= last]
 
 
 def learned(names: Names, reading: Reading, verdict: Verdict) -> Names:
@@ -174,12 +199,19 @@ def learned(names: Names, reading: Reading, verdict: Verdict) -> Names:
     filter, day = reading.window.filter, reading.window.day
     if filter not in verdict.active or names.beliefs.get(filter) is not Belief.BELIEVED:
         return names
-    volume, money = sum(record.volume for record in reading.records), sum(record.money for record in reading.records)
+    spent = Value(
+        sum(record.volume for record in reading.records), sum((record.money for record in reading.records), Decimal(0))
+    )
     return replace(
         names,
         spells={**names.spells, filter: with_day(names.spells.get(filter, ()), day)},
-        prices={**names.prices, filter: Decimal(money) / volume} if volume > 0 and money > 0 else names.prices,
+        spent={**names.spent, filter: spent} if tells_price(spent) else names.spent,
     )
+
+
+def tells_price(spent: Value) -> bool:
+    """Whether there is a price: a refund can outweigh what was spent."""
+    return spent.volume > 0 and spent.money > 0
 
 
 def with_day(spells: tuple[Spell, ...], day: date) -> tuple[Spell, ...]:
@@ -190,11 +222,15 @@ def with_day(spells: tuple[Spell, ...], day: date) -> tuple[Spell, ...]:
     return tuple(sorted((*others, merged)))
 
 
-def lesson(reading: Reading) -> Lesson | None:
-    """What the answer to a name that cannot exist teaches; None: nothing, for this moment."""
-    if reading.is_good:
-        has_spend = any(record.value != ZERO for record in reading.records)
-        return Lesson(Unknown.TOTALS if has_spend else Unknown.ZEROS)
+def lesson(reading: Reading, verdict: Verdict) -> Lesson | None:
+    """What the answer to a name that cannot exist teaches; None: nothing, for this moment.
+
+    Zeros are a lesson only where the total has spend.
+    """
+    if reading.is_good and any(record.value != ZERO for record in reading.records):
+        return Lesson(Unknown.TOTALS)
+    if reading.is_good and any(verdict.hours[hour] != ZERO for hour in _spoken(reading, verdict)):
+        return Lesson(Unknown.ZEROS)
     if reading.outcome is Outcome.REFUSED and reading.effect in (Effect.WINDOW, Effect.FILTER):
         return Lesson(Unknown.ERROR, reading.code)
     return None

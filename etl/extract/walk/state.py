@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 
 from etl.extract.walk.names import CATALOGUE, Names
-from etl.records import DAY, Belief, Cut, Filter, Lesson, Reading, Spell, Verdict, Window, day_start
+from etl.records import CUTS, DAY, Belief, Cut, Filter, Lesson, Reading, Spell, Value, Verdict, Window, day_start
 
 FLOOR = date(2005, 1, 1)
 """No day before this is searched for the start of history: it is older than the service."""
@@ -61,12 +60,16 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the warehouse knows of an account: ``days`` that were asked for, ``final`` ones among them, and of names."""
+    """What the warehouse knows of an account: ``days`` that were asked for, ``final`` ones among them, and of names.
+
+    ``frozen`` days stay as they are: their answers are not kept any more.
+    """
 
     days: Mapping[date, Verdict] = field(default_factory=dict)
     final: frozenset[date] = frozenset()
+    frozen: frozenset[date] = frozenset()
     spells: Mapping[Filter, tuple[Spell, ...]] = field(default_factory=dict)
-    prices: Mapping[Filter, Decimal] = field(default_factory=dict)
+    spent: Mapping[Filter, Value] = field(default_factory=dict)
     beliefs: Mapping[Filter, Belief] = field(default_factory=dict)
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
 
@@ -131,7 +134,7 @@ class Plan:
 
     @property
     def may_hunt(self) -> bool:
-        """Whether the day may yet find a name; a running day does not hunt."""
+        """Whether the day hunts, or may come to: its total is not read yet, or it is closed."""
         return self.needs_total or self.verdict.closed
 
 
@@ -169,6 +172,17 @@ class State:
     @property
     def flying(self) -> int:
         return sum(len(plan.flying) for plan in self.open.values()) + (self.probe is not None)
+
+    @property
+    def unlearned(self) -> list[Cut]:
+        """Cuts that will be asked of which it is not known what a name that cannot exist gives."""
+        learned = CUTS if self.wishes.totals_only else self.names.lessons.keys() | self.probes_failed
+        return [cut for cut in CUTS if cut not in learned and (cut is Cut.QUEUE or self.names.worth[cut])]
+
+    @property
+    def days_left(self) -> int:
+        """Days still to be visited, or not finished with; of a history whose start is not known yet, at least so many."""
+        return len(self.open) + len(self.todo) + (not self.todo and self.next_day is not None)
 
     @property
     def next_day(self) -> date | None:
