@@ -8,7 +8,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long fuzz lint lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,11 +19,19 @@ demo: $(VENV)/.runtime ## sandbox, sync, status and a first query in a throw-awa
 sync: $(VENV)/.runtime ## bring the warehouse up to date; the key is in ANTICAPTCHA_CLIENT_KEY
 	$(BIN)/anticaptcha-etl sync
 
-test: $(VENV)/.dev ## every test
+test: $(VENV)/.dev ## every test but the long ones
 	$(BIN)/pytest -n auto
 
 test-quick: $(VENV)/.dev ## the tests that take seconds
-	$(BIN)/pytest -n auto -m 'not slow'
+	$(BIN)/pytest -n auto -m 'not slow and not long'
+
+test-long: $(VENV)/.dev ## the same promises over many more histories; a quarter of an hour
+	$(BIN)/pytest -n auto -m long
+
+FUZZ ?= 1000000
+
+fuzz: $(VENV)/.dev ## a million hostile answers over all cores; FUZZ=n for n, SEED=n to repeat a run
+	$(BIN)/python -m tests.fuzz.answers $(FUZZ) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff check

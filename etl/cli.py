@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 import click
 
 from etl import __version__
-from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, WarehouseError, worst
+from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, worst
 from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Place, Settings, load
 
 if TYPE_CHECKING:
     from etl.clock import Clock
     from etl.logs import Sink
     from etl.pipeline import Forecast, Summary
+    from etl.pipeline.replay import Replayed
+    from etl.records import Value
     from etl.sandbox.server import Fault
 
 NAME = "anticaptcha-etl"
 READER_WAIT = 10.0
 """Seconds that reading commands wait for a commit of a running sync."""
+SHOWN = 20
+"""Differences that a replay spells out."""
 DEFECT = 1
 """Exit code of a defect of the program: with a traceback, so never mistaken for "windows failed"."""
 
@@ -150,6 +154,7 @@ def _span(function: Function) -> Function:
             _setting("concurrency", "Requests at once, 1 to 64.", metavar="N"),
             _setting("rate", "Requests per second at most; 0 = no limit.", metavar="PER_SECOND"),
             _setting("max_requests", "Stop after so many requests; the next run goes on (exit code 1).", metavar="N"),
+            _setting("keep_answers", "Days for which answers are kept as they came; without it, all.", metavar="DAYS"),
             _setting("totals_only", "Ask the account's totals alone: one request a day, no queues, apps or IPs.", is_flag=True),
             _setting("key_changed", "The account's key was rotated: accept the new one for its history.", is_flag=True),
         )
@@ -322,6 +327,86 @@ def status(call: Call, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=_keep,
+    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
+)
+@_setting("checks_folder", "A folder of SQL files of your own, each selecting the rows that are wrong.", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_common
+@click.pass_obj
+def check(call: Call, as_json: bool) -> None:
+    """Check what is held: sums, coverage, prices, freshness. Exit 5 when the numbers cannot be trusted.
+
+    sync runs the same checks at its end. Nothing is asked of the API and nothing is written.
+
+    \b
+    anticaptcha-etl check
+    anticaptcha-etl check --account shop --json
+    anticaptcha-etl check --checks-folder my-checks
+    """
+    from etl.clock import Clock
+    from etl.serve.check import as_text, gather, to_json
+
+    clock = Clock()
+    settings = call.settings(clock)
+    only = None if settings.sources["account"] == "default" else settings.account
+    found = gather(settings.warehouse, only, settings.checks_folder, clock, wait=READER_WAIT)
+    call.code = FindingsError.exit_code if found.is_blocking else 0
+    if found.wants_a_person or not settings.quiet:
+        click.echo(to_json(found) if as_json else as_text(found), nl=False)
+
+
+@cli.command()
+@_setting("account", "Which account: its own name in the warehouse.", metavar="NAME")
+@_common
+@click.pass_obj
+def replay(call: Call) -> None:
+    """Rebuild the facts from the kept answers, without the API.
+
+    Every fact and revision is made anew by the same rules that loaded it, and what differs is said:
+    nothing, unless the warehouse was damaged or this version reads an answer better (a record once
+    refused, say). Days whose answers were dropped (keep_answers) stay as they are. May be stopped at
+    any moment and run again.
+
+    \b
+    anticaptcha-etl replay
+    anticaptcha-etl replay --account shop
+    """
+    from etl.clock import Clock
+    from etl.pipeline.replay import replay as run_replay
+
+    clock = Clock()
+    settings = call.settings(clock)
+    replayed = run_replay(settings, clock)
+    if not settings.quiet or replayed.differences:
+        click.echo("\n".join(_replay_lines(replayed)))
+
+
+def _replay_lines(replayed: "Replayed") -> Iterable[str]:
+    counts = (_count(replayed.days, "day"), _count(replayed.readings, "reading"), _count(replayed.facts, "fact"))
+    yield f"{replayed.account}: {', '.join(counts)}"
+    for one in replayed.differences[:SHOWN]:
+        yield f"  {one.hour_start:%Y-%m-%d %H:%M}, {one.filter}: held {_value(one.held)}, its answer says {_value(one.said)}"
+    if len(replayed.differences) > SHOWN:
+        yield f"  and {_count(len(replayed.differences) - SHOWN, 'more fact')} that differed"
+    for table, count in sorted(replayed.others.items()):
+        yield f"  {_count(count, 'row')} of {table} mended"
+    if not replayed.others:
+        yield "  nothing differs"
+    if replayed.gone:
+        spans = f"{min(replayed.gone)} to {max(replayed.gone)}"
+        yield f"  {_count(len(replayed.gone), 'day')} ({spans}) left as they are: their answers were dropped"
+
+
+def _value(value: "Value | None") -> str:
+    return "nothing" if value is None else f"{value.volume:,} tasks, {value.money:f} USD"
+
+
+@cli.command()
 @click.argument("sql")
 @click.option(
     "--format",
@@ -403,13 +488,12 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     anticaptcha-etl migrate --down --to 0001
     """
     from etl.clock import Clock
-    from etl.warehouse.engine import open_warehouse, warehouse_path
+    from etl.warehouse.engine import open_warehouse, require_file, warehouse_path
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
     url = call.settings(Clock()).warehouse
     path = warehouse_path(url)
-    if not path.exists():
-        raise WarehouseError(f"there is no warehouse at {path}", f"{NAME} sync makes one; --warehouse names another")
+    require_file(path)
     engine = open_warehouse(url)
     steps = ["base", *revisions()]
     before = current(engine) or "base"
@@ -438,6 +522,38 @@ def _target(steps: list[str], before: str, revision: str | None, *, down: bool) 
             f"the schema is {before}, {target} lies the other way", "leave out --down" if down else "add --down to go back"
         )
     return target
+
+
+@cli.command()
+@_setting("account", "Whose key and whose history.", metavar="NAME")
+@click.option("--probe", is_flag=True, help="Ask the service what nobody has written down: at most 15 requests, one a second.")
+@click.option("--json", "as_json", is_flag=True, help="For machines, and to be passed on: it holds no key.")
+@_common
+@click.pass_obj
+def doctor(call: Call, probe: bool, as_json: bool) -> None:
+    """Look at everything a sync leans on, and say what to mend.
+
+    Package versions, settings and where each came from, the key's presence, the warehouse, the API and its clock, in
+    that order. The API meets one request, without the key; with --probe at most 15, and their answers are kept.
+    The exit code is the one a sync would end with; 0 when there are warnings at most.
+
+    \b
+    anticaptcha-etl doctor
+    anticaptcha-etl doctor --probe
+    anticaptcha-etl doctor --json > doctor.json       to be passed on: no secrets
+    """
+    from etl.care.doctor import examine
+    from etl.care.show import as_text, to_json
+    from etl.clock import Clock
+
+    os.umask(0o077)
+    clock = Clock()
+    with suppress(UsageError):  # found again below, as advice
+        call.settings(clock)
+    found = examine(call.given, call.place, clock, probe=probe)
+    call.code = found.exit_code
+    if found.wants_a_person or not found.quiet:
+        click.echo(to_json(found) if as_json else as_text(found), nl=False)
 
 
 @cli.command()

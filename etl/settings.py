@@ -66,10 +66,12 @@ class Settings:
     empty_days: int
     concurrency: int
     rate: float
+    keep_answers: int | None
     max_requests: int | None
     totals_only: bool
     key_changed: bool
     max_age: float | None
+    checks_folder: Path | None
     quiet: bool
     verbose: bool
     log_format: str
@@ -251,10 +253,12 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("empty_days", _whole(1, 3650, "days"), 90),
             Setting("concurrency", _whole(1, 64, "requests at once"), 4),
             Setting("rate", _measure("requests per second"), 5.0),
+            Setting("keep_answers", _whole(31, None, "days")),
             Setting("max_requests", _whole(1, None, "requests")),
             Setting("totals_only", _flag, False),
             Setting("key_changed", _flag, False),
             Setting("max_age", _measure("hours")),
+            Setting("checks_folder", _text),
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),
@@ -376,6 +380,8 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
         sources[setting.name] = "default" if found is None else found.where
         if setting.name == "warehouse" and found is not None:
             folder = found.folder
+        if setting.name == "checks_folder" and found is not None:
+            values["checks_folder"] = _under(found.folder, values["checks_folder"])
     values["since_all"] = values["since"] is None and sources["since"] != "default"
     values["warehouse"] = _warehouse_url(values["warehouse"], folder)
     _check_days(values["since"], values["until"], now.date(), sources)
@@ -441,6 +447,19 @@ def _client_key(account: str, place: Place, config: Config) -> "tuple[Secret, st
     if KEY_FILE in config.top or KEY_VARIABLE in config.top:
         return _key_by_table(config.top, "", place, config)
     raise _no_key(account, place, config)
+
+
+def key_file(account: str, given: Mapping[str, object], place: Place) -> Path | None:
+    """The file that is to hold the account's key, there or not; None where a variable is named, or nothing."""
+    config = _read_config(given, place)
+    own = config.accounts.get(account, {})
+    variables = {name: place.environ.get(PREFIX + name.upper()) for name in ("client_key", KEY_FILE)}
+    if KEY_FILE in own or KEY_VARIABLE in own or all(said is None for said in variables.values()):
+        named = (own if KEY_FILE in own or KEY_VARIABLE in own else config.top).get(KEY_FILE)
+        folder = config.path.parent if config.path else place.folder
+    else:
+        named, folder = variables[KEY_FILE], place.folder
+    return _under(folder, named) if isinstance(named, str) and named.strip() else None
 
 
 def _no_key(account: str, place: Place, config: Config) -> UsageError:

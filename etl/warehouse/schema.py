@@ -37,6 +37,7 @@ accounts = Table(
     Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
     Column("created_at", DateTime, nullable=False),
     Column("reaches_end", Integer, comment="the first reading of a total that held the last hour of the day asked for"),
+    Column("answers_since", Date, comment="final days before this may have lost their answers"),
     PrimaryKeyConstraint("account_id"),
     comment="One row per account.",
 )
@@ -202,6 +203,21 @@ days = Table(
     Column("closed", Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"),
     PrimaryKeyConstraint("account_id", "day"),
     comment="One row per account and day of the history: coverage, and what is left of the day's total.",
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("account_id", Integer, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("certainty", Text, nullable=False, comment="sure or likely"),
+    Column("cut", Text, comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked"),
+    Column("member", Text, comment="the window asked: queue name, softId or IP"),
+    Column("window_start", DateTime, comment="what was sent as date; any second"),
+    Column("status", Integer, comment="HTTP status"),
+    Column("seen_at", DateTime, nullable=False, comment="when the request began; where none was made, when the question was put"),
+    comment="Append-only: how the service itself answered an open question about it. The latest row of a question holds.",
 )
 
 findings = Table(

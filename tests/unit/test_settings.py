@@ -99,10 +99,12 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("empty_days", "3650", 3650),
         ("concurrency", "64", 64),
         ("rate", "0.5", 0.5),
+        ("keep_answers", "31", 31),
         ("max_requests", "1", 1),
         ("totals_only", "yes", True),
         ("key_changed", "1", True),
         ("max_age", "26", 26.0),
+        ("checks_folder", "/srv/checks", Path("/srv/checks")),
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),
@@ -193,6 +195,13 @@ def test_a_relative_warehouse_starts_where_it_was_said(desk: Desk) -> None:
     desk.toml("warehouse = 'held/w.duckdb'\n", "etc/a.toml")
     assert desk.load(config="etc/a.toml").warehouse == f"duckdb:///{desk.folder}/etc/held/w.duckdb"
     assert desk.load(config="etc/a.toml", warehouse="w.duckdb").warehouse == f"duckdb:///{desk.folder}/w.duckdb"
+
+
+def test_a_relative_folder_of_checks_starts_where_it_was_said(desk: Desk) -> None:
+    assert desk.load().checks_folder is None
+    desk.toml("checks_folder = 'checks'\n", "etc/a.toml")
+    assert desk.load(config="etc/a.toml").checks_folder == desk.folder / "etc" / "checks"
+    assert desk.load(config="etc/a.toml", checks_folder="mine").checks_folder == desk.folder / "mine"
 
 
 def test_a_url_of_a_warehouse_stays_as_it_is(desk: Desk) -> None:
