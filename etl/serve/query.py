@@ -9,7 +9,6 @@ from io import StringIO
 from itertools import islice
 from typing import NamedTuple, TextIO
 
-import duckdb
 import sqlalchemy as sa
 from rich import box
 from rich.console import Console
@@ -21,13 +20,11 @@ from etl.errors import UsageError
 from etl.serve.values import as_json, plain
 from etl.warehouse import views
 from etl.warehouse.engine import open_warehouse
+from etl.warehouse.reading import ASK_ONE, refusal
 
 _AT_ONCE = 10_000
 TABLE_ROWS = 1_000
 """What a terminal table shows at most; it says so when there are more."""
-
-_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION}
-_ASK_ONE = "give one statement that reads: select, with, from, describe, show or explain"
 
 Row = Sequence[object]
 
@@ -48,8 +45,9 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
     """
     engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
     with engine.connect() as connection:
+        if why := refusal(sql):
+            raise UsageError(why, ASK_ONE)
         try:
-            _refuse_all_but_one_reading(sql)
             result = connection.exec_driver_sql(sql)
             yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
         except sa.exc.DBAPIError as error:
@@ -60,17 +58,6 @@ def _refused(why: str) -> UsageError:
     if "'pytz'" in why:  # DuckDB needs it to hand such a value to Python
         return UsageError("a time with a zone cannot be shown", "make it UTC without zone: (now() at time zone 'UTC')")
     return UsageError(f"the query failed: {why}", f"views: {', '.join(view.name for view in views.load())}; DESCRIBE lists columns")
-
-
-def _refuse_all_but_one_reading(sql: str) -> None:
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        raise UsageError(f"the query failed: {error}", _ASK_ONE) from error
-    if len(statements) != 1:
-        raise UsageError(f"{len(statements)} statements were given", _ASK_ONE)
-    if (kind := statements[0].type) not in _READING:
-        raise UsageError(f"a query only reads: {kind.name} is refused", _ASK_ONE)
 
 
 # ---------------------------------------------------------------- printing

@@ -1,26 +1,43 @@
-"""What must hold of the numbers: the checks of ``sql/checks``, each a select of the rows that break it.
+"""What must hold of the numbers: the checks of ``sql/checks``, each a select of the rows that break it, and the user's own.
 
 A file is named as the sentence that should hold. Its leading comment says that sentence in full, then ``severity: ...``
-and ``remedy: ...``. Every check selects ``account`` and, where a row is of one, ``day``; other columns are shown as they are.
+and ``remedy: ...``. A check selects ``account`` and, where a row is of one, ``day``; other columns are shown as they are.
+``:now`` in it stands for the present moment, a UTC timestamp without zone.
+
+A check of the user's own may leave all of that out: it is then a warning, without remedy, of every account.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from etl.errors import ProblemError
 from etl.records import Finding, Severity
 from etl.warehouse import views
+from etl.warehouse.reading import refusal
 from etl.warehouse.resources import folder
 
 SHOWN = 5
 """Rows that a finding spells out."""
 
+MOST = 1_000
+"""Rows of a check that are looked at: a select of everything must not fill the memory."""
+
+_AT_ONCE = 1_000
+_NOW = re.compile(r"(?<![:\w]):now\b")
+
+Row = Mapping[str, object]
+
 
 class Check(NamedTuple):
-    """One file of ``sql/checks``: ``name`` is the file's, in words."""
+    """One file: ``name`` is the file's, in words; ``sentence`` is what should hold. ``remedy`` may be empty in the user's own."""
 
     name: str
     sentence: str
@@ -29,10 +46,43 @@ class Check(NamedTuple):
     sql: str
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A check that does not hold. ``told`` says by which rows, or why it could not be run; ``day`` is the newest day among them.
+
+    ``rows`` are at most ``MOST``, the newest day first; ``has_more`` says that there are others.
+    """
+
+    check: Check
+    told: str
+    rows: tuple[Row, ...] = ()
+    has_more: bool = False
+
+    @property
+    def day(self) -> date | None:
+        return max((day for row in self.rows if (day := _day(row))), default=None)
+
+    @property
+    def finding(self) -> Finding:
+        remedy = f"; {self.check.remedy}" if self.check.remedy else ""
+        message = f"it does not hold that {self.check.sentence}: {self.told}{remedy}"
+        return Finding(self.check.name, self.check.severity, message, self.day)
+
+
+class Checked(NamedTuple):
+    """How many checks there were, and those that do not hold, in the order they were run."""
+
+    number: int
+    broken: tuple[Broken, ...]
+
+
+# ---------------------------------------------------------------- which
+
+
 def parse(name: str, sql: str) -> Check:
     """The check of a file's text. Raises KeyError or ValueError when its head lacks something."""
     sentence, said = views.head(sql)
-    return Check(name.replace("_", " "), sentence, Severity(said["severity"]), said["remedy"], sql)
+    return Check(_words(name), sentence, Severity(said["severity"]), said["remedy"], sql)
 
 
 def load() -> list[Check]:
@@ -40,32 +90,110 @@ def load() -> list[Check]:
     return [parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "checks").glob("*.sql"))]
 
 
-def run(connection: sa.Connection, account: str | None = None) -> list[Finding]:
-    """A finding for each check that does not hold for an account, or for any of them."""
-    findings = []
-    for check in load():
-        rows = connection.exec_driver_sql(check.sql).mappings().all()
-        if found := [row for row in rows if account in (None, row["account"])]:
-            findings.append(_finding(check, found, names_account=account is None))
-    return findings
+def parse_own(name: str, sql: str) -> Check:
+    """The check of a text of the user's. Raises ValueError for a severity that is none."""
+    sentence, said = views.head(sql.lstrip())
+    severity = said.get("severity", Severity.WARNING)
+    if severity not in list(Severity):
+        raise ValueError(f"severity {severity!r} is none of {', '.join(Severity)}")
+    return Check(_words(name), sentence or _words(name), Severity(severity), said.get("remedy", ""), sql)
 
 
-def _finding(check: Check, rows: Sequence[Mapping[Any, Any]], *, names_account: bool) -> Finding:
-    said = sorted((-(row.get("day") or date.min).toordinal(), _words(row, names_account=names_account)) for row in rows)
-    shown = ", ".join(words for _, words in said[:SHOWN])
-    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-    counted = f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
-    message = f"it does not hold that {check.sentence}: {counted}, {shown}{more}; {check.remedy}"
-    return Finding(check.name, check.severity, message, max((day for row in rows if (day := row.get("day"))), default=None))
+def _own(place: Path) -> Iterator[Check | Broken]:
+    """The checks of the user's folder, in the order of their names; what cannot be read is told of in its place."""
+    try:
+        files = sorted(file for file in place.iterdir() if file.suffix == ".sql" and not file.name.startswith("."))
+    except OSError as error:
+        there = Check("the checks folder is there", f"{place} is a folder", Severity.WARNING, "make it, or mend checks_folder", "")
+        yield Broken(there, str(error))
+        return
+    for file in files:
+        try:
+            yield parse_own(file.stem, file.read_text("utf-8-sig"))
+        except (OSError, ValueError) as error:  # a text that is not UTF-8 is a ValueError too
+            yield _not_run(file.stem, error)
 
 
-def _words(row: Mapping[Any, Any], *, names_account: bool) -> str:
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _not_run(name: str, why: object) -> Broken:
+    """The user's own check could not be run, which is no more than a warning, however grave the check itself is."""
+    can_be_run = Check(_words(name), "this check of the checks folder can be run", Severity.WARNING, "mend its file", "")
+    return Broken(can_be_run, " ".join(str(why).split()))
+
+
+# ---------------------------------------------------------------- running
+
+
+def run(connection: sa.Connection, now: datetime, account: str | None = None, own: Path | None = None) -> Checked:
+    """Runs every check on the rows of an account, or of all.
+
+    ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
+    ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
+    """
+    found = [_look(connection, check, now, account) for check in load()]
+    if own:
+        found += [_look_with_care(connection, check, now, account) for check in _own(own)]
+    return Checked(len(found), tuple(broken for broken in found if broken))
+
+
+def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datetime, account: str | None) -> Broken | None:
+    if isinstance(check, Broken):
+        return check
+    if why := refusal(at(now, check.sql)):
+        return _not_run(check.name, why)
+    try:
+        return _look(connection, check, now, account)
+    except (sa.exc.SQLAlchemyError, ProblemError) as error:
+        connection.rollback()
+        return _not_run(check.name, error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+
+
+def _look(connection: sa.Connection, check: Check, now: datetime, account: str | None) -> Broken | None:
+    """The check itself when rows of the account break it. A row that names no account is of each."""
+    with connection.exec_driver_sql(at(now, check.sql)) as result:
+        names = tuple(result.keys())
+        every = (dict(zip(names, row, strict=True)) for part in result.partitions(_AT_ONCE) for row in part)
+        concerning = (row for row in every if account is None or row.get("account") in (None, account))
+        found = list(islice(concerning, MOST + 1))
+    if not found:
+        return None
+    rows = sorted(found[:MOST], key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None)))
+    has_more = len(found) > MOST
+    return Broken(check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more)
+
+
+def at(now: datetime, sql: str) -> str:
+    """The SQL at a moment: a literal, since the engines do not agree on how a parameter is written."""
+    return _NOW.sub(f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'", sql)
+
+
+# ---------------------------------------------------------------- telling
+
+
+def _summed_up(rows: Iterable[Row], *, has_more: bool, names_account: bool) -> str:
+    said = [_told(row, names_account=names_account) for row in rows]
+    counted = f"more than {MOST:,} rows" if has_more else f"{len(said):,} row{'' if len(said) == 1 else 's'}"
+    more = f" and {len(said) - SHOWN:,} more" if len(said) > SHOWN and not has_more else ""
+    return f"{counted}, {', '.join(said[:SHOWN])}{more}"
+
+
+def _told(row: Row, *, names_account: bool) -> str:
     """The row's day, and beside it what else the check selects."""
-    left_out = {"day"} if names_account else {"day", "account"}
+    day = _day(row)
+    left_out = {*([] if day is None else ["day"]), *([] if names_account else ["account"])}
     beside = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in left_out)
-    day = row.get("day")
     return beside if day is None else f"{day} ({beside})" if beside else f"{day}"
 
 
+def _day(row: Row) -> date | None:
+    day = row.get("day")
+    return day.date() if isinstance(day, datetime) else day if isinstance(day, date) else None
+
+
 def _plain(value: object) -> str:
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    """A value in one line of text that cannot steer a terminal."""
+    text = f"{value:f}" if isinstance(value, Decimal) else "null" if value is None else str(value)
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

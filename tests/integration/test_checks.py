@@ -1,28 +1,267 @@
-"""What must hold of the numbers: every check on faults put in by hand, and on none."""
+"""What must hold of the numbers: each check on a fault put into what a real sync loaded, and on what only looks like one."""
 
-from collections.abc import Callable
-from datetime import date, datetime
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
 
+import duckdb
 import pytest
 import sqlalchemy as sa
 
 from etl.records import Finding, Severity
 from etl.warehouse import checks
+from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, contradictions, days, series
+from tests.e2e.world import NOW, World, ago, small
 
 Insert = Callable[..., None]
+
+NIGHT = NOW + timedelta(days=1)
+"""When the second of two syncs ran. By the first, ``ago(0)`` was still running; since the second it is closed and open."""
+FINAL = ago(15)
+QUEUE = "(select series_id from series where cut = 'queue' and member = 'English ImageToText')"
+TOTAL = "(select series_id from series where cut = 'total')"
+APPS = "select series_id from series where cut = 'app'"
+IPS = "select series_id from series where cut = 'ip'"
+RESTS = "select series_id from series where cut <> 'total' and member is null"
+NEW = "reading in (select reading from readings where run = 2)"
+ONCE = "(select reading from readings where run = 1)"
+
+
+class Case(NamedTuple):
+    """What is done to the warehouse, and how long after the second sync it is checked."""
+
+    sql: str
+    after: timedelta = timedelta(0)
+
+
+FAULTS: dict[str, list[Case]] = {
+    "every_hour_is_held_once": [
+        Case(f"insert into facts select * from facts where day = '{FINAL}' and series_id = {QUEUE} limit 1"),
+        Case(f"insert into facts select * from facts where day = '{FINAL}' and series_id = {TOTAL}"),
+    ],
+    "every_hour_is_on_the_accounts_grid": [
+        Case(f"update facts set hour_start = hour_start + interval '15 minutes' where day = '{FINAL}'"),
+        Case(f"update facts set day = day - 1 where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"update facts set day = day + 1 where day = '{FINAL}' and series_id = {QUEUE}"),
+    ],
+    "every_filter_has_one_series": [
+        Case(f"insert into series select account_id, 99, cut, member from series where series_id = {QUEUE}"),
+        Case("insert into series select account_id, 99, cut, member from series where cut = 'app' and member is null"),
+    ],
+    "every_reading_has_its_own_number": [Case("insert into readings select * from readings limit 1")],
+    "closed_days_are_complete": [
+        Case(f"delete from facts where hour_start = '{FINAL} 23:00' and series_id = {TOTAL}"),
+        Case(f"delete from facts where day = '{FINAL}'"),
+        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'",
+             after=timedelta(days=7)),
+    ],
+    "queues_are_within_the_total": [
+        Case(f"insert into contradictions select *, 1 from (select account_id, series_id, '{ago(0)}', '{ago(0)} 05:00', 3, 0.3 "
+             "from series where cut = 'queue' and member is null)"),
+    ],
+    "queues_sum_up_to_the_total": [
+        Case(f"update facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
+        Case(f"update facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
+        Case(f"delete from facts where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"delete from facts where day = '{FINAL}' and series_id = {TOTAL}"),
+        # two faults that cancel each other over the day
+        Case(f"update facts set volume = volume + case hour(hour_start) when 12 then 1 else -1 end where series_id = {TOTAL} "
+             f"and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
+    ],
+    "apps_and_ips_sum_up_to_the_total": [
+        Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({cut})") for cut in (APPS, IPS)
+    ],
+    "days_sum_up_their_hours": [
+        Case(f"update days set {column} = {column} + 1 where day = '{FINAL}'")
+        for column in ("volume", "money", "unattributed_volume", "unattributed_money")
+    ] + [Case(f"delete from days where day = '{FINAL}'")],
+    "money_comes_with_tasks": [
+        Case(f"update facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and {NEW}") for series in (QUEUE, TOTAL)
+    ],
+    "negative_money_was_seen_before": [
+        Case(f"update facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and {NEW}")
+        for series in (QUEUE, TOTAL)
+    ] + [
+        # a run that was interrupted told of nothing, nor did one that was killed
+        Case(f"update facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update runs set {end} where run = 1")
+        for end in ("exit_code = 130", "exit_code = null, ended_at = null")
+    ],
+    "no_day_stays_open_behind_final_ones": [
+        Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=7)),
+    ],
+    "prices_are_within_reason": [
+        Case(f"update facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update facts set money = money / 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
+    ],
+    "the_newest_total_is_fresh": [
+        Case("select 1", after=timedelta(hours=49)),
+        Case(f"insert into days by name (select * replace (day + 2 as day, 'missing' as status, null as fetched_at) from days "
+             f"where day = '{ago(-1)}')", after=timedelta(hours=49)),
+        Case("insert into accounts by name (select * replace (2 as account_id, 'other' as name, created_at - interval '3 days' "
+             "as created_at) from accounts)"),
+    ],
+}  # fmt: skip
+
+NO_FAULTS: dict[str, list[Case]] = {
+    "every_hour_is_held_once": [
+        Case(f"insert into facts by name (select * replace (99 as series_id) from facts where day = '{FINAL}' "
+             f"and series_id = {QUEUE})"),
+        Case(f"insert into facts by name (select * replace (2 as account_id) from facts where day = '{FINAL}')"),
+    ],
+    "every_hour_is_on_the_accounts_grid": [
+        Case(f"update accounts set grid_seconds = {grid}; update facts set hour_start = hour_start + interval '{grid} seconds'")
+        for grid in (-900, 900)
+    ],
+    "every_filter_has_one_series": [
+        Case(f"insert into series select account_id, 99, 'app', member from series where series_id = {QUEUE}"),
+        Case("insert into series select 2, series_id, cut, member from series"),
+    ],
+    "every_reading_has_its_own_number": [Case("insert into readings by name (select * replace (2 as account_id) from readings)")],
+    "closed_days_are_complete": [
+        Case(f"delete from facts where day = '{ago(-1)}'"),
+        # the last day of a run that was stopped, and a day that says itself that it failed
+        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'"),
+        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'failed' where day = '{FINAL}'"),
+    ],
+    "queues_are_within_the_total": [
+        Case(f"insert into contradictions select *, 1 from (select account_id, series_id, '{ago(-1)}', '{ago(-1)} 05:00', 3, 0.3 "
+             "from series where cut = 'queue' and member is null)"),
+    ],
+    "queues_sum_up_to_the_total": [
+        Case(f"update facts set money = money + 1 where hour_start = '{FINAL} 12:00' "
+             f"and series_id in ({TOTAL}, {QUEUE})"),
+        Case(f"delete from facts where series_id in ({APPS})"),
+    ],
+    "apps_and_ips_sum_up_to_the_total": [
+        Case(f"delete from facts where day = '{FINAL}' and (series_id in ({APPS}) or series_id in ({IPS}))"),
+        Case(f"delete from facts where day = '{FINAL}' and series_id = {QUEUE}"),
+    ],
+    "days_sum_up_their_hours": [
+        Case("insert into days by name (select * replace (day - 99 as day, 'missing' as status, null as fetched_at, 0 as volume, "
+             "0 as money, 0 as unattributed_volume, 0 as unattributed_money) from days)"),
+    ],
+    "money_comes_with_tasks": [
+        Case(f"update facts set volume = 0 where series_id = {QUEUE} and reading in {ONCE}"),
+        Case(f"update facts set volume = 0 where series_id = {QUEUE} and day = '{ago(-1)}'"),
+        Case(f"update facts set volume = 0, money = -1 where series_id = {QUEUE}"),
+        Case(f"update facts set volume = 0 where series_id in ({RESTS})"),
+    ],
+    "negative_money_was_seen_before": [
+        Case(f"update facts set money = -1 where series_id = {QUEUE} and reading in {ONCE}"),
+        # a rest may be negative by a crumb
+        Case(f"update facts set money = -0.000001 where series_id in ({RESTS})"),
+        # a replay is no sync
+        Case("insert into runs by name (select * replace (3 as run, 'replay' as command) from runs where run = 2); "
+             f"update facts set money = -1 where series_id = {QUEUE} and reading in {ONCE}"),
+    ],
+    "no_day_stays_open_behind_final_ones": [
+        Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=6)),
+        Case(f"update days set status = 'failed' where day = '{FINAL}'", after=timedelta(days=7)),
+        Case("select 1", after=timedelta(days=30)),
+        Case(f"update days set status = 'open' where day >= '{FINAL}'", after=timedelta(days=30)),
+        Case(f"update days set status = 'open' where day = '{FINAL}'; update accounts set since = '{ago(14)}'",
+             after=timedelta(days=7)),
+    ],
+    "prices_are_within_reason": [
+        Case(f"update facts set money = money * 5 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        # told by an earlier sync: the price was new on the day before
+        Case(f"update facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id = {QUEUE}"),
+        Case(f"update facts set money = money * 100 where day = '{ago(-1)}' and series_id = {QUEUE}"),
+        Case(f"update facts set money = money * 100 where day = '{FINAL}' and series_id = {QUEUE}"),
+        # too few tasks, too short a past
+        Case(f"update facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}; "
+             f"delete from facts where day < '{ago(19)}' and series_id = {QUEUE}"),
+        # a refund
+        Case(f"update facts set money = -100 where hour_start = '{ago(0)} 05:00' and series_id = {QUEUE}"),
+    ],
+    "the_newest_total_is_fresh": [Case("select 1", after=timedelta(hours=48))],
+}  # fmt: skip
+
+
+def stem(check: checks.Check) -> str:
+    return check.name.replace(" ", "_")
+
+
+@pytest.fixture(scope="session")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a warehouse with three weeks of queues, apps and IPs, after two nights."""
+    dataset = small(days=24, idle_hours=5)
+    with World(tmp_path_factory.mktemp("synced"), dataset) as world:
+        for world.now in (NOW, NIGHT):
+            summary = world.sync(soft_ids=("1011",), ips=("192.0.2.10",))
+            assert [finding.message for finding in summary.findings if finding.severity is not Severity.NOTE] == []
+            assert summary.exit_code == 0
+        assert world.statuses()["final"] > 15
+        return world.file
+
+
+@pytest.fixture(scope="session")
+def opened(synced: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(shutil.copy(synced, synced.with_name("opened.duckdb"))) as connection:
+        yield connection
+
+
+def rows(opened: duckdb.DuckDBPyConnection, name: str, case: Case) -> list[tuple[object, ...]]:
+    """What a check selects once ``case`` is done, which is then undone."""
+    [check] = [check for check in checks.load() if stem(check) == name]
+    opened.begin()
+    try:
+        opened.execute(case.sql)
+        return opened.execute(checks.at(NIGHT + case.after, check.sql)).fetchall()
+    finally:
+        opened.rollback()
+
+
+def test_every_check_is_proved_by_a_fault_and_by_what_only_looks_like_one() -> None:
+    files = {stem(check) for check in checks.load()}
+    assert set(FAULTS) == set(NO_FAULTS) == files
+
+
+def each(cases: Mapping[str, list[Case]]) -> pytest.MarkDecorator:
+    named = [pytest.param(name, case, id=f"{name}-{n}") for name, several in cases.items() for n, case in enumerate(several)]
+    return pytest.mark.parametrize(("name", "case"), named)
+
+
+@each(FAULTS)
+def test_a_fault_is_found(opened: duckdb.DuckDBPyConnection, name: str, case: Case) -> None:
+    assert rows(opened, name, case)
+
+
+@each(NO_FAULTS)
+def test_what_only_looks_like_a_fault_is_not_found(opened: duckdb.DuckDBPyConnection, name: str, case: Case) -> None:
+    assert rows(opened, name, case) == []
+
+
+def test_no_check_speaks_of_what_a_sync_loaded(synced: Path) -> None:
+    with open_warehouse(warehouse_url(str(synced)), read_only=True).connect() as connection:
+        assert checks.run(connection, NIGHT) == (len(checks.load()), ())
+
+
+@pytest.mark.parametrize("check", checks.load(), ids=stem)
+def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(warehouse: sa.Engine, check: checks.Check) -> None:
+    with warehouse.connect() as connection:
+        result = connection.exec_driver_sql(checks.at(NOW, check.sql))
+        assert "account" in result.keys()  # noqa: SIM118 - a result is no mapping
+        assert result.all() == []
+
+
+# ---------------------------------------------------------------- how a finding reads
 
 DAY = date(2026, 3, 14)
 
 
-def found(warehouse: sa.Engine, account: str | None = None) -> list[Finding]:
+def found(warehouse: sa.Engine, account: str | None = None, own: Path | None = None) -> list[Finding]:
     with warehouse.connect() as connection:
-        return checks.run(connection, account)
+        return [broken.finding for broken in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).broken]
 
 
 def day(number: int, *, closed: bool = True, account_id: int = 1) -> dict[str, object]:
-    return {"account_id": account_id, "day": date(2026, 3, number), "status": "final", "closed": closed, "explained": False}
+    return {"account_id": account_id, "day": date(2026, 3, number), "status": "open", "closed": closed, "explained": False}
 
 
 def exceeding(number: int, hour: int, *, series_id: int = 2, account_id: int = 1) -> dict[str, object]:
@@ -32,7 +271,10 @@ def exceeding(number: int, hour: int, *, series_id: int = 2, account_id: int = 1
 
 
 @pytest.fixture
-def two_accounts(insert: Insert) -> Insert:
+def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
+    """Two accounts, and one check alone."""
+    exceeded = [check for check in checks.load() if check.name == "queues are within the total"]
+    monkeypatch.setattr(checks, "load", lambda: exceeded)
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
@@ -44,20 +286,7 @@ def two_accounts(insert: Insert) -> Insert:
     return insert
 
 
-@pytest.mark.parametrize("check", checks.load(), ids=lambda check: check.name)
-def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(warehouse: sa.Engine, check: checks.Check) -> None:
-    with warehouse.connect() as connection:
-        result = connection.exec_driver_sql(check.sql)
-        assert "account" in result.keys()  # noqa: SIM118 - a result is no mapping
-        assert result.all() == []
-
-
-def test_no_check_speaks_of_a_warehouse_without_faults(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    two_accounts(days, day(14))
-    assert found(warehouse) == []
-
-
-def test_queues_beyond_the_total_of_a_closed_day_block(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(days, day(13), day(14))
     two_accounts(contradictions, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3))
     (finding,) = found(warehouse, "default")
@@ -72,11 +301,9 @@ def test_queues_beyond_the_total_of_a_closed_day_block(two_accounts: Insert, war
     )
 
 
-def test_a_day_that_is_not_closed_may_be_contradicted_and_so_may_another_account(
-    two_accounts: Insert, warehouse: sa.Engine
-) -> None:
-    two_accounts(days, day(14, closed=False), day(14, account_id=2))
-    two_accounts(contradictions, exceeding(14, 1), exceeding(14, 1, account_id=2))
+def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    two_accounts(days, day(14, account_id=2))
+    two_accounts(contradictions, exceeding(14, 1, account_id=2))
     assert found(warehouse, "default") == []
     (finding,) = found(warehouse)
     assert "1 row, 2026-03-14 (account other, cut ip, hours 1);" in finding.message
@@ -93,19 +320,119 @@ def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, wa
     assert finding.day == date(2026, 3, many)
 
 
-def test_a_check_without_a_day_shows_its_other_columns(
-    two_accounts: Insert, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    head = "-- accounts have\n-- no names\n-- severity: note\n-- remedy: rename\n-- them\n"
-    check = checks.parse("accounts_have_no_names", f"{head}select name as account, 0.000000001 as x from accounts;")
-    monkeypatch.setattr(checks, "load", lambda: [check])
-    message = "it does not hold that accounts have no names: 1 row, x 0.000000001; rename them"
-    assert found(warehouse, "other") == [Finding("accounts have no names", Severity.NOTE, message)]
-
-
 @pytest.mark.parametrize(
     "head", ["-- a", "-- a\n-- severity: note", "-- a\n-- remedy: b", "-- a\n-- severity: fatal\n-- remedy: b"]
 )
-def test_a_check_that_does_not_say_how_grave_it_is_or_what_to_do_is_refused(head: str) -> None:
+def test_a_check_of_this_program_that_does_not_say_how_grave_it_is_or_what_to_do_is_refused(head: str) -> None:
     with pytest.raises((KeyError, ValueError)):
         checks.parse("a", f"{head}\nselect 1 as account;")
+
+
+# ---------------------------------------------------------------- the user's own
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "own").mkdir()
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[str], Finding]:
+    """``own(sql)``: the one finding of a file with this text, and of nothing else."""
+
+    def finding(sql: str) -> Finding:
+        (folder / "my_own_check.sql").write_text(sql)
+        sealed = open_warehouse(str(warehouse.url), read_only=True)
+        (only,) = found(sealed, "default", folder)
+        return only
+
+    return finding
+
+
+def test_the_users_own_check_has_the_same_head(own: Callable[[str], Finding]) -> None:
+    head = "-- accounts have\n-- no names\n-- severity: blocking\n-- remedy: rename\n-- them\n"
+    finding = own(f"{head}select name as account, 0.000000001 as x, null as y from accounts;")
+    message = "it does not hold that accounts have no names: 1 row, x 0.000000001, y null; rename them"
+    assert finding == Finding("my own check", Severity.BLOCKING, message)
+
+
+def test_without_a_head_it_is_a_warning_without_remedy_of_every_account(own: Callable[[str], Finding]) -> None:
+    message = "it does not hold that my own check: 2 rows, account_id 1, account_id 2"
+    assert own("select account_id from accounts") == Finding("my own check", Severity.WARNING, message)
+
+
+def test_a_row_of_another_account_is_left_out_of_the_users_own_too(own: Callable[[str], Finding]) -> None:
+    assert "1 row, n 1" in own("select name as account, 1 as n from accounts").message
+
+
+def test_now_is_the_moment_of_the_check_in_utc_without_zone(own: Callable[[str], Finding]) -> None:
+    said = own("select :now as now, :now - interval '1 day' as before, typeof(:now) as kind, 'it:now' as text").message
+    assert "now 2026-03-15 00:00:00, before 2026-03-14 00:00:00, kind TIMESTAMP, text it:now" in said
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp"])
+def test_a_day_may_be_a_date_or_a_time(own: Callable[[str], Finding], kind: str) -> None:
+    finding = own(f"select cast('{DAY}' as {kind}) as day")
+    assert finding.day == DAY
+    assert type(finding.day) is date
+
+
+def test_a_day_that_is_a_text_is_shown_like_any_column(own: Callable[[str], Finding]) -> None:
+    finding = own("select 'Monday' as day, chr(27) || '[2J' as steered")
+    assert finding.day is None
+    assert "day Monday, steered \\x1b[2J" in finding.message
+
+
+def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own: Callable[[str], Finding]) -> None:
+    assert f"more than {checks.MOST:,} rows, n 0, " in own("select n from range(1000000000) as t(n)").message
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("select * from nowhere", "Table with name nowhere does not exist"),
+        ("selec 1", "syntax error"),
+        ("", "0 statements were given"),
+        ("select 1; select 2", "2 statements were given"),
+        ("-- severity: fatal\nselect 1", "severity 'fatal' is none of note, warning, blocking"),
+        ("select cast(name as integer) from accounts", "Could not convert string"),
+        ("select current_timestamp", "pytz"),
+        ("delete from accounts", "DELETE is refused"),
+        ("copy accounts to 'stolen.csv'", "COPY is refused"),
+        ("create table mine as select 1", "CREATE is refused"),
+        ("explain analyze delete from accounts", "read-only"),
+        ("select * from read_csv('/etc/passwd')", "disabled by configuration"),
+        ("set enable_external_access = true", "SET is refused"),
+    ],
+)
+def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops_nothing(
+    two_accounts: Insert, own: Callable[[str], Finding], folder: Path, warehouse: sa.Engine, sql: str, told: str
+) -> None:
+    finding = own(sql)
+    assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
+    assert told in finding.message
+    assert "\n" not in finding.message
+    (folder / "z.sql").write_text("-- blocking or not\n-- severity: blocking\nselect 1 as one")
+    two_accounts(days, day(14))
+    two_accounts(contradictions, exceeding(14, 1))
+    names = [finding.check for finding in found(open_warehouse(str(warehouse.url), read_only=True), "default", folder)]
+    assert names == ["queues are within the total", "my own check", "z"]
+
+
+def test_files_are_run_in_the_order_of_their_names_and_others_are_left_alone(
+    two_accounts: Insert, warehouse: sa.Engine, folder: Path
+) -> None:
+    for name in ("b.sql", "a.sql", ".a.sql", "c.sql~", "README"):
+        (folder / name).write_text("select 1 as one")
+    (folder / "d.sql").mkdir()
+    (folder / "e.sql").write_bytes(b"\xff")
+    checked = [finding.check for finding in found(warehouse, None, folder)]
+    assert checked == ["a", "b", "d", "e"]
+
+
+def test_a_folder_that_is_not_there_is_a_warning(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> None:
+    (finding,) = found(warehouse, None, folder / "gone")
+    assert finding.severity is Severity.WARNING
+    assert f"{folder / 'gone'}" in finding.message
+    assert "mend checks_folder" in finding.message

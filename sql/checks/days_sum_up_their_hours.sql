@@ -1,0 +1,40 @@
+-- what coverage says of a day is the sum of its hours, in all and unattributed
+-- severity: blocking
+-- remedy: coverage_daily and status tell another sum than the hours of these days. anticaptcha-etl replay books them anew from the
+-- kept answers
+with told as (
+    select
+        d.account_id          as account_id,
+        d.day                 as day,
+        d.volume              as volume,
+        d.money               as money,
+        d.unattributed_volume as unattributed_volume,
+        d.unattributed_money  as unattributed_money
+    from days d
+    union all
+    select
+        f.account_id,
+        f.day,
+        case s.cut when 'total' then -f.volume else 0 end,
+        case s.cut when 'total' then -f.money else 0 end,
+        case s.cut when 'queue' then -f.volume else 0 end,
+        case s.cut when 'queue' then -f.money else 0 end
+    from facts f
+    join series s on s.account_id = f.account_id and s.series_id = f.series_id
+    where s.cut = 'total' or (s.cut = 'queue' and s.member is null)
+)
+select
+    a.name                     as account,
+    t.day                      as day,
+    sum(t.volume)              as volume_over,
+    sum(t.money)               as money_over,
+    sum(t.unattributed_volume) as unattributed_volume_over,
+    sum(t.unattributed_money)  as unattributed_money_over
+from told t
+join accounts a on a.account_id = t.account_id
+group by a.name, t.day
+having sum(t.volume) <> 0
+    or sum(t.money) <> 0
+    or sum(t.unattributed_volume) <> 0
+    or sum(t.unattributed_money) <> 0
+order by t.day desc;

@@ -1,0 +1,13 @@
+-- the account's total, and each queue, app, IP and rest, is one series
+-- severity: blocking
+-- remedy: money of a name that has two counts twice. Restore the warehouse from a copy, or move it away and load again with
+-- anticaptcha-etl sync
+select
+    a.name                                                              as account,
+    s.cut                                                               as cut,
+    coalesce(s.member, case s.cut when 'total' then '(total)' else '(unattributed)' end) as member,
+    count(*)                                                            as series
+from series s
+join accounts a on a.account_id = s.account_id
+group by a.name, s.cut, s.member
+having count(*) > 1;

@@ -1,0 +1,23 @@
+-- hours begin where the account's hours begin and are booked on their own UTC day, so that no two overlap
+-- severity: blocking
+-- remedy: these hours may overlap others, so that sums count money twice. anticaptcha-etl replay books them anew from the kept
+-- answers
+with placed as (
+    select
+        f.account_id as account_id,
+        f.day        as day,
+        cast(extract(epoch from f.hour_start - cast(f.day as timestamp)) as bigint) - coalesce(a.grid_seconds, 0) as seconds
+    from facts f
+    join accounts a on a.account_id = f.account_id
+)
+select
+    a.name   as account,
+    p.day    as day,
+    count(*) as hours
+from placed p
+join accounts a on a.account_id = p.account_id
+where mod(p.seconds, 3600) <> 0
+   or p.seconds < 0
+   or p.seconds >= 86400
+group by a.name, p.day
+order by p.day desc;

@@ -1,0 +1,26 @@
+-- a day that was first read more than a week ago, and is older than a final one, is final too
+-- severity: warning
+-- remedy: these days may still change and are asked again by every sync. If they stay, see anticaptcha-etl status for why: a
+-- sync that is stopped before it comes to them, or hours that the service does not answer for
+
+-- It needs no knowledge of --lookback: with any, the days before a final one have been due.
+with newest as (
+    select account_id, max(day) as day
+    from days
+    where status = 'final'
+    group by account_id
+)
+select
+    a.name                                as account,
+    d.day                                 as day,
+    cast(min(r.asked_at) as date)         as read_since
+from days d
+join accounts a on a.account_id = d.account_id
+join newest n   on n.account_id = d.account_id and n.day > d.day
+join series s   on s.account_id = d.account_id and s.cut = 'total'
+join readings r on r.account_id = d.account_id and r.series_id = s.series_id and r.day = d.day and r.outcome = 'good'
+where d.status = 'open'
+  and d.day >= coalesce(a.since, d.day)
+group by a.name, d.day
+having min(r.asked_at) < :now - interval '7 days'
+order by d.day desc;

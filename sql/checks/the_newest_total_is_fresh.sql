@@ -1,0 +1,16 @@
+-- the newest total held reaches to within 48 hours of now
+-- severity: warning
+-- remedy: what is held is right, but the last days are not in it. Run anticaptcha-etl sync; if it runs every night, look at what it
+-- says, and whether an --until is left in its settings
+with reached as (
+    select account_id, max(least(cast(day + 1 as timestamp), fetched_at)) as reached_to
+    from days
+    where fetched_at is not null
+    group by account_id
+)
+select
+    a.name                               as account,
+    coalesce(r.reached_to, a.created_at) as held_until
+from accounts a
+left join reached r on r.account_id = a.account_id
+where coalesce(r.reached_to, a.created_at) < :now - interval '48 hours';

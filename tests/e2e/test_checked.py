@@ -1,0 +1,83 @@
+"""Checks at the end of a sync: silent on every warehouse that is as it should be, and kept with the run when they are not."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from etl.records import Finding, Severity
+from etl.sandbox.dataset import Dataset
+from etl.sandbox.server import Behaviour
+from etl.serve import check
+from tests.e2e.world import NOW, World, ago, napless, small
+
+NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
+    "a running day": (Dataset.busy(begins=ago(5), queues=2), Behaviour(), {}),
+    "totals only": (small(6), Behaviour(), {"totals_only": True}),
+    "corrections": (small(6, corrections=True), Behaviour(), {"lookback": 1}),
+    "an unlisted queue": (small(5, queues=("FunCaptcha", "A Queue Nobody Listed")), Behaviour(), {}),
+    "23 records": (Dataset.busy(begins=ago(5), queues=2), Behaviour(buckets=23), {}),
+    "another grid, idle hours left out": (small(5, idle_hours=60), Behaviour(grid_seconds=-900, idle="omit"), {}),
+    "an idle account": (small(9, queues=2, idle=((ago(4), ago(-9)),)), Behaviour(), {"empty_days": 9}),
+    "nothing ever spent": (small(0, idle=((ago(900), ago(-9)),)), Behaviour(), {"since": ago(5)}),
+    "apps and IPs": (small(5, queues=2), Behaviour(), {"soft_ids": ("1011", "1022"), "ips": ("192.0.2.10",)}),
+    "a long lookback": (small(8, queues=2), Behaviour(), {"lookback": 6}),
+}
+
+
+def wanting(findings: tuple[Finding, ...]) -> list[str]:
+    return [f"{finding.severity} {finding.message}" for finding in findings if finding.severity is not Severity.NOTE]
+
+
+def checked(world: World) -> list[str]:
+    """What ``check`` says, an hour after the sync."""
+    clock = napless(lambda: world.now + timedelta(hours=1))
+    found = check.gather(f"duckdb:///{world.file}", None, None, clock, wait=0)
+    return wanting(tuple(broken.finding for broken in found.checked.broken))
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_a_warehouse_that_is_as_it_should_be_is_not_spoken_of(tmp_path: Path, name: str) -> None:
+    dataset, behaviour, given = NORMAL[name]
+    with World(tmp_path, dataset, behaviour) as world:
+        for night in range(2):
+            world.now = NOW + timedelta(days=night, hours=night)
+            summary = world.sync(**given)
+            assert (summary.exit_code, wanting(summary.findings), checked(world)) == (0, [], [])
+
+
+@pytest.mark.parametrize("buckets", [23, 24])
+def test_a_first_backfill_stopped_anywhere_is_not_spoken_of(tmp_path: Path, buckets: Literal[23, 24]) -> None:
+    with World(tmp_path, small(14, queues=2), Behaviour(buckets=buckets)) as world:
+        for limit in (16, 5, 17, 6, 16):
+            summary = world.sync(max_requests=limit, soft_ids=("1011",))
+            assert (summary.exit_code, wanting(summary.findings), checked(world)) == (1, [], [])
+            world.now += timedelta(minutes=1)
+
+
+def test_ones_own_checks_run_after_each_sync_and_are_kept_with_it(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    own_words = "-- severity: blocking\nselect account, day, money from spending_daily where day = cast(:now as date)"
+    (own / "no_spend_at_all.sql").write_text(own_words)
+    (own / "broken.sql").write_text("select * from nowhere")
+    (own / "writes.sql").write_text("delete from facts")
+    with World(tmp_path, small(3)) as world:
+        assert world.sync().exit_code == 0
+        summary = world.sync(checks_folder="own")
+        assert summary.exit_code == 5
+        kept = world.rows("select check_name, severity, day from findings where run = 2 and severity <> 'note' order by 1")
+        assert kept == [("broken", "warning", None), ("no spend at all", "blocking", ago(0)), ("writes", "warning", None)]
+        assert world.hourly() == world.books()
+
+
+def test_a_refund_is_told_once(tmp_path: Path) -> None:
+    with World(tmp_path, small(6)) as world:
+        world.sync()
+        world.rows("update facts set money = -0.5 where volume > 0; select 1")
+        [told] = [one for one in checked(world) if "negative" in one]
+        assert told.startswith("warning it does not hold that no hour has negative money that an earlier sync has not told of: ")
+        world.now += timedelta(hours=2)
+        world.sync(until=ago(5))
+        assert not [one for one in checked(world) if "negative" in one]
