@@ -1,22 +1,19 @@
-"""The tables that remember: whose key it is, what is held, and one row for every run. One sync per account at a time."""
+"""The tables that remember: whose key it is, what is held, and one row for every run."""
 
 import hashlib
-import os
 import secrets
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
-import filelock
 from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
-from etl.errors import UsageError, WarehouseLockedError
+from etl.errors import UsageError
+from etl.load.rebuild import Found, Rebuilt, filters, rebuild
 from etl.load.upsert import Batch, Counts, DayRow, Place, aware, naive, write, write_days, write_findings
 from etl.records import (
     TOTAL,
@@ -34,42 +31,9 @@ from etl.records import (
     Verdict,
     Window,
 )
-from etl.warehouse import checks
 
 NEIGHBOURHOOD = timedelta(days=31)
 """Spells are looked up this far around the days that need a visit."""
-
-
-# ---------------------------------------------------------------- one sync at a time
-
-
-@contextmanager
-def one_sync(warehouse: Path, account: str) -> Iterator[None]:
-    """Holds the account's lock file beside the warehouse. Raises WarehouseLockedError at once when another sync holds it."""
-    path = warehouse.with_name(f"{warehouse.name}.{quote(account, safe='')}.lock")
-    lock = filelock.FileLock(path, mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        holder = _holder(path)
-        raise WarehouseLockedError(
-            f"another sync of account {account} is running{holder}; nothing was asked", f"wait for it, or look at {path}"
-        ) from None
-    try:
-        path.write_text(f"{os.getpid()}\n", encoding="ascii")
-        yield
-    finally:
-        with suppress(OSError):
-            path.write_text("", encoding="ascii")
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    try:
-        number = path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-    return f" (process {number})" if number else ""
 
 
 # ---------------------------------------------------------------- accounts
@@ -84,6 +48,7 @@ class Account:
     since: date | None
     grid: int | None
     reaches_end: int | None
+    answers_since: date | None
     lessons: Mapping[Cut, Lesson]
 
 
@@ -114,7 +79,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
             return _account(connection, own)
         number = max((row["account_id"] for row in rows), default=0) + 1
         connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
-        return Account(number, name, None, None, reaches_end=None, lessons={})
+        return Account(number, name, None, None, reaches_end=None, answers_since=None, lessons={})
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
@@ -149,6 +114,7 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         since=row["since"],
         grid=row["grid_seconds"],
         reaches_end=row["reaches_end"],
+        answers_since=row["answers_since"],
         lessons={Cut(cut): Lesson(Unknown(gives), code) for cut, gives, code in lessons},
     )
 
@@ -163,22 +129,38 @@ class StoredReading:
     number: int
     window: Window
     asked_at: datetime
+    committed_at: datetime
     outcome: Outcome
     code: str
     message: str
     status: int | None
     body: bytes | None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its answer held records and is not kept any more."""
+        return self.body is None and self.outcome in (Outcome.GOOD, Outcome.PARTIAL)
+
+
+class Thought(NamedTuple):
+    """What was thought of a filter from a moment on."""
+
+    since: datetime
+    filter: Filter
+    belief: Belief
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """Days as their rows tell them: verdicts without hours; and what is thought of the members of cuts.
 
-    ``vouched`` are believed only because the user said so.
+    ``vouched`` are believed only because the user said so. Answers of ``frozen`` days are not kept any more: such a day cannot
+    be folded again.
     """
 
     known: dict[date, Verdict]
     final: frozenset[date]
+    frozen: frozenset[date]
     beliefs: dict[Filter, Belief]
     vouched: frozenset[Filter]
 
@@ -235,20 +217,22 @@ class Ledger:
         with self._reading() as connection:
             rows = connection.execute(text(_DAYS), self._me).mappings().all()
             beliefs = connection.execute(text(_BELIEFS), self._me).all()
-            answers = connection.execute(text(_QUEUES_ASKED_ON_DAYS_WITH_A_REST), self._me).all()
+            parameters = {**self._me, "cuts": sorted(cuts)}
+            answers = connection.execute(text(_ASKED_ON_FINAL_DAYS), parameters).all()
             for day, cut in connection.execute(text(_CONTRADICTED), self._me):
                 contradicted[day].add(Cut(cut))
             if cuts:
-                parameters = {**self._me, "cuts": sorted(cuts)}
-                answers = [*answers, *connection.execute(text(_MEMBERS_ASKED), parameters)]
                 for day, cut in connection.execute(text(_RESTS), parameters):
                     rests[day].add(Cut(cut))
         for day, cut, member, at in answers:
             asked[day][Filter(Cut(cut), member)] = aware(at)
-        thought = {Filter(Cut(cut), member): (Belief(belief), reading) for cut, member, belief, reading in beliefs}
+        thought = {Filter(Cut(cut), member): (Belief(belief), reading) for cut, member, belief, reading, _ in beliefs}
+        final = frozenset(row["day"] for row in rows if row["status"] == "final")
+        since = self.account.answers_since
         return Coverage(
             known={row["day"]: _verdict(row, asked[row["day"]], rests[row["day"]], contradicted[row["day"]]) for row in rows},
-            final=frozenset(row["day"] for row in rows if row["status"] == "final"),
+            final=final,
+            frozen=frozenset(day for day in final if since and day < since),
             beliefs={filter: belief for filter, (belief, _) in thought.items()},
             vouched=frozenset(
                 filter for filter, (belief, reading) in thought.items() if belief is Belief.BELIEVED and reading is None
@@ -273,6 +257,7 @@ class Ledger:
                         aware(row["window_end"]),
                     ),
                     asked_at=aware(row["asked_at"]),
+                    committed_at=aware(row["committed_at"]),
                     outcome=Outcome(row["outcome"]),
                     code=row["code"],
                     message=row["message"],
@@ -314,7 +299,24 @@ class Ledger:
             parameters = {**self._me, "cuts": [filter.cut for filter in wanted], "members": [filter.member for filter in wanted]}
             return list(connection.execute(text(_DAYS_ASKED_FOR), parameters).scalars())
 
+    def thoughts(self) -> list[Thought]:
+        """What was ever thought of filters, in the order of time."""
+        with self._reading() as connection:
+            rows = connection.execute(text(_BELIEFS), self._me)
+            return [Thought(aware(row.decided_at), Filter(Cut(row.cut), row.member), Belief(row.belief)) for row in rows]
+
+    def statuses(self) -> dict[date, str]:
+        """Days that were ever asked for, each with its status."""
+        with self._reading() as connection:
+            return {row["day"]: row["status"] for row in connection.execute(text(_DAYS), self._me).mappings()}
+
     # -- writing
+
+    def rebuild(self, days: Sequence[Rebuilt]) -> Found:
+        """Makes the rows of some days what their history says, in one transaction."""
+        with self._writing() as connection:
+            self._series = self._numbered(connection, filters(days))
+            return rebuild(connection, self.account.account_id, days, self._series)
 
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
         """Makes the run's row, and those of days missing from a history that begins on ``first``.
@@ -347,15 +349,20 @@ class Ledger:
             at = self._now()
             if self._last_commit is not None:
                 at = max(at, self._last_commit + timedelta(microseconds=1))
-            series = self._numbered(connection, batch)
+            series = self._numbered(connection, batch.filters)
             counts = write(connection, self._place, batch, series, at)
         self._series, self._last_commit = series, at
         return counts
 
-    def broken_checks(self) -> list[Finding]:
-        """What the checks of ``sql/checks`` find in the account's rows."""
-        with self._reading() as connection:
-            return checks.run(connection, self.account.name)
+    def drop_answers(self, before: date) -> int:
+        """Drops the answers of final days before a day, but those that a later day's reading shares; returns how many."""
+        with self._writing() as connection:
+            parameters = {**self._me, "before": before}
+            dropped = connection.execute(text(_DROP_ANSWERS), parameters).rowcount
+            connection.execute(
+                text("update accounts set answers_since = greatest(:before, answers_since) where account_id = :a"), parameters
+            )
+        return dropped
 
     def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
         """Closes the run's row and keeps its findings."""
@@ -367,10 +374,8 @@ class Ledger:
             )
             write_findings(connection, self._place, findings, self._now())
 
-    def _numbered(self, connection: Connection, batch: Batch) -> dict[Filter, int]:
+    def _numbered(self, connection: Connection, met: Iterable[Filter]) -> dict[Filter, int]:
         """Series numbers, with those of filters met for the first time."""
-        met = [reading.window.filter for reading in batch.readings]
-        met += [fact.filter for _, fact in (*batch.facts, *batch.contradictions)]
         new = [filter for filter in dict.fromkeys(met) if filter not in self._series]
         if not new:
             return self._series
@@ -437,29 +442,26 @@ _LESSONS = """
      where account_id = :a
 """
 
-_QUEUES_ASKED_ON_DAYS_WITH_A_REST = """
+_ASKED_ON_FINAL_DAYS = """
     select r.day, s.cut, s.member, max(r.asked_at)
       from readings as r
       join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
       join days     as d on d.account_id = r.account_id and d.day       = r.day
-     where r.account_id = :a and s.cut = 'queue' and r.outcome = 'good' and not d.explained and d.status = 'final'
-     group by r.day, s.cut, s.member
-"""
-
-_MEMBERS_ASKED = """
-    select r.day, s.cut, s.member, max(r.asked_at)
-      from readings as r
-      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-      join days     as d on d.account_id = r.account_id and d.day       = r.day
-     where r.account_id = :a and s.cut in (select unnest(cast(:cuts as text[]))) and r.outcome = 'good' and d.status = 'final'
+     where r.account_id = :a and r.outcome = 'good' and d.status = 'final'
+       and ((s.cut = 'queue' and not d.explained) or s.cut in (select unnest(cast(:cuts as text[]))))
      group by r.day, s.cut, s.member
 """
 
 _RESTS = """
-    select distinct f.day, s.cut
-      from facts  as f
-      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and s.cut in (select unnest(cast(:cuts as text[]))) and s.member is null
+    select distinct h.day, h.cut
+      from (select f.day, s.cut, count(s.member)                                           as members,
+                   sum(case when s.member is null then f.volume else 0 end)      as volume,
+                   sum(case when s.member is null then abs(f.money) else 0 end)  as money
+              from facts  as f
+              join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+             where f.account_id = :a and s.cut in (select unnest(cast(:cuts as text[])))
+             group by f.day, s.cut, f.hour_start) as h
+     where h.volume <> 0 or h.money > 0.000001 * (h.members + 1)
 """
 
 _CONTRADICTED = """
@@ -535,10 +537,20 @@ _DAYS = """
 """
 
 _BELIEFS = """
-    select cut, member, belief, reading
+    select cut, member, belief, reading, decided_at
       from names
      where account_id = :a
      order by decided_at, reading nulls first
+"""
+
+_DROP_ANSWERS = """
+    delete from answers
+     where account_id = :a
+       and hash not in (select r.hash
+                          from readings as r
+                          left join days as d on d.account_id = r.account_id and d.day = r.day
+                         where r.account_id = :a and r.hash is not null
+                           and (r.day >= :before or coalesce(d.status, '') <> 'final'))
 """
 
 _FORGET_MISSING = """

@@ -49,6 +49,12 @@ class Batch:
     """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
     learned: Learned | None = None
 
+    @property
+    def filters(self) -> list[Filter]:
+        """Every filter that a row is of, in the order they are met."""
+        read = [reading.window.filter for reading in self.readings]
+        return [*read, *(fact.filter for _, fact in (*self.facts, *self.contradictions))]
+
 
 class Counts(NamedTuple):
     """Facts of totals and members that a commit inserted and changed; one that fell to nothing counts as changed.
@@ -107,7 +113,7 @@ def _lists(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> dict
     return dict(zip(columns, lists, strict=True))
 
 
-def _insert(
+def insert(
     connection: Connection, table: str, account_id: int, columns: Mapping[str, str], rows: Sequence[Sequence[object]]
 ) -> None:
     if rows:
@@ -142,7 +148,7 @@ def _write_readings(
     if bodies:
         rows = [(name, zlib.compress(body)) for name, body in bodies.items()]
         connection.execute(text(_INSERT_ANSWERS), {"account_id": place.account_id, **_lists(_ANSWER, rows)})
-    _insert(
+    insert(
         connection,
         "readings",
         place.account_id,
@@ -162,7 +168,7 @@ def _hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-_REJECTION = {
+REJECTION = {
     "reading": "number", "series_id": "number", "day": "day", "hour_start": "time", "reason": "text", "raw": "text",
     "seen_at": "time",
 }  # fmt: skip
@@ -179,16 +185,16 @@ def _write_rejections(
         for reading in readings
         for rejection in reading.rejections
     ]  # fmt: skip
-    _insert(connection, "rejections", place.account_id, _REJECTION, rows)
+    insert(connection, "rejections", place.account_id, REJECTION, rows)
 
 
 # ---------------------------------------------------------------- facts, and what they were before
 
-_FACT = {"series_id": "number", "day": "day", "hour_start": "time", "volume": "number", "money": "money", "reading": "number"}
+FACT = {"series_id": "number", "day": "day", "hour_start": "time", "volume": "number", "money": "money", "reading": "number"}
 
 _MERGE_FACTS = f"""
     merge into facts as f
-    using ({_rows({**_FACT, "gone": "flag"})}) as b
+    using ({_rows({**FACT, "gone": "flag"})}) as b
        on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
     when matched and b.gone then delete
     when matched and (f.volume <> b.volume or f.money <> b.money)
@@ -209,7 +215,7 @@ def _write_facts(
         (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading, fact.leaves_nothing)
         for day, fact in facts
     ]
-    columns = {**_FACT, "gone": "flag"}
+    columns = {**FACT, "gone": "flag"}
     parameters = {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
     rests = {number for filter, number in series.items() if filter.is_rest}
     actions = [row.merge_action for row in connection.execute(text(_MERGE_FACTS), parameters) if row.series_id not in rests]
@@ -217,15 +223,15 @@ def _write_facts(
     return Counts(inserted, len(actions) - inserted)
 
 
-_REVISION = {
+REVISION = {
     "series_id": "number", "day": "day", "hour_start": "time", "volume_before": "number", "money_before": "money",
     "volume_after": "number", "money_after": "money", "cause": "text", "reading": "number",
 }  # fmt: skip
 
 _INSERT_REVISIONS = f"""
-    insert into revisions (account_id, {", ".join(_REVISION)}, loaded_before, reading_before, seen_at)
-    select :account_id, {", ".join(f"b.{name}" for name in _REVISION)}, f.loaded_at, f.reading, :at
-      from ({_rows(_REVISION)}) as b
+    insert into revisions (account_id, {", ".join(REVISION)}, loaded_before, reading_before, seen_at)
+    select :account_id, {", ".join(f"b.{name}" for name in REVISION)}, f.loaded_at, f.reading, :at
+      from ({_rows(REVISION)}) as b
       left join facts as f
         on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
 """
@@ -240,7 +246,7 @@ def _write_revisions(
             (series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading)
             for day, row in revisions
         ]
-        parameters = {"account_id": place.account_id, "at": naive(at), **_lists(_REVISION, rows)}
+        parameters = {"account_id": place.account_id, "at": naive(at), **_lists(REVISION, rows)}
         connection.execute(text(_INSERT_REVISIONS), parameters)
 
 
@@ -287,7 +293,7 @@ def _write_contradictions(connection: Connection, place: Place, batch: Batch, se
         (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
         for day, fact in batch.contradictions
     ]
-    _insert(connection, "contradictions", place.account_id, _FACT, rows)
+    insert(connection, "contradictions", place.account_id, FACT, rows)
 
 
 _NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number", "decided_at": "time"}
@@ -304,7 +310,7 @@ _MERGE_LESSONS = f"""
 
 def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
     rows = [(filter.cut.value, filter.member, belief.value, reading, naive(at)) for filter, belief, reading in batch.beliefs]
-    _insert(connection, "names", place.account_id, _NAME, rows)
+    insert(connection, "names", place.account_id, _NAME, rows)
     if batch.learned:
         me = {"account_id": place.account_id}
         connection.execute(
@@ -325,4 +331,4 @@ _FINDING = {
 def write_findings(connection: Connection, place: Place, findings: Sequence[Finding], at: datetime) -> None:
     """What a person should know about the numbers, kept with the run that saw it."""
     rows = [(place.run, row.check, row.severity.value, row.day, row.queue, row.message, naive(at)) for row in findings]
-    _insert(connection, "findings", place.account_id, _FINDING, rows)
+    insert(connection, "findings", place.account_id, _FINDING, rows)

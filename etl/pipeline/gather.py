@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from decimal import Decimal
 
 from etl.errors import WarehouseError
 from etl.extract import walk, wire
 from etl.load.ledger import Ledger, StoredReading
-from etl.records import Answer, Belief, Cut, Filter, Lesson, Outcome, Reading, Spell, Unknown, app, ip, queue
+from etl.records import Answer, Belief, Cut, Filter, Lesson, Outcome, Reading, Spell, Unknown, Value, app, ip, queue
 from etl.settings import Settings
 from etl.transform import validate
 from etl.transform.fold import Book, Folded, fold
@@ -45,16 +44,20 @@ class Light:
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
 
     def on(self, book: Book) -> Book:
-        """The book seen in this light."""
+        """The book seen in this light. Where a good answer proves no name, one is doubted until it is believed."""
+        asked = {reading.window.filter for reading in book.readings}
         doubting = {cut for cut, lesson in self.lessons.items() if lesson.gives is Unknown.TOTALS}
         return replace(
             book,
             grid=self.grid or 0,
             reaches_end=self.reaches_end,
             ignored=frozenset(self._thought_of(Belief.SET_ASIDE)) | {*walk.NO_SUCH.values()},
-            doubted=frozenset(filter for filter in self._thought_of(Belief.DOUBTED) if filter.cut in doubting),
+            doubted=frozenset(filter for filter in asked if filter.cut in doubting and not self._books(filter)),
             ended=frozenset(self._thought_of(Belief.ENDED)),
         )
+
+    def _books(self, filter: Filter) -> bool:
+        return filter in self.beliefs and self.beliefs[filter].is_booked
 
     def _thought_of(self, belief: Belief) -> Iterable[Filter]:
         return (filter for filter, held in self.beliefs.items() if held is belief)
@@ -88,11 +91,12 @@ def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathere
     beliefs = _tried_again({**coverage.beliefs, **unproved}, _named_by_hand(settings))
     beliefs = walk.with_trust(beliefs, wishes.trusted)
     light = Light(account.grid, account.reaches_end, beliefs, account.lessons)
-    reread = [day for day in coverage.known if day not in coverage.final or wishes.is_recent(day)]
+    reread = [day for day in coverage.known.keys() - coverage.frozen if day not in coverage.final or wishes.is_recent(day)]
     days = load_days(ledger, reread, light)
     held = walk.Held(
         days={**coverage.known, **{day: found.folded.verdict for day, found in days.items()}},
         final=coverage.final,
+        frozen=coverage.frozen,
         beliefs=beliefs,
         lessons=account.lessons,
     )
@@ -116,35 +120,36 @@ def _tried_again(beliefs: Mapping[Filter, Belief], by_hand: Set[Filter]) -> dict
 
 
 def _with_neighbours(ledger: Ledger, held: walk.Held, state: walk.State) -> walk.Held:
-    """Spells and prices around the days that will be visited; of queues not seen there, when they were last."""
+    """When names spent around the days that will be visited, and what; of queues not seen there, their last day."""
     spells: dict[Filter, tuple[Spell, ...]] = {}
-    prices: dict[Filter, Decimal] = {}
+    last: dict[Filter, Value] = {}
     around = ledger.spending([*state.todo, *([state.further] if state.further else [])])
     for filter, day, spent in (*ledger.last_spending(), *around):
         spells[filter] = walk.with_day(spells.get(filter, ()), day)
-        if spent.volume > 0 and spent.money > 0:
-            prices[filter] = spent.money / spent.volume
-    return replace(held, spells=spells, prices=prices)
+        if walk.tells_price(spent):
+            last[filter] = spent
+    return replace(held, spells=spells, spent=last)
 
 
 def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, Day]:
     """Some held days with all their readings, folded, and their facts as they stand."""
     wanted = sorted(days)
-    books = {day: light.on(Book(day)) for day in wanted}
+    books = {day: Book(day) for day in wanted}
     for stored in ledger.readings(wanted):
-        books[stored.window.day] = books[stored.window.day].with_reading(_read_again(stored, light.grid))
+        books[stored.window.day] = books[stored.window.day].with_reading(read_again(stored, light.grid))
     facts = ledger.facts(wanted)
     found = {}
-    for day, book in books.items():
+    for day in wanted:
+        book = light.on(books[day])
         folded = fold(book)
         held = replace(folded, facts={(fact.filter, fact.hour_start): fact for fact in facts.get(day, ())})
         found[day] = Day(book, folded, held)
     return found
 
 
-def _read_again(stored: StoredReading, grid: int | None) -> Reading:
+def read_again(stored: StoredReading, grid: int | None) -> Reading:
     """A reading as it was when it came: its answer goes the same way again. Raises WarehouseError when that is gone."""
-    if stored.body is None and stored.outcome in (Outcome.GOOD, Outcome.PARTIAL):
+    if stored.is_gone:
         raise WarehouseError(f"the answer to {stored.window} (reading {stored.number}) is gone", "restore it from a copy")
     if stored.body is None or stored.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
         return Reading(stored.number, stored.window, stored.asked_at, stored.outcome, code=stored.code, message=stored.message)

@@ -11,6 +11,7 @@ from etl.extract import walk
 from etl.extract.client import Client
 from etl.extract.pace import Pace
 from etl.load import ledger
+from etl.load.lock import one_sync
 from etl.pipeline import gather
 from etl.pipeline.run import Run
 from etl.pipeline.words import Forecast, Progress, Summary
@@ -42,7 +43,7 @@ def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) ->
     if is_new:
         log.warning("there was no warehouse yet: created %s", path)
     with ExitStack() as stack:
-        stack.enter_context(ledger.one_sync(path, settings.account))
+        stack.enter_context(one_sync(path, settings.account))
         migrate.upgrade(engine)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(

@@ -18,15 +18,19 @@ from etl.pipeline.findings import Findings
 from etl.pipeline.gather import Day, gathered, load_days, wishes
 from etl.pipeline.words import Progress, Summary
 from etl.pipeline.write import NewBelief, Note, Writer
-from etl.records import HOUR, TOTAL, Answer, Belief, Filter, Outcome, Reading, Verdict, Window
+from etl.records import HOUR, MOST_SKEW, TOTAL, Answer, Belief, Filter, Reading, Verdict, Window
+from etl.serve import check
 from etl.settings import Settings
 from etl.transform import validate
 from etl.transform.fold import Book, fold, nothing
 
 log = logging.getLogger(__name__)
 
-MOST_SKEW = timedelta(minutes=5)
-"""With the server's clock further away than this, nothing becomes final."""
+SPELLED_OUT = 5
+"""Refused records of one answer that the log spells out; the warehouse keeps all."""
+
+CHECK_WAIT = 60.0
+"""Seconds that the checks at the end wait for another program that has the file open."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class _Tally:
     spent: dict[date, Decimal] = field(default_factory=dict)
     totals: set[date] = field(default_factory=set)
     pairs: set[tuple[date, Filter]] = field(default_factory=set)
+    asked: set[Filter] = field(default_factory=set)
 
     def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
         self.windows_good += reading.is_good
@@ -50,6 +55,7 @@ class _Tally:
         self.money += now.total.money - self.spent.get(now.day, Decimal(0))
         self.spent[now.day] = now.total.money
         filter = reading.window.filter
+        self.asked.add(filter)
         if filter == TOTAL:
             self.totals.add(now.day)
         elif filter in now.active:
@@ -160,10 +166,10 @@ class Run:
         today = self._day(reading.window.day)
         before, self._state = self._state.names.beliefs, walk.judge(self._state, reading, today.folded.verdict)
         self._light = replace(self._light, beliefs=self._state.names.beliefs, lessons=self._state.names.lessons)
-        today.book = self._light.on(today.book).with_reading(reading)
+        today.book = self._light.on(today.book.with_reading(reading))
         today.folded = fold(today.book)
         self._state = walk.tell(self._state, reading, today.folded.verdict)
-        self._tally.take(reading, today.folded.verdict, self._is_lesson(reading))
+        self._tally.take(reading, today.folded.verdict, walk.is_lesson(self._state, reading))
         self._findings.of_reading(reading)
         self._report(reading)
         notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before, but=today.book.day)]
@@ -193,26 +199,24 @@ class Run:
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""
         if day not in self._days and day in self._held.days:
+            self._writer.flush()  # or what is loaded might lack a change of mind about the day
             self._days |= load_days(self._ledger, [day], self._light)
         return self._days.setdefault(day, Day(Book(day), nothing(day), nothing(day)))
-
-    def _is_lesson(self, reading: Reading) -> bool:
-        """Whether a refusal only taught which names the service knows: no window failed."""
-        filter, names = reading.window.filter, self._state.names
-        is_learned = filter == walk.NO_SUCH.get(filter.cut) and filter.cut in names.lessons
-        return reading.outcome is Outcome.REFUSED and (is_learned or not names.is_asked(filter))
 
     def _report(self, reading: Reading) -> None:
         """One line for a window that failed, one at debug level for each that came."""
         if reading.is_good:
             log.debug("%s: %d records", reading.window, len(reading.records))
-        elif self._is_lesson(reading):
+        elif walk.is_lesson(self._state, reading):
             log.info("%s: refused by the service (%s); it is not asked again", reading.window, reading.code)
         else:
             said = f"{reading.code}: {reading.message}" if reading.message else reading.code
             log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
-        for rejection in reading.rejections:
+        for rejection in reading.rejections[:SPELLED_OUT]:
             log.warning("%s: record refused, %s; see spending_rejections: %s", reading.window, rejection.reason, rejection.raw)
+        if len(reading.rejections) > SPELLED_OUT:
+            more = len(reading.rejections) - SPELLED_OUT
+            log.warning("%s: %d more records refused; see spending_rejections", reading.window, more)
 
     # -- handing over to the writer
 
@@ -228,7 +232,7 @@ class Run:
         self._finished.update(self._state.shut)
         shut = [self._day(day) for day in self._state.shut]
         for today in shut:
-            self._findings.of_day(today.folded.verdict)
+            self._findings.of_day(today.folded.verdict, today.held.verdict)
             del self._days[today.book.day]
         return [self._note(today, is_last=True) for today in shut]
 
@@ -239,7 +243,7 @@ class Run:
         if verdict.total_asked is None:
             return "missing"
         is_settled = verdict.day in self._finished or verdict.day in self._held.final
-        is_final = is_settled and self._trusts_clock and verdict.read_by(self._wishes.final_at(verdict.day))
+        is_final = is_settled and self._trusts_clock and verdict.read_since(self._wishes.final_at(verdict.day))
         return "final" if is_final else "open"
 
     def _new_beliefs(self, before: Mapping[Filter, Belief], decided_by: int | None) -> list[NewBelief]:
@@ -257,10 +261,13 @@ class Run:
             today.book = self._light.on(today.book)
             today.folded = fold(today.book)
         in_hand = [today for day, today in self._days.items() if day != but]
-        elsewhere = [day for day in self._ledger.days_asked_for(changed) if day not in self._days and day != but]
+        spared = {*self._days, *self._held.frozen, but}
+        elsewhere = [day for day in self._ledger.days_asked_for(changed) if day not in spared]
         loaded = list(load_days(self._ledger, elsewhere, self._light).values())
         for today in (*in_hand, *loaded):
             self._state = walk.see_anew(self._state, today.folded.verdict)
+        for today in loaded:
+            self._findings.of_day(today.folded.verdict)
         return [self._note(today) for today in in_hand] + [self._note(today, is_last=True) for today in loaded]
 
     # -- the end
@@ -280,10 +287,14 @@ class Run:
         )
 
     def _finish(self, why: walk.Why) -> Summary:
-        self._findings.of_end(self._state, why)
-        self._findings.of_checks(self._ledger.broken_checks())
+        self._findings.of_end(self._state, why, self._tally.asked)
+        settings = self._settings
+        found = check.gather(settings.warehouse, settings.account, settings.checks_folder, self._clock, wait=CHECK_WAIT)
+        self._findings.of_checks(broken.finding for broken in found.checked.broken)
+        if settings.keep_answers is not None:
+            self._ledger.drop_answers(self._wishes.today - timedelta(days=settings.keep_answers))
         is_complete = why is walk.Why.DONE and not self._tally.windows_failed
-        left = 0 if why is walk.Why.DONE else len(self._state.open) + len(self._state.todo)
+        left = 0 if why is walk.Why.DONE else self._state.days_left
         code = errors.worst([3 if why is walk.Why.REFUSED else 0, 5 if self._findings.is_blocking else 0, 0 if is_complete else 1])
         self._close_run(code, left)
         if why is walk.Why.REFUSED:

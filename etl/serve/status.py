@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.errors import UsageError
-from etl.records import DAY, HOUR, ZERO, Cut, Finding, Severity, Value
+from etl.records import DAY, HOUR, ZERO, Cause, Cut, Finding, Severity, Value
 from etl.serve.values import as_json
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
+from etl.warehouse.schema import accounts, contradictions, days, facts, findings, readings, revisions, runs, series
 
 RUNS_SHOWN = 10
 _WIDTH = 100
@@ -55,6 +55,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrections:
+    """Hours that the API changed after they had ended. ``oldest_hours``: from the end of the hour that was oldest when its
+    change was read until then; ``lookback``: the days that would have caught every change seen so far."""
+
+    hours: int
+    oldest_hours: float
+    lookback: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountStatus:
     """One account.
 
@@ -79,6 +89,7 @@ class AccountStatus:
     freshness_hours: float | None
     spent: Value
     unattributed: Value
+    corrections: Corrections | None
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
 
@@ -125,6 +136,7 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
+        corrections=_corrections(connection, account_id),
         runs=recent,
         findings=_findings(connection, account_id, recent[0].run) if recent else (),
     )
@@ -144,6 +156,23 @@ def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
         .where(facts.c.account_id == account_id, series.c.cut == Cut.TOTAL, facts.c.hour_start <= days.c.fetched_at - HOUR)
     ).scalar()
     return _utc(newest)
+
+
+def _corrections(connection: sa.Connection, account_id: int) -> Corrections | None:
+    """Of totals and queues alike: either shows that the service changed an hour."""
+    changes = connection.execute(
+        sa.select(revisions.c.hour_start, revisions.c.day, sa.func.max(readings.c.asked_at))
+        .join(readings, (readings.c.account_id == revisions.c.account_id) & (readings.c.reading == revisions.c.reading))
+        .where(revisions.c.account_id == account_id, revisions.c.cause == Cause.SOURCE)
+        .group_by(revisions.c.hour_start, revisions.c.day)
+    ).all()
+    if not changes:
+        return None
+    return Corrections(
+        hours=len(changes),
+        oldest_hours=max((asked_at - hour_start - HOUR) / HOUR for hour_start, _, asked_at in changes),
+        lookback=max((asked_at.date() - day).days for _, day, asked_at in changes),
+    )
 
 
 def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
@@ -237,6 +266,8 @@ def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
     yield "spent", f"{account.spent.money:,f} USD, {account.spent.volume:,} tasks"
     if account.unattributed != ZERO:
         yield "unattributed", f"{account.unattributed.money:,f} USD, {account.unattributed.volume:,} tasks"
+    if account.corrections:
+        yield "corrected", _corrected(account.corrections)
     for label, spans, advice in (
         ("open", account.open, ""),
         ("gaps", account.gaps, "; anticaptcha-etl sync fills them"),
@@ -247,6 +278,12 @@ def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
     ):
         if spans:
             yield label, _listed(spans) + advice
+
+
+def _corrected(corrections: Corrections) -> str:
+    hours = f"{corrections.hours:,} hour{'' if corrections.hours == 1 else 's'}"
+    oldest = f"{corrections.oldest_hours / 24:,.1f} days"
+    return f"{hours} by the API after they had ended, at most {oldest} later; --lookback {corrections.lookback} catches all seen"
 
 
 def _freshness(account: AccountStatus) -> str:

@@ -87,8 +87,7 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
     permissions and disks; errors in SQL stay SQLAlchemy's.
     """
     path, clock = warehouse_path(url), clock or Clock()
-    if not path.exists():
-        _refuse_missing(path) if read_only else _create(path)
+    require_file(path) if read_only else _create_missing(path)
     engine = sa.create_engine(
         url,
         poolclass=sa.NullPool,
@@ -131,12 +130,16 @@ def _connected(connection: DBAPIConnection, *, sealed: bool) -> DBAPIConnection:
     return connection
 
 
-def _refuse_missing(path: Path) -> None:
-    raise WarehouseError(f"there is no warehouse at {path}", "anticaptcha-etl sync makes one; --warehouse names another")
+def require_file(path: Path) -> None:
+    """Raises WarehouseError when there is no warehouse at ``path``."""
+    if not path.exists():
+        raise WarehouseError(f"there is no warehouse at {path}", "anticaptcha-etl sync makes one; --warehouse names another")
 
 
-def _create(path: Path) -> None:
-    """Puts an empty database at ``path``, readable by its owner alone: whole or not at all, never over another's."""
+def _create_missing(path: Path) -> None:
+    """Puts an empty database where there is none, readable by its owner alone: whole or not at all, never over another's."""
+    if path.exists():
+        return
     if not path.parent.is_dir():
         raise WarehouseError(f"cannot create {path}: the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'")
     try:

@@ -85,8 +85,9 @@ def drop(connection: sa.Connection) -> None:
     """Drops the views of this program; those of others stay."""
     for name in (MARK, *reversed([view.name for view in load()])):
         connection.exec_driver_sql(f"drop view if exists {name}")
-    for name in functions():
-        connection.exec_driver_sql(f"drop function if exists {name}")
+    for name, sql in functions().items():
+        kind = "macro table" if re.search(r"\)\s+as\s+table\b", sql) else "macro"
+        connection.exec_driver_sql(f"drop {kind} if exists {name}")
 
 
 def rebuild(connection: sa.Connection, revision: str) -> None:

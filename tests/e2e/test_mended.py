@@ -3,12 +3,12 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from etl.load.upsert import Batch, Counts
 from etl.records import Belief, Cut, queue
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
-from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, small
+from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, money, small
 
 ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 NIGHT = timedelta(days=1)
@@ -208,61 +208,35 @@ def test_days_become_final_as_the_service_then_tells_them_the_last_hour_of_answe
         assert world.rows("select * from spending_revisions where extract(hour from hour_start) = 23")
 
 
-def _spans(world: World) -> list[tuple[str, datetime, tuple[int, Decimal], datetime, datetime]]:
-    """(queue, hour_start, value, first and past the last moment at which it was believed) out of what is held now."""
-    return [
-        (queue, hour, (volume, paid), since, until)
-        for queue, hour, volume, paid, since, until in world.rows(
-            f"""
-            with held as (
-                select series_id, hour_start, volume, money, loaded_at as since, timestamp '9999-12-31' as until from facts
-                union all
-                select series_id, hour_start, volume_before, money_before, loaded_before, seen_at from revisions
-                 where loaded_before is not null
-            )
-            select coalesce(s.member, '{UNATTRIBUTED}'), hour_start, volume, money, since, until
-              from held join series as s using (series_id)
-             where s.cut = 'queue' and (volume <> 0 or money <> 0)
-            """
-        )
-    ]
+def test_days_that_the_service_forgets_are_booked_as_it_says_and_a_blocking_finding_tells(tmp_path: Path) -> None:
+    with World(tmp_path, small(6, (ALONE,))) as world:
+        assert world.sync().exit_code == 0
+        held = world.hourly()
+        world.sandbox.behaviour = Behaviour(retention_days=2)
+        summary = world.sync()
+        assert summary.exit_code == 5
+        [finding] = [finding for finding in summary.findings if finding.severity == "blocking"]
+        assert str(ago(3)) in finding.message
+        lost = _of(held, {ago(3)})
+        assert not _of(world.hourly(), {ago(3)})
+        revised = world.rows(f"select sum(money_before) from spending_revisions where queue = '{ALONE}'")
+        assert revised == [(money(lost)[1] + money(_of(held, {ago(2)}))[1],)]
+        assert world.sync().exit_code == 0
 
 
-def _copying_after_every_commit(copies: dict[datetime, Hours]) -> Callable[[Ledger, Connection, Batch], Counts]:
-    commit = Ledger._commit
-
-    def copying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
-        counts = commit(ledger, connection, batch)
-        assert ledger._last_commit
-        rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
-        connection.rollback()
-        moment = ledger._last_commit.replace(tzinfo=None)
-        assert moment not in copies
-        copies[moment] = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
-        return counts
-
-    return copying
+def test_money_of_a_name_that_is_believed_late_is_not_called_unattributed_at_the_end(tmp_path: Path) -> None:
+    lives = ((BESIDE, ago(8), ago(5)), (BESIDE, ago(-5), ago(-9)))
+    with World(tmp_path, small(8, (ALONE, BESIDE), lives=lives), GIVES_TOTALS) as world:
+        summary = world.sync()
+        assert world.one(f"select count(*) from spending_daily where queue = '{UNATTRIBUTED}' and day < date '{TODAY}'") == 0
+        assert not [finding.message for finding in summary.findings if "unattributed" in finding.message]
 
 
-def test_the_hourly_view_of_every_past_commit_can_be_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    queues = (ALONE, BESIDE, OWN)
-    lives = ((BESIDE, ago(8), ago(5)), (BESIDE, ago(-5), ago(-9)), (OWN, ago(6), ago(5)), (OWN, ago(-2), ago(-9)))
-    dataset = small(8, queues, lives=lives, corrections=True, seed=3)
-    copies: dict[datetime, Hours] = {}
-    monkeypatch.setattr(Ledger, "_commit", _copying_after_every_commit(copies))
-    with World(tmp_path, dataset, GIVES_TOTALS) as world:
-        for night in range(8):
-            world.now = NOW + night * NIGHT
-            named = (OWN,) if night >= 4 else ()
-            assert world.sync(since=ago(4 if night < 2 else 8), queues=named).exit_code == 0
-        assert {queue for queue, _ in world.hourly()} >= set(queues)
-        causes = dict(world.rows("select cause, count(*) from revisions group by cause"))
-        assert causes.keys() == {"source", "growth", "attribution"}
-        spans = _spans(world)
-        assert len(copies) > 8
-        for moment, copy in copies.items():
-            rebuilt = [(queue, hour, value) for queue, hour, value, since, until in spans if since <= moment < until]
-            assert sorted(rebuilt) == sorted((*key, value) for key, value in copy.items()), moment
+@pytest.mark.parametrize("given", [{"totals_only": True}, {"max_requests": 3}])
+def test_a_queue_is_not_said_to_be_unasked_by_a_run_that_could_not_ask_it(given: dict[str, Any], tmp_path: Path) -> None:
+    with World(tmp_path, small(4, (ALONE,))) as world:
+        summary = world.sync(queues=("Mine",), **given)
+        assert not [finding.message for finding in summary.findings if "not asked" in finding.message]
 
 
 # ---------------------------------------------------------------- keys, locks, limits

@@ -27,7 +27,7 @@ ASKED = datetime(2026, 3, 20, 9, 5)
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
     failed=(), open=(), rest=(), unfinished=(), contradicted=(),
-    newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, runs=(), findings=(),
+    newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, corrections=None, runs=(), findings=(),
 )  # fmt: skip
 
 
@@ -242,6 +242,7 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
                 "freshness_hours": Decimal("0.5"),
                 "spent": {"volume": 20, "money": Decimal("0.2")},
                 "unattributed": {"volume": 2, "money": Decimal("0.000000002")},
+                "corrections": None,
                 "runs": [
                     {
                         "run": 1, "command": "sync", "started_at": "2026-03-20T09:05:00Z", "ended_at": None, "exit_code": None,

@@ -1,0 +1,185 @@
+"""Facts, revisions, contradictions and rejections of some days, made anew from their history; what was as it should be stays.
+
+A day's rows are compared as sets: only the tables and days that differ are written, in one transaction a batch of days.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, text
+
+from etl.load.upsert import FACT, REJECTION, REVISION, DayRow, insert, naive, write_days
+from etl.records import Fact, Filter, Outcome, Reading, Revision, Value
+
+Row = tuple[Any, ...]
+"""A row in the order of its table's columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A day as its answers say it: its row of coverage, and its readings with the commit of each.
+
+    ``facts`` come with the commit since which their value is believed, ``revisions`` with the commit that made them, and
+    that and the reading of the earlier value (None where it was a zero, which no fact keeps).
+    """
+
+    day: DayRow
+    readings: tuple[tuple[Reading, datetime], ...]
+    facts: Sequence[tuple[Fact, datetime]]
+    revisions: Sequence[tuple[Revision, datetime, datetime | None, int | None]]
+    contradictions: Sequence[Fact]
+
+
+class Difference(NamedTuple):
+    """A fact that is not what its answers say; None: there is none."""
+
+    day: date
+    filter: Filter
+    hour_start: datetime
+    held: Value | None
+    said: Value | None
+
+
+class Found(NamedTuple):
+    """What was not as the answers say: facts, and how many rows of other tables were replaced or are new."""
+
+    facts: tuple[Difference, ...] = ()
+    others: Mapping[str, int] = {}
+
+
+_HELD_SINCE = {"loaded_at": "time"}
+_BEFORE = {"loaded_before": "time", "reading_before": "number", "seen_at": "time"}
+_TABLES = {
+    "facts": {**FACT, **_HELD_SINCE},
+    "revisions": {**REVISION, **_BEFORE},
+    "contradictions": FACT,
+    "rejections": REJECTION,
+}
+
+
+def filters(days: Iterable[Rebuilt]) -> set[Filter]:
+    """Every filter that has a row in some days."""
+    found: set[Filter] = set()
+    for day in days:
+        found |= {fact.filter for fact, _ in day.facts}
+        found |= {revision.filter for revision, *_ in day.revisions}
+        found |= {fact.filter for fact in day.contradictions}
+        found |= {reading.window.filter for reading, _ in day.readings}
+    return found
+
+
+def rebuild(connection: Connection, account_id: int, days: Sequence[Rebuilt], series: Mapping[Filter, int]) -> Found:
+    """Writes what differs of some days in the transaction of ``connection``; says what that was."""
+    wanted = [day.day.verdict.day for day in days]
+    names = {number: filter for filter, number in series.items()}
+    differences: list[Difference] = []
+    others: dict[str, int] = {}
+    for table, columns in _TABLES.items():
+        held = _held(connection, account_id, table, columns, wanted)
+        said = {day.day.verdict.day: _said(table, day, series) for day in days}
+        wrong = [day for day in wanted if held.get(day, set()) != set(said[day])]
+        if not wrong:
+            continue
+        if table == "facts":
+            differences = [one for day in wrong for one in _differences(day, held.get(day, set()), said[day], names)]
+        others[table] = sum(len(held.get(day, set()) ^ set(said[day])) for day in wrong)
+        connection.execute(
+            text(f"delete from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"),
+            {"a": account_id, "days": wrong},
+        )
+        insert(connection, table, account_id, columns, [row for day in wrong for row in said[day]])
+    others["readings"] = _outcomes(connection, account_id, [reading for day in days for reading, _ in day.readings])
+    write_days(connection, account_id, [day.day for day in days])
+    return Found(tuple(differences), {table: count for table, count in others.items() if count})
+
+
+def _held(
+    connection: Connection, account_id: int, table: str, columns: Mapping[str, str], days: Collection[date]
+) -> dict[date, set[Row]]:
+    names = list(columns)
+    statement = (
+        f"select {', '.join(names)} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+    )
+    held: dict[date, set[Row]] = {}
+    for row in connection.execute(text(statement), {"a": account_id, "days": list(days)}):
+        held.setdefault(row.day, set()).add(tuple(row))
+    return held
+
+
+def _said(table: str, rebuilt: Rebuilt, series: Mapping[Filter, int]) -> list[Row]:
+    """A table's rows of one day, in the order of its columns."""
+    day = rebuilt.day.verdict.day
+    match table:
+        case "facts":
+            return [
+                (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading, naive(loaded_at))
+                for fact, loaded_at in rebuilt.facts
+            ]
+        case "revisions":
+            return [
+                (
+                    series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading,
+                    None if loaded is None else naive(loaded), reading, naive(seen_at),
+                )
+                for row, seen_at, loaded, reading in rebuilt.revisions
+            ]  # fmt: skip
+        case "contradictions":
+            return [
+                (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
+                for fact in rebuilt.contradictions
+            ]
+        case _:
+            return [
+                (
+                    reading.number, series[reading.window.filter], day,
+                    None if rejection.hour_start is None else naive(rejection.hour_start), rejection.reason, rejection.raw,
+                    naive(committed_at),
+                )
+                for reading, committed_at in rebuilt.readings
+                for rejection in reading.rejections
+            ]  # fmt: skip
+
+
+def _differences(day: date, held: set[Row], said: Sequence[Row], names: Mapping[int, Filter]) -> Iterable[Difference]:
+    """Facts whose value differs; one that differs in its reading or time alone is counted, not listed."""
+
+    def values(rows: Iterable[Row]) -> dict[tuple[int, datetime], Value]:
+        return {(number, hour_start): Value(volume, money) for number, _, hour_start, volume, money, *_ in rows}
+
+    before, after = values(held), values(said)
+    for number, hour_start in sorted(before.keys() | after.keys()):
+        key = number, hour_start
+        if before.get(key) != after.get(key):
+            yield Difference(day, names[number], hour_start, before.get(key), after.get(key))
+
+
+def _outcomes(connection: Connection, account_id: int, readings: Sequence[Reading]) -> int:
+    """Readings of which this program thinks otherwise than the one that loaded them."""
+    columns = {"reading": "number", "outcome": "text", "code": "text", "message": "text"}
+    held = {
+        row.reading: tuple(row)
+        for row in connection.execute(
+            text(
+                "select reading, outcome, code, message from readings "
+                "where account_id = :a and day in (select unnest(cast(:days as date[])))"
+            ),
+            {"a": account_id, "days": sorted({reading.window.day for reading in readings})},
+        )
+    }
+    changed = [
+        row
+        for reading in readings
+        if reading.outcome in (Outcome.GOOD, Outcome.PARTIAL, Outcome.BROKEN)
+        and (row := (reading.number, reading.outcome.value, reading.code, reading.message)) != held[reading.number]
+    ]
+    for number, outcome, code, message in changed:
+        connection.execute(
+            text(
+                f"update readings set {', '.join(f'{name} = :{name}' for name in columns if name != 'reading')} "
+                "where account_id = :a and reading = :reading"
+            ),
+            {"a": account_id, "reading": number, "outcome": outcome, "code": code, "message": message},
+        )
+    return len(changed)

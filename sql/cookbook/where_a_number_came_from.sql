@@ -1,0 +1,26 @@
+-- one row per queue and hour of the newest final day: the question that gave the number, its answer and its run
+--
+-- Every fact carries its reading, every reading its run and the hash of its answer. The answer itself is answers.body: zlib's
+-- compression of the bytes as they came. What is (unattributed) comes from the total's reading.
+select
+    coalesce(s.member, '(unattributed)') as queue,
+    f.hour_start                         as hour_start,
+    f.volume                             as volume,
+    f.money                              as money,
+    f.loaded_at                          as believed_since,
+    r.reading                            as reading,
+    r.asked_at                           as asked_at,
+    r.window_start                       as asked_for,
+    r.hash                               as answer,
+    octet_length(b.body)                 as answer_bytes,
+    n.run                                as run,
+    n.started_at                         as run_started_at,
+    n.version                            as version
+from facts f
+join series s       on s.account_id = f.account_id and s.series_id = f.series_id
+join readings r     on r.account_id = f.account_id and r.reading = f.reading
+join runs n         on n.account_id = r.account_id and n.run = r.run
+left join answers b on b.account_id = r.account_id and b.hash = r.hash
+where s.cut = 'queue'
+  and f.day = (select max(d.day) from days d where d.account_id = f.account_id and d.status = 'final')
+order by f.hour_start, queue;

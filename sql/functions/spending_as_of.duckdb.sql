@@ -1,0 +1,28 @@
+-- one row per account, queue and hour with spend, as had been committed at a moment (UTC): what spending_hourly showed then
+--
+-- A value is held from its commit until the commit that changed it: facts hold those that still stand, revisions the others.
+create macro spending_as_of(moment) as table
+with held as (
+    select account_id, series_id, hour_start, volume, money, loaded_at
+    from facts
+    where loaded_at <= cast(moment as timestamp)
+    union all
+    select account_id, series_id, hour_start, volume_before, money_before, loaded_before
+    from revisions
+    where loaded_before <= cast(moment as timestamp)
+      and seen_at > cast(moment as timestamp)
+)
+select
+    a.name                               as account,
+    coalesce(s.member, '(unattributed)') as queue,
+    h.hour_start                         as hour_start,
+    h.hour_start + interval '1 hour'     as hour_end,
+    h.volume                             as volume,
+    h.money                              as money,
+    'USD'                                as currency,
+    h.loaded_at                          as loaded_at
+from held h
+join series s   on s.account_id = h.account_id and s.series_id = h.series_id
+join accounts a on a.account_id = h.account_id
+where s.cut = 'queue'
+  and (h.volume <> 0 or h.money <> 0);

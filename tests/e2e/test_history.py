@@ -1,0 +1,199 @@
+"""What was held when, and that all of it follows from the kept answers: as-of and replay."""
+
+import json
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from etl import __version__
+from etl.clock import Clock
+from etl.load.ledger import Ledger
+from etl.load.upsert import Batch, Counts
+from etl.pipeline.replay import Replayed, replay
+from etl.sandbox.server import Behaviour, Fault, FaultKind
+from etl.serve.status import AccountStatus, gather
+from etl.settings import Place, load
+from etl.warehouse.engine import open_warehouse
+from tests.e2e.world import NOW, Hours, World, ago, small
+
+ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
+GIVES_TOTALS = Behaviour(unknown_queue="totals")
+
+
+def replayed(world: World) -> Replayed:
+    clock = Clock(lambda: world.now)
+    return replay(load({}, clock.now(), Place({}, world.folder)), clock)
+
+
+def told(world: World) -> AccountStatus:
+    engine = open_warehouse(f"duckdb:///{world.file}", read_only=True)
+    [account] = gather(engine, None, world.now).accounts
+    return account
+
+
+def export(world: World) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that a replay makes anew, in order."""
+    own = "join series s using (account_id, series_id)"
+    return {
+        table: world.rows(f"select s.cut, s.member, t.* exclude (series_id) from {table} t {own} order by all")
+        for table in ("facts", "revisions", "contradictions", "rejections")
+    } | {"days": world.rows("from days order by all"), "readings": world.rows("from readings order by all")}
+
+
+def eventful(folder: Path) -> World:
+    """Queues that come and go, corrections, a name that is believed late, apps, trouble."""
+    lives = ((BESIDE, ago(8), ago(5)), (BESIDE, ago(-5), ago(-9)), (OWN, ago(6), ago(5)), (OWN, ago(-2), ago(-9)))
+    dataset = small(8, (ALONE, BESIDE, OWN), lives=lives, corrections=True, seed=3)
+    return World(folder, dataset, GIVES_TOTALS, (Fault(FaultKind.NAN, rate=0.05), Fault(FaultKind.HTML_500, rate=0.1)))
+
+
+def live(world: World, nights: int = 8) -> None:
+    """Nightly syncs, of which some name a queue, an app or trust."""
+    for night in range(nights):
+        world.now = NOW + night * (NOW - NOW.replace(day=21))
+        given: dict[str, Any] = {"queues": (OWN,) if night >= 4 else ()}
+        if night in (3, 4):
+            given |= {"soft_ids": ("1011", "1022"), "trusted_queues": ("Recaptcha Proxyles",), "queues": ("Recaptcha Proxyles",)}
+        assert world.sync(since=ago(4 if night < 2 else 8), **given).exit_code in (0, 1, 5)
+
+
+def _copying_after_every_commit(copies: dict[datetime, Hours]) -> Callable[[Ledger, Connection, Batch], Counts]:
+    commit = Ledger._commit
+
+    def copying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
+        counts = commit(ledger, connection, batch)
+        assert ledger._last_commit
+        rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
+        connection.rollback()
+        moment = ledger._last_commit.replace(tzinfo=None)
+        assert moment not in copies
+        copies[moment] = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
+        return counts
+
+    return copying
+
+
+def test_the_hourly_view_of_every_past_commit_can_be_seen_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: dict[datetime, Hours] = {}
+    monkeypatch.setattr(Ledger, "_commit", _copying_after_every_commit(copies))
+    with eventful(tmp_path) as world:
+        live(world)
+        assert {queue for queue, _ in world.hourly()} >= {ALONE, BESIDE, OWN}
+        causes = dict(world.rows("select cause, count(*) from revisions group by cause"))
+        assert causes.keys() == {"source", "growth", "attribution"}
+        assert len(copies) > 20
+        for moment, copy in copies.items():
+            seen = world.rows(f"select queue, hour_start, volume, money from spending_as_of(timestamp '{moment}')")
+            assert sorted(seen) == sorted((*key, *value) for key, value in copy.items()), moment
+
+
+def test_the_columns_as_of_a_moment_are_those_of_the_hourly_view_but_is_final(tmp_path: Path) -> None:
+    with World(tmp_path, small(2)) as world:
+        world.sync()
+        names = [row[0] for row in world.rows("describe from spending_hourly") if row[0] != "is_final"]
+        assert [row[0] for row in world.rows("describe from spending_as_of(timestamp '2030-01-01')")] == names
+
+
+def test_a_replay_of_an_eventful_life_finds_nothing_to_mend(tmp_path: Path) -> None:
+    with eventful(tmp_path) as world:
+        live(world)
+        before = export(world)
+        result = replayed(world)
+        assert (result.differences, result.others, result.gone) == ((), {}, ())
+        assert result.facts == len(before["facts"])
+        assert export(world) == before
+
+
+def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path) -> None:
+    with eventful(tmp_path) as world:
+        live(world)
+        before = export(world)
+        world.rows("delete from revisions")
+        world.rows("delete from contradictions")
+        world.rows("delete from facts where hour(hour_start) = 7")
+        world.rows("update facts set money = money + 1 where hour(hour_start) = 9")
+        result = replayed(world)
+        assert {one.hour_start.hour for one in result.differences} == {7, 9}
+        assert export(world) == before
+        assert replayed(world).others == {}
+
+
+def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.pipeline.replay.DAYS_AT_ONCE", 3)
+    with eventful(tmp_path) as world:
+        live(world)
+        before = export(world)
+        world.rows("delete from facts")
+        rebuild = Ledger.rebuild
+        done: list[object] = []
+
+        def dying(ledger: Ledger, days: object) -> object:
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            done.append(days)
+            return rebuild(ledger, days)  # type: ignore[arg-type]  # whatever came goes on
+
+        monkeypatch.setattr(Ledger, "rebuild", dying)
+        with pytest.raises(KeyboardInterrupt):
+            replayed(world)
+        assert world.one("select count(*) from facts") < len(before["facts"])
+        monkeypatch.setattr(Ledger, "rebuild", rebuild)
+        replayed(world)
+        assert export(world) == before
+
+
+def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path) -> None:
+    with World(tmp_path, small(50, (ALONE,), turnover=False)) as world:
+        world.sync()
+        held, bodies = world.hourly(), world.one("select count(*) from answers")
+        world.sync(keep_answers=31)
+        assert world.one("select count(*) from answers") < bodies
+        kept = "readings r join answers a using (account_id, hash) join series s using (account_id, series_id)"
+        assert world.one(f"select min(r.day) from {kept} where s.cut = 'queue' and s.member = '{ALONE}'") == ago(31)
+        assert world.hourly() == held
+        before = len(world.requests)
+        assert world.sync(queues=("Another",)).exit_code == 0
+        assert {request.date for request in world.requests[before:]} == {
+            int(day.timestamp()) for day in (NOW.replace(hour=0, minute=0) - timedelta(days=n) for n in range(4))
+        }
+        result = replayed(world)
+        assert (result.differences, result.others) == ((), {})
+        assert result.gone
+        assert max(result.gone) == ago(32)
+        assert world.hourly() == held
+
+
+def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_would_have_caught_it(tmp_path: Path) -> None:
+    with World(tmp_path, small(8, 6, corrections=True, idle_hours=0)) as world:
+        world.sync()
+        assert told(world).corrections is None
+        for night in range(1, 9):
+            world.now = NOW + timedelta(days=night)
+            world.sync()
+        seen = told(world).corrections
+        assert seen is not None
+        own = "from revisions v join readings r using (account_id, reading) where cause = 'source'"
+        revised = world.rows(f"select v.hour_start, v.day, r.asked_at {own}")
+        assert seen.hours == len({hour for hour, _, _ in revised})
+        assert seen.lookback == max((asked_at.date() - day).days for _, day, asked_at in revised)
+        assert 24 <= seen.oldest_hours <= 24 * 5
+
+
+def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp_path: Path) -> None:
+    cookbook = Path(__file__).parents[2] / "sql" / "cookbook" / "where_a_number_came_from.sql"
+    with World(tmp_path, small(6, (ALONE, BESIDE))) as world:
+        world.sync()
+        rows = world.rows(cookbook.read_text())
+        assert rows
+        bodies = {name: zlib.decompress(body) for name, body in world.rows("select hash, body from answers")}
+        for queue, hour, volume, *_, asked_at, asked_for, answer, size, run, _, version in rows:
+            told = json.loads(bodies[answer])["data"]
+            of_hour = [record for record in told if record["dateFrom"] == int(hour.replace(tzinfo=UTC).timestamp())]
+            assert [record["volume"] for record in of_hour] == [volume], queue
+            assert (asked_for.date(), asked_at.date()) == (hour.date(), NOW.date())
+            assert (run, version, size > 0) == (1, __version__, True)
