@@ -1,6 +1,8 @@
 """What was held when, and that all of it follows from the kept answers: as-of and replay."""
 
 import json
+import random
+import threading
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,11 +17,14 @@ from etl.clock import Clock
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts
 from etl.pipeline.replay import Replayed, replay
+from etl.records import RawRecord, Record, Rejection
+from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from etl.serve.status import AccountStatus, gather
 from etl.settings import Place, load
+from etl.transform import validate
 from etl.warehouse.engine import open_warehouse
-from tests.e2e.world import NOW, Hours, World, ago, small
+from tests.e2e.world import NOW, Hours, World, ago, midnight, small
 
 ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 GIVES_TOTALS = Behaviour(unknown_queue="totals")
@@ -43,6 +48,10 @@ def export(world: World) -> dict[str, list[tuple[object, ...]]]:
         table: world.rows(f"select s.cut, s.member, t.* exclude (series_id) from {table} t {own} order by all")
         for table in ("facts", "revisions", "contradictions", "rejections")
     } | {"days": world.rows("from days order by all"), "readings": world.rows("from readings order by all")}
+
+
+def of_closed_days(hours: Hours) -> Hours:
+    return {key: value for key, value in hours.items() if key[1].date() < ago(0)}
 
 
 def eventful(folder: Path) -> World:
@@ -197,3 +206,49 @@ def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp
             assert [record["volume"] for record in of_hour] == [volume], queue
             assert (asked_for.date(), asked_at.date()) == (hour.date(), NOW.date())
             assert (run, version, size > 0) == (1, __version__, True)
+
+
+def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = validate._record
+    dataset = small(4, (ALONE, BESIDE), idle_hours=0)
+    odd = {dataset.hour(BESIDE, midnight(ago(n)) + timedelta(hours=7)) for n in range(1, 5)}
+
+    def refusing(raw: RawRecord) -> Record | Rejection:
+        record = reads(raw)
+        if isinstance(record, Record) and record.value in odd:
+            return Rejection("an older version could not read it", raw.raw, record.hour_start)
+        return record
+
+    with World(tmp_path, dataset) as world:
+        with monkeypatch.context() as older:
+            older.setattr(validate, "_record", refusing)
+            assert world.sync().exit_code == 1
+        assert world.hourly() != world.books()
+        assert world.days("failed")
+        result = replayed(world)
+        assert {one.hour_start.hour for one in result.differences} == {7}
+        assert of_closed_days(world.hourly()) == of_closed_days(world.books())
+        assert world.rows("select * from spending_rejections") == []
+        assert world.days("failed") == set()
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+        assert replayed(world).others == {}
+
+
+@pytest.mark.slow
+def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to_the_last_row(tmp_path: Path) -> None:
+    dice = random.Random(9)
+    with World(tmp_path, Dataset(seed=9, begins=ago(364), queues=9, spells=(40, 3), idle_weeks=0, corrections=True)) as world:
+        world.sync(concurrency=16)
+        before = export(world)
+        world.rows("delete from facts")
+        world.rows("delete from revisions")
+        for _ in range(4):
+            with world.command("replay", key=None) as process:
+                threading.Event().wait(1 + 3 * dice.random())
+                process.kill()
+        with world.command("replay", key=None) as process:
+            said, trouble = process.communicate()
+        assert (process.returncode, trouble) == (0, "")
+        assert f"{len(before['facts']):,} facts" in said
+        assert export(world) == before
