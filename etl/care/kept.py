@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from etl.care.questions import Certainty, Known, Probe, kept
-from etl.load.upsert import aware, naive
-from etl.records import Belief, Cut, Filter, Lesson, Unknown
+from etl.load.upsert import aware, lessons_held, naive, write_lessons
+from etl.records import Belief, Cut, Filter, Lesson
 
 _ACCOUNT = "select account_id from accounts where name = :name"
 
@@ -65,10 +65,6 @@ _NEW_PROBE = """
     insert into probes (account_id, question, answer, certainty, cut, member, window_start, status, seen_at)
     values (:a, :question, :answer, :certainty, :cut, :member, :window_start, :status, :seen_at)
 """
-
-_LESSONS = "select cut, gives, code from lessons where account_id = :a"
-_CHANGE_LESSON = "update lessons set gives = :gives, code = :code where account_id = :a and cut = :cut"
-_NEW_LESSON = "insert into lessons (account_id, cut, gives, code) values (:a, :cut, :gives, :code)"
 
 _BELIEFS = """
     select cut, member, belief
@@ -141,16 +137,15 @@ def keep(
     me: dict[str, object] = {"a": account}
     for probe in kept(found):
         connection.execute(text(_NEW_PROBE), {**me, **_row(probe)})
-    held = {Cut(cut): Lesson(Unknown(gives), code) for cut, gives, code in connection.execute(text(_LESSONS), me)}
-    changed = []
-    for cut, lesson in learned.items():
-        if lesson == held.get(cut):
-            continue
-        statement = _CHANGE_LESSON if cut in held else _NEW_LESSON
-        connection.execute(text(statement), {**me, "cut": cut.value, "gives": lesson.gives.value, "code": lesson.code})
-        if cut in held:
-            changed.append(Changed(cut, held[cut], lesson, _give_another_chance(connection, account, cut, now)))
-    return changed
+    last = connection.execute(text(_LAST_COMMIT), me).scalar_one()
+    at = now if last is None else max(now, aware(last) + timedelta(microseconds=1))  # the latest row of a name holds
+    held = {cut: lesson for _, cut, lesson in lessons_held(connection, account)}
+    write_lessons(connection, account, learned, at)
+    return [
+        Changed(cut, held[cut], lesson, _give_another_chance(connection, account, cut, at))
+        for cut, lesson in learned.items()
+        if cut in held and lesson != held[cut]
+    ]
 
 
 def _row(probe: Probe) -> dict[str, object]:
@@ -166,14 +161,12 @@ def _row(probe: Probe) -> dict[str, object]:
     }
 
 
-def _give_another_chance(connection: Connection, account: int, cut: Cut, now: datetime) -> tuple[str, ...]:
+def _give_another_chance(connection: Connection, account: int, cut: Cut, at: datetime) -> tuple[str, ...]:
     me: dict[str, object] = {"a": account}
     thought = {(held, member): belief for held, member, belief in connection.execute(text(_BELIEFS), me)}
     again = sorted(member for (held, member), belief in thought.items() if held == cut and belief == Belief.SET_ASIDE)
-    last = connection.execute(text(_LAST_COMMIT), me).scalar_one()
-    at = naive(now) if last is None else max(naive(now), last + timedelta(microseconds=1))  # the latest row of a name holds
     for member in again:
         connection.execute(
-            text(_NEW_BELIEF), {**me, "cut": cut.value, "member": member, "belief": Belief.DOUBTED.value, "at": at}
+            text(_NEW_BELIEF), {**me, "cut": cut.value, "member": member, "belief": Belief.DOUBTED.value, "at": naive(at)}
         )
     return tuple(again)

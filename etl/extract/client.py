@@ -56,12 +56,13 @@ class Visit(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """What is at the API's base URL. ``trouble`` is None when anything of HTTP came back."""
+    """What is at the API's base URL. ``trouble`` is None when anything of HTTP came back; ``kind`` is its Content-Type."""
 
     asked_at: datetime
     trouble: Unreachable | None = None
     status: int | None = None
     server_time: datetime | None = None
+    kind: str = ""
 
 
 class _Came(NamedTuple):
@@ -220,7 +221,9 @@ def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reach:
     asked_at = clock.now()
     try:
         with _http(_transport(url, 1, deadline), timeout) as http, http.stream("GET", url.join(".")) as response:
-            return Reach(asked_at, None, response.status_code, retry.http_date(response.headers.get("date", "")))
+            headers = response.headers
+            server_time = retry.http_date(headers.get("date", ""))
+            return Reach(asked_at, None, response.status_code, server_time, headers.get("content-type", ""))
     except (httpx.HTTPError, OSError, UnicodeError) as error:
         code, reason = _trouble(error)
         return Reach(asked_at, Unreachable(code, wire.clean(reason, 200)))

@@ -5,7 +5,7 @@ import secrets
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
 from etl.errors import UsageError
 from etl.load.rebuild import Found, Rebuilt, filters, rebuild
-from etl.load.upsert import Batch, Counts, DayRow, Place, aware, naive, write, write_days, write_findings
+from etl.load.upsert import Batch, Counts, DayRow, Place, aware, lessons_held, naive, write, write_days, write_findings
 from etl.records import (
     TOTAL,
     Belief,
@@ -26,7 +26,6 @@ from etl.records import (
     Outcome,
     Secret,
     Split,
-    Unknown,
     Value,
     Verdict,
     Window,
@@ -107,7 +106,6 @@ def hashed(key: Secret, salt: bytes) -> bytes:
 
 
 def _account(connection: Connection, row: RowMapping) -> Account:
-    lessons = connection.execute(text(_LESSONS), {"a": row["account_id"]})
     return Account(
         account_id=row["account_id"],
         name=row["name"],
@@ -115,7 +113,7 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         grid=row["grid_seconds"],
         reaches_end=row["reaches_end"],
         answers_since=row["answers_since"],
-        lessons={Cut(cut): Lesson(Unknown(gives), code) for cut, gives, code in lessons},
+        lessons={cut: lesson for _, cut, lesson in lessons_held(connection, row["account_id"])},
     )
 
 
@@ -124,7 +122,8 @@ def _account(connection: Connection, row: RowMapping) -> Account:
 
 @dataclass(frozen=True, slots=True)
 class StoredReading:
-    """A reading as its row tells it, with its answer's body; ``body`` is None when nothing came or the answer was dropped."""
+    """A reading as its row tells it, with its answer's body; ``body`` is None when nothing came, or it is not kept any more, or
+    is not what its hash says."""
 
     number: int
     window: Window
@@ -138,8 +137,8 @@ class StoredReading:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its answer held records and is not kept any more."""
-        return self.body is None and self.outcome in (Outcome.GOOD, Outcome.PARTIAL)
+        """Whether an answer came that may have held records, and is not kept any more."""
+        return self.body is None and self.status is not None and self.outcome is not Outcome.REFUSED
 
 
 class Thought(NamedTuple):
@@ -232,7 +231,7 @@ class Ledger:
         return Coverage(
             known={row["day"]: _verdict(row, asked[row["day"]], rests[row["day"]], contradicted[row["day"]]) for row in rows},
             final=final,
-            frozen=frozenset(day for day in final if since and day < since),
+            frozen=frozenset(day for day in final if since and day < since and not contradicted[day]),
             beliefs={filter: belief for filter, (belief, _) in thought.items()},
             vouched=frozenset(
                 filter for filter, (belief, reading) in thought.items() if belief is Belief.BELIEVED and reading is None
@@ -262,7 +261,7 @@ class Ledger:
                     code=row["code"],
                     message=row["message"],
                     status=row["status"],
-                    body=None if row["body"] is None else zlib.decompress(row["body"]),
+                    body=_body(row["body"], row["hash"]),
                 )
                 for row in rows
             ]
@@ -305,10 +304,16 @@ class Ledger:
             rows = connection.execute(text(_BELIEFS), self._me)
             return [Thought(aware(row.decided_at), Filter(Cut(row.cut), row.member), Belief(row.belief)) for row in rows]
 
-    def statuses(self) -> dict[date, str]:
-        """Days that were ever asked for, each with its status."""
+    def lessons(self) -> list[tuple[datetime, Cut, Lesson]]:
+        """Every lesson with the moment since when it holds, in the order of time."""
         with self._reading() as connection:
-            return {row["day"]: row["status"] for row in connection.execute(text(_DAYS), self._me).mappings()}
+            return lessons_held(connection, self.account.account_id)
+
+    def statuses(self) -> dict[date, str | None]:
+        """Days that were ever asked for, each with its status; and those of facts on a day that never was: None."""
+        with self._reading() as connection:
+            astray: dict[date, str | None] = dict.fromkeys(connection.execute(text(_DAYS_ASTRAY), self._me).scalars())
+            return astray | {row["day"]: row["status"] for row in connection.execute(text(_DAYS), self._me).mappings()}
 
     # -- writing
 
@@ -355,7 +360,8 @@ class Ledger:
         return counts
 
     def drop_answers(self, before: date) -> int:
-        """Drops the answers of final days before a day, but those that a later day's reading shares; returns how many."""
+        """Drops the answers of final days before a day; returns how many. Those that the reading of another day shares stay,
+        and those of days that are asked again because their parts exceed the total."""
         with self._writing() as connection:
             parameters = {**self._me, "before": before}
             dropped = connection.execute(text(_DROP_ANSWERS), parameters).rowcount
@@ -391,6 +397,16 @@ class Ledger:
     @property
     def _me(self) -> dict[str, object]:
         return {"a": self.account.account_id}
+
+
+def _body(kept: bytes | None, hash: str | None) -> bytes | None:
+    """An answer as it came; None when it is not kept, or is not the one that came any more."""
+    if kept is None:
+        return None
+    with suppress(zlib.error):
+        body = zlib.decompress(kept)
+        return body if hashlib.sha256(body).hexdigest() == hash else None
+    return None
 
 
 def _verdict(row: RowMapping, asked: Mapping[Filter, datetime], rests: Set[Cut], contradicted: Set[Cut]) -> Verdict:
@@ -434,12 +450,6 @@ _HAS_HISTORY = """
 _NEW_ACCOUNT = """
     insert into accounts (account_id, name, key_salt, key_hash, created_at)
     values (:number, :name, :salt, :hash, :now)
-"""
-
-_LESSONS = """
-    select cut, gives, code
-      from lessons
-     where account_id = :a
 """
 
 _ASKED_ON_FINAL_DAYS = """
@@ -516,7 +526,7 @@ _DAYS_ASKED_FOR = """
     select distinct r.day
       from readings as r
       join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-     where r.account_id = :a and r.outcome = 'good'
+     where r.account_id = :a and r.outcome in ('good', 'partial')
        and (s.cut, s.member) in (select unnest(cast(:cuts as text[])), unnest(cast(:members as text[])))
      order by r.day desc
 """
@@ -536,6 +546,12 @@ _DAYS = """
      order by day
 """
 
+_DAYS_ASTRAY = """
+    select distinct f.day
+      from facts as f
+     where f.account_id = :a and f.day not in (select d.day from days as d where d.account_id = :a)
+"""
+
 _BELIEFS = """
     select cut, member, belief, reading, decided_at
       from names
@@ -550,7 +566,9 @@ _DROP_ANSWERS = """
                           from readings as r
                           left join days as d on d.account_id = r.account_id and d.day = r.day
                          where r.account_id = :a and r.hash is not null
-                           and (r.day >= :before or coalesce(d.status, '') <> 'final'))
+                           and (r.day >= :before
+                                or coalesce(d.status, '') <> 'final'
+                                or r.day in (select c.day from contradictions as c where c.account_id = :a)))
 """
 
 _FORGET_MISSING = """

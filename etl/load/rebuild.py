@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from etl.load.upsert import FACT, REJECTION, REVISION, DayRow, insert, naive, write_days
+from etl.load.upsert import DAY, FACT, REJECTION, REVISION, DayRow, insert, naive
 from etl.records import Fact, Filter, Outcome, Reading, Revision, Value
 
 Row = tuple[Any, ...]
@@ -19,17 +19,18 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A day as its answers say it: its row of coverage, and its readings with the commit of each.
+    """A day as its answers say it: its row of coverage (None: it was never asked for), and its readings with their commits.
 
     ``facts`` come with the commit since which their value is believed, ``revisions`` with the commit that made them, and
     that and the reading of the earlier value (None where it was a zero, which no fact keeps).
     """
 
-    day: DayRow
-    readings: tuple[tuple[Reading, datetime], ...]
-    facts: Sequence[tuple[Fact, datetime]]
-    revisions: Sequence[tuple[Revision, datetime, datetime | None, int | None]]
-    contradictions: Sequence[Fact]
+    day: date
+    coverage: DayRow | None = None
+    readings: tuple[tuple[Reading, datetime], ...] = ()
+    facts: Sequence[tuple[Fact, datetime]] = ()
+    revisions: Sequence[tuple[Revision, datetime, datetime | None, int | None]] = ()
+    contradictions: Sequence[Fact] = ()
 
 
 class Difference(NamedTuple):
@@ -43,10 +44,10 @@ class Difference(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was not as the answers say: facts, and how many rows of other tables were replaced or are new."""
+    """What was not as the answers say: facts by their values, and by table how many rows were there or missing wrongly."""
 
     facts: tuple[Difference, ...] = ()
-    others: Mapping[str, int] = {}
+    rows: Mapping[str, int] = {}
 
 
 _HELD_SINCE = {"loaded_at": "time"}
@@ -56,6 +57,7 @@ _TABLES = {
     "revisions": {**REVISION, **_BEFORE},
     "contradictions": FACT,
     "rejections": REJECTION,
+    "days": DAY,
 }
 
 
@@ -72,27 +74,31 @@ def filters(days: Iterable[Rebuilt]) -> set[Filter]:
 
 def rebuild(connection: Connection, account_id: int, days: Sequence[Rebuilt], series: Mapping[Filter, int]) -> Found:
     """Writes what differs of some days in the transaction of ``connection``; says what that was."""
-    wanted = [day.day.verdict.day for day in days]
+    wanted = [day.day for day in days]
     names = {number: filter for filter, number in series.items()}
     differences: list[Difference] = []
-    others: dict[str, int] = {}
+    rows: dict[str, int] = {}
     for table, columns in _TABLES.items():
         held = _held(connection, account_id, table, columns, wanted)
-        said = {day.day.verdict.day: _said(table, day, series) for day in days}
+        said = {day.day: _said(table, day, series) for day in days}
         wrong = [day for day in wanted if held.get(day, set()) != set(said[day])]
         if not wrong:
             continue
         if table == "facts":
             differences = [one for day in wrong for one in _differences(day, held.get(day, set()), said[day], names)]
-        others[table] = sum(len(held.get(day, set()) ^ set(said[day])) for day in wrong)
+        rows[table] = sum(_wrong(held.get(day, set()), set(said[day])) for day in wrong)
         connection.execute(
             text(f"delete from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"),
             {"a": account_id, "days": wrong},
         )
         insert(connection, table, account_id, columns, [row for day in wrong for row in said[day]])
-    others["readings"] = _outcomes(connection, account_id, [reading for day in days for reading, _ in day.readings])
-    write_days(connection, account_id, [day.day for day in days])
-    return Found(tuple(differences), {table: count for table, count in others.items() if count})
+    rows["readings"] = _outcomes(connection, account_id, [reading for day in days for reading, _ in day.readings])
+    return Found(tuple(differences), {table: count for table, count in rows.items() if count})
+
+
+def _wrong(held: set[Row], said: set[Row]) -> int:
+    """Rows that were there wrongly or missing; one that was changed counts once."""
+    return max(len(held - said), len(said - held))
 
 
 def _held(
@@ -110,7 +116,7 @@ def _held(
 
 def _said(table: str, rebuilt: Rebuilt, series: Mapping[Filter, int]) -> list[Row]:
     """A table's rows of one day, in the order of its columns."""
-    day = rebuilt.day.verdict.day
+    day = rebuilt.day
     match table:
         case "facts":
             return [
@@ -130,6 +136,8 @@ def _said(table: str, rebuilt: Rebuilt, series: Mapping[Filter, int]) -> list[Ro
                 (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
                 for fact in rebuilt.contradictions
             ]
+        case "days":
+            return [rebuilt.coverage.columns] if rebuilt.coverage else []
         case _:
             return [
                 (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from etl.records import Belief, Cut, Fact, Filter, Finding, Lesson, Reading, Revision, Verdict
+from etl.records import Belief, Cut, Fact, Filter, Finding, Lesson, Reading, Revision, Unknown, Verdict
 
 
 class DayRow(NamedTuple):
@@ -21,6 +21,13 @@ class DayRow(NamedTuple):
 
     verdict: Verdict
     status: str
+
+    @property
+    def columns(self) -> tuple[object, ...]:
+        """The row, in the order of its table's columns."""
+        verdict = self.verdict
+        fetched_at = None if verdict.total_asked is None else naive(verdict.total_asked)
+        return verdict.day, self.status, fetched_at, *verdict.total, *verdict.rest, verdict.explained, verdict.closed
 
 
 class Learned(NamedTuple):
@@ -252,31 +259,24 @@ def _write_revisions(
 
 # ---------------------------------------------------------------- coverage, contradictions and beliefs
 
-_DAY = {
+DAY = {
     "day": "day", "status": "text", "fetched_at": "time", "volume": "number", "money": "money", "unattributed_volume": "number",
     "unattributed_money": "money", "explained": "flag", "closed": "flag",
 }  # fmt: skip
 
 _MERGE_DAYS = f"""
     merge into days as d
-    using ({_rows(_DAY)}) as b
+    using ({_rows(DAY)}) as b
        on d.account_id = :account_id and d.day = b.day
-    when matched then update set {", ".join(f"{name} = b.{name}" for name in _DAY if name != "day")}
-    when not matched then insert (account_id, {", ".join(_DAY)}) values (:account_id, {", ".join(f"b.{name}" for name in _DAY)})
+    when matched then update set {", ".join(f"{name} = b.{name}" for name in DAY if name != "day")}
+    when not matched then insert (account_id, {", ".join(DAY)}) values (:account_id, {", ".join(f"b.{name}" for name in DAY)})
 """
 
 
 def write_days(connection: Connection, account_id: int, days: Sequence[DayRow]) -> None:
     """Coverage as it stands now; each day at most once."""
     if days:
-        rows = [
-            (
-                verdict.day, status, None if verdict.total_asked is None else naive(verdict.total_asked),
-                *verdict.total, *verdict.rest, verdict.explained, verdict.closed,
-            )
-            for verdict, status in days
-        ]  # fmt: skip
-        connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **_lists(_DAY, rows)})
+        connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **_lists(DAY, [row.columns for row in days])})
 
 
 _FORGET_CONTRADICTIONS = """
@@ -297,15 +297,7 @@ def _write_contradictions(connection: Connection, place: Place, batch: Batch, se
 
 
 _NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number", "decided_at": "time"}
-_LESSON = {"cut": "text", "gives": "text", "code": "text"}
-
-_MERGE_LESSONS = f"""
-    merge into lessons as l
-    using ({_rows(_LESSON)}) as b
-       on l.account_id = :account_id and l.cut = b.cut
-    when matched then update set gives = b.gives, code = b.code
-    when not matched then insert (account_id, cut, gives, code) values (:account_id, b.cut, b.gives, b.code)
-"""
+_LESSON = {"cut": "text", "gives": "text", "code": "text", "decided_at": "time"}
 
 
 def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
@@ -317,8 +309,23 @@ def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datet
             text("update accounts set grid_seconds = :grid, reaches_end = :reaches_end where account_id = :account_id"),
             {**me, "grid": batch.learned.grid, "reaches_end": batch.learned.reaches_end},
         )
-        if lessons := [(cut.value, lesson.gives.value, lesson.code) for cut, lesson in batch.learned.lessons.items()]:
-            connection.execute(text(_MERGE_LESSONS), {**me, **_lists(_LESSON, lessons)})
+        write_lessons(connection, place.account_id, batch.learned.lessons, at)
+
+
+def lessons_held(connection: Connection, account_id: int) -> list[tuple[datetime, Cut, Lesson]]:
+    """Every lesson with the moment since when it holds, the latest last."""
+    rows = connection.execute(
+        text("select decided_at, cut, gives, code from lessons where account_id = :a order by decided_at"), {"a": account_id}
+    )
+    return [(aware(at), Cut(cut), Lesson(Unknown(gives), code)) for at, cut, gives, code in rows]
+
+
+def write_lessons(connection: Connection, account_id: int, lessons: Mapping[Cut, Lesson], at: datetime) -> None:
+    """Adds those that are news."""
+    held = {cut: lesson for _, cut, lesson in lessons_held(connection, account_id)}
+    news = [(cut, lesson) for cut, lesson in lessons.items() if held.get(cut) != lesson]
+    rows = [(cut.value, lesson.gives.value, lesson.code, naive(at)) for cut, lesson in news]
+    insert(connection, "lessons", account_id, _LESSON, rows)
 
 
 # ---------------------------------------------------------------- findings

@@ -1,12 +1,12 @@
 """What a run tells a person about the numbers: each kind once, kept with the run, shown at its end."""
 
 import difflib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from datetime import date, timedelta
 from decimal import Decimal
 
 from etl.extract import walk
-from etl.records import Belief, Cut, Filter, Finding, Reading, Severity, Verdict
+from etl.records import CUTS, Belief, Cut, Filter, Finding, Reading, Severity, Verdict
 from etl.transform.validate import OFF_GRID
 
 _TRUSTED = {Cut.QUEUE: "trusted_queues", Cut.APP: "trusted_soft_ids", Cut.IP: "trusted_ips"}
@@ -48,6 +48,11 @@ class Findings:
     def of_end(self, state: walk.State, why: walk.Why, asked: Set[Filter]) -> None:
         """What only the end of a run can say; ``asked`` are the filters it asked for."""
         self._end += self._of_names(state.names)
+        if state.unfilled and why is walk.Why.DONE:
+            message = (
+                f"{state.unfilled} days stay without names they were never asked for: their answers were dropped (keep_answers)"
+            )
+            self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         met = asked | state.names.beliefs.keys()
         unasked = [filter.member for filter in self._wishes.named if filter not in met and filter.cut not in state.probes_failed]
         if unasked and why is walk.Why.DONE and not self._wishes.totals_only:
@@ -108,6 +113,9 @@ class Findings:
 
     def _of_names(self, names: walk.Names) -> Iterable[Finding]:
         """Names that the user listed and that cannot be booked, or never had anything to book."""
+        for cut in CUTS:
+            if refused := [filter for filter in self._wishes.named if filter.cut is cut and names.is_closed(filter)]:
+                yield self._refused(refused, names)
         for filter in self._wishes.named:
             belief = names.beliefs.get(filter)
             if belief is Belief.DOUBTED and names.doubts(filter.cut):
@@ -119,20 +127,20 @@ class Findings:
                     f"if it is right, list it under {_TRUSTED[filter.cut]}",
                     names,
                 )
-            elif belief in (Belief.SET_ASIDE, Belief.ENDED):
-                held = "what is held of it stays; " if belief is Belief.ENDED else ""
-                yield self._of_name(
-                    "every name listed is known to the service",
-                    Severity.WARNING,
-                    filter,
-                    f"is refused by the service and is not asked again; {held}the rest of the account goes on",
-                    "to have it asked once more, name it on the command line",
-                    names,
-                )
             elif belief is Belief.BELIEVED and filter.cut is Cut.QUEUE and filter not in names.spells and self._near(filter, names):
                 yield self._of_name(
                     "every queue listed has had spend", Severity.NOTE, filter, "was asked and never had spend", "", names
                 )
+
+    def _refused(self, refused: Sequence[Filter], names: walk.Names) -> Finding:
+        """Of one cut: what its reader can do is the same for all."""
+        near = self._near(refused[0], names) if len(refused) == 1 else []
+        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        message = (
+            f"the service refuses {_some(map(str, refused))}{meant}; what is held stays, they are not asked again unless they are "
+            "named on the command line, and the rest of the account goes on"
+        )
+        return Finding("every name listed is known to the service", Severity.WARNING, message)
 
     def _of_name(self, check: str, severity: Severity, filter: Filter, so: str, remedy: str, names: walk.Names) -> Finding:
         near = self._near(filter, names)

@@ -1,6 +1,6 @@
 """Gathering for the mind: settings become wishes, rows and kept answers become verdicts."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
@@ -24,6 +24,7 @@ def wishes(settings: Settings, now: datetime, since: date | None) -> walk.Wishes
         empty_days=settings.empty_days,
         named=_filters(settings.queues, settings.soft_ids, settings.ips),
         trusted=_filters(settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips),
+        by_hand=_named_by_hand(settings),
         totals_only=settings.totals_only,
         concurrency=settings.concurrency,
         max_requests=settings.max_requests,
@@ -44,23 +45,31 @@ class Light:
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
 
     def on(self, book: Book) -> Book:
-        """The book seen in this light. Where a good answer proves no name, one is doubted until it is believed."""
+        """The book seen in this light."""
         asked = {reading.window.filter for reading in book.readings}
-        doubting = {cut for cut, lesson in self.lessons.items() if lesson.gives is Unknown.TOTALS}
         return replace(
             book,
             grid=self.grid or 0,
             reaches_end=self.reaches_end,
-            ignored=frozenset(self._thought_of(Belief.SET_ASIDE)) | {*walk.NO_SUCH.values()},
-            doubted=frozenset(filter for filter in asked if filter.cut in doubting and not self._books(filter)),
-            ended=frozenset(self._thought_of(Belief.ENDED)),
+            ignored=frozenset(filter for filter in asked if self.ignores(filter)),
+            doubted=frozenset(filter for filter in asked if self.doubts(filter)),
+            ended=frozenset(filter for filter in asked if self.beliefs.get(filter) is Belief.ENDED),
         )
 
-    def _books(self, filter: Filter) -> bool:
-        return filter in self.beliefs and self.beliefs[filter].is_booked
+    def ignores(self, filter: Filter) -> bool:
+        """Whether the filter is nobody's: it cannot exist, or was set aside."""
+        return filter in walk.NO_SUCH.values() or self.beliefs.get(filter) is Belief.SET_ASIDE
 
-    def _thought_of(self, belief: Belief) -> Iterable[Filter]:
-        return (filter for filter, held in self.beliefs.items() if held is belief)
+    def doubts(self, filter: Filter) -> bool:
+        """Whether the filter does not count. Where a good answer proves no name, none does until it is believed."""
+        belief, lesson = self.beliefs.get(filter), self.lessons.get(filter.cut)
+        if belief is None:
+            return lesson is not None and lesson.gives is Unknown.TOTALS
+        return belief is Belief.DOUBTED
+
+    def counts(self, filter: Filter) -> bool:
+        """Whether what the filter answered is booked."""
+        return not self.ignores(filter) and not self.doubts(filter)
 
 
 @dataclass(slots=True)
@@ -82,14 +91,13 @@ class Gathered:
     stored: Mapping[Filter, Belief]
 
 
-def gathered(ledger: Ledger, wishes: walk.Wishes, settings: Settings) -> Gathered:
+def gathered(ledger: Ledger, wishes: walk.Wishes) -> Gathered:
     """Days that will be read again are folded from their readings, the others are told by their rows."""
     cuts = {filter.cut for filter in wishes.named} - {Cut.QUEUE}
     coverage = ledger.coverage(cuts)
     account = ledger.account
     unproved = dict.fromkeys(coverage.vouched - {*wishes.trusted}, Belief.DOUBTED)  # whom the user vouched for, and no longer does
-    beliefs = _tried_again({**coverage.beliefs, **unproved}, _named_by_hand(settings))
-    beliefs = walk.with_trust(beliefs, wishes.trusted)
+    beliefs = walk.with_trust({**coverage.beliefs, **unproved}, wishes.trusted)
     light = Light(account.grid, account.reaches_end, beliefs, account.lessons)
     reread = [day for day in coverage.known.keys() - coverage.frozen if day not in coverage.final or wishes.is_recent(day)]
     days = load_days(ledger, reread, light)
@@ -110,13 +118,6 @@ def _named_by_hand(settings: Settings) -> frozenset[Filter]:
         return names if settings.sources.get(setting, "").startswith("--") else ()
 
     return frozenset(_filters(said("queues", settings.queues), said("soft_ids", settings.soft_ids), said("ips", settings.ips)))
-
-
-def _tried_again(beliefs: Mapping[Filter, Belief], by_hand: Set[Filter]) -> dict[Filter, Belief]:
-    """Beliefs under which what a person asks for is asked, though it was set aside or has ended."""
-    forgotten = {filter for filter in by_hand if beliefs.get(filter) is Belief.SET_ASIDE}
-    revived = {filter: Belief.BELIEVED for filter in by_hand if beliefs.get(filter) is Belief.ENDED}
-    return {**{filter: belief for filter, belief in beliefs.items() if filter not in forgotten}, **revived}
 
 
 def _with_neighbours(ledger: Ledger, held: walk.Held, state: walk.State) -> walk.Held:
@@ -151,7 +152,11 @@ def read_again(stored: StoredReading, grid: int | None) -> Reading:
     """A reading as it was when it came: its answer goes the same way again. Raises WarehouseError when that is gone."""
     if stored.is_gone:
         raise WarehouseError(f"the answer to {stored.window} (reading {stored.number}) is gone", "restore it from a copy")
-    if stored.body is None or stored.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
-        return Reading(stored.number, stored.window, stored.asked_at, stored.outcome, code=stored.code, message=stored.message)
+    as_it_was = Reading(stored.number, stored.window, stored.asked_at, stored.outcome, code=stored.code, message=stored.message)
+    if stored.body is None or stored.outcome is Outcome.REFUSED:
+        return as_it_was
     reply = wire.read(stored.status or 0, stored.body)
-    return validate.read(Answer(stored.window, stored.asked_at, reply, stored.status, stored.body), stored.number, grid)
+    again = validate.read(Answer(stored.window, stored.asked_at, reply, stored.status, stored.body), stored.number, grid)
+    # What was broken on the way, not in its body, cannot be read again: its code is not that of what is left of it.
+    is_said_by_body = again.outcome is not Outcome.BROKEN or again.code == stored.code
+    return again if stored.outcome is not Outcome.BROKEN or is_said_by_body else as_it_was

@@ -98,4 +98,4 @@ def _first_state(settings: Settings, clock: Clock) -> walk.State:
         return walk.begin(gather.wishes(settings, clock.now(), settings.since), walk.Held())
     since = None if settings.since_all else settings.since or account.since
     wishes = gather.wishes(settings, clock.now(), since)
-    return walk.begin(wishes, gather.gathered(ledger.Ledger(engine, account, clock.now), wishes, settings).held)
+    return walk.begin(wishes, gather.gathered(ledger.Ledger(engine, account, clock.now), wishes).held)

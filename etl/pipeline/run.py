@@ -68,7 +68,7 @@ class Run:
     def __init__(self, settings: Settings, clock: Clock, watch: Callable[[Progress], None], ledger: Ledger, client: Client) -> None:
         self._settings, self._clock, self._watch, self._ledger, self._client = settings, clock, watch, ledger, client
         self._wishes = wishes(settings, clock.now(), ledger.account.since)
-        found = gathered(ledger, self._wishes, settings)
+        found = gathered(ledger, self._wishes)
         self._held, self._days = found.held, found.days
         self._light, self._stored = found.light, found.stored
         self._finished: set[date] = set()
@@ -81,8 +81,7 @@ class Run:
         self._writer = Writer(ledger, clock, self._events.put)
         self._flying = 0
         self._began = clock.ticks()
-        first = min([*self._held.days, self._wishes.since or self._wishes.newest])
-        self._number = ledger.start_run("sync", __version__, first, self._missing())
+        self._number = ledger.start_run("sync", __version__, self._state.first, self._missing())
 
     def go(self) -> Summary:
         """The whole run, to its summary."""
@@ -105,7 +104,7 @@ class Run:
 
     def _missing(self) -> list[date]:
         """Days inside the history of which nothing is held, so that coverage shows them until they are."""
-        first = self._wishes.since or min([*self._held.days, self._wishes.newest])
+        first = self._state.first
         span = (first + timedelta(days=n) for n in range((self._wishes.newest - first).days + 1))
         return [day for day in span if day not in self._held.days]
 
@@ -187,7 +186,7 @@ class Run:
 
     def _learn_habits(self, reading: Reading) -> None:
         """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
-        if not reading.is_good or reading.window.filter != TOTAL:
+        if not reading.records or reading.window.filter != TOTAL:
             return
         if self._light.grid is None:
             self._light = replace(self._light, grid=validate.grid_of(reading.window, reading))
@@ -208,7 +207,7 @@ class Run:
         if reading.is_good:
             log.debug("%s: %d records", reading.window, len(reading.records))
         elif walk.is_lesson(self._state, reading):
-            log.info("%s: refused by the service (%s); it is not asked again", reading.window, reading.code)
+            log.debug("%s: refused by the service (%s); it is not asked again", reading.window, reading.code)
         else:
             said = f"{reading.code}: {reading.message}" if reading.message else reading.code
             log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
@@ -252,8 +251,8 @@ class Run:
 
     def _seen_anew(self, before: Mapping[Filter, Belief], but: date | None = None) -> list[Note]:
         """Notes that book the money of names that are believed since now, or no longer, on all other days they were asked for."""
-        now = self._state.names.beliefs
-        changed = sorted(filter for filter in before if before[filter].is_booked != (filter in now and now[filter].is_booked))
+        earlier, met = replace(self._light, beliefs=before), before.keys() | self._light.beliefs.keys()
+        changed = sorted(filter for filter in met if earlier.counts(filter) != self._light.counts(filter))
         if not changed:
             return []
         self._writer.flush()  # or a day's last reading might be missing from what is loaded
@@ -315,7 +314,7 @@ class Run:
         refusal = self._state.refusal
         said = f"{refusal.window}: {refusal.code} {refusal.message}".strip() if refusal else self._settings.account
         return errors.AccountRefusedError(
-            f"the API refused the account: {said}; stopped after {self._client.requests} request(s), what was read is kept",
+            f"the API refused the account: {said}; requests made: {self._client.requests}; what was read is kept",
             wire.REMEDIES.get(refusal.code if refusal else "", "mend the account first; nothing is retried"),
         )
 

@@ -50,7 +50,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What ``sync`` would ask. ``at_most`` is None while the start of history is unknown; retries are not counted."""
+    """What ``sync`` would ask. Of the ``days`` it looks at, some may take no request. ``at_most`` is None while the start of
+    history is unknown; retries are not counted."""
 
     account: str
     days: int

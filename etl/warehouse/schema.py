@@ -72,8 +72,8 @@ lessons = Table(
     Column("cut", Text, nullable=False, comment="queue, app or ip"),
     Column("gives", Text, nullable=False, comment="error, zeros or totals"),
     Column("code", Text, comment="the errorCode it answers with, where it is an error"),
-    PrimaryKeyConstraint("account_id", "cut"),
-    comment="One row per account and cut: what a member that cannot exist gave.",
+    Column("decided_at", DateTime, nullable=False),
+    comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row of a cut holds.",
 )
 
 runs = Table(

@@ -41,12 +41,12 @@ def upgrade() -> None:
         sa.Column("cut", sa.Text, nullable=False, comment="queue, app or ip"),
         sa.Column("gives", sa.Text, nullable=False, comment="error, zeros or totals"),
         sa.Column("code", sa.Text, comment="the errorCode it answers with, where it is an error"),
-        sa.PrimaryKeyConstraint("account_id", "cut", name="pk_lessons"),
-        comment="One row per account and cut: what a member that cannot exist gave.",
+        sa.Column("decided_at", sa.DateTime, nullable=False),
+        comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row of a cut holds.",
     )
     op.execute(
-        "insert into lessons (account_id, cut, gives, code) "
-        "select account_id, 'queue', unknown_names, unknown_code from accounts where unknown_names is not null"
+        "insert into lessons (account_id, cut, gives, code, decided_at) "
+        "select account_id, 'queue', unknown_names, unknown_code, created_at from accounts where unknown_names is not null"
     )
     op.drop_column("accounts", "unknown_names")
     op.drop_column("accounts", "unknown_code")
@@ -76,7 +76,8 @@ def downgrade() -> None:
     op.add_column("accounts", sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error"))
     op.execute(
         "update accounts set unknown_names = l.gives, unknown_code = l.code "
-        "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue'"
+        "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue' "
+        "and l.decided_at = (select max(n.decided_at) from lessons as n where n.account_id = l.account_id and n.cut = l.cut)"
     )
     op.drop_table("lessons")
     op.rename_table("names", "names_after")

@@ -98,7 +98,7 @@ def test_an_app_that_is_not_the_accounts_ends_alone_and_a_person_hears_of_it(tmp
     with world(tmp_path) as there:
         summary = there.sync()
         assert summary.exit_code == 0
-        assert [message for message in warnings(summary) if "'77'" in message and "refused" in message]
+        assert [message for message in warnings(summary) if "'77'" in message and "refuses" in message]
         assert sum(request.soft_id == 77 for request in there.requests) == 1
         assert held(there, "app") == books(there, "app", ["1011"])
         before = len(there.requests)
@@ -117,6 +117,22 @@ def test_an_app_refused_from_now_on_keeps_its_history_and_fails_no_day(tmp_path:
         assert [message for message in warnings(summary) if "'1011'" in message]
         assert {key: value for key, value in held(there, "app").items() if key[1] < ago(5)} == kept
         assert there.statuses()["failed"] == 0
+
+
+def test_an_app_that_ended_and_is_asked_again_by_hand_keeps_its_history(tmp_path: Path) -> None:
+    refused = Fault(FaultKind.ACCESS_DENIED, soft_ids=(1011,))
+    with world(tmp_path, behaviour=Behaviour(foreign_app="totals")) as there:
+        there.sync(soft_ids=APPS)
+        there.sandbox.faults = (refused,)
+        there.now += timedelta(days=1)
+        there.sync(soft_ids=APPS)
+        assert there.one("select belief from names where member = '1011' order by decided_at desc limit 1") == "ended"
+        there.sandbox.faults = ()
+        for apps in (APPS, (), ()):
+            there.now += timedelta(days=1)
+            assert there.sync(soft_ids=apps).exit_code == 0
+            assert sum(one == 1011 for one, _ in held(there, "app")) >= DAYS
+        assert there.one("select belief from names where member = '1011' order by decided_at desc limit 1") == "believed"
 
 
 @pytest.mark.parametrize("foreign", ["zeros", "totals", "error"])

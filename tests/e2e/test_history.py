@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from sqlalchemy import Connection
 
 from etl import __version__
 from etl.clock import Clock
+from etl.errors import InterruptedRunError
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts
 from etl.pipeline.replay import Replayed, replay
@@ -113,7 +115,7 @@ def test_a_replay_of_an_eventful_life_finds_nothing_to_mend(tmp_path: Path) -> N
         live(world)
         before = export(world)
         result = replayed(world)
-        assert (result.differences, result.others, result.gone) == ((), {}, ())
+        assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
         assert result.facts == len(before["facts"])
         assert export(world) == before
 
@@ -129,7 +131,7 @@ def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path
         result = replayed(world)
         assert {one.hour_start.hour for one in result.differences} == {7, 9}
         assert export(world) == before
-        assert replayed(world).others == {}
+        assert replayed(world).rows == {}
 
 
 def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +150,9 @@ def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, mo
             return rebuild(ledger, days)  # type: ignore[arg-type]  # whatever came goes on
 
         monkeypatch.setattr(Ledger, "rebuild", dying)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(InterruptedRunError, match="after 6 days"):
             replayed(world)
+        assert world.one("select exit_code from runs order by run desc limit 1") == 130
         assert world.one("select count(*) from facts") < len(before["facts"])
         monkeypatch.setattr(Ledger, "rebuild", rebuild)
         replayed(world)
@@ -171,9 +174,10 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
             int(day.timestamp()) for day in (NOW.replace(hour=0, minute=0) - timedelta(days=n) for n in range(4))
         }
         result = replayed(world)
-        assert (result.differences, result.others) == ((), {})
-        assert result.gone
-        assert max(result.gone) == ago(32)
+        assert (result.differences, result.rows) == ((), {})
+        assert result.dropped
+        assert max(result.dropped) == ago(32)
+        assert not result.lost
         assert world.hourly() == held
 
 
@@ -232,7 +236,7 @@ def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(tmp_path: 
         assert world.days("failed") == set()
         assert world.sync().exit_code == 0
         assert world.hourly() == world.books()
-        assert replayed(world).others == {}
+        assert replayed(world).rows == {}
 
 
 @pytest.mark.slow
@@ -251,4 +255,51 @@ def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to
             said, trouble = process.communicate()
         assert (process.returncode, trouble) == (0, "")
         assert f"{len(before['facts']):,} facts" in said
+        assert export(world) == before
+
+
+def test_records_of_an_answer_refused_as_a_whole_stay_refused_with_their_reasons(tmp_path: Path) -> None:
+    with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
+        reads = validate._record
+        with pytest.MonkeyPatch.context() as odd:
+            odd.setattr(validate, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
+            world.sync()
+            before = export(world)
+            assert before["rejections"]
+            assert replayed(world).rows == {}
+            assert export(world) == before
+
+
+def test_an_answer_that_is_not_what_its_hash_says_leaves_its_day_as_it_is_and_is_told(tmp_path: Path) -> None:
+    with World(tmp_path, small(4, (ALONE,), idle_hours=0)) as world:
+        world.sync()
+        before = export(world)
+        own = "select r.hash from readings r join series s using (account_id, series_id) where s.cut = 'total'"
+        for n, body in ((1, zlib.compress(b'{"errorId":0,"data":[]}')), (2, b"garbage")):
+            with duckdb.connect(world.file) as connection:
+                connection.execute(f"update answers set body = $1 where hash in ({own} and r.day = $2)", [body, ago(n)])
+        result = replayed(world)
+        assert set(result.lost) == {ago(1), ago(2)}
+        assert (result.differences, result.rows) == ((), {})
+        assert export(world) == before
+
+
+def test_what_was_learned_of_strangers_later_changes_nothing_of_what_was_booked_before(tmp_path: Path) -> None:
+    with World(tmp_path, small(4, (ALONE, BESIDE)), GIVES_TOTALS) as world:
+        world.sync(queues=("Mistyped",))
+        before = export(world)
+        with duckdb.connect(world.file) as connection:
+            later = "select account_id, cut, 'error', 'E', timestamp '2026-11-23' from lessons where cut = 'queue'"
+            connection.execute(f"insert into lessons {later}")
+        assert replayed(world).rows == {}
+        assert export(world) == before
+
+
+def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_path: Path) -> None:
+    with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
+        world.sync()
+        before = export(world)
+        world.rows(f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and hour(hour_start) = 3")
+        world.rows(f"update days set money = money + 1, explained = false where day = date '{ago(1)}'")
+        assert replayed(world).rows.keys() == {"facts", "days"}
         assert export(world) == before

@@ -248,6 +248,13 @@ def test_totals_only_asks_no_queue_and_no_name_that_cannot_exist() -> None:
 # ---------------------------------------------------------------- the start of history
 
 
+def test_an_idle_day_asked_for_far_before_the_history_makes_no_gap_of_the_years_between() -> None:
+    first = play(Service(BUSY))
+    stray = play(Service(BUSY), first, until=ago(2000))
+    assert stray.said == ["2000*"]
+    assert play(Service(BUSY), stray).said == ["0*", "1*", "2*", "3*"]
+
+
 def test_history_begins_empty_days_before_the_oldest_spend() -> None:
     run = play(Service(BUSY | {(8, "A"): {1: 1}}))
     assert max((TODAY - window.day).days for window in run.asked) == 11

@@ -19,12 +19,14 @@ FAILED = 5 * ALIKE
 def begin(wishes: Wishes, held: Held) -> State:
     """The state before the first request, from what is held."""
     spent = [day for day, verdict in held.days.items() if verdict.has_spend or TOTAL in verdict.failed]
-    bottom = wishes.since or min([*held.days, wishes.newest])
+    bottom = wishes.since or _first_known(wishes, held, min(spent, default=None))
     newest_first = (wishes.newest - timedelta(days=n) for n in range((wishes.newest - bottom).days + 1))
     names = _names(wishes, held)
     return State(
         wishes=wishes,
         names=names,
+        first=bottom,
+        unfilled=sum(_owes_names(wishes, names, held.days[day]) for day in held.frozen),
         todo=tuple(day for day in newest_first if _needs_visit(wishes, held, names, day)),
         held=held.days,
         further=None if wishes.since else bottom - timedelta(days=1),
@@ -33,10 +35,16 @@ def begin(wishes: Wishes, held: Held) -> State:
     )
 
 
+def _first_known(wishes: Wishes, held: Held, oldest_spend: date | None) -> date:
+    """The first day of the known range: an idle day that was once asked for far before the history is not part of it."""
+    first = min([*held.days, wishes.newest])
+    return first if oldest_spend is None else min(max(first, oldest_spend - timedelta(days=wishes.empty_days)), wishes.newest)
+
+
 def _names(wishes: Wishes, held: Held) -> Names:
     order = (*wishes.named, *map(queue, wishes.catalogue))
     beliefs = known.with_trust(held.beliefs, wishes.trusted)
-    return known.with_worth(Names(order, {}, beliefs, held.lessons, held.spells, held.spent))
+    return known.with_worth(Names(order, {}, beliefs, held.lessons, held.spells, held.spent, wishes.by_hand))
 
 
 def _needs_visit(wishes: Wishes, held: Held, names: Names, day: date) -> bool:
@@ -45,6 +53,11 @@ def _needs_visit(wishes: Wishes, held: Held, names: Names, day: date) -> bool:
         return False
     if verdict is None or day not in held.final or wishes.is_recent(day) or verdict.contradicted:
         return True
+    return _owes_names(wishes, names, verdict)
+
+
+def _owes_names(wishes: Wishes, names: Names, verdict: Verdict) -> bool:
+    """Whether a name that is worth asking was not asked of a day that is not explained."""
     return not wishes.totals_only and verdict.has_spend and any(one_day.unasked(names, verdict, cut) for cut in CUTS)
 
 
@@ -173,7 +186,7 @@ def is_lesson(state: State, reading: Reading) -> bool:
     """Whether a refusal only taught which names the service knows: no window failed."""
     filter = reading.window.filter
     is_learned = filter == NO_SUCH.get(filter.cut) and filter.cut in state.names.lessons
-    return reading.outcome is Outcome.REFUSED and (is_learned or not state.names.is_asked(filter))
+    return reading.outcome is Outcome.REFUSED and (is_learned or state.names.is_closed(filter))
 
 
 def _watched_for_trouble(state: State, reading: Reading) -> State:

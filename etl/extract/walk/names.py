@@ -65,7 +65,8 @@ class Names:
     """What is known of names.
 
     ``order``: those the user listed, then the catalogue: the order of a hunt. ``worth``: by cut, those worth asking.
-    ``spells``: when a name had spend. ``spent``: what it spent on the day last read of it.
+    ``spells``: when a name had spend. ``spent``: what it spent on the day last read of it. ``by_hand``: those that a person
+    asks for now, though they were set aside or have ended; until they are refused once more.
     """
 
     order: tuple[Filter, ...] = ()
@@ -74,14 +75,19 @@ class Names:
     lessons: Mapping[Cut, Lesson] = field(default_factory=dict)
     spells: Mapping[Filter, tuple[Spell, ...]] = field(default_factory=dict)
     spent: Mapping[Filter, Value] = field(default_factory=dict)
+    by_hand: frozenset[Filter] = frozenset()
 
     def doubts(self, cut: Cut) -> bool:
         """Whether a good answer alone does not prove that a member of the cut exists."""
         return cut in self.lessons and self.lessons[cut].gives is Unknown.TOTALS
 
     def is_asked(self, filter: Filter) -> bool:
-        """Whether the filter may be asked: neither set aside nor ended."""
-        return filter not in self.beliefs or self.beliefs[filter].is_asked
+        """Whether the filter may be asked: neither set aside nor ended, or a person asks for it."""
+        return not self.is_closed(filter) or filter in self.by_hand
+
+    def is_closed(self, filter: Filter) -> bool:
+        """Whether the filter was set aside or has ended."""
+        return filter in self.beliefs and not self.beliefs[filter].is_asked
 
 
 def with_worth(names: Names) -> Names:
@@ -146,11 +152,13 @@ def judged(names: Names, reading: Reading, verdict: Verdict) -> Names:
     What was once believed is never set aside: its window has failed; or, where the refusal is the filter's own, it has ended.
     """
     filter = reading.window.filter
-    held = names.beliefs.get(filter)
-    belief = _belief(names, reading, verdict)
-    if filter == TOTAL or belief is None or belief is held:
+    if filter == TOTAL:
         return names
-    return with_worth(replace(names, beliefs={**names.beliefs, filter: belief}))
+    belief = _belief(names, reading, verdict) or names.beliefs.get(filter)
+    by_hand = names.by_hand - {filter} if reading.outcome is Outcome.REFUSED else names.by_hand
+    if belief is None or (belief is names.beliefs.get(filter) and by_hand == names.by_hand):
+        return names
+    return with_worth(replace(names, beliefs={**names.beliefs, filter: belief}, by_hand=by_hand))
 
 
 def _belief(names: Names, reading: Reading, verdict: Verdict) -> Belief | None:
@@ -161,7 +169,7 @@ def _belief(names: Names, reading: Reading, verdict: Verdict) -> Belief | None:
     if reading.effect is Effect.FILTER:
         return Belief.ENDED if is_booked else Belief.SET_ASIDE
     if is_booked:
-        return None
+        return Belief.BELIEVED if held is Belief.ENDED and reading.is_good else None
     if reading.outcome is Outcome.REFUSED:
         return Belief.SET_ASIDE if names.lessons.get(cut) == Lesson(Unknown.ERROR, reading.code) else None
     if not reading.is_good:

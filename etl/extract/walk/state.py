@@ -22,8 +22,8 @@ NO_SPEND_FACTOR = 10
 class Wishes:
     """What this run was asked for. ``since`` and ``until`` are inclusive; a ``since`` of None: until the start of history.
 
-    ``named`` are the queues, apps and addresses that the user listed, ``trusted`` those that exist though they only ever
-    answer with the total.
+    ``named`` are the queues, apps and addresses that the user listed, ``by_hand`` those of them on the command line, ``trusted``
+    those that exist though they only ever answer with the total.
     """
 
     account: str
@@ -34,6 +34,7 @@ class Wishes:
     empty_days: int = 90
     named: tuple[Filter, ...] = ()
     trusted: tuple[Filter, ...] = ()
+    by_hand: frozenset[Filter] = frozenset()
     catalogue: tuple[str, ...] = CATALOGUE
     totals_only: bool = False
     concurrency: int = 4
@@ -142,6 +143,7 @@ class Plan:
 class State:
     """All the walk knows: a few days in progress, names, and how far back it has come.
 
+    ``first`` is the first day of the known range. ``unfilled`` frozen days would be asked for names if their answers were kept.
     ``todo`` are days of the known range that need a visit, newest first, ``held`` what was held when the run began.
     ``further`` is the next day older than all that is known; None: nothing further back is wanted. ``oldest_spend`` is the
     oldest day with spend, or whose total failed: history is read until ``empty_days`` before it. ``shut`` are the days that
@@ -151,6 +153,8 @@ class State:
 
     wishes: Wishes
     names: Names
+    first: date
+    unfilled: int
     todo: tuple[date, ...]
     held: Mapping[date, Verdict]
     further: date | None
