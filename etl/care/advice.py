@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from etl.errors import AccountRefusedError, ProblemError, WarehouseError, WarehouseNewerError
+from etl.errors import AccountRefusedError, ProblemError, UsageError, WarehouseError, WarehouseNewerError
 from etl.extract import wire
 from etl.records import MOST_SKEW, Cut, Lesson, Refusal, Unknown, Unreachable
 
@@ -87,6 +87,12 @@ def of_settings(told: Sequence[Told], ignored: Iterable[str]) -> Iterator[Advice
     yield from (Advice("settings", State.WARNING, sentence, "unset it, or mend its name") for sentence in ignored)
 
 
+def of_span(until: date, since: date) -> Advice:
+    """``--until`` ends before what an earlier ``--since`` asked for begins."""
+    found = f"--until {until} is before {since}, which an earlier --since asked for"
+    return of_error("settings", UsageError(found, "say another --since too, or --since all"))
+
+
 def of_key(source: str, *, in_file: bool, mode: int | None) -> Iterator[Advice]:
     """The key is there. ``mode`` are the permissions of its file, where that could be seen."""
     yield Advice("key", State.OK, f"there, from {source}")
@@ -158,13 +164,22 @@ def of_schema(state: Literal["none", "old", "current", "newer"], revision: str |
 # ---------------------------------------------------------------- the API
 
 
-def of_reach(trouble: Unreachable | None, status: int | None, host: str) -> Advice:
-    """Whether something answered, without a key; and with ``--probe`` whether the first question had a reply."""
+def of_reach(trouble: Unreachable | None, status: int | None, kind: str, host: str, *, is_named: bool) -> Advice:
+    """Whether something answered, without a key; and with ``--probe`` whether the first question had a reply.
+
+    ``kind`` is the reply's Content-Type. ``is_named``: the host is one that a setting names, for the vendor's own shows its
+    certificate, whatever its page is.
+    """
     if trouble:
         remedy = "check the network, the proxy (HTTPS_PROXY) and ANTICAPTCHA_API_URL"
         return Advice("api", State.PROBLEM, f"{host}: {trouble.code}, {trouble.reason}", remedy, WINDOWS_FAILED)
     if status is not None and status >= 500:
         return Advice("api", State.WARNING, f"{host} answers, but with HTTP {status}", "wait, and look again")
+    is_page = "html" in kind.lower()
+    if is_named and (is_page or (status is not None and status >= 300)):
+        what = f"HTTP {status}{', a web page' if is_page else ''}"
+        found = f"something answers at {host} ({what}); whether it is the API is not known"
+        return Advice("api", State.WARNING, found, "check ANTICAPTCHA_API_URL; anticaptcha-etl doctor --probe asks it a question")
     return Advice("api", State.OK, f"{host} answers (HTTP {status})")
 
 
@@ -201,5 +216,3 @@ def of_lesson(cut: Cut, before: Lesson, now: Lesson, again: Sequence[str]) -> Ad
 
 def _gives(lesson: Lesson) -> str:
     return f"{lesson.gives} {lesson.code}" if lesson.code else {Unknown.TOTALS: "the total"}.get(lesson.gives, str(lesson.gives))
-
-

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from etl import __version__
 from etl import settings as said
@@ -30,8 +31,8 @@ from etl.clock import Clock
 from etl.errors import ProblemError, UsageError, WarehouseError, worst
 from etl.extract.client import Client, Reach, Timeouts, Visit, reach
 from etl.extract.pace import Pace
-from etl.load.ledger import open_account
-from etl.load.lock import one_sync
+from etl.load.ledger import find_account, open_account
+from etl.load.lock import lock_file, one_sync
 from etl.records import Secret, Unreachable
 from etl.settings import SETTINGS, Place, Settings
 from etl.warehouse import engine as warehouse
@@ -83,7 +84,7 @@ def examine(given: Mapping[str, object], place: Place, clock: Clock, *, probe: b
     found.settings = tuple(_told(settings))
     found.advice += advice.of_settings(found.settings, settings.ignored)
     key = _look_at_key(given, place, clock, settings, found)
-    url = _look_at_warehouse(settings, clock, found)
+    url = _look_at_warehouse(settings, key, clock, found)
     if probe and key and url and not any(one.exit_code for one in found.advice):
         _ask(settings, key, url, clock, found)
         return found
@@ -159,7 +160,7 @@ def _mode(file: Path | None) -> int | None:
 # ---------------------------------------------------------------- the warehouse
 
 
-def _look_at_warehouse(settings: Settings, clock: Clock, found: Examination) -> str | None:
+def _look_at_warehouse(settings: Settings, key: Secret | None, clock: Clock, found: Examination) -> str | None:
     """The warehouse's URL, where it has one."""
     try:
         url = warehouse.warehouse_url(settings.warehouse)
@@ -168,7 +169,10 @@ def _look_at_warehouse(settings: Settings, clock: Clock, found: Examination) -> 
         if path.exists():
             engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_WAIT, clock=clock)
             found.advice += [_schema(engine)]
-            found.probes = _kept_probes(engine, settings.account)
+            if migrate.current(engine) == migrate.revisions()[-1]:
+                found.advice += _of_account(engine, settings, key, clock)
+                found.probes = _kept_probes(engine, settings.account)
+        found.advice += _of_lock(path, settings.account)
     except ProblemError as error:
         found.advice += [advice.of_error("warehouse", error)]
         return None
@@ -197,9 +201,43 @@ def _schema(engine: Engine) -> Advice:
     return advice.of_schema(migrate.state(engine), migrate.current(engine), migrate.revisions()[-1])
 
 
+def _of_account(engine: Engine, settings: Settings, key: Secret | None, clock: Clock) -> Iterator[Advice]:
+    """Whether a sync would take this key and these days for the account."""
+    account = find_account(engine, settings.account)
+    if key:
+        try:
+            _try_key(engine, settings, key, clock)
+            if account:
+                yield Advice("account", State.OK, f"a sync takes this key for account {account.name}")
+        except UsageError as error:
+            yield advice.of_error("account", error)
+    is_new_since = settings.since or settings.since_all
+    if account and account.since and not is_new_since and settings.until and settings.until < account.since:
+        yield advice.of_span(settings.until, account.since)
+
+
+def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> None:
+    """Opens the account as a sync does, on a connection that writes nothing. Raises UsageError where a sync would."""
+    with engine.connect() as connection:
+        try:
+            open_account(connection, settings.account, key, clock.now(), settings.key_changed)
+        except DBAPIError as error:  # the account is new, or its key may change: it is right, and would be written now
+            if "read-only" not in str(error.orig):
+                raise
+
+
+def _of_lock(path: Path, account: str) -> Iterator[Advice]:
+    """Whether a sync could have the account's lock. A file that is not there is not made: that a sync can, the site says."""
+    if not os.path.lexists(lock_file(path, account)):
+        return
+    try:
+        with one_sync(path, account):
+            pass
+    except WarehouseError as error:
+        yield advice.of_error("lock", error)
+
+
 def _kept_probes(engine: Engine, account: str) -> list[Probe]:
-    if migrate.current(engine) != migrate.revisions()[-1]:
-        return []
     with engine.connect() as connection:
         number = kept.account_id(connection, account)
         return [] if number is None else kept.probes(connection, number)
@@ -220,7 +258,8 @@ def _look_at_api(settings: Settings, clock: Clock, found: Examination) -> None:
 
 
 def _of_api(came: Reach, settings: Settings) -> Iterator[Advice]:
-    yield advice.of_reach(came.trouble, came.status, _host(settings.api_url))
+    is_named = settings.sources["api_url"] != "default"
+    yield advice.of_reach(came.trouble, came.status, came.kind, _host(settings.api_url), is_named=is_named)
     if not came.trouble:
         yield advice.of_clock(came.asked_at, came.server_time)
 
@@ -271,7 +310,8 @@ def _visit(settings: Settings, key: Secret, clock: Clock, known: Known, found: E
         found.requests += client.requests
     first = heard[Topic.DAY].answer
     trouble = first.reply if isinstance(first.reply, Unreachable) else None
-    found.advice += _of_api(Reach(first.asked_at, trouble, first.status, first.server_time), settings)
+    kind = heard[Topic.DAY].headers.get("content-type", "")
+    found.advice += _of_api(Reach(first.asked_at, trouble, first.status, first.server_time, kind), settings)
     found.advice.append(advice.of_visit(client.requests, questions.fatal(heard), questions.trouble(heard)))
     found.probes = questions.answers(heard, known, clock.now())
     return heard

@@ -17,7 +17,6 @@ from etl.warehouse.engine import open_warehouse
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.schema import accounts
 
-_WIDTH = 100
 _GRAVEST_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
 
 
@@ -65,12 +64,12 @@ def _refuse_stranger(connection: sa.Connection, account: str | None) -> None:
 # ---------------------------------------------------------------- showing
 
 
-def as_text(checkup: Checkup) -> str:
-    """For a terminal, at most 100 columns wide, the gravest first."""
-    return "\n".join(_lines(checkup)) + "\n"
+def as_text(checkup: Checkup, width: int) -> str:
+    """For a terminal of so many columns, the gravest first."""
+    return "\n".join(_lines(checkup, width)) + "\n"
 
 
-def _lines(checkup: Checkup) -> Iterator[str]:
+def _lines(checkup: Checkup, width: int) -> Iterator[str]:
     whose = "all accounts" if checkup.account is None else f"account {checkup.account}"
     yield f"{checkup.warehouse}, {whose}, {checkup.now:%Y-%m-%d %H:%M} UTC"
     counts = []
@@ -81,18 +80,18 @@ def _lines(checkup: Checkup) -> Iterator[str]:
         counts.append(f"{len(found)} {severity}")
         yield f"\n{severity}"
         for broken in found:
-            yield _wrapped(f"{broken.check.name}: {broken.told}", 2)
-            yield _wrapped(f"should hold: {broken.check.sentence}", 4)
+            yield _wrapped(f"does not hold: {broken.check.name}: {broken.told}", 2, width)
+            yield _wrapped(f"should hold: {broken.check.sentence}", 4, width)
             if broken.check.remedy:
-                yield _wrapped(f"what now: {broken.check.remedy}", 4)
+                yield _wrapped(f"what now: {broken.check.remedy}", 4, width)
     number = len(checkup.checked.broken)
     summed = f": {', '.join(counts)}" if counts else ""
     yield f"\n{checkup.checked.number} checks, {number} finding{'' if number == 1 else 's'}{summed}"
 
 
-def _wrapped(text: str, indent: int) -> str:
+def _wrapped(text: str, indent: int, width: int) -> str:
     first, others = " " * indent, " " * (indent + 2)
-    return fill(text, _WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False)
+    return fill(text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False)
 
 
 def to_json(checkup: Checkup) -> str:

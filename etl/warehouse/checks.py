@@ -8,13 +8,15 @@ A check of the user's own may leave all of that out: it is then a warning, witho
 """
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -30,8 +32,19 @@ SHOWN = 5
 MOST = 1_000
 """Rows of a check that are looked at: a select of everything must not fill the memory."""
 
+LONGEST = 60
+"""Seconds that a check of the user's own may take: a slip in a join must not hold up the syncs of all nights to come."""
+
 _AT_ONCE = 1_000
-_NOW = re.compile(r"(?<![:\w]):now\b")
+_NOW = re.compile(
+    r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a text with escapes
+        | '[^']*' | "[^"]*"             # a text, a name; a doubled quote begins the next one
+        | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        | --[^\n]* | /\*.*?\*/
+        | (?<![:\w])(?P<now>:now)\b
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 Row = Mapping[str, object]
 
@@ -144,11 +157,32 @@ def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datet
         return check
     if why := refusal(at(now, check.sql)):
         return _not_run(check.name, why)
+    with _stopped_after(LONGEST, connection) as stopped:
+        try:
+            return _look(connection, check, now, account)
+        except (sa.exc.SQLAlchemyError, ProblemError) as error:
+            connection.rollback()
+            slow = f"it was stopped after {LONGEST:g} seconds"
+            return _not_run(check.name, slow if stopped.is_set() else error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+
+
+@contextmanager
+def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[threading.Event]:
+    """Makes what the connection still does after so many seconds fail; the event says that it did."""
+    stopped = threading.Event()
+    driver: Any = connection.connection.dbapi_connection
+
+    def stop() -> None:
+        stopped.set()
+        driver.interrupt()
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
     try:
-        return _look(connection, check, now, account)
-    except (sa.exc.SQLAlchemyError, ProblemError) as error:
-        connection.rollback()
-        return _not_run(check.name, error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        yield stopped
+    finally:
+        timer.cancel()
+        timer.join()  # so that the next query is not the one that is stopped
 
 
 def _look(connection: sa.Connection, check: Check, now: datetime, account: str | None) -> Broken | None:
@@ -166,8 +200,9 @@ def _look(connection: sa.Connection, check: Check, now: datetime, account: str |
 
 
 def at(now: datetime, sql: str) -> str:
-    """The SQL at a moment: a literal, since the engines do not agree on how a parameter is written."""
-    return _NOW.sub(f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'", sql)
+    """The SQL at a moment: a literal, since the engines do not agree on how a parameter is written. Texts and comments stay."""
+    moment = f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'"
+    return _NOW.sub(lambda found: moment if found["now"] else found[0], sql)
 
 
 # ---------------------------------------------------------------- telling

@@ -4,6 +4,7 @@ A DuckDB file is locked only while a transaction runs: the engine pools nothing,
 """
 
 import logging
+import os
 import re
 import tempfile
 from contextlib import suppress
@@ -73,8 +74,8 @@ def _file_url(path: str) -> str:
 
 
 def warehouse_path(url: str) -> Path:
-    """The absolute path of a DuckDB warehouse's file."""
-    return Path(sa.make_url(url).database or "")
+    """The absolute path of a DuckDB warehouse's file itself: by each link to it DuckDB would keep another log beside it."""
+    return Path(os.path.realpath(sa.make_url(url).database or ""))
 
 
 def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None) -> sa.Engine:
@@ -89,7 +90,7 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
     path, clock = warehouse_path(url), clock or Clock()
     require_file(path) if read_only else _create_missing(path)
     engine = sa.create_engine(
-        url,
+        sa.make_url(url).set(database=str(path)),
         poolclass=sa.NullPool,
         connect_args={"config": dict(_SEALED if read_only else _QUIET)},
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it

@@ -3,10 +3,10 @@
 -- remedy: money of a name that has two counts twice. Restore the warehouse from a copy, or move it away and load again with
 -- anticaptcha-etl sync
 select
-    a.name                                                              as account,
-    s.cut                                                               as cut,
+    a.name                                                                               as account,
+    s.cut                                                                                as cut,
     coalesce(s.member, case s.cut when 'total' then '(total)' else '(unattributed)' end) as member,
-    count(*)                                                            as series
+    count(*)                                                                             as series
 from series s
 join accounts a on a.account_id = s.account_id
 group by a.name, s.cut, s.member

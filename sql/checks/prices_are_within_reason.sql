@@ -4,23 +4,9 @@
 -- price list; a tenfold price is more often a changed unit or another queue under the old name than a price
 
 -- Usual is the median of the sixty days before the last seven, of at least 14 days with at least 1000 tasks.
-with newest as (
-    select account_id, max(run) as run
-    from runs
-    where command = 'sync'
-    group by account_id
-),
-seen as (
-    select n.account_id, coalesce(max(r.run), 0) as run
-    from newest n
-    left join runs r
-      on r.account_id = n.account_id and r.command = 'sync' and r.run < n.run and r.ended_at is not null and r.exit_code <> 130
-    group by n.account_id
-),
-last_closed as (
+with last_closed as (
     select account_id, max(day) as day
-    from days
-    where closed
+    from closed_days
     group by account_id
 ),
 daily as (
@@ -55,14 +41,14 @@ select
     min(d.price) as lowest_price,
     max(d.price) as highest_price
 from daily d
-join usual u    on u.account_id = d.account_id and u.series_id = d.series_id
-join readings r on r.account_id = d.account_id and r.reading = d.reading
-join seen e     on e.account_id = d.account_id
-join series s   on s.account_id = d.account_id and s.series_id = d.series_id
-join accounts a on a.account_id = d.account_id
+join usual u       on u.account_id = d.account_id and u.series_id = d.series_id
+join readings r    on r.account_id = d.account_id and r.reading = d.reading
+join closed_days c on c.account_id = d.account_id and c.day = d.day
+join series s      on s.account_id = d.account_id and s.series_id = d.series_id
+join accounts a    on a.account_id = d.account_id
 where d.is_new
   and u.price > 0
   and (d.price > 10 * u.price or 10 * d.price < u.price)
 group by a.name, s.member
-having min(r.run - e.run) > 0
+having min(greatest(r.run, c.closed_by) - c.told_by) > 0
 order by min(d.day) desc;

@@ -1,16 +1,23 @@
--- one row per account, queue and hour with spend, as had been committed at a moment (UTC): what spending_hourly showed then
+-- one row per account, queue and hour with spend, as had been committed at a moment: what spending_hourly showed then
 --
+-- The moment is UTC when it has no zone. With one it is the same moment whatever the session's zone, which a cast alone would follow.
 -- A value is held from its commit until the commit that changed it: facts hold those that still stand, revisions the others.
 create macro spending_as_of(moment) as table
-with held as (
+with asked as (
+    select case typeof(moment)
+        when 'TIMESTAMP WITH TIME ZONE' then make_timestamp(epoch_us(cast(moment as timestamptz)))
+        else cast(moment as timestamp)
+    end as utc
+),
+held as (
     select account_id, series_id, hour_start, volume, money, loaded_at
     from facts
-    where loaded_at <= cast(moment as timestamp)
+    where loaded_at <= (select utc from asked)
     union all
     select account_id, series_id, hour_start, volume_before, money_before, loaded_before
     from revisions
-    where loaded_before <= cast(moment as timestamp)
-      and seen_at > cast(moment as timestamp)
+    where loaded_before <= (select utc from asked)
+      and seen_at > (select utc from asked)
 )
 select
     a.name                               as account,

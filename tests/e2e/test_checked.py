@@ -1,6 +1,7 @@
 """Checks at the end of a sync: silent on every warehouse that is as it should be, and kept with the run when they are not."""
 
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from etl.records import Finding, Severity
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour
 from etl.serve import check
-from tests.e2e.world import NOW, World, ago, napless, small
+from tests.e2e.world import NOW, TODAY, World, ago, napless, small
 
 NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
     "a running day": (Dataset.busy(begins=ago(5), queues=2), Behaviour(), {}),
@@ -77,7 +78,39 @@ def test_a_refund_is_told_once(tmp_path: Path) -> None:
         world.sync()
         world.rows("update facts set money = -0.5 where volume > 0; select 1")
         [told] = [one for one in checked(world) if "negative" in one]
-        assert told.startswith("warning it does not hold that no hour has negative money that an earlier sync has not told of: ")
+        sentence = "no hour of a closed day has negative money that an earlier sync has not told of"
+        assert told.startswith(f"warning it does not hold that {sentence}: ")
         world.now += timedelta(hours=2)
         world.sync(until=ago(5))
         assert not [one for one in checked(world) if "negative" in one]
+
+
+class Odd(Dataset):
+    """One hour of today, 05:00, is charged otherwise."""
+
+    charge = (0, Decimal("1.23"))
+
+    def day(
+        self, day: int, as_of: int, queue: str | None = None, soft_id: int | None = None, ip: str | None = None
+    ) -> tuple[tuple[int, Decimal], ...]:
+        hours = super().day(day, as_of, queue, soft_id, ip)
+        is_today = day == (TODAY - date(1970, 1, 1)).days and queue in (None, *self.names)
+        return (*hours[:5], self.charge, *hours[6:]) if is_today else hours
+
+
+class Refunding(Odd):
+    charge = (1, Decimal("-0.5"))
+
+
+@pytest.mark.parametrize(("dataset", "check"), [(Odd, "money comes with tasks"), (Refunding, "negative money was seen before")])
+def test_an_hour_read_while_its_day_ran_is_told_once_by_the_sync_that_closes_the_day(
+    tmp_path: Path, dataset: type[Odd], check: str
+) -> None:
+    with World(tmp_path, dataset(begins=ago(5), queues=1, idle_weeks=0, turnover=False)) as world:
+        told = []
+        for night in range(6):
+            world.now = NOW + timedelta(days=night)
+            told.append([one.day for one in world.sync().findings if one.check == check])
+        assert world.one("select count(*) from facts f join readings r using (account_id, reading) "
+                         f"where f.hour_start = '{TODAY} 05:00' and run = 1") > 0  # fmt: skip
+        assert told == [[], [TODAY], [], [], [], []]

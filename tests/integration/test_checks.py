@@ -27,7 +27,7 @@ TOTAL = "(select series_id from series where cut = 'total')"
 APPS = "select series_id from series where cut = 'app'"
 IPS = "select series_id from series where cut = 'ip'"
 RESTS = "select series_id from series where cut <> 'total' and member is null"
-NEW = "reading in (select reading from readings where run = 2)"
+NEW = "(select reading from readings where run = 2)"
 ONCE = "(select reading from readings where run = 1)"
 
 
@@ -53,17 +53,21 @@ FAULTS: dict[str, list[Case]] = {
         Case("insert into series select account_id, 99, cut, member from series where cut = 'app' and member is null"),
     ],
     "every_reading_has_its_own_number": [Case("insert into readings select * from readings limit 1")],
+    "every_answer_is_kept": [
+        Case(f"delete from answers where hash in (select hash from readings where day = '{FINAL}')"),
+        Case(f"delete from answers; update accounts set answers_since = date '{FINAL}'"),
+    ],
     "closed_days_are_complete": [
         Case(f"delete from facts where hour_start = '{FINAL} 23:00' and series_id = {TOTAL}"),
         Case(f"delete from facts where day = '{FINAL}'"),
         Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'",
              after=timedelta(days=7)),
     ],
-    "queues_are_within_the_total": [
+    "members_are_within_the_total": [
         Case(f"insert into contradictions select *, 1 from (select account_id, series_id, '{ago(0)}', '{ago(0)} 05:00', 3, 0.3 "
              "from series where cut = 'queue' and member is null)"),
     ],
-    "queues_sum_up_to_the_total": [
+    "members_sum_up_to_the_total": [
         Case(f"update facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
         Case(f"update facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
         Case(f"delete from facts where day = '{FINAL}' and series_id = {QUEUE}"),
@@ -71,24 +75,27 @@ FAULTS: dict[str, list[Case]] = {
         # two faults that cancel each other over the day
         Case(f"update facts set volume = volume + case hour(hour_start) when 12 then 1 else -1 end where series_id = {TOTAL} "
              f"and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
-    ],
-    "apps_and_ips_sum_up_to_the_total": [
-        Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({cut})") for cut in (APPS, IPS)
+        # a day without any queue, and one cut alone
+        Case(f"delete from facts where day = '{FINAL}' and series_id <> {TOTAL}"),
+        *(Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({cut})") for cut in (APPS, IPS)),
     ],
     "days_sum_up_their_hours": [
         Case(f"update days set {column} = {column} + 1 where day = '{FINAL}'")
         for column in ("volume", "money", "unattributed_volume", "unattributed_money")
     ] + [Case(f"delete from days where day = '{FINAL}'")],
     "money_comes_with_tasks": [
-        Case(f"update facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and {NEW}") for series in (QUEUE, TOTAL)
+        Case(f"update facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and reading in {which}")
+        for series in (QUEUE, TOTAL)
+        for which in (NEW, ONCE)  # read anew by the sync that closed the day, or while the day ran
     ],
     "negative_money_was_seen_before": [
-        Case(f"update facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and {NEW}")
+        Case(f"update facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and reading in {which}")
         for series in (QUEUE, TOTAL)
+        for which in (NEW, ONCE)
     ] + [
-        # a run that was interrupted told of nothing, nor did one that was killed
+        # a run that was interrupted told of nothing, nor did one that was refused or killed
         Case(f"update facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update runs set {end} where run = 1")
-        for end in ("exit_code = 130", "exit_code = null, ended_at = null")
+        for end in ("exit_code = 130", "exit_code = 3", "exit_code = null, ended_at = null")
     ],
     "no_day_stays_open_behind_final_ones": [
         Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=7)),
@@ -111,6 +118,9 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(f"insert into facts by name (select * replace (99 as series_id) from facts where day = '{FINAL}' "
              f"and series_id = {QUEUE})"),
         Case(f"insert into facts by name (select * replace (2 as account_id) from facts where day = '{FINAL}')"),
+        # another minute of the clock hour: off the grid, but held once
+        Case(f"insert into facts by name (select * replace (hour_start + interval '45 minutes' as hour_start) from facts "
+             f"where day = '{FINAL}')"),
     ],
     "every_hour_is_on_the_accounts_grid": [
         Case(f"update accounts set grid_seconds = {grid}; update facts set hour_start = hour_start + interval '{grid} seconds'")
@@ -121,42 +131,49 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case("insert into series select 2, series_id, cut, member from series"),
     ],
     "every_reading_has_its_own_number": [Case("insert into readings by name (select * replace (2 as account_id) from readings)")],
+    "every_answer_is_kept": [
+        Case(f"delete from answers where hash in (select hash from readings where day = '{FINAL}' and status <> 200)"),
+        Case(
+            f"delete from answers where hash in (select hash from readings where day < date '{FINAL}') "
+            f"and hash not in (select hash from readings where day >= date '{FINAL}'); "
+            f"update accounts set answers_since = date '{FINAL}'; update days set status = 'final' where day < date '{FINAL}'"
+        ),
+    ],
     "closed_days_are_complete": [
         Case(f"delete from facts where day = '{ago(-1)}'"),
         # the last day of a run that was stopped, and a day that says itself that it failed
         Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'"),
         Case(f"delete from facts where day = '{FINAL}'; update days set status = 'failed' where day = '{FINAL}'"),
     ],
-    "queues_are_within_the_total": [
+    "members_are_within_the_total": [
         Case(f"insert into contradictions select *, 1 from (select account_id, series_id, '{ago(-1)}', '{ago(-1)} 05:00', 3, 0.3 "
              "from series where cut = 'queue' and member is null)"),
     ],
-    "queues_sum_up_to_the_total": [
-        Case(f"update facts set money = money + 1 where hour_start = '{FINAL} 12:00' "
-             f"and series_id in ({TOTAL}, {QUEUE})"),
+    "members_sum_up_to_the_total": [
+        Case(f"delete from facts where series_id in ({APPS}) or series_id in ({IPS}); "
+             f"update facts set money = money + 1 where hour_start = '{FINAL} 12:00' and series_id in ({TOTAL}, {QUEUE})"),
         Case(f"delete from facts where series_id in ({APPS})"),
-    ],
-    "apps_and_ips_sum_up_to_the_total": [
         Case(f"delete from facts where day = '{FINAL}' and (series_id in ({APPS}) or series_id in ({IPS}))"),
-        Case(f"delete from facts where day = '{FINAL}' and series_id = {QUEUE}"),
     ],
     "days_sum_up_their_hours": [
         Case("insert into days by name (select * replace (day - 99 as day, 'missing' as status, null as fetched_at, 0 as volume, "
              "0 as money, 0 as unattributed_volume, 0 as unattributed_money) from days)"),
     ],
     "money_comes_with_tasks": [
-        Case(f"update facts set volume = 0 where series_id = {QUEUE} and reading in {ONCE}"),
+        Case(f"update facts set volume = 0 where series_id = {QUEUE} and day < '{ago(0)}'"),
         Case(f"update facts set volume = 0 where series_id = {QUEUE} and day = '{ago(-1)}'"),
         Case(f"update facts set volume = 0, money = -1 where series_id = {QUEUE}"),
         Case(f"update facts set volume = 0 where series_id in ({RESTS})"),
     ],
     "negative_money_was_seen_before": [
-        Case(f"update facts set money = -1 where series_id = {QUEUE} and reading in {ONCE}"),
+        *(Case(f"update facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update runs set exit_code = {code} "
+               "where run = 1") for code in (0, 1, 5)),
+        Case(f"update facts set money = -1 where series_id = {QUEUE} and day = '{ago(-1)}'"),
         # a rest may be negative by a crumb
         Case(f"update facts set money = -0.000001 where series_id in ({RESTS})"),
         # a replay is no sync
         Case("insert into runs by name (select * replace (3 as run, 'replay' as command) from runs where run = 2); "
-             f"update facts set money = -1 where series_id = {QUEUE} and reading in {ONCE}"),
+             f"update facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'"),
     ],
     "no_day_stays_open_behind_final_ones": [
         Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=6)),
@@ -273,7 +290,7 @@ def exceeding(number: int, hour: int, *, series_id: int = 2, account_id: int = 1
 @pytest.fixture
 def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
     """Two accounts, and one check alone."""
-    exceeded = [check for check in checks.load() if check.name == "queues are within the total"]
+    exceeded = [check for check in checks.load() if check.name == "members are within the total"]
     monkeypatch.setattr(checks, "load", lambda: exceeded)
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
@@ -291,7 +308,7 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(two_ac
     two_accounts(contradictions, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3))
     (finding,) = found(warehouse, "default")
     assert finding == Finding(
-        "queues are within the total",
+        "members are within the total",
         Severity.BLOCKING,
         "it does not hold that in every hour of a closed day the queues, the apps and the IPs each add up to no more than the "
         "account's total: 3 rows, 2026-03-14 (cut app, hours 1), 2026-03-14 (cut queue, hours 2), 2026-03-13 (cut queue, hours 1); "
@@ -371,6 +388,31 @@ def test_now_is_the_moment_of_the_check_in_utc_without_zone(own: Callable[[str],
     assert "now 2026-03-15 00:00:00, before 2026-03-14 00:00:00, kind TIMESTAMP, text it:now" in said
 
 
+@pytest.mark.parametrize("quoted", ["' :now'", "'it''s :now'", "e'it\\'s :now'", "$$it's :now$$", "$a$ $$ :now$a$"])
+def test_now_inside_a_text_a_name_or_a_comment_is_left_as_it_is(own: Callable[[str], Finding], quoted: str) -> None:
+    comments = "-- it's :now\n/* don't, :now */"
+    finding = own(f'select {quoted} as x, {comments} :now as y from (select 1 as ":now") where ":now" = 1')
+    assert ":now, y 2026-03-15 00:00:00" in finding.message
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select count(*) from range(10000000) as a(n), range(10000000) as b(n) where a.n + b.n = 3",
+        "with recursive t as (select 1 as n union all select n + 1 from t) select max(n) from t",
+        "select 'other' as account from range(1000000000000)",
+    ],
+    ids=["join", "recursion", "rows of another account"],
+)
+def test_the_users_own_check_that_would_run_for_ever_is_stopped_and_the_next_one_is_run(
+    two_accounts: Insert, own: Callable[[str], Finding], folder: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.setattr(checks, "LONGEST", 0.2)
+    finding = own(sql)
+    assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
+    assert "can be run: it was stopped after 0.2 seconds; mend its file" in finding.message
+
+
 @pytest.mark.parametrize("kind", ["date", "timestamp"])
 def test_a_day_may_be_a_date_or_a_time(own: Callable[[str], Finding], kind: str) -> None:
     finding = own(f"select cast('{DAY}' as {kind}) as day")
@@ -417,7 +459,7 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops
     two_accounts(days, day(14))
     two_accounts(contradictions, exceeding(14, 1))
     names = [finding.check for finding in found(open_warehouse(str(warehouse.url), read_only=True), "default", folder)]
-    assert names == ["queues are within the total", "my own check", "z"]
+    assert names == ["members are within the total", "my own check", "z"]
 
 
 def test_files_are_run_in_the_order_of_their_names_and_others_are_left_alone(

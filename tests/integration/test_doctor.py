@@ -22,8 +22,9 @@ from etl.care.advice import LITTLE_SPACE, Package, Site, State
 from etl.care.doctor import Examination, examine
 from etl.care.show import as_text, to_json
 from etl.clock import Clock
+from etl.errors import UsageError
 from etl.extract import wire
-from etl.load.lock import one_sync
+from etl.load.lock import lock_file, one_sync
 from etl.records import TOTAL, Secret, Window, day_start
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
@@ -79,6 +80,7 @@ class Listener:
     """Anything of HTTP on a port, and the bytes it was sent."""
 
     url: str = ""
+    head: str = ""
     requests: list[bytes] = field(default_factory=list)
 
     def serve(self, listener: socket.socket) -> None:
@@ -87,13 +89,13 @@ class Listener:
                 peer, _ = listener.accept()
                 with peer:
                     self.requests.append(peer.recv(65536))
-                    peer.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    peer.sendall(f"HTTP/1.1 {self.head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
+def listening(head: str = "404 Not Found") -> Iterator[Listener]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        heard = Listener(f"http://127.0.0.1:{server.getsockname()[1]}")
+        heard = Listener(f"http://127.0.0.1:{server.getsockname()[1]}", head)
         thread = threading.Thread(target=heard.serve, args=(server,))
         thread.start()
         yield heard
@@ -292,8 +294,28 @@ def test_without_probe_there_is_one_request_and_it_has_no_key(tmp_path: Path) ->
         assert request.startswith(b"GET / HTTP/1.1\r\n")
         assert KEY.encode() not in request
         assert found.requests == 1
-        assert states(found, "api") == [State.OK]
         assert states(found, "clock") == [State.NOTE]
+
+
+@pytest.mark.parametrize(
+    ("head", "state"),
+    [
+        ("404 Not Found", State.WARNING),
+        ("302 Found\r\nLocation: /elsewhere", State.WARNING),
+        ("200 OK\r\nContent-Type: Text/HTML; charset=utf-8", State.WARNING),
+        ("200 OK\r\nContent-Type: application/json", State.OK),
+        ("200 OK", State.OK),
+    ],
+)
+def test_what_answers_but_may_not_be_the_api_is_a_warning(tmp_path: Path, head: str, state: State) -> None:
+    with listening(head) as heard, world(tmp_path) as there:
+        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": heard.url})
+        assert (states(found, "api"), found.exit_code) == ([state], 0)
+        assert ("whether it is the API is not known" in said(found, "api")) is (state is State.WARNING)
+
+
+def test_the_page_of_the_vendors_own_address_is_not_doubted() -> None:
+    assert advice.of_reach(None, 404, "text/html", "https://api.anti-captcha.com", is_named=False).state is State.OK
 
 
 def test_the_stand_in_meets_no_question_without_probe(tmp_path: Path) -> None:
@@ -437,12 +459,19 @@ def test_a_key_the_api_does_not_know_costs_one_request(tmp_path: Path) -> None:
         assert (found.exit_code, len(there.requests)) == (3, 1)
 
 
-def test_the_key_of_another_account_is_refused_before_any_request(loaded: World) -> None:
+@pytest.mark.parametrize("probe", [False, True])
+def test_the_key_of_another_account_is_refused_before_any_request(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
     other = {"ANTICAPTCHA_CLIENT_KEY": "quite-another-key", "ANTICAPTCHA_API_URL": loaded.sandbox.url}
-    found = look(loaded, probe=True, environ=other)
+    found = look(loaded, probe=probe, environ=other)
     assert (found.exit_code, len(loaded.requests)) == (2, before)
-    assert "not the key" in said(found, "probe")
+    assert "not the key" in said(found, "account")
+    assert look(loaded, environ=other, key_changed=True).exit_code == 0
+    assert look(loaded, environ=other, account="other").exit_code == 0
+    taken = look(loaded, account="other")
+    assert taken.exit_code == 2
+    assert "belongs to account default" in said(taken, "account")
+    assert loaded.rows("select name from accounts") == [("default",)]
 
 
 def test_a_broken_configuration_is_said_and_nothing_is_guessed(tmp_path: Path) -> None:
@@ -481,12 +510,36 @@ def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_qu
     assert len(loaded.requests) == before
 
 
-def test_a_visit_waits_for_no_running_sync(loaded: World) -> None:
+@pytest.mark.parametrize("probe", [False, True])
+def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
     with one_sync(loaded.file, "default"):
-        found = look(loaded, probe=True)
+        found = look(loaded, probe=probe)
+        assert look(loaded, account="other", environ={}).exit_code == 2  # no key; but the lock is another's
     assert (found.exit_code, len(loaded.requests)) == (4, before)
-    assert "another sync" in said(found, "probe")
+    assert "another sync" in said(found, "lock")
+    lock_file(loaded.file, "default").unlink()
+    assert states(look(loaded), "lock") == []
+    assert not lock_file(loaded.file, "default").exists()
+
+
+def test_a_lock_file_that_cannot_be_one_is_a_problem(loaded: World) -> None:
+    lock_file(loaded.file, "default").mkdir()
+    found = look(loaded)
+    assert (found.exit_code, states(found, "lock")) == (4, [State.PROBLEM])
+
+
+def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_is_said(loaded: World) -> None:
+    loaded.sync(since=ago(2))
+    day = str(ago(3))
+    found = look(loaded, until=day)
+    assert found.exit_code == 2
+    assert f"--until {day} is before {ago(2)}" in said(found, "settings")
+    with pytest.raises(UsageError, match=f"--until {day} is before {ago(2)}"):
+        loaded.sync(until=ago(3))
+    assert look(loaded, until=str(ago(2))).exit_code == 0
+    for since in (day, "all"):
+        assert look(loaded, until=day, since=since).exit_code == 0
 
 
 def test_a_newer_schema_is_a_problem_and_left_as_it_is(loaded: World) -> None:

@@ -344,3 +344,28 @@ def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: In
     assert select(warehouse, f"select {columns} from reconciliation_hourly where account = 'other'") == [
         ("other", DAY, NOON, NOON + timedelta(hours=1), 9)
     ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    ("moment", "hours"),
+    [
+        ("timestamp '2026-03-20 00:00:00'", 1),
+        ("timestamp '2026-03-19 23:59:59'", 0),
+        ("timestamptz '2026-03-20 00:00:00+00'", 1),
+        ("timestamptz '2026-03-19 23:59:59+00'", 0),
+        ("timestamptz '2026-03-20 01:00:00+01'", 1),
+        ("'2026-03-20 00:00:00'", 1),
+        ("date '2026-03-20'", 1),
+        ("date '2026-03-19'", 0),
+        ("null", 0),
+    ],
+)
+def test_as_of_is_the_same_moment_in_every_session(
+    two_accounts: Insert, warehouse: sa.Engine, zone: str, moment: str, hours: int
+) -> None:
+    booked = {"day": DAY, "hour_start": NOON, "volume": 1, "money": Decimal(1), "loaded_at": SEEN}
+    two_accounts(facts, {"account_id": 1, "series_id": 3, **booked})
+    with warehouse.connect() as connection:
+        connection.exec_driver_sql(f"set TimeZone = '{zone}'")
+        assert connection.exec_driver_sql(f"select count(*) from spending_as_of({moment})").scalar_one() == hours

@@ -1,21 +1,26 @@
--- on days for which an app (or an IP) is held, the apps (the IPs) and what is unattributed add up to exactly the account's total
+-- in every hour the queues and what is unattributed add up to exactly the account's total; and so, on days for which one is held,
+-- do the apps (the IPs)
 -- severity: blocking
--- remedy: sums over apps or IPs are not the account's money in these hours. anticaptcha-etl replay books them anew from the kept
--- answers
+-- remedy: sums over queues (or apps, or IPs) are not the account's money in these hours. anticaptcha-etl replay books them anew
+-- from the kept answers
 with parts as (
     select f.account_id, s.cut, f.day, f.hour_start, f.volume, f.money
     from facts f
     join series s on s.account_id = f.account_id and s.series_id = f.series_id
-    where s.cut in ('app', 'ip')
+),
+divided as (
+    select distinct account_id, case cut when 'total' then 'queue' else cut end as cut, day
+    from parts
 ),
 sided as (
     select account_id, cut, day, hour_start, -volume as volume, -money as money
     from parts
+    where cut <> 'total'
     union all
-    select f.account_id, p.cut, f.day, f.hour_start, f.volume, f.money
-    from (select distinct account_id, cut, day from parts) p
-    join series s on s.account_id = p.account_id and s.cut = 'total'
-    join facts f  on f.account_id = p.account_id and f.series_id = s.series_id and f.day = p.day
+    select p.account_id, d.cut, p.day, p.hour_start, p.volume, p.money
+    from parts p
+    join divided d on d.account_id = p.account_id and d.day = p.day
+    where p.cut = 'total'
 ),
 unequal as (
     select account_id, cut, day, hour_start, sum(volume) as volume, sum(money) as money

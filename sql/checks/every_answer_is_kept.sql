@@ -1,0 +1,16 @@
+-- every answer that a number leans on is kept, unless keep_answers let it go
+-- severity: warning
+-- remedy: the numbers stand, but a replay cannot make these days anew; restore the answers from a copy of the warehouse
+select
+    a.name   as account,
+    r.day    as day,
+    count(*) as answers
+from readings r
+join accounts a     on a.account_id = r.account_id
+left join answers b on b.account_id = r.account_id and b.hash = r.hash
+left join days d    on d.account_id = r.account_id and d.day = r.day
+where r.outcome in ('good', 'partial')
+  and b.hash is null
+  and not coalesce(r.day < a.answers_since and d.status = 'final', false)
+group by a.name, r.day
+order by r.day desc;
