@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ import click
 
 from etl import __version__
 from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, worst
-from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Place, Settings, load
+from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Place, Settings, config_path, load
 
 if TYPE_CHECKING:
     from etl.clock import Clock
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
 NAME = "anticaptcha-etl"
 READER_WAIT = 10.0
 """Seconds that reading commands wait for a commit of a running sync."""
+WIDEST = 100
+"""Columns of a terminal that are used at most: longer lines are hard to read."""
 SHOWN = 20
 """Differences that a replay spells out."""
+COMMENT = re.compile(r"--(\s|.*\n)")
+"""How SQL begins that begins with a comment; no option has a space after its dashes, or a line end."""
 DEFECT = 1
 """Exit code of a defect of the program: with a traceback, so never mistaken for "windows failed"."""
 
@@ -136,16 +142,21 @@ def _span(function: Function) -> Function:
                 "since", "First UTC day, or all; remembered until another is given, and wins over --empty-days.", metavar="DATE"
             ),
             _setting("until", "Last UTC day, inclusive; without it, today.", metavar="DATE"),
-            _setting("queues", "A queue as the account's statistics name it; repeat for more.", metavar="NAME", multiple=True),
+            _setting(
+                "queues",
+                "A queue as the account's statistics name it; repeat for more; the variable takes several with commas between.",
+                metavar="NAME",
+                multiple=True,
+            ),
             _setting(
                 "soft_ids",
-                "An app of yours, whose part of the spend fills spending_by_app_daily; repeat for more.",
+                "An app of yours, whose part of the spend fills spending_by_app_daily; repeat for more; commas in the variable.",
                 metavar="N",
                 multiple=True,
             ),
             _setting(
                 "ips",
-                "An address that calls came from; its part fills spending_by_ip_daily; repeat for more.",
+                "An address that calls came from; its part fills spending_by_ip_daily; repeat for more; commas in the variable.",
                 metavar="ADDR",
                 multiple=True,
             ),
@@ -247,7 +258,8 @@ def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
     yield from (f"  {message}" for message in summary.messages)
     for finding in summary.findings:
         yield f"  {finding.severity}: {finding.message}"
-    yield f"next: {NAME} {'sync' if summary.exit_code == 1 else 'status'}"
+    onward = {1: "sync", FindingsError.exit_code: "check"}.get(summary.exit_code, "status")
+    yield f"next: {NAME} {onward}"
 
 
 @cli.command()
@@ -276,7 +288,8 @@ def _plan(call: Call) -> None:
 
 
 def _forecast_lines(forecast: "Forecast") -> Iterable[str]:
-    yield f"{forecast.account}: {forecast.days:,} days to ask for"
+    spared = forecast.at_least < forecast.days  # what is held already may do
+    yield f"{forecast.account}: {_count(forecast.days, 'day')} to look at{'; some need no request' if spared else ''}"
     yield f"  requests  {_between(forecast.at_least, forecast.at_most, '{:,}')}"
     if forecast.minutes_at_least is not None:
         yield f"  minutes   {_between(forecast.minutes_at_least, forecast.minutes_at_most, '{:,.1f}')} at the present --rate"
@@ -311,19 +324,24 @@ def status(call: Call, as_json: bool) -> None:
     """
     from etl.clock import Clock
     from etl.serve.status import as_text, gather, is_stale, to_json
-    from etl.warehouse.engine import open_warehouse
+    from etl.warehouse.engine import open_warehouse, warehouse_url
 
     clock = Clock()
     settings = call.settings(clock)
-    engine = open_warehouse(settings.warehouse, read_only=True, wait=READER_WAIT, clock=clock)
+    engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=READER_WAIT, clock=clock)
     only = None if settings.sources["account"] == "default" else settings.account
     held = gather(engine, only, clock.now())
     is_late = settings.max_age is not None and is_stale(held, settings.max_age)
     call.code = FindingsError.exit_code if is_late else 0
     if is_late or not settings.quiet:
-        click.echo(to_json(held) if as_json else as_text(held), nl=False)
+        click.echo(to_json(held) if as_json else as_text(held, _width()), nl=False)
     if is_late:
         raise FindingsError(f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync")
+
+
+def _width() -> int:
+    """Columns for people: the terminal's, 80 without one."""
+    return min(WIDEST, shutil.get_terminal_size((80, 24)).columns)
 
 
 @cli.command()
@@ -350,14 +368,18 @@ def check(call: Call, as_json: bool) -> None:
     """
     from etl.clock import Clock
     from etl.serve.check import as_text, gather, to_json
+    from etl.warehouse.engine import warehouse_url
 
     clock = Clock()
     settings = call.settings(clock)
+    own = settings.checks_folder
+    if own and "checks_folder" in call.given and not own.is_dir():  # elsewhere it was said long ago: then a warning among others
+        raise UsageError(f"--checks-folder {own} is not a folder", "name the folder that holds your SQL files")
     only = None if settings.sources["account"] == "default" else settings.account
-    found = gather(settings.warehouse, only, settings.checks_folder, clock, wait=READER_WAIT)
+    found = gather(warehouse_url(settings.warehouse), only, own, clock, wait=READER_WAIT)
     call.code = FindingsError.exit_code if found.is_blocking else 0
     if found.wants_a_person or not settings.quiet:
-        click.echo(to_json(found) if as_json else as_text(found), nl=False)
+        click.echo(to_json(found) if as_json else as_text(found, _width()), nl=False)
 
 
 @cli.command()
@@ -382,7 +404,8 @@ def replay(call: Call) -> None:
     clock = Clock()
     settings = call.settings(clock)
     replayed = run_replay(settings, clock)
-    if not settings.quiet or replayed.differences:
+    call.code = FindingsError.exit_code if replayed.lost else 0
+    if not settings.quiet or replayed.rows or replayed.lost:
         click.echo("\n".join(_replay_lines(replayed)))
 
 
@@ -393,20 +416,33 @@ def _replay_lines(replayed: "Replayed") -> Iterable[str]:
         yield f"  {one.hour_start:%Y-%m-%d %H:%M}, {one.filter}: held {_value(one.held)}, its answer says {_value(one.said)}"
     if len(replayed.differences) > SHOWN:
         yield f"  and {_count(len(replayed.differences) - SHOWN, 'more fact')} that differed"
-    for table, count in sorted(replayed.others.items()):
+    for table, count in sorted(replayed.rows.items()):
         yield f"  {_count(count, 'row')} of {table} mended"
-    if not replayed.others:
+    if not replayed.rows:
         yield "  nothing differs"
-    if replayed.gone:
-        spans = f"{min(replayed.gone)} to {max(replayed.gone)}"
-        yield f"  {_count(len(replayed.gone), 'day')} ({spans}) left as they are: their answers were dropped"
+    for days, why in (
+        (replayed.dropped, "their answers were dropped, as keep_answers says"),
+        (replayed.lost, "their answers are gone or damaged; restore them from a copy of the warehouse"),
+    ):
+        if days:
+            yield f"  {_count(len(days), 'day')} ({min(days)} to {max(days)}) left as they are: {why}"
 
 
 def _value(value: "Value | None") -> str:
     return "nothing" if value is None else f"{value.volume:,} tasks, {value.money:f} USD"
 
 
-@cli.command()
+class _Query(click.Command):
+    """Its SQL may begin with a comment, which is no option."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        sql = [word for word in args[:end] if COMMENT.match(word)]
+        others = [word for word in args[:end] if not COMMENT.match(word)]
+        return super().parse_args(context, [*others, "--", *sql, *args[end + 1 :]])
+
+
+@cli.command(cls=_Query)
 @click.argument("sql")
 @click.option(
     "--format",
@@ -414,7 +450,7 @@ def _value(value: "Value | None") -> str:
     type=click.Choice(["table", "csv", "json"]),
     help="How rows are written.  [default: by the ending of -o, else table]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file; without it, or with -, to standard output.")
 @_common
 @click.pass_obj
 def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
@@ -427,12 +463,17 @@ def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
     from etl.clock import Clock
     from etl.serve.query import TABLE_ROWS, write_csv, write_json, write_table
     from etl.serve.query import run as answer
+    from etl.warehouse.engine import warehouse_path, warehouse_url
 
     clock = Clock()
     settings = call.settings(clock)
-    target = call.place.folder / output if output else None
-    form = form or {".csv": "csv", ".json": "json"}.get(target.suffix.lower() if target else "", "table")
-    with answer(settings.warehouse, _sql(sql, call.place.folder), wait=READER_WAIT, clock=clock) as result, _opened(target) as to:
+    url = warehouse_url(settings.warehouse)
+    target = call.place.folder / output if output and output != "-" else None
+    if target:
+        _refuse_own(target, warehouse_path(url), config_path(call.given, call.place)[0])
+    form = form or _form(target)
+    asked = _sql(sql, call.place.folder)
+    with _opened(target) as to, answer(url, asked, wait=READER_WAIT, clock=clock) as result:
         if form == "table":
             write_table(result, to, most=TABLE_ROWS if to.isatty() else None)
         else:
@@ -449,26 +490,71 @@ def _sql(said: str, folder: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise UsageError(
-            f"{path} cannot be read: {error}", "give @FILE.sql, the statement itself, or - for standard input"
+            f"{path} cannot be read: {why}", "give @FILE.sql, the statement itself, or - for standard input"
         ) from error
+
+
+def _form(target: Path | None) -> str:
+    """How rows are written when nothing was said: by the file's ending."""
+    ending = target.suffix.lower() if target else ""
+    if ending not in ("", ".txt", ".csv", ".json"):
+        import logging
+
+        logging.getLogger(__name__).warning("%s is written as a table; --format csv or json writes another", target)
+    return {".csv": "csv", ".json": "json"}.get(ending, "table")
+
+
+def _refuse_own(target: Path, warehouse: Path, config: Path) -> None:
+    """Raises UsageError for a file that this program lives on, by whatever name or link."""
+    real = Path(os.path.realpath(target))
+    for own, what in ((warehouse, "the warehouse"), (config, "the configuration")):
+        is_same = real == own
+        with suppress(OSError):  # one of them is not there
+            is_same = is_same or real.samefile(own)
+        if is_same:
+            raise UsageError(f"{target} is {what}", "give -o another place")
+    if real.parent == warehouse.parent and re.fullmatch(re.escape(warehouse.name) + r"\.(wal|.*\.lock)", real.name):
+        raise UsageError(f"{target} belongs to the warehouse", "give -o another place")
+
+
+def _stream(target: Path) -> TextIO | None:
+    """The stream that ``/dev/stdout`` and the like mean: the file behind it is the caller's and is not replaced."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # no such file, or a stream that is none of the system's
+            if os.path.samestat(target.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None
 
 
 @contextmanager
 def _opened(target: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that takes the target's place once it is whole: a failed query leaves the old one."""
+    """Standard output, or a file that takes the target's place once it is whole: a failed query leaves the old one.
+
+    A link stays, and what it points to is replaced. A device or a pipe is no file that could be: it is written into.
+    """
     if target is None:
         yield sys.stdout
         return
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    if stream := _stream(target):
+        yield stream
+        return
+    real = Path(os.path.realpath(target))
+    draft = real.with_name(f".{real.name}.{os.getpid()}.part")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as to:
+        is_plain = target.is_file() or not target.exists()
+        with (draft if is_plain else target).open("w", encoding="utf-8", newline="") as to:
             yield to
-        draft.replace(target)
+        if is_plain:
+            draft.replace(real)
+    except BrokenPipeError:  # whoever reads the pipe has seen enough
+        raise
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}", "give -o another place") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 @cli.command()
@@ -488,10 +574,10 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     anticaptcha-etl migrate --down --to 0001
     """
     from etl.clock import Clock
-    from etl.warehouse.engine import open_warehouse, require_file, warehouse_path
+    from etl.warehouse.engine import open_warehouse, require_file, warehouse_path, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
-    url = call.settings(Clock()).warehouse
+    url = warehouse_url(call.settings(Clock()).warehouse)
     path = warehouse_path(url)
     require_file(path)
     engine = open_warehouse(url)
@@ -677,7 +763,7 @@ def sandbox(
         raise UsageError(
             f"port {port} of 127.0.0.1 cannot be had: {error.strerror}", "give another --port, or 0 for any"
         ) from error
-    click.echo(f"\n{len(served.requests):,} requests were answered")
+    click.echo(f"\n{_count(len(served.requests), 'request')} {'was' if len(served.requests) == 1 else 'were'} answered")
 
 
 def _fault(text: str) -> "Fault":
@@ -789,11 +875,19 @@ def run(arguments: Sequence[str], place: Place | None = None) -> int:
     return call.code
 
 
+def _open_closed_streams() -> None:
+    """A stream that the caller closed (``2>&-``) goes nowhere, and its number is taken, or a file would be opened under it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def main() -> NoReturn:
     """The console script. A SIGTERM ends a run as Ctrl-C does."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, interrupt)
     sys.exit(run(sys.argv[1:]))

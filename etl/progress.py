@@ -26,8 +26,8 @@ def describe(progress: "Progress") -> str:
     days = f"{progress.days_done:,}" if progress.days_planned is None else f"{progress.days_done:,} of {progress.days_planned:,}"
     parts = [
         f"{days} day{'' if days == '1' else 's'}",
-        f"{progress.requests:,} requests",
-        f"{progress.facts:,} rows",
+        f"{progress.requests:,} request{'' if progress.requests == 1 else 's'}",
+        f"{progress.facts:,} row{'' if progress.facts == 1 else 's'}",
         f"${progress.money:,.2f}",
     ]
     if progress.day:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,6 +89,21 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _shown(value: object) -> str:
+    """A value as TOML writes it; a text in single quotes, as TOML may."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case date() | time():
+            return value.isoformat()
+        case list() | tuple():
+            return f"[{', '.join(map(_shown, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{key} = {_shown(item)}' for key, item in value.items())}}}"
+        case _:
+            return repr(value)
+
+
 def _name(value: object) -> str:
     name = _text(value)
     if not name.isprintable() or "/" in name:
@@ -111,7 +126,7 @@ def _soft_id(value: object) -> str:
     text = str(value) if type(value) in (int, str) else ""  # true is no whole number
     number = int(text) if re.fullmatch(r"\+?[0-9]{1,12}", text) else 0
     if not 1 <= number <= SOFT_ID_LIMIT:
-        raise ValueError(f"{value!r} is no softId, which is a whole number from 1 to {SOFT_ID_LIMIT}")
+        raise ValueError(f"{_shown(value)} is no softId, which is a whole number from 1 to {SOFT_ID_LIMIT}")
     return str(number)
 
 
@@ -127,7 +142,7 @@ def _ip(value: object) -> str:
     try:
         address = ip_address(text)
     except ValueError:
-        raise ValueError(f"{value!r} is no IP address, such as '192.0.2.10' or '2001:db8::1'") from None
+        raise ValueError(f"{_shown(value)} is no IP address, such as '192.0.2.10' or '2001:db8::1'") from None
     return str((address.ipv4_mapped if address.version == 6 else None) or address)
 
 
@@ -213,13 +228,17 @@ def _log_format(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: ``--a-b`` on the command line, ``ANTICAPTCHA_A_B`` in the environment, ``a_b`` in the TOML."""
+    """One setting: ``--a-b`` on the command line, ``ANTICAPTCHA_A_B`` in the environment, ``a_b`` in the TOML.
+
+    ``command`` is one whose help explains it, empty where it is no option of any.
+    """
 
     name: str
     read: Callable[[object], object]
     default: object = None
     option: str = ""  # where it is not the name: --queue is repeated, so `queues`
     per_account: bool = True
+    command: str = "sync"
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -239,16 +258,16 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         setting.name: setting
         for setting in (
             Setting("account", _name, DEFAULT_ACCOUNT, per_account=False),
-            Setting("api_url", _api_url, "https://api.anti-captcha.com"),
+            Setting("api_url", _api_url, "https://api.anti-captcha.com", command=""),
             Setting("warehouse", _text, "warehouse.duckdb"),
             Setting("since", _day_or_all),
             Setting("until", _day),
             Setting("queues", _each(_text), (), option="queue"),
             Setting("soft_ids", _each(_soft_id), (), option="soft-id"),
             Setting("ips", _each(_ip), (), option="ip"),
-            Setting("trusted_queues", _each(_text), ()),
-            Setting("trusted_soft_ids", _each(_soft_id), ()),
-            Setting("trusted_ips", _each(_ip), ()),
+            Setting("trusted_queues", _each(_text), (), command=""),
+            Setting("trusted_soft_ids", _each(_soft_id), (), command=""),
+            Setting("trusted_ips", _each(_ip), (), command=""),
             Setting("lookback", _whole(0, 365, "days"), 3),
             Setting("empty_days", _whole(1, 3650, "days"), 90),
             Setting("concurrency", _whole(1, 64, "requests at once"), 4),
@@ -257,8 +276,8 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("max_requests", _whole(1, None, "requests")),
             Setting("totals_only", _flag, False),
             Setting("key_changed", _flag, False),
-            Setting("max_age", _measure("hours")),
-            Setting("checks_folder", _text),
+            Setting("max_age", _measure("hours"), command="status"),
+            Setting("checks_folder", _text, command="check"),
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),
@@ -280,12 +299,17 @@ class Config(NamedTuple):
     accounts: Mapping[str, Mapping[str, object]]
 
 
+def config_path(given: Mapping[str, object], place: Place) -> tuple[Path, bool]:
+    """Where the TOML is looked for, and whether it was named: then it must be there."""
+    named = given.get("config") or place.environ.get(PREFIX + "CONFIG")
+    return _under(place.folder, str(named or CONFIG_NAME)), bool(named)
+
+
 def _read_config(given: Mapping[str, object], place: Place) -> Config:
     import tomllib
 
-    named = given.get("config") or place.environ.get(PREFIX + "CONFIG")
-    path = _under(place.folder, str(named or CONFIG_NAME))
-    if not named and not path.is_file():
+    path, is_named = config_path(given, place)
+    if not is_named and not path.is_file():
         return Config(None, {}, {})
     try:
         top: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -361,8 +385,12 @@ def _read(setting: Setting, found: Found) -> object:
         return setting.read(found.value)
     except ValueError as error:
         several = found.value if isinstance(found.value, list | tuple) else [found.value]
-        shown = "refused" if setting.name == "warehouse" else ", ".join(map(repr, several))  # a URL may hold a password
-        raise UsageError(f"{found.where} is {shown}: {error}", f"mend {found.where}; see `anticaptcha-etl sync --help`") from error
+        shown = "refused" if setting.name == "warehouse" else ", ".join(map(_shown, several))  # a URL may hold a password
+        remedy = f"mend {found.where}"
+        if found.where == setting.flag and any("," in str(one) for one in several):
+            remedy = f"repeat {setting.flag} for each of several"
+        see = f"; see `anticaptcha-etl {setting.command} --help`" if setting.command else ""
+        raise UsageError(f"{found.where} is {shown}: {error}", remedy + see) from error
 
 
 def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key: bool = False) -> Settings:
@@ -482,7 +510,9 @@ def _key_by_table(table: Mapping[str, object], title: str, place: Place, config:
     where = f"{title}{name} in {config.path}"
     said = table[name]
     if not isinstance(said, str) or not said.strip():
-        raise UsageError(f"{where} is {said!r}, not a text", "give a file's path" if name == KEY_FILE else "give a variable's name")
+        raise UsageError(
+            f"{where} is {_shown(said)}, not a text", "give a file's path" if name == KEY_FILE else "give a variable's name"
+        )
     if name == KEY_FILE:
         return _key_in_file(said, where, config.path.parent if config.path else place.folder), where
     if said not in place.environ:

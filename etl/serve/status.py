@@ -19,7 +19,7 @@ from etl.warehouse.migrate import require_readable
 from etl.warehouse.schema import accounts, contradictions, days, facts, findings, readings, revisions, runs, series
 
 RUNS_SHOWN = 10
-_WIDTH = 100
+_ROOMY, _UNBROKEN = 100, 1_000
 _SPANS_SHOWN = 6
 _STATUSES = ("final", "open", "missing", "failed")
 
@@ -37,7 +37,8 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One sync of an account. ``ended_at`` and ``exit_code`` are None while it runs, and for good when it was killed."""
+    """One sync or replay of an account, as ``command`` says. ``ended_at`` and ``exit_code`` are None while it runs, and for good
+    when it was killed."""
 
     run: int
     command: str
@@ -72,7 +73,7 @@ class AccountStatus:
     end until now. ``rest`` are final days whose total the believed queues do not explain, ``unfinished`` closed ones of which
     queues are still to be asked, ``contradicted`` closed ones with hours in which queues, apps or IPs add up to more than the
     total. ``gaps`` are days inside the history without a total. ``spent`` and ``unattributed`` are sums over all days held.
-    ``findings`` are those of the last run.
+    ``findings`` are those of the last sync.
     """
 
     account: str
@@ -138,7 +139,7 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
         corrections=_corrections(connection, account_id),
         runs=recent,
-        findings=_findings(connection, account_id, recent[0].run) if recent else (),
+        findings=_findings(connection, account_id),
     )
 
 
@@ -186,10 +187,12 @@ def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
     return tuple(Run(**{**row, "started_at": _utc(row["started_at"]), "ended_at": _utc(row["ended_at"])}) for row in rows)
 
 
-def _findings(connection: sa.Connection, account_id: int, run: int) -> tuple[Finding, ...]:
+def _findings(connection: sa.Connection, account_id: int) -> tuple[Finding, ...]:
+    """Those of the last sync: a replay finds none."""
+    last = sa.select(sa.func.max(runs.c.run)).where(runs.c.account_id == account_id, runs.c.command == "sync").scalar_subquery()
     rows = connection.execute(
         sa.select(findings)
-        .where(findings.c.account_id == account_id, findings.c.run == run)
+        .where(findings.c.account_id == account_id, findings.c.run == last)
         .order_by(findings.c.severity, findings.c.check_name, findings.c.day, findings.c.queue)
     )
     return tuple(Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue) for row in rows)
@@ -230,10 +233,11 @@ def is_stale(status: Status, max_age_hours: float) -> bool:
 # ---------------------------------------------------------------- showing
 
 
-def as_text(status: Status) -> str:
-    """For a terminal, at most 100 columns wide."""
+def as_text(status: Status, width: int) -> str:
+    """For a terminal of so many columns. Only the table of runs may be wider, which breaks no number."""
     out = StringIO()
-    console = Console(file=out, width=_WIDTH, color_system=None, highlight=False, markup=False)
+    console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
+    wide = Console(file=out, width=_UNBROKEN, color_system=None, highlight=False, markup=False)
     console.print(Text(f"{status.warehouse}, {status.now:%Y-%m-%d %H:%M} UTC", overflow="fold"))
     if not status.accounts:
         console.print("\nNothing is held yet. To load the history: anticaptcha-etl sync")
@@ -241,7 +245,7 @@ def as_text(status: Status) -> str:
         console.print(f"\nAccount {account.account}")
         console.print(_facts_about(account))
         if account.runs:
-            console.print(_table_of(account.runs))
+            wide.print(_table_of(account.runs, gap=2 if width >= _ROOMY else 1))
         for finding in account.findings:
             console.print(Text(f"{finding.severity}: {finding.message}"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -300,8 +304,8 @@ def _listed(spans: Sequence[Days]) -> str:
     return f"{older:,} older days (all in --json), {newest}" if older else newest
 
 
-def _table_of(recent: Sequence[Run]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table_of(recent: Sequence[Run], gap: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     table.add_column("  run", justify="right")
     table.add_column("started, UTC", no_wrap=True)
     for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
@@ -310,6 +314,7 @@ def _table_of(recent: Sequence[Run]) -> Table:
         windows = (run.windows_good, run.windows_failed)
         counts = (run.requests, *windows, run.facts_inserted, run.facts_changed, run.rejections)
         ended = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
+        ended = ended if run.command == "sync" else f"{run.command} {ended}"
         table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", ended, *(f"{count:,}" for count in counts))
     return table
 

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -16,11 +17,11 @@ import click
 import pytest
 
 from etl import __version__, logs, progress
-from etl.cli import cli, run
-from etl.pipeline import Progress
+from etl.cli import _forecast_lines, _summary_lines, cli, run
+from etl.pipeline import Forecast, Progress, Summary
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
-from etl.settings import Place
+from etl.settings import Place, load
 
 PYTHON = (sys.executable, "-m", "etl")
 TODAY = datetime.now(UTC).date()
@@ -123,6 +124,11 @@ def test_apps_and_addresses_repeat_and_each_is_checked(seat: Seat, words: str, t
     assert told in seat.err
 
 
+def test_several_in_one_option_are_told_to_be_repeated(seat: Seat) -> None:
+    assert seat.run("plan", "--soft-id", "1011,1022") == 2
+    assert "what now: repeat --soft-id for each of several; see `anticaptcha-etl sync --help`" in seat.err
+
+
 def test_a_variable_that_is_no_setting_is_told_of_once_on_standard_error(loaded: Seat) -> None:
     loaded.environ |= {"ANTICAPTCHA_QUEU": "FunCaptcha", "ANTICAPTCHA_CLIENTKEY": "0123abcd"}
     for words in (("sync", "--totals-only"), ("status",), ("query", "select 1")):
@@ -177,9 +183,29 @@ def test_a_refused_key_is_exit_code_3_after_one_request(seat: Seat) -> None:
     assert "what now: " in seat.err
 
 
+def test_plan_says_when_some_of_its_days_need_no_request(connected: Seat) -> None:
+    since = ("--since", f"{TODAY - timedelta(days=9)}", "--totals-only")
+    assert connected.run("sync", *since, "--max-requests", "5") == 1
+    assert connected.run("plan", *since) == 0
+    found = re.match(r"default: (\d+) days? to look at(; some need no request)?\n  requests  (?:at least )?(\d+)", connected.out)
+    assert found
+    assert bool(found[2]) is (int(found[3]) < int(found[1]))
+
+
+def test_each_exit_code_has_its_next_command_and_one_is_not_many() -> None:
+    def told(code: int, requests: int = 2) -> list[str]:
+        settings = load({}, datetime.now(UTC), Place({}, Path("/")))
+        return list(_summary_lines(Summary("a", code, requests=requests, days=requests), settings))
+
+    assert [told(code)[-1] for code in (0, 1, 5)] == [f"next: anticaptcha-etl {name}" for name in ("status", "sync", "check")]
+    assert told(0, 1)[0] == "a: 1 day, 1 request"
+    days = [next(iter(_forecast_lines(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
+    assert days == ["a: 101 days to look at; some need no request", "a: 94 days to look at"]
+
+
 def test_plan_needs_no_key_and_touches_nothing(seat: Seat) -> None:
     assert seat.run("plan", "--since", f"{TODAY - timedelta(days=9)}") == 0
-    assert "10 days to ask for" in seat.out
+    assert "10 days to look at\n" in seat.out
     assert "requests" in seat.out
     assert "minutes" in seat.out
     assert list(seat.folder.iterdir()) == []
@@ -237,7 +263,9 @@ def test_query_writes_a_file_whole_or_not_at_all(loaded: Seat) -> None:
     assert loaded.run("query", "select nonsense", "-o", "n.json") == 2
     assert json.loads((loaded.folder / "n.json").read_text()) == [{"n": 2}]
     assert not list(loaded.folder.glob(".*.part"))
-    assert loaded.run("query", "select 1", "-o", "nowhere/n.json") == 2
+    for place in ("nowhere/n.json", "n.json/n.json", "n" * 300, "."):
+        assert loaded.run("query", "select 1", "-o", place) == 2
+        assert "cannot be written: " in loaded.err
 
 
 def test_query_shows_a_table_unless_told_otherwise(loaded: Seat) -> None:
@@ -266,6 +294,151 @@ def test_migrate_goes_down_and_up_again_but_drops_all_only_when_told(loaded: Sea
 def test_migrate_creates_no_warehouse(seat: Seat) -> None:
     assert seat.run("migrate") == 4
     assert list(seat.folder.iterdir()) == []
+
+
+def own_files(seat: Seat) -> dict[str, bytes]:
+    (seat.folder / "anticaptcha-etl.toml").write_text("lookback = 3\n")
+    files = sorted(file for file in seat.folder.iterdir() if file.is_file())
+    assert {"warehouse.duckdb", "warehouse.duckdb.default.lock", "anticaptcha-etl.toml"} <= {file.name for file in files}
+    return {file.name: file.read_bytes() for file in files}
+
+
+def test_query_writes_over_nothing_the_program_lives_on(loaded: Seat) -> None:
+    before = own_files(loaded)
+    (loaded.folder / "links").mkdir()
+    (loaded.folder / "links" / "out.csv").symlink_to("../warehouse.duckdb")
+    others = ("warehouse.duckdb.wal", "links/../warehouse.duckdb", "links/out.csv")
+    for name in (*before, *others):
+        assert loaded.run("query", "select 1", "-o", name) == 2, name
+        assert re.search(r"error: \S+ (is the warehouse|is the configuration|belongs to the warehouse)\n", loaded.err)
+        assert "what now: give -o another place" in loaded.err
+    assert own_files(loaded) == before
+    assert not (loaded.folder / "warehouse.duckdb.wal").exists()
+
+
+def test_query_guards_the_configuration_and_warehouse_that_are_named(loaded: Seat) -> None:
+    (loaded.folder / "mine.toml").write_text("warehouse = 'mine.duckdb'\n")
+    (loaded.folder / "warehouse.duckdb").rename(loaded.folder / "mine.duckdb")
+    for name in ("mine.toml", "mine.duckdb", "mine.duckdb.shop.lock"):
+        assert loaded.run("query", "select 1", "--config", "mine.toml", "-o", name) == 2
+        assert "give -o another place" in loaded.err
+    assert loaded.run("query", "select 1", "--config", "mine.toml", "-o", "mine.duckdb.csv") == 0
+
+
+def test_query_follows_a_link_and_replaces_what_it_points_to(loaded: Seat) -> None:
+    (loaded.folder / "elsewhere").mkdir()
+    link = loaded.folder / "n.csv"
+    link.symlink_to("elsewhere/n.csv")
+    for n in ("1", "2"):  # first it points to nothing
+        assert loaded.run("query", f"select {n} as n", "-o", "n.csv") == 0
+        assert link.is_symlink()
+        assert (loaded.folder / "elsewhere" / "n.csv").read_text() == f"n\n{n}\n"
+
+
+def test_query_writes_into_a_pipe_and_leaves_it_one(loaded: Seat) -> None:
+    pipe = loaded.folder / "pipe.csv"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        assert loaded.run("query", "select 1 as n", "-o", "pipe.csv") == 0
+        assert reader.communicate()[0] == "n\n1\n"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no such device")
+def test_query_into_a_device_that_takes_nothing_is_a_usage_error(loaded: Seat) -> None:
+    # a link, so that a slip harms the link alone
+    (loaded.folder / "full").symlink_to("/dev/full")
+    assert loaded.run("query", "select 1", "-o", "full") == 2
+    assert "No space left" in loaded.err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_query_to_the_name_of_a_stream_leaves_the_file_behind_it(loaded: Seat) -> None:
+    query = f"{sys.executable} -m etl query 'select 1 as n' --format csv -o"
+    command = ["bash", "-c", f"{{ echo before; {query} /dev/stdout; {query} both; echo after; }} > both"]
+    subprocess.run(command, check=True, cwd=loaded.folder, env={"PATH": "/usr/bin:/bin"})
+    assert (loaded.folder / "both").read_text() == "before\nn\n1\nn\n1\nafter\n"
+
+
+def test_query_to_a_dash_is_standard_output(loaded: Seat) -> None:
+    assert loaded.run("query", "select 1 as n", "--format", "csv", "-o", "-") == 0
+    assert loaded.out == "n\n1\n"
+    assert not (loaded.folder / "-").exists()
+
+
+def test_query_says_that_an_ending_it_does_not_know_gets_a_table(loaded: Seat) -> None:
+    assert loaded.run("query", "select 1 as n", "-o", "n.xlsx") == 0
+    assert "n.xlsx is written as a table; --format csv or json" in loaded.err
+    assert "(1 row)" in (loaded.folder / "n.xlsx").read_text()
+    for words in (("-o", "n.txt"), ("-o", "n"), ("-o", "n.csv"), ("-o", "n.xlsx", "--format", "csv")):
+        assert loaded.run("query", "select 1 as n", *words) == 0
+        assert loaded.err == ""
+
+
+@pytest.mark.parametrize("sql", ["-- this month\nselect 1 as n", "--month=this\nselect 1 as n", "--\nselect 1 as n"])
+def test_sql_may_begin_with_a_comment(loaded: Seat, sql: str) -> None:
+    for words in ((sql, "--format", "csv"), ("--format", "csv", sql), ("--format", "csv", "--", sql)):
+        assert loaded.run("query", *words) == 0, loaded.err
+        assert loaded.out == "n\n1\n"
+
+
+def test_an_option_of_query_that_does_not_exist_is_still_told_of(loaded: Seat) -> None:
+    assert loaded.run("query", "select 1", "--formt", "csv") == 2
+    assert "--formt" in loaded.err
+    assert "--format" in loaded.err
+
+
+def test_a_file_of_sql_that_cannot_be_read_is_named_once(seat: Seat) -> None:
+    (seat.folder / "bytes.sql").write_bytes(b"\xff")
+    for name, why in (("nofile.sql", "No such file or directory"), ("bytes.sql", "it is no UTF-8 text")):
+        assert seat.run("query", f"@{name}") == 2
+        assert f"error: {seat.folder}/{name} cannot be read: {why}\n" in seat.err
+
+
+@pytest.mark.parametrize("words", ["sync", "plan", "status", "query 1", "check", "replay", "migrate"])
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("duckdb:///", "the warehouse must be a file"),
+        ("duckdb:///:memory:", "the warehouse must be a file"),
+        ("sqlite:///x.db", "no warehouse is kept in sqlite"),
+        ("postgresql://me:hush@localhost/x", "no warehouse is kept in postgresql"),
+    ],
+)
+def test_what_can_be_no_warehouse_is_refused_in_the_same_words_everywhere(seat: Seat, words: str, url: str, told: str) -> None:
+    seat.environ["ANTICAPTCHA_CLIENT_KEY"] = "any-text"
+    assert seat.run(*words.split(), "--warehouse", url) == 2
+    assert seat.err.startswith(f"error: {told}\nwhat now: --warehouse takes a path")
+    assert "hush" not in seat.err
+    assert list(seat.folder.iterdir()) == []
+
+
+def test_a_folder_of_checks_typed_by_hand_must_be_one(loaded: Seat) -> None:
+    (loaded.folder / "file").touch()
+    for name in ("nowhere", "file"):
+        assert loaded.run("check", "--checks-folder", name) == 2
+        assert f"--checks-folder {loaded.folder}/{name} is not a folder" in loaded.err
+        assert loaded.out == ""
+    (loaded.folder / "anticaptcha-etl.toml").write_text("checks_folder = 'nowhere'\n")
+    assert loaded.run("check") == 0
+    assert "does not hold: the checks folder is there" in " ".join(loaded.out.split())
+
+
+@pytest.mark.parametrize(("columns", "most"), [("60", 60), ("90", 90), ("200", 100), (None, 80)])
+def test_status_and_check_are_as_wide_as_the_terminal_but_no_wider_than_100(
+    loaded: Seat, monkeypatch: pytest.MonkeyPatch, columns: str | None, most: int
+) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)  # the terminal of who runs this test
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    (loaded.folder / "own").mkdir()
+    (loaded.folder / "own" / "long.sql").write_text("-- " + "word " * 100 + "\nselect 1")
+    assert loaded.run("check", "--checks-folder", "own") == 0
+    assert most - 10 < max(map(len, loaded.out.splitlines()[1:])) <= most
+    assert loaded.run("status") == 0
+    facts = [line for line in loaded.out.splitlines() if line.startswith("  ") and "started" not in line]
+    assert max(map(len, facts[:-1])) <= most
 
 
 # ---------------------------------------------------------------- sandbox, demo
@@ -344,6 +517,16 @@ def test_a_stopped_sync_is_130_keeps_what_it_had_and_goes_on(tmp_path: Path, num
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_sync_runs_with_its_streams_closed(connected: Seat, closed: str) -> None:
+    environ = {**connected.environ, "PATH": "/usr/bin:/bin"}
+    command = ["bash", "-c", f"{sys.executable} -m etl sync --since {TODAY} --totals-only {closed}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=connected.folder, env=environ, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert connected.run("query", "select count(*) as n from spending_daily", "--format", "csv") == 0
+    assert connected.out == "n\n1\n"
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_a_reader_that_has_seen_enough_is_no_error(loaded: Seat, form: str) -> None:
     query = f"{sys.executable} -m etl query 'select unnest(range(20000)) as n' --format {form}"
@@ -377,6 +560,7 @@ def test_progress_is_one_sentence() -> None:
         progress.describe(_progress(30)) == "2026-03-01 · 30 of 120 days · 1,234 requests · 20,000 rows · $12.34 · about 2 min left"
     )
     assert progress.describe(Progress(days_done=1)) == "1 day · 0 requests · 0 rows · $0.00"
+    assert progress.describe(Progress(days_done=1, requests=1, facts=1)) == "1 day · 1 request · 1 row · $0.00"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from etl.errors import UsageError, WarehouseError
 from etl.records import DAY, ZERO, Finding, Severity, Value
-from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Status, as_text, gather, in_a_row, is_stale, to_json
+from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Run, Status, as_text, gather, in_a_row, is_stale, to_json
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
 from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
@@ -104,13 +104,14 @@ def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_as
     assert later.freshness_hours == 24.5
 
 
-def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest(held: Insert, warehouse: sa.Engine) -> None:
+def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(held: Insert, warehouse: sa.Engine) -> None:
     started = datetime(2026, 3, 20, 9)
     held(
         runs,
-        *({"account_id": 1, "run": number, "started_at": started, "exit_code": 1, "requests": number} for number in range(1, 13)),
+        *({"account_id": 1, "run": number, "command": "sync", "started_at": started, "exit_code": 1} for number in range(1, 13)),
     )
-    held(runs, {"account_id": 1, "run": 13, "started_at": started})
+    held(runs, {"account_id": 1, "run": 13, "command": "sync", "started_at": started})
+    held(runs, {"account_id": 1, "run": 14, "command": "replay", "started_at": started})
     finding = {
         "account_id": 1,
         "check_name": "split",
@@ -121,7 +122,8 @@ def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest(held: I
     }
     held(findings, {**finding, "run": 12}, {**finding, "run": 13, "queue": "A"})
     (account,) = gather(warehouse, "default", NOW).accounts
-    assert [run.run for run in account.runs] == list(range(13, 13 - RUNS_SHOWN, -1))
+    assert [run.run for run in account.runs] == list(range(14, 14 - RUNS_SHOWN, -1))
+    assert [run.command for run in account.runs[:2]] == ["replay", "sync"]
     assert (account.runs[0].ended_at, account.runs[0].exit_code) == (None, None)
     assert account.runs[1].started_at == started.replace(tzinfo=UTC)
     assert account.findings == (Finding("split", Severity.BLOCKING, "does not fit", march(2), "A"),)
@@ -171,6 +173,7 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
         {
             "account_id": 1,
             "run": 1,
+            "command": "sync",
             "started_at": ASKED,
             "exit_code": 1,
             "requests": 1234,
@@ -182,7 +185,7 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
         findings,
         {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "day": march(2), "message": "[does] not fit"},
     )
-    text = as_text(gather(warehouse, "default", NOW))
+    text = as_text(gather(warehouse, "default", NOW), 100)
     title, body = text[: text.index("Account")], text[text.index("Account") :]
     assert "".join(title.split()) == f"{warehouse.url.database},2026-03-2009:30UTC"
     assert body == (
@@ -207,14 +210,24 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
 def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
     gaps = tuple(Days(march(number), march(number)) for number in range(1, 31, 2))
     account = replace(NOTHING, first_day=march(1), last_day=march(31), gaps=gaps)
-    text = as_text(Status("w", NOW, (account,)))
-    assert "9 older days (all in --json), 2026-03-19, 2026-03-21" in text
-    assert max(map(len, text.splitlines())) <= 100
+    for width in (100, 80):
+        text = as_text(Status("w", NOW, (account,)), width)
+        assert "9 older days (all in --json), 2026-03-19, 2026-03-21" in text
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_runs_of_large_numbers_fit_a_terminal_of_80_columns_and_no_number_is_broken() -> None:
+    run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0)
+    status = Status("w", NOW, (replace(NOTHING, runs=(run,)),))
+    row = as_text(status, 80).splitlines()[-1]
+    assert " ".join(row.split()) == "1234 2026-03-20 09:30 replay 0 12,345 12,345 1,234 123,456 1,234 0"
+    assert len(row) <= 80
+    assert as_text(status, 20).splitlines()[-1] == row
 
 
 def test_with_nothing_held_the_text_says_what_to_do() -> None:
-    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, ()))
-    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, (NOTHING,)))
+    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, ()), 80)
+    assert "anticaptcha-etl sync" in as_text(Status("w", NOW, (NOTHING,)), 80)
 
 
 def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, warehouse: sa.Engine) -> None:

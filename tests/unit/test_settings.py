@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from etl.cli import cli
 from etl.errors import UsageError
 from etl.records import Secret
 from etl.settings import SETTINGS, Place, Settings, load
@@ -272,22 +273,53 @@ def test_a_value_that_cannot_be_is_refused_with_what_it_must_be(desk: Desk, give
         ("soft_ids = [1011, '1022']", ""),
         ("soft_id = 1011", ""),
         ("soft_ids = [1011.0]", "1011.0 is no softId"),
-        ("soft_ids = [true]", "True is no softId"),
+        ("soft_ids = [true]", "true is no softId"),
         ("trusted_soft_ids = [0]", "0 is no softId"),
         ("ips = ['192.0.2.10']", ""),
         ("ips = [3221225994]", "3221225994 is no IP address"),
         ("trusted_ips = ['192.0.2.0/24']", "is a network"),
         ("totals_only = 'perhaps'", "true or false"),
+        ("keep_answers = false", "is false: it must"),
+        ("lookback = 2024-01-01", "is 2024-01-01: it must"),
+        ("since = 2024-01-01T00:00:00Z", "is 2024-01-01T00:00:00+00:00: it must"),
+        ("queues = [['a', true], { a = 1 }]", "is ['a', true], {a = 1}: it must"),
         ("account = 7", "text"),
     ],
 )
-def test_the_types_of_the_toml_are_checked_too(desk: Desk, toml: str, must: str) -> None:
+def test_the_types_of_the_toml_are_checked_too_and_shown_as_it_writes_them(desk: Desk, toml: str, must: str) -> None:
     desk.toml(toml)
     if must:
         assert must in desk.refused()
         assert "anticaptcha-etl.toml" in desk.refused()
     else:
         desk.load()
+
+
+@pytest.mark.parametrize(
+    ("toml", "remedy"),
+    [
+        ("lookback = 'x'", "; see `anticaptcha-etl sync --help`"),
+        ("max_age = 'x'", "; see `anticaptcha-etl status --help`"),
+        ("checks_folder = 1", "; see `anticaptcha-etl check --help`"),
+        ("api_url = 'x'", ""),  # no option, so no help has it
+        ("trusted_ips = ['x']", ""),
+    ],
+)
+def test_the_help_that_is_pointed_to_explains_the_setting(desk: Desk, toml: str, remedy: str) -> None:
+    path = desk.toml(toml)
+    assert desk.refused().endswith(f"| mend {toml.partition(' ')[0]} in {path}{remedy}")
+
+
+def test_every_option_is_of_the_command_it_is_said_to_be_of() -> None:
+    for setting in SETTINGS.values():
+        commands = [name for name, command in cli.commands.items() if any(setting.flag in option.opts for option in command.params)]
+        assert setting.command in commands if setting.command else not commands
+
+
+def test_several_in_one_option_are_told_to_be_repeated_but_only_there(desk: Desk) -> None:
+    assert "repeat --ip for each of several" in desk.refused(ips=("192.0.2.1,192.0.2.2",))
+    desk.environ["ANTICAPTCHA_IP"] = "192.0.2.1,x"
+    assert "repeat" not in desk.refused()
 
 
 @pytest.mark.parametrize(
