@@ -340,7 +340,7 @@ def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: s
     made = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
     assert select(first_release, kept) == [(number, f"a{number}", *made) for number in (1, 2, 3)]
     with first_release.begin() as connection:
-        connection.exec_driver_sql("insert into lessons values (3, 'app', 'error', 'E_2')")
+        connection.exec_driver_sql("insert into lessons values (3, 'app', 'error', 'E_2', '2026-02-01')")
         connection.exec_driver_sql("insert into names values (3, 'app', '77', 'believed', 9, '2026-02-01')")
     migrate.downgrade(first_release, "0001")
     assert learned() == before
