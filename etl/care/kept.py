@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from etl.care.questions import Certainty, Known, Probe, kept
-from etl.load.upsert import aware, lessons_held, naive, write_lessons
+from etl.load.upsert import aware, commit_time, last_commit, lessons_held, naive, thoughts_held, write_beliefs, write_lessons
 from etl.records import Belief, Cut, Filter, Lesson
 
 _ACCOUNT = "select account_id from accounts where name = :name"
@@ -66,21 +66,6 @@ _NEW_PROBE = """
     values (:a, :question, :answer, :certainty, :cut, :member, :window_start, :status, :seen_at)
 """
 
-_BELIEFS = """
-    select cut, member, belief
-      from names
-     where account_id = :a
-     order by decided_at, reading nulls first
-"""
-
-_NEW_BELIEF = "insert into names (account_id, cut, member, belief, decided_at) values (:a, :cut, :member, :belief, :at)"
-
-_LAST_COMMIT = """
-    select greatest((select max(committed_at) from readings  where account_id = :a),
-                    (select max(seen_at)      from revisions where account_id = :a),
-                    (select max(decided_at)   from names     where account_id = :a))
-"""
-
 
 class Changed(NamedTuple):
     """What a member of ``cut`` that cannot exist gives now, what it gave before, and names that get another chance for it."""
@@ -137,8 +122,7 @@ def keep(
     me: dict[str, object] = {"a": account}
     for probe in kept(found):
         connection.execute(text(_NEW_PROBE), {**me, **_row(probe)})
-    last = connection.execute(text(_LAST_COMMIT), me).scalar_one()
-    at = now if last is None else max(now, aware(last) + timedelta(microseconds=1))  # the latest row of a name holds
+    at = commit_time(now, last_commit(connection, account))
     held = {cut: lesson for _, cut, lesson in lessons_held(connection, account)}
     write_lessons(connection, account, learned, at)
     return [
@@ -162,11 +146,7 @@ def _row(probe: Probe) -> dict[str, object]:
 
 
 def _give_another_chance(connection: Connection, account: int, cut: Cut, at: datetime) -> tuple[str, ...]:
-    me: dict[str, object] = {"a": account}
-    thought = {(held, member): belief for held, member, belief in connection.execute(text(_BELIEFS), me)}
-    again = sorted(member for (held, member), belief in thought.items() if held == cut and belief == Belief.SET_ASIDE)
-    for member in again:
-        connection.execute(
-            text(_NEW_BELIEF), {**me, "cut": cut.value, "member": member, "belief": Belief.DOUBTED.value, "at": naive(at)}
-        )
-    return tuple(again)
+    thought = {thought.filter: thought.belief for thought in thoughts_held(connection, account)}
+    again = sorted(filter for filter, belief in thought.items() if filter.cut is cut and belief is Belief.SET_ASIDE)
+    write_beliefs(connection, account, [(filter, Belief.DOUBTED, None) for filter in again], at)
+    return tuple(filter.member or "" for filter in again)

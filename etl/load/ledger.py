@@ -8,13 +8,28 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
 from etl.errors import UsageError
 from etl.load.rebuild import Found, Rebuilt, filters, rebuild
-from etl.load.upsert import Batch, Counts, DayRow, Place, aware, lessons_held, naive, write, write_days, write_findings
+from etl.load.upsert import (
+    Batch,
+    Counts,
+    DayRow,
+    Place,
+    Thought,
+    aware,
+    commit_time,
+    last_commit,
+    lessons_held,
+    naive,
+    thoughts_held,
+    write,
+    write_days,
+    write_findings,
+)
 from etl.records import (
     TOTAL,
     Belief,
@@ -141,14 +156,6 @@ class StoredReading:
         return self.body is None and self.status is not None and self.outcome is not Outcome.REFUSED
 
 
-class Thought(NamedTuple):
-    """What was thought of a filter from a moment on."""
-
-    since: datetime
-    filter: Filter
-    belief: Belief
-
-
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """Days as their rows tell them: verdicts without hours; and what is thought of the members of cuts.
@@ -215,7 +222,7 @@ class Ledger:
         contradicted: dict[date, set[Cut]] = defaultdict(set)
         with self._reading() as connection:
             rows = connection.execute(text(_DAYS), self._me).mappings().all()
-            beliefs = connection.execute(text(_BELIEFS), self._me).all()
+            thoughts = thoughts_held(connection, self.account.account_id)
             parameters = {**self._me, "cuts": sorted(cuts)}
             answers = connection.execute(text(_ASKED_ON_FINAL_DAYS), parameters).all()
             for day, cut in connection.execute(text(_CONTRADICTED), self._me):
@@ -225,17 +232,15 @@ class Ledger:
                     rests[day].add(Cut(cut))
         for day, cut, member, at in answers:
             asked[day][Filter(Cut(cut), member)] = aware(at)
-        thought = {Filter(Cut(cut), member): (Belief(belief), reading) for cut, member, belief, reading, _ in beliefs}
+        thought = {thought.filter: thought for thought in thoughts}
         final = frozenset(row["day"] for row in rows if row["status"] == "final")
         since = self.account.answers_since
         return Coverage(
             known={row["day"]: _verdict(row, asked[row["day"]], rests[row["day"]], contradicted[row["day"]]) for row in rows},
             final=final,
             frozen=frozenset(day for day in final if since and day < since and not contradicted[day]),
-            beliefs={filter: belief for filter, (belief, _) in thought.items()},
-            vouched=frozenset(
-                filter for filter, (belief, reading) in thought.items() if belief is Belief.BELIEVED and reading is None
-            ),
+            beliefs={filter: now.belief for filter, now in thought.items()},
+            vouched=frozenset(filter for filter, now in thought.items() if now.belief is Belief.BELIEVED and now.reading is None),
         )
 
     def readings(self, days: Iterable[date]) -> list[StoredReading]:
@@ -301,8 +306,7 @@ class Ledger:
     def thoughts(self) -> list[Thought]:
         """What was ever thought of filters, in the order of time."""
         with self._reading() as connection:
-            rows = connection.execute(text(_BELIEFS), self._me)
-            return [Thought(aware(row.decided_at), Filter(Cut(row.cut), row.member), Belief(row.belief)) for row in rows]
+            return thoughts_held(connection, self.account.account_id)
 
     def lessons(self) -> list[tuple[datetime, Cut, Lesson]]:
         """Every lesson with the moment since when it holds, in the order of time."""
@@ -331,9 +335,8 @@ class Ledger:
         with self._writing() as connection:
             series = connection.execute(text("select series_id, cut, member from series where account_id = :a"), self._me)
             self._series = {Filter(Cut(cut), member): number for number, cut, member in series}
-            run, reading, last = connection.execute(text(_LAST), self._me).one()
-            self._last_commit = None if last is None else aware(last)
-            run, reading = run + 1, reading + 1
+            run, reading = connection.execute(text(_NEXT), self._me).one()
+            self._last_commit = last_commit(connection, self.account.account_id)
             connection.execute(
                 text(_START_RUN), {**self._me, "run": run, "command": command, "version": version, "now": naive(self._now())}
             )
@@ -351,24 +354,21 @@ class Ledger:
     def _commit(self, connection: Connection, batch: Batch) -> Counts:
         """One transaction: rows and the note that they are loaded, together."""
         with connection.begin():
-            at = self._now()
-            if self._last_commit is not None:
-                at = max(at, self._last_commit + timedelta(microseconds=1))
+            at = commit_time(self._now(), self._last_commit)
             series = self._numbered(connection, batch.filters)
             counts = write(connection, self._place, batch, series, at)
         self._series, self._last_commit = series, at
         return counts
 
-    def drop_answers(self, before: date) -> int:
-        """Drops the answers of final days before a day; returns how many. Those that the reading of another day shares stay,
-        and those of days that are asked again because their parts exceed the total."""
+    def drop_answers(self, before: date) -> None:
+        """Drops the answers of final days before a day. Those that the reading of another day shares stay, and those of days
+        that are asked again because their parts exceed the total."""
         with self._writing() as connection:
             parameters = {**self._me, "before": before}
-            dropped = connection.execute(text(_DROP_ANSWERS), parameters).rowcount
+            connection.execute(text(_DROP_ANSWERS), parameters)
             connection.execute(
                 text("update accounts set answers_since = greatest(:before, answers_since) where account_id = :a"), parameters
             )
-        return dropped
 
     def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
         """Closes the run's row and keeps its findings."""
@@ -531,12 +531,9 @@ _DAYS_ASKED_FOR = """
      order by r.day desc
 """
 
-_LAST = """
-    select (select coalesce(max(run), 0)     from runs     where account_id = :a) as run,
-           (select coalesce(max(reading), 0) from readings where account_id = :a) as reading,
-           greatest((select max(committed_at) from readings  where account_id = :a),
-                    (select max(seen_at)      from revisions where account_id = :a),
-                    (select max(decided_at)   from names     where account_id = :a)) as committed_at
+_NEXT = """
+    select (select coalesce(max(run), 0) + 1     from runs     where account_id = :a) as run,
+           (select coalesce(max(reading), 0) + 1 from readings where account_id = :a) as reading
 """
 
 _DAYS = """
@@ -550,13 +547,6 @@ _DAYS_ASTRAY = """
     select distinct f.day
       from facts as f
      where f.account_id = :a and f.day not in (select d.day from days as d where d.account_id = :a)
-"""
-
-_BELIEFS = """
-    select cut, member, belief, reading, decided_at
-      from names
-     where account_id = :a
-     order by decided_at, reading nulls first
 """
 
 _DROP_ANSWERS = """

@@ -1,8 +1,10 @@
 """Facts, revisions, contradictions and rejections of some days, made anew from their history; what was as it should be stays.
 
-A day's rows are compared as sets: only the tables and days that differ are written, in one transaction a batch of days.
+A day's rows are compared, how often each stands there too: only the tables and days that differ are written, in one transaction
+a batch of days.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from etl.load.upsert import DAY, FACT, REJECTION, REVISION, DayRow, insert, naive
+from etl.load.upsert import DAY, FACT, REJECTION, REVISION, DayRow, fact_row, insert, naive, rejection_rows, revision_row
 from etl.records import Fact, Filter, Outcome, Reading, Revision, Value
 
 Row = tuple[Any, ...]
@@ -80,13 +82,13 @@ def rebuild(connection: Connection, account_id: int, days: Sequence[Rebuilt], se
     rows: dict[str, int] = {}
     for table, columns in _TABLES.items():
         held = _held(connection, account_id, table, columns, wanted)
-        said = {day.day: _said(table, day, series) for day in days}
-        wrong = [day for day in wanted if held.get(day, set()) != set(said[day])]
+        said = {day.day: Counter(_said(table, day, series)) for day in days}
+        wrong = [day for day in wanted if held[day] != said[day]]
         if not wrong:
             continue
         if table == "facts":
-            differences = [one for day in wrong for one in _differences(day, held.get(day, set()), said[day], names)]
-        rows[table] = sum(_wrong(held.get(day, set()), set(said[day])) for day in wrong)
+            differences = [one for day in wrong for one in _differences(day, held[day], said[day], names)]
+        rows[table] = sum(_wrong(held[day], said[day]) for day in wrong)
         connection.execute(
             text(f"delete from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"),
             {"a": account_id, "days": wrong},
@@ -96,21 +98,19 @@ def rebuild(connection: Connection, account_id: int, days: Sequence[Rebuilt], se
     return Found(tuple(differences), {table: count for table, count in rows.items() if count})
 
 
-def _wrong(held: set[Row], said: set[Row]) -> int:
+def _wrong(held: Counter[Row], said: Counter[Row]) -> int:
     """Rows that were there wrongly or missing; one that was changed counts once."""
-    return max(len(held - said), len(said - held))
+    return max((held - said).total(), (said - held).total())
 
 
 def _held(
     connection: Connection, account_id: int, table: str, columns: Mapping[str, str], days: Collection[date]
-) -> dict[date, set[Row]]:
+) -> dict[date, Counter[Row]]:
     names = list(columns)
-    statement = (
-        f"select {', '.join(names)} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
-    )
-    held: dict[date, set[Row]] = {}
+    statement = f"select {', '.join(names)} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+    held: dict[date, Counter[Row]] = {day: Counter() for day in days}
     for row in connection.execute(text(statement), {"a": account_id, "days": list(days)}):
-        held.setdefault(row.day, set()).add(tuple(row))
+        held[row.day][tuple(row)] += 1
     return held
 
 
@@ -119,38 +119,21 @@ def _said(table: str, rebuilt: Rebuilt, series: Mapping[Filter, int]) -> list[Ro
     day = rebuilt.day
     match table:
         case "facts":
-            return [
-                (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading, naive(loaded_at))
-                for fact, loaded_at in rebuilt.facts
-            ]
+            return [(*fact_row(fact, day, series), naive(loaded_at)) for fact, loaded_at in rebuilt.facts]
         case "revisions":
             return [
-                (
-                    series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading,
-                    None if loaded is None else naive(loaded), reading, naive(seen_at),
-                )
+                (*revision_row(row, day, series), None if loaded is None else naive(loaded), reading, naive(seen_at))
                 for row, seen_at, loaded, reading in rebuilt.revisions
-            ]  # fmt: skip
-        case "contradictions":
-            return [
-                (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
-                for fact in rebuilt.contradictions
             ]
+        case "contradictions":
+            return [fact_row(fact, day, series) for fact in rebuilt.contradictions]
         case "days":
             return [rebuilt.coverage.columns] if rebuilt.coverage else []
         case _:
-            return [
-                (
-                    reading.number, series[reading.window.filter], day,
-                    None if rejection.hour_start is None else naive(rejection.hour_start), rejection.reason, rejection.raw,
-                    naive(committed_at),
-                )
-                for reading, committed_at in rebuilt.readings
-                for rejection in reading.rejections
-            ]  # fmt: skip
+            return [row for reading, committed_at in rebuilt.readings for row in rejection_rows(reading, series, committed_at)]
 
 
-def _differences(day: date, held: set[Row], said: Sequence[Row], names: Mapping[int, Filter]) -> Iterable[Difference]:
+def _differences(day: date, held: Iterable[Row], said: Iterable[Row], names: Mapping[int, Filter]) -> Iterable[Difference]:
     """Facts whose value differs; one that differs in its reading or time alone is counted, not listed."""
 
     def values(rows: Iterable[Row]) -> dict[tuple[int, datetime], Value]:

@@ -8,7 +8,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -98,7 +98,7 @@ def write(connection: Connection, place: Place, batch: Batch, series: Mapping[Fi
     _write_rejections(connection, place, batch.readings, series, at)
     write_days(connection, place.account_id, batch.days)
     _write_contradictions(connection, place, batch, series)
-    _write_beliefs(connection, place, batch, at)
+    _write_learned(connection, place, batch, at)
     return counts
 
 
@@ -184,15 +184,19 @@ REJECTION = {
 def _write_rejections(
     connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
 ) -> None:
-    rows = [
+    rows = [row for reading in readings for row in rejection_rows(reading, series, at)]
+    insert(connection, "rejections", place.account_id, REJECTION, rows)
+
+
+def rejection_rows(reading: Reading, series: Mapping[Filter, int], at: datetime) -> list[tuple[object, ...]]:
+    """A reading's rejections as rows of ``REJECTION``; ``at`` is when the reading was committed."""
+    return [
         (
             reading.number, series[reading.window.filter], reading.window.day,
             None if rejection.hour_start is None else naive(rejection.hour_start), rejection.reason, rejection.raw, naive(at),
         )
-        for reading in readings
         for rejection in reading.rejections
     ]  # fmt: skip
-    insert(connection, "rejections", place.account_id, REJECTION, rows)
 
 
 # ---------------------------------------------------------------- facts, and what they were before
@@ -218,16 +222,18 @@ def _write_facts(
 ) -> Counts:
     if not facts:
         return Counts()
-    rows = [
-        (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading, fact.leaves_nothing)
-        for day, fact in facts
-    ]
+    rows = [(*fact_row(fact, day, series), fact.leaves_nothing) for day, fact in facts]
     columns = {**FACT, "gone": "flag"}
     parameters = {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
     rests = {number for filter, number in series.items() if filter.is_rest}
     actions = [row.merge_action for row in connection.execute(text(_MERGE_FACTS), parameters) if row.series_id not in rests]
     inserted = actions.count("INSERT")
     return Counts(inserted, len(actions) - inserted)
+
+
+def fact_row(fact: Fact, day: date, series: Mapping[Filter, int]) -> tuple[object, ...]:
+    """A fact as a row of ``FACT``."""
+    return series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading
 
 
 REVISION = {
@@ -249,12 +255,14 @@ def _write_revisions(
 ) -> None:
     """Before the facts are merged: what they held, and since when, is read from them in the same statement."""
     if revisions:
-        rows = [
-            (series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading)
-            for day, row in revisions
-        ]
+        rows = [revision_row(row, day, series) for day, row in revisions]
         parameters = {"account_id": place.account_id, "at": naive(at), **_lists(REVISION, rows)}
         connection.execute(text(_INSERT_REVISIONS), parameters)
+
+
+def revision_row(row: Revision, day: date, series: Mapping[Filter, int]) -> tuple[object, ...]:
+    """A revision as a row of ``REVISION``."""
+    return series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading
 
 
 # ---------------------------------------------------------------- coverage, contradictions and beliefs
@@ -289,10 +297,7 @@ def _write_contradictions(connection: Connection, place: Place, batch: Batch, se
     if batch.days:
         days = [verdict.day for verdict, _ in batch.days]
         connection.execute(text(_FORGET_CONTRADICTIONS), {"account_id": place.account_id, "days": days})
-    rows = [
-        (series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading)
-        for day, fact in batch.contradictions
-    ]
+    rows = [fact_row(fact, day, series) for day, fact in batch.contradictions]
     insert(connection, "contradictions", place.account_id, FACT, rows)
 
 
@@ -300,9 +305,56 @@ _NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number",
 _LESSON = {"cut": "text", "gives": "text", "code": "text", "decided_at": "time"}
 
 
-def _write_beliefs(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
-    rows = [(filter.cut.value, filter.member, belief.value, reading, naive(at)) for filter, belief, reading in batch.beliefs]
-    insert(connection, "names", place.account_id, _NAME, rows)
+class Thought(NamedTuple):
+    """What was thought of a filter from a moment on, and the reading that decided it (None: a person did)."""
+
+    since: datetime
+    filter: Filter
+    belief: Belief
+    reading: int | None
+
+
+def thoughts_held(connection: Connection, account_id: int) -> list[Thought]:
+    """What was ever thought of filters, in the order of time: the latest of a filter holds."""
+    rows = connection.execute(
+        text(
+            "select cut, member, belief, reading, decided_at from names where account_id = :a "
+            "order by decided_at, reading nulls first"
+        ),
+        {"a": account_id},
+    )
+    return [Thought(aware(at), Filter(Cut(cut), member), Belief(belief), reading) for cut, member, belief, reading, at in rows]
+
+
+def write_beliefs(
+    connection: Connection, account_id: int, beliefs: Iterable[tuple[Filter, Belief, int | None]], at: datetime
+) -> None:
+    """Adds what is thought of filters from now on."""
+    rows = [(filter.cut.value, filter.member, belief.value, reading, naive(at)) for filter, belief, reading in beliefs]
+    insert(connection, "names", account_id, _NAME, rows)
+
+
+def last_commit(connection: Connection, account_id: int) -> datetime | None:
+    """When the account's newest rows were committed; None: nothing was yet."""
+    last = connection.execute(text(_LAST_COMMIT), {"a": account_id}).scalar_one()
+    return None if last is None else aware(last)
+
+
+def commit_time(now: datetime, last: datetime | None) -> datetime:
+    """The time of a commit made now: never that of an earlier one or before it, even when the clock jumps."""
+    return now if last is None else max(now, last + timedelta(microseconds=1))
+
+
+_LAST_COMMIT = """
+    select greatest((select max(committed_at) from readings  where account_id = :a),
+                    (select max(seen_at)      from revisions where account_id = :a),
+                    (select max(decided_at)   from names     where account_id = :a),
+                    (select max(decided_at)   from lessons   where account_id = :a))
+"""
+
+
+def _write_learned(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
+    write_beliefs(connection, place.account_id, batch.beliefs, at)
     if batch.learned:
         me = {"account_id": place.account_id}
         connection.execute(

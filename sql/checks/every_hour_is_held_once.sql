@@ -1,7 +1,7 @@
 -- an hour of a series is held once
 -- severity: blocking
--- remedy: these hours count twice in every sum, and no sync mends that. Restore the warehouse from a copy, or move it away
--- and load again with anticaptcha-etl sync; then look for a second program that writes to the file
+-- remedy: these hours count twice in every sum, and no sync mends that. anticaptcha-etl replay books them anew from the kept
+-- answers; then look for a second program that writes to the file
 
 -- Each hour of a day is a bit: without a repetition their sum is their union. Three times as fast as to group all by the hour.
 with bits as (

@@ -295,6 +295,15 @@ def test_what_was_learned_of_strangers_later_changes_nothing_of_what_was_booked_
         assert export(world) == before
 
 
+def test_facts_that_stand_there_twice_stand_there_once_after_a_replay(tmp_path: Path) -> None:
+    with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
+        world.sync()
+        before = export(world)
+        world.rows(f"insert into facts select * from facts where day = date '{ago(2)}'")
+        assert replayed(world).rows == {"facts": 24 * 2}
+        assert export(world) == before
+
+
 def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_path: Path) -> None:
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         world.sync()
