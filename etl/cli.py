@@ -401,6 +401,7 @@ def replay(call: Call) -> None:
     from etl.clock import Clock
     from etl.pipeline.replay import replay as run_replay
 
+    os.umask(0o077)
     clock = Clock()
     settings = call.settings(clock)
     replayed = run_replay(settings, clock)
@@ -577,6 +578,7 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     from etl.warehouse.engine import open_warehouse, require_file, warehouse_path, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
+    os.umask(0o077)
     url = warehouse_url(call.settings(Clock()).warehouse)
     path = warehouse_path(url)
     require_file(path)

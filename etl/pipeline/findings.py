@@ -54,7 +54,7 @@ class Findings:
             )
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         met = asked | state.names.beliefs.keys()
-        unasked = [filter.member for filter in self._wishes.named if filter not in met and filter.cut not in state.probes_failed]
+        unasked = [filter for filter in self._wishes.named if filter not in met and filter.cut not in state.probes_failed]
         if unasked and why is walk.Why.DONE and not self._wishes.totals_only:
             message = f"not asked, for no closed day has money that what was asked leaves unexplained: {_some(map(str, unasked))}"
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))

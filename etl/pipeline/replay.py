@@ -1,6 +1,5 @@
 """Replay: facts and revisions made anew from the kept answers, without the API, through the same fold."""
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -10,10 +9,10 @@ from typing import NamedTuple
 from etl import __version__, errors
 from etl.clock import Clock
 from etl.load import ledger as books
-from etl.load.ledger import Ledger, StoredReading, Thought
+from etl.load.ledger import Ledger, StoredReading
 from etl.load.lock import one_sync
 from etl.load.rebuild import Difference, Found, Rebuilt
-from etl.load.upsert import DayRow
+from etl.load.upsert import DayRow, Thought
 from etl.pipeline.gather import Light, read_again
 from etl.pipeline.hall import LOCK_WAIT
 from etl.records import Belief, Cut, Filter, Lesson, Reading
@@ -22,8 +21,6 @@ from etl.transform.fold import Book, nothing
 from etl.transform.history import Moment, history
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
-
-log = logging.getLogger(__name__)
 
 DAYS_AT_ONCE = 31
 """Days that are rebuilt in one transaction."""
@@ -52,7 +49,7 @@ class Replayed:
 
 
 def replay(settings: Settings, clock: Clock) -> Replayed:
-    """Rebuilds one account. Raises UsageError, WarehouseError."""
+    """Rebuilds one account. Raises UsageError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError."""
     url = warehouse.warehouse_url(settings.warehouse)
     path = warehouse.warehouse_path(url)
     warehouse.require_file(path)
@@ -64,20 +61,23 @@ def replay(settings: Settings, clock: Clock) -> Replayed:
             raise errors.UsageError(f"the warehouse holds no account {settings.account!r}", "name one it holds with --account")
         ledger = Ledger(engine, account, clock.now)
         ledger.start_run("replay", __version__, date.min, ())
-        result, code = Replayed(account.name), errors.InterruptedRunError.exit_code
+        result = Replayed(account.name)
         try:
             for result in _replayed(ledger, Light(account.grid, account.reaches_end)):  # noqa: B007  # the last one counts
                 pass
-            code = errors.FindingsError.exit_code if result.lost else 0
         except KeyboardInterrupt:
+            _close(ledger, result, errors.InterruptedRunError.exit_code)
             raise errors.InterruptedRunError(
                 f"account {account.name}: interrupted after {result.days} days; the {len(result.differences)} facts mended so far "
                 "are kept",
                 "run it again",
             ) from None
-        finally:
-            ledger.finish_run(code, {"facts_changed": len(result.differences)}, ())
+        _close(ledger, result, errors.FindingsError.exit_code if result.lost else 0)
     return result
+
+
+def _close(ledger: Ledger, result: Replayed, exit_code: int) -> None:
+    ledger.finish_run(exit_code, {"facts_changed": len(result.differences)}, ())
 
 
 def _replayed(ledger: Ledger, light: Light) -> Iterator[Replayed]:

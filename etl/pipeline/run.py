@@ -72,6 +72,7 @@ class Run:
         self._held, self._days = found.held, found.days
         self._light, self._stored = found.light, found.stored
         self._finished: set[date] = set()
+        self._being_written: set[date] = set()
         self._learned = Learned(ledger.account.grid, ledger.account.reaches_end, ledger.account.lessons)
         self._state = walk.begin(self._wishes, found.held)
         self._trusts_clock = True
@@ -198,7 +199,9 @@ class Run:
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""
         if day not in self._days and day in self._held.days:
-            self._writer.flush()  # or what is loaded might lack a change of mind about the day
+            if day in self._being_written:
+                self._writer.flush()  # or what is loaded might lack a change of mind about the day
+                self._being_written.clear()
             self._days |= load_days(self._ledger, [day], self._light)
         return self._days.setdefault(day, Day(Book(day), nothing(day), nothing(day)))
 
@@ -263,6 +266,7 @@ class Run:
         spared = {*self._days, *self._held.frozen, but}
         elsewhere = [day for day in self._ledger.days_asked_for(changed) if day not in spared]
         loaded = list(load_days(self._ledger, elsewhere, self._light).values())
+        self._being_written = {*elsewhere}  # all earlier ones are, by now
         for today in (*in_hand, *loaded):
             self._state = walk.see_anew(self._state, today.folded.verdict)
         for today in loaded:

@@ -147,9 +147,7 @@ class Writer:
             self._change.notify_all()
 
 
-def _batch(
-    notes: list[Note], beliefs: list[NewBelief], latest: Mapping[date, Note], changes: Mapping[date, Changes]
-) -> Batch:
+def _batch(notes: list[Note], beliefs: list[NewBelief], latest: Mapping[date, Note], changes: Mapping[date, Changes]) -> Batch:
     return Batch(
         readings=tuple(note.reading for note in notes if note.reading),
         facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
