@@ -1,8 +1,10 @@
--- one row per queue and hour of the newest final day: the question that gave the number, its answer and its run
+-- one row per account, queue and hour of the newest final day: the question that gave the number, its answer and its run
 --
 -- Every fact carries its reading, every reading its run and the hash of its answer. The answer itself is answers.body: zlib's
--- compression of the bytes as they came. What is (unattributed) comes from the total's reading.
+-- compression of the bytes as they came. What is (unattributed) comes from the total's reading. Ask the warehouse itself, for a
+-- published copy holds no answers.
 select
+    a.name                               as account,
     coalesce(s.member, '(unattributed)') as queue,
     f.hour_start                         as hour_start,
     f.volume                             as volume,
@@ -17,10 +19,11 @@ select
     n.started_at                         as run_started_at,
     n.version                            as version
 from facts f
+join accounts a     on a.account_id = f.account_id
 join series s       on s.account_id = f.account_id and s.series_id = f.series_id
 join readings r     on r.account_id = f.account_id and r.reading = f.reading
 join runs n         on n.account_id = r.account_id and n.run = r.run
 left join answers b on b.account_id = r.account_id and b.hash = r.hash
 where s.cut = 'queue'
   and f.day = (select max(d.day) from days d where d.account_id = f.account_id and d.status = 'final')
-order by f.hour_start, queue;
+order by account, f.hour_start, queue;

@@ -204,7 +204,7 @@ def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp
         rows = world.rows(cookbook.read_text())
         assert rows
         bodies = {name: zlib.decompress(body) for name, body in world.rows("select hash, body from answers")}
-        for queue, hour, volume, *_, asked_at, asked_for, answer, size, run, _, version in rows:
+        for _, queue, hour, volume, *_, asked_at, asked_for, answer, size, run, _, version in rows:
             told = json.loads(bodies[answer])["data"]
             of_hour = [record for record in told if record["dateFrom"] == int(hour.replace(tzinfo=UTC).timestamp())]
             assert [record["volume"] for record in of_hour] == [volume], queue

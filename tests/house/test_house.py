@@ -149,7 +149,8 @@ def test_the_wheel_holds_what_the_checkout_has_and_nothing_else(wheel: Path) -> 
     outside = [
         path for name in ("migrations", "sql") for path in (ROOT / name).rglob("*") if path.suffix in (".py", ".sql", ".mako")
     ]
-    expected = {path.relative_to(ROOT).as_posix() for path in SOURCES} | {"etl/py.typed"}
+    beside = {"etl/py.typed", "etl/serve/report/style.css", "etl/serve/report/draw.js"}
+    expected = {path.relative_to(ROOT).as_posix() for path in SOURCES} | beside
     assert held == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
 
 

@@ -8,11 +8,14 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from etl.serve import cookbook
 from etl.warehouse import checks, migrate, views
 from etl.warehouse.resources import folder
 
 VIEWS = sorted((folder("sql") / "views").glob("*.sql"))
 CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
+COOKBOOK = sorted((folder("sql") / "cookbook").glob("*.sql"))
+README = (folder("sql").parent / "README.md").read_text()
 DUCKDB_ALONE = [
     "arg_max",
     "arg_min",
@@ -29,8 +32,8 @@ DUCKDB_ALONE = [
 
 
 def bare(sql: str) -> str:
-    """Without comments and quoted texts."""
-    return re.sub(r"'[^']*'", "''", re.sub(r"--.*", "", sql))
+    """Without comments, quoted texts and quoted names."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "''", re.sub(r"--.*", "", sql))
 
 
 def test_the_views_of_the_contract_are_there() -> None:
@@ -61,7 +64,39 @@ def test_a_check_is_one_select_and_says_what_should_hold_how_grave_it_is_and_wha
     assert bare(check.sql).count(";") == 1
 
 
-@pytest.mark.parametrize("file", [*VIEWS, *CHECKS], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", COOKBOOK, ids=lambda file: file.stem)
+def test_a_recipe_says_its_grain_and_why_and_is_one_select_to_be_pasted_anywhere(file: Path) -> None:
+    grain, gap, why, *_ = file.read_text().splitlines()
+    assert grain.startswith("-- one row per ")
+    assert not grain.endswith(".")
+    assert gap == "--"
+    assert re.match(r"-- \S", why)
+    sql = bare(file.read_text())
+    assert re.match(r"select\b|with\b", sql.strip())
+    assert sql.endswith(";\n")
+    assert sql.count(";") == 1
+    assert [word for word in (":now", "now()", "current_", "select *", "double", "float", "hugeint") if word in sql] == []
+
+
+@pytest.mark.parametrize("file", COOKBOOK, ids=lambda file: file.stem)
+def test_a_recipe_reads_the_promised_views(file: Path) -> None:
+    """One asks for what no view tells: the reading behind a number."""
+    sql = re.sub(r"extract\(\w+ from", "", bare(file.read_text()))
+    named = {*re.findall(r"\b(?:from|join) (\w+)", sql)}
+    own = {*re.findall(r"(\w+) as \(", sql)}
+    tables = {"facts", "accounts", "series", "readings", "runs", "answers", "days"}
+    promised = {view.stem for view in VIEWS} | {"spending_as_of"}
+    assert named
+    assert named - own <= (tables if file.stem == "where_a_number_came_from" else promised)
+
+
+def test_the_readme_lists_the_cookbook_as_its_files_say() -> None:
+    told = [f"| `{recipe.name}` | {recipe.grain} |" for recipe in cookbook.load()]
+    assert len(told) >= 20
+    assert [line for line in README.splitlines() if re.match(r"\| `\w+` \| one row per ", line)] == told
+
+
+@pytest.mark.parametrize("file", [*VIEWS, *CHECKS, *COOKBOOK], ids=lambda file: file.stem)
 def test_a_file_is_lower_case_and_common_to_both_engines(file: Path) -> None:
     sql = bare(file.read_text())
     assert sql == sql.lower()

@@ -1,0 +1,24 @@
+-- one row per account, queue and hour with spend, in the columns of FOCUS 1.2 that can be filled truthfully
+--
+-- EffectiveCost is what the tasks cost, paid from a balance. A queue is the service; "(unattributed)" is what no queue explains.
+-- The other mandatory columns are left out, for the API tells nothing of them: BilledCost, InvoiceIssuerName, BillingPeriodStart,
+-- BillingPeriodEnd (invoices); ChargeClass (what corrects an earlier invoice); ListCost, ContractedCost, PricingQuantity,
+-- PricingUnit (price lists); BillingAccountId, BillingAccountName (x_Account is the name you gave it).
+select
+    currency                               as "BillingCurrency",
+    'Usage'                                as "ChargeCategory",
+    queue || ', ' || volume || ' tasks'    as "ChargeDescription",
+    'Usage-Based'                          as "ChargeFrequency",
+    hour_end                               as "ChargePeriodEnd",
+    hour_start                             as "ChargePeriodStart",
+    nullif(volume, 0)                      as "ConsumedQuantity",
+    case when volume <> 0 then 'Tasks' end as "ConsumedUnit",
+    money                                  as "EffectiveCost",
+    'Anti-Captcha'                         as "ProviderName",
+    'Anti-Captcha'                         as "PublisherName",
+    'Other'                                as "ServiceCategory",
+    queue                                  as "ServiceName",
+    account                                as "x_Account",
+    is_final                               as "x_IsFinal"
+from spending_hourly
+order by account, hour_start desc, queue;

@@ -1,0 +1,72 @@
+-- one row per account: its newest month so far, what it will have cost at its end, and a range
+--
+-- A day to come counts as the median of its weekday in the 13 weeks before; low and high are the 10 % and 90 % quantiles, on all
+-- days at once, so the range is rather too wide. Assumed: weeks like those behind (no growth, no holidays), no day left unread. The
+-- newest day is still running: what it cost so far is its least. Rounded to cents; null where a weekday to come was never seen.
+with recursive held as (
+    select
+        account,
+        day,
+        money,
+        max(day) over (partition by account)                                              as today,
+        min(case when volume <> 0 or money <> 0 then day end) over (partition by account) as begins
+    from coverage_daily
+    where fetched_at is not null
+),
+usual as (
+    select
+        account,
+        extract(isodow from day)                           as weekday,
+        percentile_disc(0.1) within group (order by money) as low,
+        percentile_disc(0.5) within group (order by money) as middle,
+        percentile_disc(0.9) within group (order by money) as high
+    from held
+    where day >= greatest(begins, today - 91)
+      and day < today
+    group by 1, 2
+),
+ahead as (
+    select
+        account,
+        today                                                                            as day,
+        cast(date_trunc('month', cast(today as timestamp)) + interval '1 month' as date) as month_end
+    from held
+    where day = today
+    union all
+    select account, day + 1, month_end
+    from ahead
+    where day + 1 < month_end
+),
+expected as (
+    select
+        a.account                                         as account,
+        count(*) = count(u.middle)                        as is_known,
+        sum(greatest(u.low - coalesce(h.money, 0), 0))    as low,
+        sum(greatest(u.middle - coalesce(h.money, 0), 0)) as middle,
+        sum(greatest(u.high - coalesce(h.money, 0), 0))   as high
+    from ahead a
+    left join usual u on u.account = a.account and u.weekday = extract(isodow from a.day)
+    left join held h  on h.account = a.account and h.day = a.day
+    group by a.account
+),
+so_far as (
+    select
+        account,
+        cast(date_trunc('month', cast(today as timestamp)) as date) as month,
+        max(today)                                                  as newest_day,
+        cast(sum(money) as decimal(18, 9))                          as money
+    from held
+    where day >= cast(date_trunc('month', cast(today as timestamp)) as date)
+    group by 1, 2
+)
+select
+    s.account                                                                          as account,
+    s.month                                                                            as month,
+    s.newest_day                                                                       as newest_day,
+    s.money                                                                            as money_so_far,
+    case when e.is_known then cast(round(s.money + e.low, 2) as decimal(18, 2)) end    as forecast_low,
+    case when e.is_known then cast(round(s.money + e.middle, 2) as decimal(18, 2)) end as forecast,
+    case when e.is_known then cast(round(s.money + e.high, 2) as decimal(18, 2)) end   as forecast_high
+from so_far s
+join expected e on e.account = s.account
+order by account;
