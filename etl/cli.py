@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -233,6 +233,28 @@ def sync(call: Call, dry_run: bool) -> None:
         logging.getLogger(__name__).info("sync done", extra=asdict(summary))
     elif not settings.quiet or summary.wants_a_person:
         click.echo("\n".join(_summary_lines(summary, settings)))
+    if settings.publish:
+        _renew(settings, settings.publish, summary, clock)
+
+
+def _renew(settings: Settings, path: Path, summary: "Summary", clock: "Clock") -> None:
+    """Publishes after a sync that read something. What it raises is graver than what the sync itself had to say."""
+    import logging
+
+    from etl.errors import WarehouseError
+    from etl.pipeline.hall import LOCK_WAIT
+    from etl.serve.publish import place, publish
+
+    try:
+        target = place(settings.warehouse, path)
+        if target.exists() and not (summary.requests or summary.facts_changed):
+            return
+        publish(settings.warehouse, target, clock, wait=LOCK_WAIT, own=settings.checks_folder)
+    except FindingsError as error:
+        raise FindingsError(f"the data is loaded, but not published: {error.message}", error.remedy) from error
+    except (UsageError, WarehouseError) as error:
+        raise WarehouseError(f"the data is loaded, but not published: {error.message}", error.remedy) from error
+    logging.getLogger(__name__).info("published %s", target)
 
 
 def _count(number: int, noun: str) -> str:
@@ -444,25 +466,35 @@ class _Query(click.Command):
 
 
 @cli.command(cls=_Query)
-@click.argument("sql")
+@click.argument("sql", required=False)
+@click.option("--list", "lists", is_flag=True, help="Name the recipes of the cookbook, each with what a row of its answer is.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv", "json"]),
+    type=click.Choice(["table", "csv", "json", "parquet"]),
     help="How rows are written.  [default: by the ending of -o, else table]",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to this file; without it, or with -, to standard output.")
 @_common
 @click.pass_obj
-def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
-    """Run read-only SQL: a text, @FILE.sql, or - for standard input.
+def query(call: Call, sql: str | None, lists: bool, form: str | None, output: str | None) -> None:
+    """Run read-only SQL: a text, @FILE.sql, a recipe of the cookbook, or - for standard input.
 
     \b
     anticaptcha-etl query "select month, sum(money) from spending_monthly group by month order by month"
     anticaptcha-etl query @report.sql --format csv -o report.csv
+    anticaptcha-etl query --list
+    anticaptcha-etl query @cookbook/month_to_date_with_forecast
     """
+    if lists:
+        from etl.serve.cookbook import listing
+
+        click.echo(listing(), nl=False)
+        return
+    if sql is None:
+        raise UsageError("there is nothing to run", "give the SQL, @FILE.sql, @cookbook/NAME, or - for standard input; see --list")
     from etl.clock import Clock
-    from etl.serve.query import TABLE_ROWS, write_csv, write_json, write_table
+    from etl.serve.query import TABLE_ROWS, write_csv, write_json, write_parquet, write_table
     from etl.serve.query import run as answer
     from etl.warehouse.engine import warehouse_path, warehouse_url
 
@@ -474,6 +506,11 @@ def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
         _refuse_own(target, warehouse_path(url), config_path(call.given, call.place)[0])
     form = form or _form(target)
     asked = _sql(sql, call.place.folder)
+    if form == "parquet":
+        if target is None:
+            raise UsageError("Parquet is written to a file", "name it: -o FILE.parquet")
+        write_parquet(url, asked, target, wait=READER_WAIT, clock=clock)
+        return
     with _opened(target) as to, answer(url, asked, wait=READER_WAIT, clock=clock) as result:
         if form == "table":
             write_table(result, to, most=TABLE_ROWS if to.isatty() else None)
@@ -482,12 +519,19 @@ def query(call: Call, sql: str, form: str | None, output: str | None) -> None:
 
 
 def _sql(said: str, folder: Path) -> str:
-    """The statement itself: as said, from ``@FILE``, or from standard input for ``-``."""
+    """The statement itself: as said, from ``@FILE`` or ``@cookbook/NAME``, or from standard input for ``-``.
+
+    A file that is there comes before the recipe.
+    """
     if said == "-":
         return sys.stdin.read()
     if not said.startswith("@"):
         return said
+    from etl.serve import cookbook
+
     path = folder / Path(said[1:]).expanduser()
+    if said.startswith(f"@{cookbook.PLACE}") and not path.is_file():
+        return cookbook.find(said.removeprefix(f"@{cookbook.PLACE}")).sql
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -500,11 +544,11 @@ def _sql(said: str, folder: Path) -> str:
 def _form(target: Path | None) -> str:
     """How rows are written when nothing was said: by the file's ending."""
     ending = target.suffix.lower() if target else ""
-    if ending not in ("", ".txt", ".csv", ".json"):
+    if ending not in ("", ".txt", ".csv", ".json", ".parquet"):
         import logging
 
-        logging.getLogger(__name__).warning("%s is written as a table; --format csv or json writes another", target)
-    return {".csv": "csv", ".json": "json"}.get(ending, "table")
+        logging.getLogger(__name__).warning("%s is written as a table; --format csv, json or parquet writes another", target)
+    return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(ending, "table")
 
 
 def _refuse_own(target: Path, warehouse: Path, config: Path) -> None:
@@ -556,6 +600,121 @@ def _opened(target: Path | None) -> Iterator[TextIO]:
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+@cli.command()
+@click.option("-o", "--output", metavar="FILE", required=True, help="The page, whole or not at all; - is standard output.")
+@click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=_keep,
+    help=f"Only this account; without it, all accounts together.  [env: {PREFIX}ACCOUNT]",
+)
+@click.option(
+    "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="How many days, up to today, are shown in detail."
+)
+@_common
+@click.pass_obj
+def report(call: Call, output: str, days: int) -> None:
+    """Write one HTML page of charts: for those who would rather look than read.
+
+    It needs no network and no other file. Needs the extra: pip install "anticaptcha-etl[report]"
+
+    \b
+    anticaptcha-etl report -o report.html
+    anticaptcha-etl report -o year.html --days 365 --account shop
+    """
+    from etl.clock import Clock
+    from etl.warehouse.engine import warehouse_path
+
+    clock = Clock()
+    settings = call.settings(clock)
+    target = None if output == "-" else call.place.folder / output
+    if target:
+        _refuse_own(target, warehouse_path(settings.warehouse), config_path(call.given, call.place)[0])
+    try:
+        from etl.serve.report.page import page
+    except ModuleNotFoundError as error:
+        if error.name not in {"altair", "vl_convert"}:
+            raise
+        raise UsageError("the report draws with Altair, which is not installed", f'pip install "{NAME}[report]"') from error
+    from etl.serve.report.gather import gather
+
+    only = None if settings.sources["account"] == "default" else settings.account
+    text = page(gather(settings.warehouse, only, days, clock, wait=READER_WAIT))
+    with _opened(target) as to:
+        to.write(text)
+    if target and not settings.quiet:
+        click.echo(f"{target}: {len(text.encode()) / 1_000_000:.1f} MB, open it in a browser")
+
+
+@cli.command()
+@click.argument("path", required=False)
+@click.option("--despite-findings", is_flag=True, help="Publish also while a blocking check fails.")
+@_setting("checks_folder", "A folder of SQL files of your own, run with the checks.", metavar="DIR")
+@_common
+@click.pass_obj
+def publish(call: Call, path: str | None, despite_findings: bool) -> None:
+    """Put a read-only copy of the warehouse at PATH, a file or a folder, for BI tools.
+
+    It takes the place of the copy before in one step: readers see the old state or the new, and never keep a
+    sync waiting. It holds the views and what they read, no answers and nothing of a key. While a blocking check
+    fails, the copy before stays (exit code 5). Without PATH: where the setting publish says; sync then renews it.
+
+    \b
+    anticaptcha-etl publish /srv/bi
+    anticaptcha-etl publish /srv/bi/spending.duckdb
+    """
+    from etl.clock import Clock
+    from etl.serve.publish import place
+    from etl.serve.publish import publish as put
+
+    clock = Clock()
+    call.given["publish"] = path
+    settings = call.settings(clock)
+    if settings.publish is None:
+        raise UsageError("where to publish is not said", f"{NAME} publish PATH, or publish = PATH in {CONFIG_NAME}")
+    target = place(settings.warehouse, settings.publish)
+    own = settings.checks_folder
+    made = put(settings.warehouse, target, clock, wait=READER_WAIT, own=own, despite_findings=despite_findings)
+    if not settings.quiet:
+        click.echo(f"{made.path}: {_count(made.rows['spending_hourly'], 'hour')} with spend, {made.size:,} bytes")
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True, help="Which open format."
+)
+@click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=_keep,
+    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
+)
+@_common
+@click.pass_obj
+def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
+    """Write every view into DIR as open files: Hive-partitioned Parquet, or CSV.
+
+    DIR is replaced whole, so a half-written export is never seen. It must be new, empty, or of an earlier export.
+
+    \b
+    anticaptcha-etl export lake
+    anticaptcha-etl export --format csv --account shop sheets
+    """
+    from etl.clock import Clock
+    from etl.serve.export import export as write
+
+    clock = Clock()
+    settings = call.settings(clock)
+    only = None if settings.sources["account"] == "default" else settings.account
+    target = (call.place.folder / Path(folder).expanduser()).absolute()
+    made = write(settings.warehouse, target, form, clock, wait=READER_WAIT, account=only)
+    if not settings.quiet:
+        click.echo(f"{made.path}: {_count(len(made.rows), 'view')}, {_count(sum(made.rows.values()), 'row')}")
 
 
 @cli.command()

@@ -72,6 +72,7 @@ class Settings:
     key_changed: bool
     max_age: float | None
     checks_folder: Path | None
+    publish: Path | None
     quiet: bool
     verbose: bool
     log_format: str
@@ -278,6 +279,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("key_changed", _flag, False),
             Setting("max_age", _measure("hours"), command="status"),
             Setting("checks_folder", _text, command="check"),
+            Setting("publish", _text, per_account=False, command="publish"),
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),
@@ -408,8 +410,8 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
         sources[setting.name] = "default" if found is None else found.where
         if setting.name == "warehouse" and found is not None:
             folder = found.folder
-        if setting.name == "checks_folder" and found is not None:
-            values["checks_folder"] = _under(found.folder, values["checks_folder"])
+        if setting.name in ("checks_folder", "publish") and found is not None:
+            values[setting.name] = _under(found.folder, values[setting.name])
     values["since_all"] = values["since"] is None and sources["since"] != "default"
     values["warehouse"] = _warehouse_url(values["warehouse"], folder)
     _check_days(values["since"], values["until"], now.date(), sources)

@@ -1,14 +1,17 @@
-"""Read-only SQL over the warehouse, printed as a table, CSV or JSON."""
+"""Read-only SQL over the warehouse, printed as a table, CSV or JSON, or written as Parquet."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from io import StringIO
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import duckdb
 import sqlalchemy as sa
 from rich import box
 from rich.console import Console
@@ -17,9 +20,10 @@ from rich.text import Text
 
 from etl.clock import Clock
 from etl.errors import UsageError
+from etl.serve import drafts
 from etl.serve.values import as_json, plain
-from etl.warehouse import views
-from etl.warehouse.engine import open_warehouse
+from etl.warehouse import parquet, views
+from etl.warehouse.engine import open_warehouse, problem
 from etl.warehouse.reading import ASK_ONE, refusal
 
 _AT_ONCE = 10_000
@@ -57,7 +61,9 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
 def _refused(why: str) -> UsageError:
     if "'pytz'" in why:  # DuckDB needs it to hand such a value to Python
         return UsageError("a time with a zone cannot be shown", "make it UTC without zone: (now() at time zone 'UTC')")
-    return UsageError(f"the query failed: {why}", f"views: {', '.join(view.name for view in views.load())}; DESCRIBE lists columns")
+    return UsageError(
+        f"the query failed: {why}", f"views: {', '.join(view.name for view in views.shared())}; DESCRIBE lists columns"
+    )
 
 
 # ---------------------------------------------------------------- printing
@@ -108,3 +114,37 @@ def _are_numbers(values: Iterable[object]) -> bool:
 def _printable(text: str) -> Text:
     """Text of others must not steer the terminal."""
     return Text("".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text))
+
+
+# ---------------------------------------------------------------- parquet
+
+
+def write_parquet(url: str, sql: str, target: Path, *, wait: float = 0.0, clock: Clock | None = None) -> None:
+    """Runs one reading statement and writes its rows to ``target``, which they replace once they are whole. A link stays.
+
+    The statement itself reads nothing but the warehouse, as with ``run``. Whole numbers beyond 64 bits (sums of a BIGINT) are
+    written as DECIMAL(38, 0). Raises UsageError for SQL that is wrong or not allowed and for columns that Parquet cannot
+    hold, WarehouseError for a warehouse that is not there or held, and for a disk that does not take the file.
+    """
+    if why := refusal(sql):
+        raise UsageError(why, ASK_ONE)
+    real = Path(os.path.realpath(target))
+    if not real.parent.is_dir():
+        raise UsageError(f"{target} cannot be written: there is no folder {real.parent}", f"mkdir -p '{real.parent}'")
+    if real.exists() and not real.is_file():
+        raise UsageError(f"{target} cannot be written: Parquet takes a file's place, and that is none", "give -o another place")
+    clock = clock or Clock()
+    with (
+        drafts.beside(real, clock, wait=wait) as draft,
+        open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as on,
+    ):
+        made = draft / real.name
+        try:
+            parquet.write(on, sql, made)
+        except sa.exc.DBAPIError as error:
+            raise _refused(str(error.orig)) from error
+        except duckdb.Error as error:
+            raise problem(error, real.parent) or _refused(str(error)) from error
+        except ValueError as error:
+            raise UsageError(str(error), "leave it out, or cast it") from error
+        drafts.take_place(made, real)

@@ -37,9 +37,12 @@ _FORM = "--warehouse takes a path or duckdb:///PATH"
 _QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 """Without these DuckDB goes to the network by itself, for instance to read a SQLite file it was given by mistake."""
 
+_SHUT = "enable_external_access"
+"""Once it is false nothing is allowed any more: with exceptions, it comes after them and not with the configuration."""
+
 _SEALED = _QUIET | {
     "access_mode": "read_only",
-    "enable_external_access": "false",
+    _SHUT: "false",
     "python_enable_replacements": "false",
 }
 """SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no settings."""
@@ -78,21 +81,25 @@ def warehouse_path(url: str) -> Path:
     return Path(os.path.realpath(sa.make_url(url).database or ""))
 
 
-def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None) -> sa.Engine:
+def open_warehouse(
+    url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None, drafts: Path | None = None
+) -> sa.Engine:
     """The engine of a warehouse; a DuckDB file that is not there is created, unless ``read_only``.
 
-    ``read_only`` also seals it against what SQL can do outside the warehouse. A file that another program has open is
-    tried again for ``wait`` seconds at every ``connect`` and ``begin``.
+    ``read_only`` also seals it against what SQL can do outside the warehouse. ``drafts`` is for SQL of our own: an absolute
+    folder below which it may write and read all the same. A file that another program has open is tried again for ``wait``
+    seconds at every ``connect`` and ``begin``.
 
     The engine itself raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
     permissions and disks; errors in SQL stay SQLAlchemy's.
     """
     path, clock = warehouse_path(url), clock or Clock()
     require_file(path) if read_only else _create_missing(path)
+    config = _SEALED if read_only else _QUIET
     engine = sa.create_engine(
         sa.make_url(url).set(database=str(path)),
         poolclass=sa.NullPool,
-        connect_args={"config": dict(_SEALED if read_only else _QUIET)},
+        connect_args={"config": {name: value for name, value in config.items() if not (drafts and name == _SHUT)}},
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
     )
     engine.dialect.supports_native_decimal = True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
@@ -102,32 +109,36 @@ def open_warehouse(url: str, *, read_only: bool = False, wait: float = 0.0, cloc
         began, said = clock.ticks(), False
         while True:
             try:
-                return _connected(dialect.connect(*args, **options), sealed=read_only)
+                return _connected(dialect.connect(*args, **options), sealed=read_only, drafts=drafts)
             except duckdb.Error as error:
-                problem, is_closing = _problem(error, path), _CLOSING in str(error)
-                if problem is None and not is_closing:
+                found, is_closing = problem(error, path), _CLOSING in str(error)
+                if found is None and not is_closing:
                     raise
-                patience = wait if isinstance(problem, WarehouseLockedError) else _CLOSING_SECONDS if is_closing else 0
+                patience = wait if isinstance(found, WarehouseLockedError) else _CLOSING_SECONDS if is_closing else 0
                 if clock.ticks() >= began + patience:
-                    raise (problem or error) from error
+                    raise (found or error) from error
                 if patience == wait and not said:
                     said = True
-                    log.info("%s; waiting for it, at most %d seconds", problem, wait)
+                    log.info("%s; waiting for it, at most %d seconds", found, wait)
             clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
 
     @sa.event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
-        problem = _problem(context.original_exception, path)
-        if problem is not None:
-            raise problem from context.original_exception
+        found = problem(context.original_exception, drafts or path)
+        if found is not None:
+            raise found from context.original_exception
 
     return engine
 
 
-def _connected(connection: DBAPIConnection, *, sealed: bool) -> DBAPIConnection:
-    connection.cursor().execute("set TimeZone = 'UTC'")  # else current_date is the server's day
+def _connected(connection: DBAPIConnection, *, sealed: bool, drafts: Path | None) -> DBAPIConnection:
+    settings = ["TimeZone = 'UTC'"]  # else current_date is the server's day
     if sealed:
-        connection.cursor().execute("set lock_configuration = true")
+        if drafts:
+            settings += [f"allowed_directories = [{quoted(drafts)}]", f"{_SHUT} = false"]
+        settings.append("lock_configuration = true")
+    for setting in settings:
+        connection.cursor().execute(f"set {setting}")
     return connection
 
 
@@ -147,16 +158,25 @@ def _create_missing(path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             seed = Path(folder) / "seed.duckdb"
             with duckdb.connect(config=dict(_QUIET)) as memory:
-                memory.execute(f"attach {_quoted(seed)} as seed (storage_version '{STORAGE_VERSION}')")
+                memory.execute(f"attach {quoted(seed)} as seed (storage_version '{STORAGE_VERSION}')")
             seed.chmod(0o600)
             with suppress(FileExistsError):
                 path.hardlink_to(seed)
     except (OSError, duckdb.Error) as error:
-        raise _problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
+        raise problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
 
 
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+def attach_draft(connection: sa.Connection, path: Path) -> None:
+    """Makes a new database at ``path``, of the format that BI tools read, and names it ``draft`` on this connection.
+
+    ``path`` is below the ``drafts`` of the connection's engine.
+    """
+    connection.exec_driver_sql(f"attach {quoted(path)} as draft (storage_version '{STORAGE_VERSION}', read_write)")
+
+
+def quoted(text: Path | str) -> str:
+    """``text`` as SQL writes it."""
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 _LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
@@ -185,7 +205,7 @@ def _command(pid: str) -> str:
     return " ".join(Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
 
 
-def _problem(error: BaseException, path: Path) -> WarehouseError | None:
+def problem(error: BaseException, path: Path) -> WarehouseError | None:
     """What a person can do about ``error``, when it is about the file and not about the SQL."""
     text = str(error)
     if lock := _LOCKED.search(text):

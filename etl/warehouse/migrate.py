@@ -42,9 +42,18 @@ def state(engine: sa.Engine) -> State:
         return _state(_held(connection))
 
 
+def is_copy(engine: sa.Engine) -> bool:
+    """Whether it is what ``publish`` makes of a warehouse: views without a schema to be upgraded."""
+    with engine.connect() as connection:
+        return _is_copy(_held(connection))
+
+
 def require_readable(engine: sa.Engine) -> None:
-    """Raises WarehouseError unless the tables are those this program reads."""
-    revision = current(engine)
+    """Raises WarehouseError unless the tables are those this program reads; a published copy has only those of its views."""
+    with engine.connect() as connection:
+        held = _held(connection)
+    _refuse_copy(engine, held)
+    revision = held.revision
     if revision is None:
         raise WarehouseError(f"{engine.url.database} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one")
     _refuse_newer(engine, revision)
@@ -58,8 +67,8 @@ def require_readable(engine: sa.Engine) -> None:
 def upgrade(engine: sa.Engine, to: str = "head") -> None:
     """Brings tables and views to revision ``to``. Writes nothing when they are there already.
 
-    Raises WarehouseNewerError, touching nothing, for a revision this program does not know, and WarehouseError where
-    other tables stand in the place of ours.
+    Raises WarehouseNewerError, touching nothing, for a revision this program does not know, and WarehouseError for a
+    published copy and where other tables stand in the place of ours.
     """
     head = revisions()[-1]
     to = head if to == "head" else to
@@ -68,6 +77,7 @@ def upgrade(engine: sa.Engine, to: str = "head") -> None:
         _refuse_newer(engine, held.revision)
         if to == held.revision and (to != head or _state(held) == "current"):
             return
+        _refuse_copy(engine, held)
         if held.revision is None:
             _refuse_strangers(engine, connection)
     with engine.begin() as connection:
@@ -126,6 +136,18 @@ def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
         raise WarehouseNewerError(
             f"{engine.url.database} has schema {revision}, this program knows them up to {known[-1]}",
             "upgrade anticaptcha-etl; nothing was changed",
+        )
+
+
+def _is_copy(held: _Held) -> bool:
+    return held.revision is None and held.views is not None
+
+
+def _refuse_copy(engine: sa.Engine, held: _Held) -> None:
+    if _is_copy(held):
+        raise WarehouseError(
+            f"{engine.url.database} is a published copy: it holds what its views read and nothing else",
+            "name the warehouse it was made from with --warehouse",
         )
 
 

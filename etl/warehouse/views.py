@@ -67,6 +67,11 @@ def load() -> list[View]:
     return in_order([parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "views").glob("*.sql"))])
 
 
+def shared() -> list[View]:
+    """Those that people query, for they name the account; the others are for this program's checks alone. In the same order."""
+    return [view for view in load() if "account" in view.columns]
+
+
 def functions() -> dict[str, str]:
     """What the views compute with and each engine spells its own way: ``sql/functions/NAME.ENGINE.sql``."""
     files = sorted((folder("sql") / "functions").glob("*.duckdb.sql"))
@@ -90,12 +95,12 @@ def drop(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"drop {kind} if exists {name}")
 
 
-def rebuild(connection: sa.Connection, revision: str) -> None:
-    """Makes the views anew, with their comments, and notes that they belong to ``revision``."""
+def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | None = None) -> None:
+    """Makes the views anew (``made``: of all, these alone), with their comments, and notes that they belong to ``revision``."""
     drop(connection)
     for sql in functions().values():
         connection.exec_driver_sql(sql)
-    for view in load():
+    for view in load() if made is None else made:
         connection.exec_driver_sql(view.sql)
         connection.exec_driver_sql(f"comment on view {view.name} is {_quoted(view.comment)}")
         for column, comment in view.columns.items():

@@ -106,6 +106,7 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("key_changed", "1", True),
         ("max_age", "26", 26.0),
         ("checks_folder", "/srv/checks", Path("/srv/checks")),
+        ("publish", "/srv/bi", Path("/srv/bi")),
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),

@@ -1,0 +1,168 @@
+"""A read-only copy of the warehouse for BI tools, swapped in whole: readers see the old state or the new, never a lock.
+
+The copy holds what the views and functions of ``sql`` read, and those with it. No answer, nothing of a key.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from etl.clock import Clock
+from etl.errors import FindingsError, UsageError, WarehouseError
+from etl.records import Severity
+from etl.serve import check, drafts
+from etl.warehouse import checks, migrate, schema, views
+from etl.warehouse.engine import attach_draft, open_warehouse, warehouse_path, warehouse_url
+
+COPIED: dict[str, tuple[str, ...]] = {
+    "accounts": ("account_id", "name"),  # and nothing that tells a key
+    **{
+        table.name: tuple(table.columns.keys())
+        for table in (
+            schema.series,
+            schema.days,
+            schema.facts,
+            schema.contradictions,
+            schema.revisions,
+            schema.rejections,
+        )
+    },
+}
+"""The tables that readers need, and of each the columns."""
+
+MODE = 0o444
+_SIGN = b"DUCK"
+"""In the first bytes of each DuckDB file."""
+
+Weighed = dict[str, tuple[int, int]]
+"""By table or view: how many rows, and the sum of their hashes."""
+
+
+class Published(NamedTuple):
+    """A copy in its place. ``rows`` by table or view, ``size`` in bytes."""
+
+    path: Path
+    rows: dict[str, int]
+    size: int
+
+
+def place(url: str, path: Path) -> Path:
+    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name.
+
+    Raises UsageError where a copy would take the place of something that is none.
+    """
+    warehouse = warehouse_path(warehouse_url(url))
+    try:
+        return _place(warehouse, path)
+    except OSError as error:
+        raise UsageError(f"{path} is no place for a copy: {error.strerror}", "name another place") from error
+
+
+def _place(warehouse: Path, path: Path) -> Path:
+    target = path / warehouse.name if path.is_dir() else path
+    target = target.parent.resolve() / target.name
+    if not target.suffix:
+        raise UsageError(f"{target} is neither a folder nor a file's name with an ending", f"mkdir -p '{target}', or name a file")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}", f"mkdir -p '{target.parent}'")
+    if not target.exists():
+        return target
+    if warehouse.exists() and target.samefile(warehouse):
+        raise UsageError(f"{target} is the warehouse itself", "name another place")
+    if not _is_copy(target):
+        raise UsageError(f"{target} was not made by publish", "name another place, or move that file away")
+    return target
+
+
+def _is_copy(file: Path) -> bool:
+    """Whether a publish made it: read-only, of DuckDB, and no warehouse, which somebody may have made read-only to keep it.
+
+    Where DuckDB cannot look inside, for a tool holds it or left a log beside it, the rest is proof enough.
+    """
+    if not file.is_file() or file.stat().st_mode & 0o222:
+        return False
+    with file.open("rb") as opened:
+        if _SIGN not in opened.read(16):
+            return False
+    try:
+        return migrate.is_copy(open_warehouse(warehouse_url(str(file)), read_only=True))
+    except (WarehouseError, sa.exc.DBAPIError):
+        return True
+
+
+def publish(
+    url: str, target: Path, clock: Clock, *, wait: float, own: Path | None = None, despite_findings: bool = False
+) -> Published:
+    """Puts a verified copy of the warehouse at ``target`` (see ``place``), read-only. The warehouse is held while it is copied.
+
+    Raises FindingsError when a check, ``own`` ones among them, blocks; WarehouseError for a warehouse that is not there, not
+    of this version, or held for longer than ``wait`` seconds, and for a disk that does not take the copy. ``target`` then is
+    as it was.
+    """
+    if not despite_findings:
+        _refuse_findings(check.gather(warehouse_url(url), None, own, clock, wait=wait).checked.broken)
+    with drafts.beside(target, clock, wait=wait) as draft:
+        made = draft / target.name
+        weighed = copy(url, made, clock, wait=wait)
+        made.chmod(MODE)
+        _log_of(target).unlink(missing_ok=True)  # of another file, and DuckDB would replay it into ours
+        drafts.take_place(made, target)
+    return Published(target, {name: rows for name, (rows, _) in weighed.items()}, target.stat().st_size)
+
+
+def copy(url: str, to: Path, clock: Clock, *, wait: float) -> Weighed:
+    """Writes what readers need to a new file, and reads it again: every table and view must hold what it was made from.
+
+    Nothing is committed meanwhile. Raises WarehouseError as ``publish`` does, UsageError for a name that no URL can hold.
+    """
+    made = warehouse_url(str(to))
+    source = open_warehouse(warehouse_url(url), read_only=True, wait=wait, clock=clock, drafts=to.parent)
+    _require_current(source)
+    with source.connect() as connection:
+        attach_draft(connection, to)
+        for table, columns in COPIED.items():
+            named = ", ".join(columns)
+            connection.exec_driver_sql(f"create table draft.{table} as select {named} from {table}")
+        connection.commit()
+        expected = _weighed(connection)
+    with open_warehouse(made).begin() as connection:
+        views.rebuild(connection, migrate.revisions()[-1], views.shared())
+    if _log_of(to).exists():  # a disk that is full: DuckDB says nothing when it cannot take in its log on closing
+        raise WarehouseError(f"the copy could not be written whole to {to.parent}", "make room, run it again")
+    with open_warehouse(made, read_only=True).connect() as connection:
+        held = _weighed(connection)
+    if differing := sorted(name for name in expected if held[name] != expected[name]):
+        raise WarehouseError(f"the copy of {source.url.database} differs in {', '.join(differing)}", "check the disk, run it again")
+    return held
+
+
+def _log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.wal")
+
+
+def _require_current(source: sa.Engine) -> None:
+    """The views of the copy are those of this program, and so must the warehouse's be."""
+    migrate.require_readable(source)
+    if migrate.state(source) != "current":
+        raise WarehouseError(f"the views of {source.url.database} are another version's", "anticaptcha-etl migrate renews them")
+
+
+def _refuse_findings(broken: Iterable[checks.Broken]) -> None:
+    if blocking := [one.finding.message for one in broken if one.check.severity is Severity.BLOCKING]:
+        said = "; ".join(blocking)
+        raise FindingsError(f"nothing was copied: {said}", "look into that first; publish --despite-findings copies all the same")
+
+
+def _weighed(connection: sa.Connection) -> Weighed:
+    """Rows alike weigh alike, in whatever order they come."""
+    parts = {table: f"select {', '.join(columns)} from {table}" for table, columns in COPIED.items()}
+    parts |= {view.name: f"select * from {view.name}" for view in views.shared()}
+    sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
+    return {name: _pair(connection, f"select {sums} from ({part}) as r") for name, part in parts.items()}
+
+
+def _pair(connection: sa.Connection, sql: str) -> tuple[int, int]:
+    rows, weight = connection.exec_driver_sql(sql).one()
+    return rows, weight

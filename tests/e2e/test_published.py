@@ -1,0 +1,78 @@
+"""A sync renews the copy that BI tools read, and what keeps it from that is told without harm to what was loaded."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from etl.sandbox.dataset import Dataset
+from tests.e2e.world import KEY, World
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    (folder / "bi").mkdir()
+    now = datetime.now(UTC)  # everyone's, since the command has no other
+    spending = Dataset.busy(begins=now.date() - timedelta(days=3), queues=2)
+    with World(folder, spending, now=now) as world:
+        (folder / "anticaptcha-etl.toml").write_text('publish = "bi"\n')
+        yield world
+
+
+def sync(world: World, *words: str) -> tuple[int, str, str]:
+    with world.command("sync", *words) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def hours(file: Path) -> list[tuple[object, ...]]:
+    with duckdb.connect(file, read_only=True) as connection:
+        return connection.execute("from spending_hourly order by all").fetchall()
+
+
+def test_a_sync_publishes_what_it_loaded_without_the_key_and_its_hash(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        assert sync(made)[0] == 0
+        copy = tmp_path / "bi" / "warehouse.duckdb"
+        assert hours(copy) == hours(made.file) != []
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o444
+        [(salt, hashed)] = made.rows("select key_salt, key_hash from accounts")
+        held = copy.read_bytes()
+        assert not [secret for secret in (salt, hashed, KEY.encode()) if secret in held]
+        assert b"errorId" not in held
+
+        first = copy.stat().st_ino
+        assert sync(made)[0] == 0
+        assert copy.stat().st_ino != first  # today was read again
+        copy.unlink()
+        assert sync(made)[0] == 0
+        assert copy.exists()
+
+
+def test_a_copy_that_cannot_be_made_is_exit_code_4_and_says_that_the_data_is_loaded(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        (tmp_path / "bi").rmdir()
+        code, out, err = sync(made)
+        assert code == 4
+        assert "facts" in out
+        assert "error: the data is loaded, but not published: " in err
+        assert hours(made.file)
+        (tmp_path / "bi").mkdir()
+        assert sync(made, "--quiet") == (0, "", "")
+        assert (tmp_path / "bi" / "warehouse.duckdb").exists()
+
+
+def test_while_a_check_blocks_the_copy_before_stays(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        assert sync(made)[0] == 0
+        copy = tmp_path / "bi" / "warehouse.duckdb"
+        before = copy.read_bytes()
+        made.rows("insert into series select 1, 99, cut, member from series where member is not null limit 1 returning series_id")
+        code, _, err = sync(made)
+        assert code == 5
+        assert "error: the data is loaded, but not published: " in err
+        assert "is one series" in err
+        assert copy.read_bytes() == before
