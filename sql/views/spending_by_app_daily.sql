@@ -15,8 +15,7 @@ with spent as (
         day,
         cast(sum(volume) as bigint)        as volume,
         cast(sum(money) as decimal(18, 9)) as money
-    from facts
-    where volume <> 0 or money <> 0
+    from facts -- with spend, all but the total's
     group by account_id, series_id, day
 )
 select

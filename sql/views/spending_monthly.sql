@@ -16,8 +16,7 @@ with spent as (
         cast(date_trunc('month', cast(day as timestamp)) as date) as month,
         cast(sum(volume) as bigint)                               as volume,
         cast(sum(money) as decimal(18, 9))                        as money
-    from facts
-    where volume <> 0 or money <> 0
+    from facts -- with spend, all but the total's
     group by 1, 2, 3
 ),
 finals as (

@@ -1,0 +1,148 @@
+"""What the views cost beside SQL written by hand on the tables: `make bench`.
+
+Both are asked in turn, again and again, through the engine that `query` uses, and must give the same rows. By hand means what
+somebody would write who knows the tables and wants this one answer, fast: without `is_final`, and without prices.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from benchmarks.history import NEWEST, NOW, QUARTER, YEARS, Shape, fill
+from etl.warehouse import checks
+from etl.warehouse.engine import open_warehouse, warehouse_url
+from etl.warehouse.migrate import upgrade
+
+ROUNDS = 9
+_OF_QUEUES = "facts f join series s on s.account_id = f.account_id and s.series_id = f.series_id where s.cut = 'queue'"
+_QUEUE = "coalesce(s.member, '(unattributed)')"
+
+
+class Question(NamedTuple):
+    """One question twice. ``most`` is how many times as long the view may take; None: to know, not to hold."""
+
+    name: str
+    most: float | None
+    view: str
+    by_hand: str
+
+
+QUESTIONS = (
+    Question(
+        "the last 90 days, by day and queue", 1.5,
+        f"select day, queue, sum(volume), sum(money) from spending_daily where day > date '{NEWEST}' - 90 group by day, queue",
+        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > date '{NEWEST}' - 90 group by 1, 2",
+    ),
+    Question(
+        "the whole history, by month", 3,
+        "select month, sum(volume), sum(money) from spending_monthly group by month",
+        "select cast(date_trunc('month', day) as date), sum(volume), sum(money) "
+        f"from (select f.day, sum(f.volume) as volume, sum(f.money) as money from {_OF_QUEUES} group by f.day) d group by 1",
+    ),
+    Question(
+        "the whole history, by month and queue", 3,
+        "select month, queue, sum(volume), sum(money) from spending_monthly group by month, queue",
+        "select cast(date_trunc('month', day) as date), queue, sum(volume), sum(money) "
+        f"from (select f.day, {_QUEUE} as queue, sum(f.volume) as volume, sum(f.money) as money from {_OF_QUEUES} group by 1, 2) d "
+        "group by 1, 2",
+    ),
+    Question(
+        "the whole history, by day", None,
+        "select day, sum(volume), sum(money) from spending_daily group by day",
+        f"select f.day, sum(f.volume), sum(f.money) from {_OF_QUEUES} group by 1",
+    ),
+    Question(
+        "one queue, by day", None,
+        "select day, sum(volume), sum(money) from spending_daily where queue = 'FunCaptcha' group by day",
+        f"select f.day, sum(f.volume), sum(f.money) from {_OF_QUEUES} and s.member = 'FunCaptcha' group by 1",
+    ),
+    Question(
+        "90 days before the newest held, by day and queue", None,
+        "select day, queue, sum(volume), sum(money) from spending_daily "
+        "where day > (select max(day) - 90 from coverage_daily) group by day, queue",
+        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > (select max(day) - 90 from days) "
+        "group by 1, 2",
+    ),
+    Question(
+        "every hour, summed up", None,
+        "select sum(volume), sum(money) from spending_hourly",
+        f"select sum(f.volume), sum(f.money) from {_OF_QUEUES}",
+    ),
+    Question(
+        "days by status", None,
+        "select status, count(*), sum(money) from coverage_daily group by status",
+        "select status, count(*), sum(money) from days group by status",
+    ),
+    Question(
+        "what the queues leave of each hour, summed up", None,
+        "select sum(total_money), sum(rest_money) from reconciliation_hourly",
+        "select sum(case when s.cut = 'total' then f.money end), sum(case when s.cut = 'queue' then f.money end) "
+        "from facts f join series s on s.account_id = f.account_id and s.series_id = f.series_id "
+        "where s.cut = 'total' or (s.cut = 'queue' and s.member is null)",
+    ),
+)  # fmt: skip
+
+
+class Cost(NamedTuple):
+    """Medians, in seconds."""
+
+    view: float
+    by_hand: float
+
+    @property
+    def ratio(self) -> float:
+        return self.view / self.by_hand
+
+
+def compare(connection: sa.Connection, question: Question) -> Cost:
+    """Raises ValueError when the two do not give the same rows."""
+    spent: dict[str, list[float]] = {question.view: [], question.by_hand: []}
+    for number in range(1 + ROUNDS):
+        answers = []
+        for sql, seconds in spent.items():
+            began = perf_counter()
+            answers.append(connection.exec_driver_sql(sql).all())
+            if number:  # the first round finds cold caches
+                seconds.append(perf_counter() - began)
+        if len({tuple(sorted(map(tuple, rows))) for rows in answers}) != 1:
+            raise ValueError(f"the view and the tables do not say the same: {question.name}")
+    return Cost(*map(median, spent.values()))
+
+
+def measure(file: Path, shape: Shape) -> dict[Question, Cost]:
+    """Fills a new warehouse at ``file`` and asks it everything. Raises ValueError when one of the checks does not hold there."""
+    url = warehouse_url(str(file))
+    engine = open_warehouse(url)
+    upgrade(engine)
+    with engine.begin() as connection:
+        held = fill(connection, shape)
+    print(f"\n{held:,} facts, {shape.accounts} accounts of {shape.days} days, {file.stat().st_size / 1e6:.0f} MB")
+    with open_warehouse(url, read_only=True).connect() as connection:
+        for broken in checks.run(connection, NOW).broken:
+            raise ValueError(broken.finding.message)
+        return {question: compare(connection, question) for question in QUESTIONS}
+
+
+def show(costs: dict[Question, Cost], *, holds: bool) -> None:
+    print(f"\n{'milliseconds':<50}{'view':>9}{'by hand':>9}{'ratio':>7}{'at most':>9}\n{'─' * 84}")
+    for question, cost in costs.items():
+        most = f"{question.most:g}" if holds and question.most else ""
+        print(f"{question.name:<50}{cost.view * 1e3:9.1f}{cost.by_hand * 1e3:9.1f}{cost.ratio:7.2f}{most:>9}")
+
+
+def main() -> int:
+    """Exit code 1 when a view costs more than it may. That is asked of years alone: of a quarter all takes milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        show(measure(Path(folder) / "quarter.duckdb", QUARTER), holds=False)
+        years = measure(Path(folder) / "years.duckdb", YEARS)
+    show(years, holds=True)
+    return int(any(question.most and cost.ratio > question.most for question, cost in years.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
