@@ -8,7 +8,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long fuzz lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long extended fuzz bench lint lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,15 +23,21 @@ test: $(VENV)/.dev ## every test but the long ones
 	$(BIN)/pytest -n auto
 
 test-quick: $(VENV)/.dev ## the tests that take seconds
-	$(BIN)/pytest -n auto -m 'not slow and not long'
+	$(BIN)/pytest -n auto -m 'not slow and not long and not extended'
 
 test-long: $(VENV)/.dev ## the same promises over many more histories; a quarter of an hour
 	$(BIN)/pytest -n auto -m long
+
+extended: $(VENV)/.dev ## the tests that need a browser, Java or Superset, which it installs for itself; says what it had to skip
+	$(BIN)/pytest -m extended
 
 FUZZ ?= 1000000
 
 fuzz: $(VENV)/.dev ## a million hostile answers over all cores; FUZZ=n for n, SEED=n to repeat a run
 	$(BIN)/python -m tests.fuzz.answers $(FUZZ) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.dev ## what the views cost beside SQL written by hand, on ten million hours; some minutes
+	$(BIN)/python -m benchmarks.views
 
 lint: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff check
@@ -49,7 +55,7 @@ lock: ## resolve the dependencies anew, with hashes, for every platform and Pyth
 	$(PIN) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove what was made here, warehouses excepted
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer that can make a virtual environment was found (Debian, Ubuntu: apt install python3-venv).' >&2; exit 2; }

@@ -1,0 +1,86 @@
+"""Superset itself on loopback: its own web server, its metadata in a folder of the test, spoken to as its pages do."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+_SECONDS = 300
+_CONFIGURED = """
+SECRET_KEY = "of one test on one machine, and worth nothing"
+SQLALCHEMY_DATABASE_URI = "sqlite:///{folder}/superset.db"
+WTF_CSRF_ENABLED = False
+TALISMAN_ENABLED = False
+JWT_ACCESS_TOKEN_EXPIRES = 86400
+"""
+_ADMIN = {"username": "admin", "password": "of one test", "firstname": "A", "lastname": "Person", "email": "admin@localhost"}
+
+
+class Superset:
+    """One server of one process with several threads, from ``with`` to the end of the block. It lives in New York."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        config = self._folder / "superset_config.py"
+        config.write_text(_CONFIGURED.format(folder=self._folder))
+        environ = {"HOME": str(self._folder), "SUPERSET_HOME": str(self._folder), "SUPERSET_CONFIG_PATH": str(config)}
+        environ |= {"FLASK_APP": "superset.app:create_app()", "TZ": "America/New_York", "PATH": os.defpath}
+        for words in (["db", "upgrade"], ["fab", "create-admin", *_options()], ["init"]):
+            command = [str(self._programs / "superset"), *words]
+            done = subprocess.run(
+                command, cwd=self._folder, env=environ, check=False, capture_output=True, text=True, timeout=_SECONDS
+            )
+            assert done.returncode == 0, done.stderr
+        with ExitStack() as opened:
+            log = self._folder / "log"
+            command = [str(self._programs / "gunicorn"), "--bind=127.0.0.1:0", "--worker-class=gthread", "--threads=4"]
+            server = subprocess.Popen(
+                [*command, f"--timeout={_SECONDS}", environ["FLASK_APP"]],
+                cwd=self._folder,
+                env=environ,
+                stdout=subprocess.DEVNULL,
+                stderr=opened.enter_context(log.open("w")),
+            )
+            opened.callback(server.wait)
+            opened.callback(server.terminate)
+            self._http = opened.enter_context(httpx.Client(base_url=_address(log), timeout=_SECONDS, trust_env=False))
+            known = {"username": _ADMIN["username"], "password": _ADMIN["password"], "provider": "db"}
+            self._http.headers["Authorization"] = f"Bearer {self.post('security/login', known)['access_token']}"
+            self._closing = opened.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closing.close()
+
+    def post(self, path: str, body: object) -> Any:
+        return self._told(self._http.post(path, json=body))
+
+    def get(self, path: str) -> Any:
+        return self._told(self._http.get(path))
+
+    def _told(self, answer: httpx.Response) -> Any:
+        assert answer.is_success, f"{answer.request.url}: {answer.status_code} {answer.text}"
+        return answer.json(parse_float=Decimal)
+
+
+def _options() -> list[str]:
+    return [word for name, value in _ADMIN.items() for word in (f"--{name}", value)]
+
+
+def _address(log: Path) -> str:
+    until = time.monotonic() + _SECONDS
+    while not (found := re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", log.read_text())):
+        assert time.monotonic() < until, log.read_text()
+        threading.Event().wait(0.1)
+    return f"{found[1]}/api/v1/"

@@ -1,0 +1,124 @@
+"""The report as a person sees it: in Chromium, without network, on a desk and on a phone, by day and by night."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.clock import Clock
+from etl.sandbox.dataset import Dataset
+from etl.sandbox.server import Behaviour
+from etl.serve.report.gather import gather
+from etl.serve.report.page import page
+from etl.warehouse.engine import warehouse_url
+from tests.e2e.world import NOW, World, ago
+from tests.extended.browser import CHROMIUM, DRIVER, MISSING, Browser
+
+pytestmark = [pytest.mark.extended, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+QUEUES = (HOSTILE, "</script><script>document.title='owned'</script>", *(f"Queue {number}" for number in range(6)))
+SCREENS = [(width, dark) for width in (1280, 360) for dark in (False, True)]
+
+SIZES = """
+return [...document.querySelectorAll('.chart')].map(chart => {
+  const svg = chart.querySelector('svg');
+  const marks = svg ? svg.querySelectorAll('.role-mark path').length : 0;
+  return [chart.id, marks, svg ? svg.getBoundingClientRect().width / chart.getBoundingClientRect().width : 0];
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By days shown, the page of 130 days of eight queues, two of them with markup for a name."""
+    folder = tmp_path_factory.mktemp("report")
+    spending = Dataset.busy(begins=ago(130), queues=QUEUES)
+    with World(folder, spending, Behaviour(unknown_queue="zeros")) as world:
+        world.sync(queues=[*QUEUES])
+    made = {}
+    for days in (3, 90, 130):
+        made[days] = folder / f"{days}.html"
+        made[days].write_text(page(gather(warehouse_url(str(world.file)), None, days, Clock(lambda: NOW), wait=0)), "utf-8")
+    return made
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with Browser() as browser:
+        yield browser
+
+
+def drawn(browser: Browser, file: Path) -> None:
+    browser.open(file)
+    browser.wait_for("return document.documentElement.dataset.drawn > 0")
+
+
+@pytest.mark.parametrize("days", [3, 90, 130])
+def test_every_chart_is_drawn_in_every_light_and_nothing_is_loaded_or_complained_of(
+    browser: Browser, reports: dict[int, Path], days: int
+) -> None:
+    for width, dark in SCREENS:
+        browser.look(width, dark=dark)
+        drawn(browser, reports[days])
+        charts = browser.ask(SIZES)
+        assert {name for name, _, _ in charts} == {"spend", "week", *(f"price-{place}" for place in range(8))}
+        assert all(marks > 0 for _, marks, _ in charts), charts
+        assert all(0.9 < part <= 1.001 for _, _, part in charts), charts
+        assert browser.ask("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
+        assert browser.log("browser") == []
+        events = [json.loads(entry)["message"] for entry in browser.log("performance")]
+        asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+        assert asked == {reports[days].as_uri()}
+
+
+def test_dark_is_dark_and_paper_is_light(browser: Browser, reports: dict[int, Path]) -> None:
+    lightness = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--line-0)\"]')).fill"
+    seen = {}
+    for dark in (False, True):
+        browser.look(1280, dark=dark)
+        drawn(browser, reports[90])
+        seen[dark] = (browser.ask(lightness), browser.ask(bar))
+    assert seen[False][0] > 600 > 150 > seen[True][0]
+    assert seen[False][1] != seen[True][1]
+    browser.command("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert browser.ask(lightness) > 600
+
+
+def test_a_name_with_markup_in_it_is_text_under_the_pointer_too(browser: Browser, reports: dict[int, Path]) -> None:
+    browser.look(1280, dark=False)
+    drawn(browser, reports[90])
+    told = browser.ask("return document.querySelector('#drawn').textContent")
+    place = next(row["place"] for row in json.loads(told)["charts"][0]["rows"]["spend"] if row["queue"] == HOSTILE)
+    x, y = browser.ask(
+        f"""
+        const bar = document.querySelector('#spend path[fill="var(--line-{place})"]');
+        bar.scrollIntoView({{block: 'center'}});
+        const box = bar.getBoundingClientRect();
+        return [box.x + box.width / 2, box.y + box.height / 2]
+        """
+    )
+    browser.move_to(x - 1, y)
+    browser.move_to(x, y)
+    browser.wait_for("return document.querySelector('#vg-tooltip-element.visible') !== null")
+    assert HOSTILE in browser.ask("return document.querySelector('#vg-tooltip-element').textContent")
+    assert browser.ask("return document.querySelectorAll('img').length") == 0
+    assert browser.ask("return document.title") == "Anti-Captcha spending"
+    assert browser.log("browser") == []
+
+
+def test_a_reader_in_another_zone_sees_the_same_days(browser: Browser, reports: dict[int, Path]) -> None:
+    def labels() -> list[str]:
+        script = "return [...document.querySelectorAll('#spend .role-axis-label text')].map(text => text.textContent)"
+        drawn(browser, reports[90])
+        return list(browser.ask(script))
+
+    browser.look(1280, dark=False)
+    seen = []
+    for zone in ("UTC", "Pacific/Auckland", "America/Los_Angeles"):
+        browser.command("Emulation.setTimezoneOverride", timezoneId=zone)
+        seen.append(labels())
+    assert seen[0] == seen[1] == seen[2]
+    assert any("Nov" in label for label in seen[0])
