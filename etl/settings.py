@@ -279,7 +279,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("key_changed", _flag, False),
             Setting("max_age", _measure("hours"), command="status"),
             Setting("checks_folder", _text, command="check"),
-            Setting("publish", _text, per_account=False, command="publish"),
+            Setting("publish", _text, per_account=False, command=""),
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),

@@ -368,7 +368,7 @@ def test_query_to_a_dash_is_standard_output(loaded: Seat) -> None:
 
 def test_query_says_that_an_ending_it_does_not_know_gets_a_table(loaded: Seat) -> None:
     assert loaded.run("query", "select 1 as n", "-o", "n.xlsx") == 0
-    assert "n.xlsx is written as a table; --format csv or json" in loaded.err
+    assert "n.xlsx is written as a table; --format csv, json or parquet" in loaded.err
     assert "(1 row)" in (loaded.folder / "n.xlsx").read_text()
     for words in (("-o", "n.txt"), ("-o", "n"), ("-o", "n.csv"), ("-o", "n.xlsx", "--format", "csv")):
         assert loaded.run("query", "select 1 as n", *words) == 0
