@@ -360,10 +360,9 @@ class Verdict:
         return any(filter == TOTAL or not self.split(filter.cut).explained for filter in self.failed)
 
     def read_since(self, moment: datetime) -> bool:
-        """Whether every window the day needs was read at or after ``moment``, and its total owes no hour."""
+        """Whether every window the day needs was read at or after ``moment``, and no hour is owed."""
         asked = [self.total_asked, *(self.asked.get(filter) for filter in self.active)]
-        owes_hours = any(filter == TOTAL for filter, _ in self.owed)
-        return not owes_hours and all(at is not None and at >= moment for at in asked)
+        return not self.owed and all(at is not None and at >= moment for at in asked)
 
 
 NO_SPLIT = Split()

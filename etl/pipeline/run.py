@@ -198,8 +198,8 @@ class Run:
 
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""
-        if day not in self._days and day in self._held.days:
-            if day in self._being_written:
+        if day not in self._days and (day in self._held.days or day in self._finished):
+            if day in self._being_written or day in self._finished:
                 self._writer.flush()  # or what is loaded might lack a change of mind about the day
                 self._being_written.clear()
             self._days |= load_days(self._ledger, [day], self._light)
@@ -276,8 +276,8 @@ class Run:
     # -- the end
 
     def _progress(self) -> Progress:
-        state, done = self._state, self._state.visited
-        planned = None if state.further else done + len(state.open) + len(state.todo)
+        state, done = self._state, len(self._finished)
+        planned = None if state.further else len({*self._finished, *state.open, *state.todo})
         elapsed = self._clock.ticks() - self._began
         return Progress(
             day=max(state.open, default=None),
@@ -307,7 +307,7 @@ class Run:
             exit_code=code,
             windows_left=left,
             money=self._tally.money,
-            days=self._state.visited,
+            days=len(self._finished),
             lower_bound=len(self._tally.totals) + len(self._tally.pairs),
             findings=self._findings.all,
             messages=self._last_words(why),

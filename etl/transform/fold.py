@@ -340,7 +340,7 @@ def _owed(
     owed = []
     for cut, by_hour in splits.items():
         with_rest = [hour for hour in hours if not by_hour[hour].explained]
-        for filter in members[cut].keys() & asked.keys():
+        for filter in members[cut].keys() & asked.keys() - book.ended:
             owed += [(filter, hour - grid) for hour in with_rest if _is_unsaid(members[cut][filter].get(hour), asked[filter])][:1]
     return tuple(sorted(owed))
 

@@ -142,18 +142,27 @@ class Run:
         self.number += 1
         self.now += timedelta(milliseconds=1)
         reading = self.service.answer(window, self.number, self.now)
-        self.state = walk.judge(self.state, reading, fold(self.books.get(window.day, Book(window.day))).verdict)
+        book = self.books.get(window.day, Book(window.day))
+        self.state = walk.judge(self.state, reading, fold(book).verdict)
+        book = self.books[window.day] = self.in_the_light(book.with_reading(reading))
+        self.state = walk.tell(self.state, reading, fold(book).verdict)
+        for day, other in self.books.items():
+            seen = self.in_the_light(other)
+            if seen != other:
+                self.books[day] = seen
+                self.state = walk.see_anew(self.state, fold(seen).verdict)
+
+    def in_the_light(self, book: Book) -> Book:
+        """The book as it is seen in the light of what is thought of names now."""
+
         def thought(belief: Belief) -> set[Filter]:
             return {filter for filter, held in self.state.names.beliefs.items() if held is belief}
 
-        book = self.books.get(window.day, Book(window.day)).with_reading(reading)
         ignored = frozenset(thought(Belief.SET_ASIDE) | {*NO_SUCH.values()})
         names, asked = self.state.names, {reading.window.filter for reading in book.readings} - {TOTAL}
         booked = thought(Belief.BELIEVED) | thought(Belief.ENDED)
         doubted = frozenset(filter for filter in asked - booked if names.doubts(filter.cut))
-        book = replace(book, ignored=ignored, doubted=doubted, ended=frozenset(thought(Belief.ENDED)))
-        self.books[window.day] = book
-        self.state = walk.tell(self.state, reading, fold(book).verdict)
+        return replace(book, ignored=ignored, doubted=doubted, ended=frozenset(thought(Belief.ENDED)))
 
     @property
     def verdicts(self) -> dict[date, Verdict]:
@@ -846,3 +855,24 @@ def test_the_answer_of_a_stranger_day_changes_nothing() -> None:
     window = Window.whole_day("default", TOTAL, ago(3))
     told = walk.tell(state, Reading(1, window, NOW, Outcome.GOOD), Verdict(ago(3)))
     assert told.open == {}
+
+
+def test_a_day_is_asked_for_the_hours_it_owes_once_a_later_day_has_proved_its_queue() -> None:
+    # B's 23 hours are the total's on the first of the days, as those of a name that is not known would be; the second proves it.
+    service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown="totals")
+    service.last_hour[5, "B"] = 22
+    first = play(service, catalogue=("B", "A"))
+    assert [said for said in first.said if said.startswith(("5", "6"))] == ["5*", "5?", "5B", "5A", "6*", "6B", "5B@23", "6A"]
+    assert first.verdicts[ago(5)].explained
+    assert [said for said in play(service, first, catalogue=("B", "A")).said if said.startswith(("5", "6"))] == []
+
+
+def test_a_day_that_owes_an_hour_of_a_queue_is_visited_by_the_next_run() -> None:
+    service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown="totals")
+    service.last_hour[5, "B"] = 22
+    whole = play(service, catalogue=("B", "A"))
+    cut_short = Run(wishes(catalogue=("B", "A"), max_requests=whole.said.index("5B@23")), service)
+    assert cut_short.go() is Why.LIMIT
+    again = play(service, cut_short, catalogue=("B", "A"))
+    assert "5B@23" in again.said
+    assert again.verdicts[ago(5)].explained

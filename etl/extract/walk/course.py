@@ -145,7 +145,7 @@ def _shut(state: State, plan: Plan) -> State:
     still_open = {day: other for day, other in state.open.items() if day != plan.day}
     fruitless = not plan.verdict.explained if plan.hunting else state.hunt_was_fruitless
     shut = (*state.shut, plan.day)
-    return replace(state, open=still_open, shut=shut, visited=state.visited + 1, hunt_was_fruitless=fruitless)
+    return replace(state, open=still_open, shut=shut, hunt_was_fruitless=fruitless)
 
 
 # ---------------------------------------------------------------- tell: what an answered window taught
@@ -211,11 +211,14 @@ def _learned(state: State, reading: Reading, verdict: Verdict) -> State:
 
 
 def see_anew(state: State, verdict: Verdict) -> State:
-    """A held day was folded again, because a name has come to be believed."""
-    plan = state.open.get(verdict.day)
-    if plan is None:
-        return replace(state, held={**state.held, verdict.day: verdict})
-    return replace(state, open={**state.open, plan.day: replace(plan, verdict=verdict)})
+    """A held day was folded again, because a name has come to be believed; it is opened again for hours that are owed since."""
+    day, plan = verdict.day, state.open.get(verdict.day)
+    if plan is not None:
+        return replace(state, open={**state.open, day: replace(plan, verdict=verdict)})
+    state = replace(state, held={**state.held, day: verdict})
+    if day in state.todo or not state.wishes.asks_names_of(day) or not one_day.owes_members(verdict):
+        return state
+    return replace(state, open={**state.open, day: one_day.reopened(verdict)})
 
 
 def lost(state: State) -> State:

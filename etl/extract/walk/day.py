@@ -49,6 +49,11 @@ def opened(state: State, day: date) -> Plan:
     return replace(plan, due=due, settled=_answered(verdict) - due)
 
 
+def reopened(verdict: Verdict) -> Plan:
+    """The plan of a day that was finished with, and owes hours since."""
+    return Plan(verdict.day, verdict, needs_total=False, settled=_answered(verdict))
+
+
 def unasked(names: Names, verdict: Verdict, cut: Cut) -> frozenset[Filter]:
     """Names worth asking of a cut that a day's total leaves unexplained, and that were not asked of that day."""
     return frozenset() if verdict.split(cut).explained else frozenset(names.worth[cut] - verdict.asked.keys())
@@ -133,6 +138,11 @@ def _ask(state: State, plan: Plan, filters: Sequence[Filter], hunting: bool = Fa
 
 def _window(state: State, plan: Plan, filter: Filter) -> Window:
     return Window.whole_day(state.wishes.account, filter, plan.day)
+
+
+def owes_members(verdict: Verdict) -> bool:
+    """Whether hours of a closed day are owed of a queue, an app or an address."""
+    return verdict.closed and any(filter != TOTAL and filter not in verdict.failed for filter, _ in verdict.owed)
 
 
 def _tails(state: State, plan: Plan, cut: Cut) -> tuple[Window, ...]:

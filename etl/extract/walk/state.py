@@ -45,6 +45,10 @@ class Wishes:
         """The day the walk begins with."""
         return min(self.until or self.today, self.today)
 
+    def asks_names_of(self, day: date) -> bool:
+        """Whether names may be asked of a day that is held."""
+        return not self.totals_only and (self.since or FLOOR) <= day <= self.newest
+
     @property
     def days_at_once(self) -> int:
         """Days in progress at most: enough to read totals further back while a newer day hunts."""
@@ -165,7 +169,6 @@ class State:
     probes_failed: frozenset[Cut] = frozenset()
     hunt_was_fruitless: bool = False
     shut: tuple[date, ...] = ()
-    visited: int = 0
     asked: int = 0
     retries: int = 0
     alike: tuple[str, int] = ("", 0)
