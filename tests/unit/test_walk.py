@@ -592,6 +592,8 @@ def test_zeros_where_the_total_has_none_either_teach_nothing() -> None:
     assert lesson(answer, Verdict(ago(1), hours=late)) is None
     early = {day_start(ago(1)) + 3 * HOUR: Value(5, Decimal(1))}
     assert lesson(answer, Verdict(ago(1), hours=early)) == Lesson(Unknown.ZEROS)
+    refund = {day_start(ago(1)) + 3 * HOUR: Value(0, Decimal(-1))}
+    assert lesson(answer, Verdict(ago(1), hours=refund)) is None
 
 
 def beside(said: Spend, total: Spend, later: timedelta = timedelta(minutes=1)) -> Belief | None:

@@ -233,11 +233,11 @@ def with_day(spells: tuple[Spell, ...], day: date) -> tuple[Spell, ...]:
 def lesson(reading: Reading, verdict: Verdict) -> Lesson | None:
     """What the answer to a name that cannot exist teaches; None: nothing, for this moment.
 
-    Zeros are a lesson only where the total has spend.
+    Zeros are a lesson only where the total has tasks: money alone may be a refund, which a total can show and lose again.
     """
     if reading.is_good and any(record.value != ZERO for record in reading.records):
         return Lesson(Unknown.TOTALS)
-    if reading.is_good and any(verdict.hours[hour] != ZERO for hour in _spoken(reading, verdict)):
+    if reading.is_good and any(verdict.hours[hour].volume > 0 for hour in _spoken(reading, verdict)):
         return Lesson(Unknown.ZEROS)
     if reading.outcome is Outcome.REFUSED and reading.effect in (Effect.WINDOW, Effect.FILTER):
         return Lesson(Unknown.ERROR, reading.code)
