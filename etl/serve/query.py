@@ -2,6 +2,8 @@
 
 import csv
 import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from decimal import Decimal
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import duckdb
 import sqlalchemy as sa
@@ -52,10 +54,44 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
         if why := refusal(sql):
             raise UsageError(why, ASK_ONE)
         try:
-            result = connection.exec_driver_sql(sql)
-            yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
+            with _heeding_signals(connection):
+                result = connection.exec_driver_sql(sql)
+                yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
         except sa.exc.DBAPIError as error:
             raise _refused(str(error.orig)) from error
+
+
+@contextmanager
+def _heeding_signals(connection: sa.Connection) -> Iterator[None]:
+    """A signal that Python listens to ends what the connection is at, be it endless: the handler waits until DuckDB is back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    driver: Any = connection.connection.dbapi_connection
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signals: list[bytes] = []
+
+    def interrupt() -> None:
+        while number := os.read(heard, 1):
+            signals.append(number)
+            driver.interrupt()
+
+    watch = threading.Thread(target=interrupt, daemon=True)  # a second signal may leave it waiting; the program ends all the same
+    watch.start()
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    try:
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(told)
+            watch.join()
+            os.close(heard)
+    except Exception as error:
+        if signals:  # the handler may have run where DuckDB called Python, and what it raised is then words of an error
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _refused(why: str) -> UsageError:
@@ -119,8 +155,11 @@ def _printable(text: str) -> Text:
 # ---------------------------------------------------------------- parquet
 
 
-def write_parquet(url: str, sql: str, target: Path, *, wait: float = 0.0, clock: Clock | None = None) -> None:
-    """Runs one reading statement and writes its rows to ``target``, which they replace once they are whole. A link stays.
+def write_parquet(
+    url: str, sql: str, target: Path, *, wait: float = 0.0, clock: Clock | None = None, mode: int = 0o600
+) -> None:
+    """Runs one reading statement and writes its rows to ``target``, of that ``mode``, which they replace once they are whole.
+    A link stays.
 
     The statement itself reads nothing but the warehouse, as with ``run``. Whole numbers beyond 64 bits (sums of a BIGINT) are
     written as DECIMAL(38, 0). Raises UsageError for SQL that is wrong or not allowed and for columns that Parquet cannot
@@ -140,11 +179,12 @@ def write_parquet(url: str, sql: str, target: Path, *, wait: float = 0.0, clock:
     ):
         made = draft / real.name
         try:
-            parquet.write(on, sql, made)
+            with _heeding_signals(on):
+                parquet.write(on, sql, made)
         except sa.exc.DBAPIError as error:
             raise _refused(str(error.orig)) from error
         except duckdb.Error as error:
             raise problem(error, real.parent) or _refused(str(error)) from error
         except ValueError as error:
             raise UsageError(str(error), "leave it out, or cast it") from error
-        drafts.take_place(made, real)
+        drafts.take_place(made, real, mode)

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,23 @@ def warehouse_path(url: str) -> Path:
     return Path(os.path.realpath(sa.make_url(url).database or ""))
 
 
+def _is_interrupted(error: BaseException) -> bool:
+    """Whether it is what DuckDB makes of what a signal's handler raised while it was at work."""
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """KeyboardInterrupt stays one also where no engine's errors are translated: while it is made, and where its pool rolls back."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_interrupted(error):
+            raise
+        raise KeyboardInterrupt from error
+
+
+@_interruptible()
 def open_warehouse(
     url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None, drafts: Path | None = None
 ) -> sa.Engine:
@@ -103,10 +121,15 @@ def open_warehouse(
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
     )
     engine.dialect.supports_native_decimal = True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
+    for step in ("do_rollback", "do_close"):
+        setattr(engine.dialect, step, _interruptible()(getattr(engine.dialect, step)))
+
+    told: set[str] = set()  # who is waited for at every commit is said once
 
     @sa.event.listens_for(engine, "do_connect")
+    @_interruptible()
     def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        began, said = clock.ticks(), False
+        began = clock.ticks()
         while True:
             try:
                 return _connected(dialect.connect(*args, **options), sealed=read_only, drafts=drafts)
@@ -114,17 +137,18 @@ def open_warehouse(
                 found, is_closing = problem(error, path), _CLOSING in str(error)
                 if found is None and not is_closing:
                     raise
-                patience = wait if isinstance(found, WarehouseLockedError) else _CLOSING_SECONDS if is_closing else 0
+                is_held = isinstance(found, WarehouseLockedError)
+                patience = wait if is_held else _CLOSING_SECONDS if is_closing else 0
                 if clock.ticks() >= began + patience:
                     raise (found or error) from error
-                if patience == wait and not said:
-                    said = True
+                if is_held and str(found) not in told:
+                    told.add(str(found))
                     log.info("%s; waiting for it, at most %d seconds", found, wait)
             clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
 
     @sa.event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
-        found = problem(context.original_exception, drafts or path)
+        found = _ours(context.original_exception, drafts or path)
         if found is not None:
             raise found from context.original_exception
 
@@ -180,9 +204,14 @@ def quoted(text: Path | str) -> str:
 
 
 _LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
+PUT_BACK = (
+    "restore it from a copy, with that copy's own .wal or with none beside it; or move it away and load again with "
+    "anticaptcha-etl sync"
+)
 _REMEDIES = (
     ("No space left on device", "the disk is full", "make room; what was committed is kept, run it again"),
     ("Disk quota exceeded", "the disk quota is used up", "make room; what was committed is kept, run it again"),
+    ("File too large", "files may not grow so large here", "raise the limit (ulimit -f); what was committed is kept, run it again"),
     ("Read-only file system", "its file system is read-only", "mount it for writing, or name another place with --warehouse"),
     ("Permission denied", "permission denied", "run as the owner of the file, or mend its permissions and its folder's"),
     ("database does not exist", "it does not exist", "anticaptcha-etl sync makes one; --warehouse names another"),
@@ -190,13 +219,28 @@ _REMEDIES = (
     ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
     ("Loading external extensions is disabled", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
     ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
+    ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
     ("Corrupt", "it is damaged", _LOAD_AGAIN),
     ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
     ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
 )
 
 
-def _command(pid: str) -> str:
+_UNWRITTEN = "Could not write file"
+"""Of a commit this is no IOException but a TransactionException, whatever the disk says."""
+
+_OF_SQL = (duckdb.ProgrammingError, duckdb.DataError, duckdb.PermissionException)
+"""About a statement and never about the file, whatever words it quotes: a cast of 'Corrupt' is no damaged warehouse."""
+
+
+def _ours(error: BaseException, path: Path) -> BaseException | None:
+    """What is raised in place of an error of the driver's, when it is not about the SQL."""
+    if _is_interrupted(error):
+        return KeyboardInterrupt()
+    return None if isinstance(error, _OF_SQL) else problem(error, path)
+
+
+def command_of(pid: str) -> str:
     """What a process was started as, where the system tells; program and first words are enough."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -209,16 +253,16 @@ def problem(error: BaseException, path: Path) -> WarehouseError | None:
     """What a person can do about ``error``, when it is about the file and not about the SQL."""
     text = str(error)
     if lock := _LOCKED.search(text):
-        holder = f"{_command(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
+        holder = f"{command_of(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
         return WarehouseLockedError(
             f"{path} is held by {holder}",
-            "close that program, or wait for it and run this again",
+            "close that program, or wait for it, now or longer (--lock-wait SECONDS)",
         )
     if not isinstance(error, (OSError, duckdb.Error)):
         return None
     for sign, what, remedy in _REMEDIES:
         if sign in text:
             return WarehouseError(f"cannot use {path}: {what}", remedy)
-    if isinstance(error, (duckdb.IOException, duckdb.FatalException)):
+    if isinstance(error, (duckdb.IOException, duckdb.FatalException)) or _UNWRITTEN in text:
         return WarehouseError(f"cannot use {path}: {text}", "check the disk and the file; what was committed is kept")
     return None

@@ -15,5 +15,8 @@ def refusal(sql: str) -> str | None:
         return f"the query failed: {error}"
     if len(statements) != 1:
         return f"{len(statements)} statements were given"
-    kind = statements[0].type
+    try:
+        kind = statements[0].type
+    except ValueError:  # of a kind that DuckDB knows and its Python does not
+        return "a query only reads"
     return None if kind in _READING else f"a query only reads: {kind.name} is refused"

@@ -3,7 +3,12 @@
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -11,10 +16,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from etl.errors import UsageError, WarehouseError
+from etl.errors import UsageError, WarehouseError, WarehouseLockedError
 from etl.serve.query import TABLE_ROWS, Result, run, write_csv, write_json, write_table
+from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.schema import days
+
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 Write = Callable[[Result, io.StringIO], None]
 
@@ -118,8 +126,84 @@ REFUSED = [
     "select * from read_csv('/etc/passwd')",
     "select * from '/etc/passwd'",
     "select * from read_text('/etc/passwd')",
-    "select * from read_blob('{folder}/warehouse.duckdb')",
+    "select content from read_text('/proc/self/environ')",
+    "select content from read_text(['/etc/passwd'])",
+    "select content from read_text('fd://0')",
+    "select content from read_blob('/dev/stdin')",
+    "select content from read_blob('{folder}/')",
     "select * from glob('/etc/*')",
+    "select * from glob('{folder}/**')",
+    'select * from "/etc/passwd"',
+    "select * from 'file:///etc/passwd'",
+    "select * from 's3://bucket/x.parquet'",
+    "select * from read_csv_auto('/etc/passwd')",
+    "select * from sniff_csv('/etc/passwd')",
+    "select * from read_json('/etc/passwd')",
+    "select * from read_json_objects('/etc/passwd')",
+    "select * from read_ndjson_objects('/etc/passwd')",
+    "select * from parquet_metadata('/etc/passwd')",
+    "select * from parquet_schema('/etc/passwd')",
+    "select * from parquet_kv_metadata('/etc/passwd')",
+    "select * from parquet_file_metadata('/etc/passwd')",
+    "select * from read_duckdb('{folder}/other.duckdb')",
+    "select * from sqlite_scan('{folder}/other.sqlite', 't')",
+    "select * from postgres_scan('host=127.0.0.1', 'public', 't')",
+    "select * from iceberg_scan('/tmp')",
+    "select * from delta_scan('/tmp')",
+    "select * from query_table('/etc/passwd')",
+    "select * from query('from read_text(''/etc/passwd'')')",
+    "select * from query('from query_table(''/etc/passwd'')')",
+    "select * from json_execute_serialized_sql(json_serialize_sql('from read_text(''/etc/passwd'')'))",
+    "select * from json_execute_serialized_sql(json_serialize_sql('copy (select 1) to ''{folder}/out.csv'''))",
+    "select * from arrow_scan(1, 2, 3)",
+    "select * from pandas_scan(1)",
+    "select * from path",
+    "select getenv('HOME')",
+    "select pg_read_file('/etc/passwd')",
+    "select * from duckdb_secrets()",
+    "select * from which_secret('s3://bucket', 's3')",
+    "select * from duckdb_extensions()",
+    "select * from enable_logging()",
+    "select * from enable_profiling()",
+    "select * from load_aws_credentials()",
+    "from (copy days to '{folder}/out.csv')",
+    "from (delete from days returning *)",
+    "with x as (copy days to '{folder}/out.csv') select 1",
+    "with x as (insert into days select * from days returning *) select * from x",
+    "with x as (delete from days returning *) select * from x",
+    "with x as (update days set status = 'final' returning *) select * from x",
+    "select 1 /* ; */ ; copy days to '{folder}/out.csv'",
+    "select 1 \x00; copy days to '{folder}/out.csv'",
+    "select 1\uff1b copy days to '{folder}/out.csv'",
+    "/* select 1 */ copy days to '{folder}/out.csv'",
+    "-- select 1\ncopy days to '{folder}/out.csv'",
+    "copy days to '/dev/stdout'",
+    "copy days from '/etc/passwd'",
+    "copy from database warehouse to memory",
+    "import database '{folder}'",
+    "explain copy days to '{folder}/out.csv'",
+    "explain analyze set threads = 1",
+    "explain (analyze, format json) create table mine (a integer)",
+    "attach ':memory:' as other",
+    "use memory",
+    "force install httpfs",
+    "update extensions",
+    "load '{folder}/evil.duckdb_extension'",
+    "create secret (type s3)",
+    "create persistent secret mine (type s3)",
+    "create or replace temp macro money() as 1",
+    "set variable mine = 1",
+    "set session threads = 1",
+    "set lock_configuration = false",
+    "pragma memory_limit = '1TB'",
+    "pragma add_parquet_key('k', '0123456789112345')",
+    "call pragma_database_size()",
+    "execute p",
+    "deallocate p",
+    "merge into days using days as d on false when not matched then insert values (1)",
+    "alter table days add column mine integer",
+    "truncate days",
+    "analyze",
     "select * from read_parquet('https://127.0.0.1:9/x.parquet')",
     "select * from query('copy days to ''{folder}/out.csv''')",
     "explain analyze copy days to '{folder}/out.csv'",
@@ -154,6 +238,67 @@ def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.
     assert caught.value.remedy
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+def test_an_own_check_reaches_no_further(warehouse: sa.Engine, tmp_path: Path) -> None:
+    attempts = [sql for sql in REFUSED if sql and not sql.startswith("--") and "\n" not in sql]
+    own = tmp_path / "own"
+    own.mkdir()
+    for number, sql in enumerate(attempts):
+        (own / f"attempt_{number:03}.sql").write_text(f"-- attempt {number}\n{sql.format(folder=tmp_path)}\n")
+    path = warehouse_path(str(warehouse.url))
+    before = path.read_bytes()
+    with open_warehouse(str(warehouse.url), read_only=True).connect() as connection:
+        broken = checks.run(connection, NOW, own=own).broken
+    refused = [one for one in broken if one.check.name.startswith("attempt")]
+    assert len(refused) == len(attempts)
+    assert all("check of the checks folder can be run" in one.finding.message for one in refused)
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, "own"}
+    assert path.read_bytes() == before
+
+
+def test_of_files_the_warehouse_itself_alone_is_within_reach(warehouse: sa.Engine) -> None:
+    path = warehouse_path(str(warehouse.url))
+    path.with_name("other.duckdb").write_bytes(path.read_bytes())
+    sql = "select size from read_blob('{}')"
+    assert printed(warehouse, sql.format(path), write_csv) == f"size\n{path.stat().st_size}\n"
+    for other in (path.with_name("other.duckdb"), path.parent / "warehouse.duckdb.more", path.parent / "x" / ".." / "other.duckdb"):
+        with pytest.raises(UsageError, match="disabled"):
+            printed(warehouse, sql.format(other), write_csv)
+
+
+ENDLESS = "with recursive a(n) as (select 1 union all select n + 1 from a) select count(*) as n from a"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_query_without_end_is_ended_by_a_signal(warehouse: sa.Engine, tmp_path: Path, form: str, number: int) -> None:
+    path = warehouse_path(str(warehouse.url))
+    words = ["query", ENDLESS, "--warehouse", str(path), "--format", form, "-o", "out", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "etl", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+    while not _is_open(path):
+        assert process.poll() is None, process.communicate()
+        threading.Event().wait(0.1)
+    threading.Event().wait(0.3)  # it is in the midst of it
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.splitlines()[0]) == (130, b"error: interrupted; what was committed stays"), said.decode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _is_open(path: Path) -> bool:
+    """Whether another process has the warehouse open, as it has for as long as it runs SQL."""
+    try:
+        with open_warehouse(warehouse_url(str(path))).connect():
+            return False
+    except WarehouseLockedError:
+        return True
+
+
+@pytest.mark.parametrize("words", ["Corrupt", "Permission denied", "No space left on device", "sqlite_scanner"])
+def test_words_of_a_query_are_not_taken_for_trouble_with_the_file(warehouse: sa.Engine, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        printed(warehouse, f"select cast('{words}' as integer)", write_csv)
 
 
 def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse: sa.Engine) -> None:
