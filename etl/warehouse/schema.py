@@ -95,6 +95,7 @@ runs = Table(
     Column("facts_changed", Integer, nullable=False),
     Column("rejections", Integer, nullable=False),
     Column("outside", Integer, nullable=False, comment="records outside the window asked for, set aside"),
+    Column("facts_unchanged", Integer, comment="facts read again that stayed as they were; null: not counted yet"),
     PrimaryKeyConstraint("account_id", "run"),
     comment="One row per sync of an account.",
 )

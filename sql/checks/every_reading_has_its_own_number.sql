@@ -1,18 +1,20 @@
--- a reading's number is its own, so that each fact knows the answer it came from
+-- readings are numbered one by one, so that each fact knows the answer it came from and none is gone
 -- severity: blocking
--- remedy: which of two answers holds is decided by these numbers. Restore the warehouse from a copy, or move it away and load
--- again with anticaptcha-etl sync; then look for a second program that writes to the file
-with twice as (
-    select account_id, reading, max(day) as day
+-- remedy: which of two answers holds is decided by these numbers. The file is of two states: restore it from a copy, with that
+-- copy's own .wal or with none, or move it away and load again with anticaptcha-etl sync
+with numbered as (
+    select
+        account_id,
+        day,
+        reading - lag(reading, 1, 0) over (partition by account_id order by reading) as step
     from readings
-    group by account_id, reading
-    having count(*) > 1
 )
 select
     a.name   as account,
-    t.day    as day,
+    n.day    as day,
     count(*) as readings
-from twice t
-join accounts a on a.account_id = t.account_id
-group by a.name, t.day
-order by t.day desc;
+from numbered n
+join accounts a on a.account_id = n.account_id
+where n.step <> 1
+group by a.name, n.day
+order by n.day desc;

@@ -40,7 +40,7 @@ def test_the_views_of_the_contract_are_there() -> None:
     promised = {
         "spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly",
         "coverage_daily", "spending_revisions", "spending_rejections", "spending_by_app_daily", "spending_by_ip_daily",
-        "reconciliation_hourly",
+        "reconciliation_hourly", "sync_runs",
     }  # fmt: skip
     assert promised <= {file.stem for file in VIEWS}
 

@@ -52,7 +52,10 @@ FAULTS: dict[str, list[Case]] = {
         Case(f"insert into series select account_id, 99, cut, member from series where series_id = {QUEUE}"),
         Case("insert into series select account_id, 99, cut, member from series where cut = 'app' and member is null"),
     ],
-    "every_reading_has_its_own_number": [Case("insert into readings select * from readings limit 1")],
+    "every_reading_has_its_own_number": [
+        Case("insert into readings select * from readings limit 1"),
+        Case("delete from readings where reading = 2"),
+    ],
     "every_answer_is_kept": [
         Case(f"delete from answers where hash in (select hash from readings where day = '{FINAL}')"),
         Case(f"delete from answers; update accounts set answers_since = date '{FINAL}'"),

@@ -1,0 +1,20 @@
+"""How many facts a run read again that stayed as they were. Runs before this step did not count them: null."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "runs",
+        sa.Column("facts_unchanged", sa.Integer, comment="facts read again that stayed as they were; null: not counted yet"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("runs", "facts_unchanged")
