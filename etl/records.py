@@ -104,6 +104,16 @@ class Window:
         tail = f" from {self.start:%H:%M}" if self.is_tail else ""
         return f"{self.account}, {self.day}{tail}, {self.filter}"
 
+    @property
+    def words(self) -> dict[str, object]:
+        """The window for programs that read the log, by the names of the warehouse's columns."""
+        return {
+            "day": f"{self.day}",
+            "window_start": f"{self.start:%Y-%m-%dT%H:%M:%SZ}",
+            "cut": self.filter.cut.value,
+            "member": self.filter.member,
+        }
+
 
 # ---------------------------------------------------------------- the answer, as it came
 
@@ -171,7 +181,7 @@ class Answer:
     """The last reply to one window, kept as it came.
 
     ``asked_at`` is when that last request began, ``requests`` how many were sent for it (1 = no retry),
-    ``server_time`` the reply's ``Date`` header.
+    ``server_time`` the reply's ``Date`` header. ``seconds`` went by from the first request to this reply.
     """
 
     window: Window
@@ -181,6 +191,7 @@ class Answer:
     body: bytes = field(default=b"", repr=False)
     requests: int = 1
     server_time: datetime | None = None
+    seconds: float = field(default=0, compare=False)
 
 
 # ---------------------------------------------------------------- the reading: validated, deduplicated
@@ -265,6 +276,10 @@ class Fact(NamedTuple):
     volume: int
     money: Decimal
     reading: int
+
+    @property
+    def value(self) -> Value:
+        return Value(self.volume, self.money)
 
     @property
     def leaves_nothing(self) -> bool:

@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -21,12 +22,16 @@ from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract import retry, wire
 from etl.extract.pace import SLICE, Pace, wait_until
+from etl.logs import Sparing
 from etl.records import Answer, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 8 * 2**20
-"""A longer body is not read to its end. A day of records is about 2 kB."""
+MOST_BYTES = 2**20
+"""A longer body is not read to its end, and nothing of it is kept. A day of records is about 2 kB."""
+
+_PIECE = 2**14
+"""The most that is unpacked at once: a few bytes can be packed that unpack to gigabytes."""
 
 _SHORTEST_MASKED = 8  # a shorter key could be an innocent part of any text
 
@@ -103,6 +108,7 @@ class Client:
         self._stopped = threading.Event()
         self._deadline = _Deadline(clock, self._stopped.is_set)
         self._counting = threading.Lock()
+        self._retried = Sparing(log, "retries")
         self.requests = 0
         self.retries = 0
         self._http = _http(transport or _transport(self._url, concurrency, self._deadline), timeout)
@@ -119,12 +125,16 @@ class Client:
         """Every thread in ``ask`` gives up within ``pace.SLICE`` seconds, also one that waits for the server."""
         self._stopped.set()
 
-    def ask(self, window: Window, settled: frozenset[str] = frozenset()) -> Answer:
+    def ask(
+        self, window: Window, settled: frozenset[str] = frozenset(), is_sound: Callable[[Answer], bool] = lambda _: True
+    ) -> Answer:
         """The answer to ``window`` after the retries that ``retry`` grants. Thread-safe.
 
-        An API error whose code is in ``settled`` is final at once. Raises ``Stopped``, and nothing else: trouble is a reply.
+        An API error whose code is in ``settled`` is final at once; records that ``is_sound`` does not approve of are asked for
+        once more. Raises ``Stopped``, and nothing else: trouble is a reply.
         """
         attempt = refusals = 0
+        began = self._clock.ticks()
         while True:
             if not self._pace.wait_turn(self._stopped.is_set):
                 raise Stopped
@@ -134,11 +144,21 @@ class Client:
             came = self._exchange(window)
             if self._stopped.is_set() and isinstance(came.reply, Unreachable | Unreadable):
                 raise Stopped  # the server is not to blame for an answer that we broke off
-            refusals += isinstance(came.reply, Refusal)
-            wait = self._wait_before(came, attempt, refusals, settled)
+            seconds = self._clock.ticks() - began
+            answer = Answer(window, asked_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date), seconds)
+            sound = not isinstance(came.reply, Rows) or is_sound(answer)
+            refusals += isinstance(came.reply, Refusal) or not sound
+            wait = self._wait_before(came, attempt, refusals, settled, is_sound=sound)
             if wait is None:
-                return Answer(window, asked_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date))
-            log.warning("%s: %s; that was request %d, the next in %.1f s", window, _said(came.reply), attempt, wait)
+                return answer
+            self._retried.warning(
+                "%s: %s; that was request %d, the next in %.1f s",
+                window,
+                _said(came.reply),
+                attempt,
+                wait,
+                extra={**window.words, "code": _code(came.reply), "attempt": attempt, "wait_seconds": round(wait, 3)},
+            )
             if not wait_until(self._clock.ticks() + wait, self._clock, self._stopped.is_set):
                 raise Stopped
 
@@ -159,7 +179,7 @@ class Client:
             self.requests += 1
             self.retries += attempt > 1
 
-    def _wait_before(self, came: _Came, attempt: int, refusals: int, settled: frozenset[str]) -> float | None:
+    def _wait_before(self, came: _Came, attempt: int, refusals: int, settled: frozenset[str], *, is_sound: bool) -> float | None:
         """``retry.wait_before``; where the server asked for patience, all threads have it."""
         retry_after = retry.retry_after_seconds(came.retry_after, self._clock.now())
         wait = retry.wait_before(
@@ -170,6 +190,7 @@ class Client:
             jitter=self._jitter(),
             retry_after=retry_after,
             settled=settled,
+            is_sound=is_sound,
         )
         if not isinstance(came.reply, Rows) and (retry_after is not None or came.status == 429):
             self._pace.hold(max(retry_after or 0.0, wait or 0.0))
@@ -183,7 +204,7 @@ class Client:
         try:
             with self._http.stream("POST", self._url, content=content) as response:
                 status = response.status_code
-                for piece in response.iter_bytes():
+                for piece in _unpacked(response):
                     body += piece
                     if len(body) > MOST_BYTES:
                         return _Came(Unreadable("too_large", f"more than {MOST_BYTES} bytes; nothing of it is kept"), status)
@@ -229,6 +250,28 @@ def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reach:
         return Reach(asked_at, Unreachable(code, wire.clean(reason, 200)))
 
 
+def _unpacked(response: httpx.Response) -> Iterator[bytes]:
+    """The body, piece by small piece; unpacked where a server packs though it was asked not to. Raises ``httpx.DecodingError``."""
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing == "identity":
+        yield from response.iter_raw()
+        return
+    if packing not in {"gzip", "x-gzip", "deflate"}:
+        raise httpx.DecodingError(f"packed as nobody asked for, {packing}")
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip and zlib alike
+    try:
+        for packed in response.iter_raw():
+            yield unpack.decompress(packed, _PIECE)
+            while unpack.unconsumed_tail:
+                yield unpack.decompress(unpack.unconsumed_tail, _PIECE)
+            if unpack.unused_data:  # zlib would keep whatever comes, to no end
+                raise httpx.DecodingError("more follows the packed body")
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from None
+    if not unpack.eof:
+        raise httpx.DecodingError("the packed body ends too early")
+
+
 def _http(transport: httpx.BaseTransport, timeout: Timeouts) -> httpx.Client:
     return httpx.Client(
         transport=transport,
@@ -244,9 +287,13 @@ def _http(transport: httpx.BaseTransport, timeout: Timeouts) -> httpx.Client:
     )
 
 
+def _code(reply: Reply) -> str:
+    return "" if isinstance(reply, Rows) else reply.code
+
+
 def _said(reply: Reply) -> str:
     if isinstance(reply, Rows):
-        return "records"
+        return "records that cannot be used"
     return f"{reply.code}, {reply.description if isinstance(reply, Refusal) else reply.reason}"
 
 
@@ -364,7 +411,13 @@ class _Network(httpcore.SyncBackend):
 def _transport(url: httpx.URL, concurrency: int, deadline: _Deadline) -> httpx.HTTPTransport:
     """httpx's own transport on our sockets. Certificates named by SSL_CERT_FILE are trusted, for the reason proxies are."""
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
+    try:
+        transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
+    except OSError as error:  # an SSLError too
+        raise UsageError(
+            f"the certificates to trust, which SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read: {error.strerror or error}",
+            "name a PEM file of authorities' certificates, or unset the variable",
+        ) from error
     # httpx gives its pool no way to be told; the pool itself takes the backend as a public argument. The tests notice a change.
     transport._pool._network_backend = _Network(deadline)  # noqa: SLF001 - see above
     return transport

@@ -13,7 +13,6 @@ SPACED = 5.0
 RETRY_AFTER_CAP = 300.0
 
 
-
 def wait_before(
     reply: Reply,
     status: int | None,
@@ -23,15 +22,18 @@ def wait_before(
     jitter: float,
     retry_after: float | None,
     settled: frozenset[str],
+    is_sound: bool,
 ) -> float | None:
     """Seconds until the window is asked again; None: ``reply`` is the last word.
 
-    ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error. ``jitter`` is in [0, 1).
-    ``settled`` are error codes known to be final.
+    ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error or with unsound records.
+    ``jitter`` is in [0, 1). ``settled`` are error codes known to be final. ``is_sound``: whether all its records can be used.
     """
-    if isinstance(reply, Rows) or attempt >= MOST_ATTEMPTS:
+    if attempt >= MOST_ATTEMPTS:
         return None
     asked_for = retry_after or 0.0
+    if isinstance(reply, Rows):
+        return None if is_sound or refusals > 1 else max(SPACED, asked_for)
     if isinstance(reply, Refusal) and reply.effect is not Effect.MOMENT:
         final = reply.effect is not Effect.WINDOW or reply.code in settled or refusals > 1
         return None if final else max(SPACED, asked_for)

@@ -3,21 +3,17 @@
 import gzip
 import json
 import logging
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from etl.clock import Clock
@@ -25,6 +21,18 @@ from etl.errors import UsageError
 from etl.extract.client import MOST_BYTES, Client, Stopped, Timeouts
 from etl.extract.pace import Pace
 from etl.records import TOTAL, Answer, RawRecord, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
+from tests.integration.scripted import (
+    Script,
+    drips,
+    floods,
+    needs_openssl,
+    resets,
+    says,
+    says_nothing,
+    sends,
+    serving,
+    serving_tls,
+)  # fmt: skip
 
 KEY = Secret("0123456789abcdef0123456789abcdef")
 WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
@@ -32,89 +40,6 @@ GOOD = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volu
 ROWS = Rows((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), GOOD[21:-2].decode()),))
 REFUSED = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
 SHORT = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, whole=0.6)
-
-Script = Callable[[socket.socket], None]
-
-
-# ---------------------------------------------------------------- the server
-
-
-def says(content: bytes, status: str = "200 OK", *headers: str) -> Script:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
-    return sends("\r\n".join([*lines, "", ""]).encode() + content)
-
-
-def sends(text: bytes) -> Script:
-    return lambda peer: peer.sendall(text)
-
-
-def drips(start: bytes, piece: bytes) -> Script:
-    """Sends ``piece`` for five seconds, often enough that no read ever times out."""
-
-    def drip(peer: socket.socket) -> None:
-        peer.sendall(start)
-        for _ in range(100):
-            time.sleep(0.05)  # noqa: TID251 - the server's slowness is real
-            peer.sendall(piece)
-
-    return drip
-
-
-def floods(peer: socket.socket) -> None:
-    peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        peer.sendall(b" " * 65536)
-
-
-def resets(peer: socket.socket) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-
-def says_nothing(peer: socket.socket) -> None:
-    peer.recv(1)  # until the client hangs up
-
-
-@dataclass
-class Server:
-    """Answers the n-th request by the n-th script, the last one for ever."""
-
-    scripts: tuple[Script, ...]
-    requests: list[bytes] = field(default_factory=list)
-    url: str = ""
-    greet: Callable[["Server", socket.socket], None] = lambda server, peer: server.meet(peer)
-
-    def serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.greet, args=(self, peer), daemon=True).start()
-
-    def meet(self, peer: socket.socket) -> None:
-        with peer, suppress(OSError):
-            request = b""
-            while b"\r\n\r\n" not in request or not request.endswith(b"}"):
-                piece = peer.recv(65536)
-                if not piece:
-                    return
-                request += piece
-            self.requests.append(request)
-            self.scripts[min(len(self.requests), len(self.scripts)) - 1](peer)
-
-
-@contextmanager
-def serving(*scripts: Script) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(scripts, url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        thread = threading.Thread(target=server.serve, args=(listener,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake accept
-            thread.join()
-
 
 # ---------------------------------------------------------------- the client
 
@@ -184,6 +109,15 @@ def test_an_api_error_gets_one_spaced_retry() -> None:
     assert (code(answer.reply), answer.requests, slept) == ("ERROR_X", 2, 5.0)
 
 
+def test_records_that_cannot_be_used_are_asked_for_once_more() -> None:
+    worse = GOOD.replace(b"7.495948", b"-1")
+    with serving(says(worse), says(GOOD)) as server, client(server.url) as one:
+        assert one.ask(WINDOW, is_sound=lambda answer: answer.body == GOOD).reply == ROWS
+    with serving(says(worse)) as server, client(server.url) as one:
+        answer = one.ask(WINDOW, is_sound=lambda answer: answer.body == GOOD)
+    assert (answer.body, answer.requests, len(server.requests)) == (worse, 2, 2)
+
+
 def test_a_settled_error_is_not_asked_again() -> None:
     with serving(says(REFUSED)) as server:
         answer, slept = ask(server.url, frozenset({"ERROR_X"}))
@@ -245,6 +179,10 @@ def test_retry_after_is_honoured_by_all_threads() -> None:
         (says(GOOD, "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
         (floods, Unreadable, "too_large"),
         (says(gzip.compress(b" " * (MOST_BYTES + 1)), "200 OK", "Content-Encoding: gzip"), Unreadable, "too_large"),
+        (says(gzip.compress(GOOD)[:-9], "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
+        (says(gzip.compress(GOOD) + b" ", "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
+        (says(GOOD, "200 OK", "Content-Encoding: br"), Unreadable, "cut_body"),
+        (says(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip, gzip"), Unreadable, "cut_body"),
     ],
 )
 def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[Reply], expected: str) -> None:
@@ -289,28 +227,6 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
     assert KEY.reveal().encode() not in hello[0]
 
 
-@contextmanager
-def serving_tls(folder: Path, *scripts: Script) -> Iterator[Server]:
-    """As ``serving``, behind a certificate that nobody has signed: ``folder / "cert.pem"``."""
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost -addext"
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([*make.split(), "subjectAltName=DNS:localhost", *files], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-
-    def wrap(server: Server, peer: socket.socket) -> None:
-        with suppress(OSError), context.wrap_socket(peer, server_side=True) as secure:
-            Server.meet(server, secure)
-
-    with serving(*scripts) as server:
-        server.greet = wrap
-        server.url = server.url.replace("http://127.0.0.1", "https://localhost")
-        yield server
-
-
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl command")
-
-
 @needs_openssl
 def test_a_certificate_nobody_signed_gets_no_key(tmp_path: Path) -> None:
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
@@ -323,6 +239,67 @@ def test_a_certificate_of_the_machines_own_authority_is_trusted(tmp_path: Path, 
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server:
         assert ask(server.url)[0].reply == ROWS
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "PYTHONHTTPSVERIFY=0",
+        "SSL_NO_VERIFY=1",
+        "SSL_VERIFY=false",
+        "NODE_TLS_REJECT_UNAUTHORIZED=0",
+        "GIT_SSL_NO_VERIFY=1",
+        "HTTPX_VERIFY=0",
+        "HTTPX_SSL_VERIFY=false",
+        "REQUESTS_CA_BUNDLE={cert}",
+        "CURL_CA_BUNDLE={cert}",
+        "SSL_CERT_FILE=",
+        "ANTICAPTCHA_VERIFY=false",
+        "ANTICAPTCHA_TLS_VERIFY=0",
+        "ANTICAPTCHA_INSECURE=1",
+    ],
+)
+def test_no_variable_switches_the_look_at_certificates_off(tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value.format(cert=tmp_path / "cert.pem"))
+    with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
+        assert code(one._exchange(WINDOW).reply) == "tls"
+    assert server.requests == []
+
+
+@needs_openssl
+def test_a_trusted_certificate_of_another_host_gets_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    with serving_tls(tmp_path, says(GOOD)) as server, client(server.url.replace("localhost", "127.0.0.1")) as one:
+        assert code(one._exchange(WINDOW).reply) == "tls"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_certificates_are_looked_at_whatever_is_trusted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, or nothing at all, in a variable leaves nobody trusted: not everybody."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(name, "" if name == "SSL_CERT_FILE" else str(tmp_path))
+    with client("https://localhost:1") as one:
+        transport = one._http._transport
+        assert isinstance(transport, httpx.HTTPTransport)
+        context = transport._pool._ssl_context
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("content", [None, "no certificate\n"])
+def test_certificates_that_cannot_be_read_are_named_and_no_reason_to_trust(
+    tmp_path: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "authorities.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(UsageError, match="SSL_CERT_FILE"):
+        client("https://localhost:1")
 
 
 def test_a_host_name_nobody_can_have_is_named_dns() -> None:

@@ -21,8 +21,18 @@ def ask_again(
     refusals: int = 0,
     retry_after: float | None = None,
     settled: frozenset[str] = frozenset(),
+    is_sound: bool = True,
 ) -> float | None:
-    return wait_before(reply, status, attempt=attempt, refusals=refusals, jitter=0.0, retry_after=retry_after, settled=settled)
+    return wait_before(
+        reply,
+        status,
+        attempt=attempt,
+        refusals=refusals,
+        jitter=0.0,
+        retry_after=retry_after,
+        settled=settled,
+        is_sound=is_sound,
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,13 @@ def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
     assert ask_again(refusal(Effect.WINDOW), refusals=1) == 5.0
     assert ask_again(refusal(Effect.WINDOW), attempt=4, refusals=1) == 5.0
     assert ask_again(refusal(Effect.WINDOW), attempt=2, refusals=2) is None
+
+
+def test_records_that_cannot_be_used_get_one_spaced_retry_whatever_came_between() -> None:
+    assert ask_again(Rows(()), refusals=1, is_sound=False) == 5.0
+    assert ask_again(Rows(()), attempt=4, refusals=1, is_sound=False) == 5.0
+    assert ask_again(Rows(()), attempt=2, refusals=2, is_sound=False) is None
+    assert ask_again(Rows(()), attempt=MOST_ATTEMPTS, refusals=1, is_sound=False) is None
 
 
 def test_a_settled_code_is_final_at_once() -> None:
