@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
-from etl.errors import UsageError
+from etl.errors import UsageError, WarehouseError
 from etl.load.rebuild import Found, Rebuilt, filters, rebuild
 from etl.load.upsert import (
     Batch,
@@ -45,6 +45,7 @@ from etl.records import (
     Verdict,
     Window,
 )
+from etl.warehouse.engine import PUT_BACK
 
 NEIGHBOURHOOD = timedelta(days=31)
 """Spells are looked up this far around the days that need a visit."""
@@ -321,6 +322,11 @@ class Ledger:
 
     # -- writing
 
+    @property
+    def run(self) -> int:
+        """The number of the run that was started; 0 before."""
+        return self._place.run
+
     def rebuild(self, days: Sequence[Rebuilt]) -> Found:
         """Makes the rows of some days what their history says, in one transaction."""
         with self._writing() as connection:
@@ -330,12 +336,18 @@ class Ledger:
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
         """Makes the run's row, and those of days missing from a history that begins on ``first``.
 
-        Returns the number of the next reading.
+        Returns the number of the next reading. Raises WarehouseError where readings or runs are there twice or gone.
         """
         with self._writing() as connection:
             series = connection.execute(text("select series_id, cut, member from series where account_id = :a"), self._me)
             self._series = {Filter(Cut(cut), member): number for number, cut, member in series}
-            run, reading = connection.execute(text(_NEXT), self._me).one()
+            run, reading, is_whole = connection.execute(text(_NEXT), self._me).one()
+            if not is_whole:
+                raise WarehouseError(
+                    f"{self._engine.url.database} is of two states: readings or runs of account {self.account.name} are gone or "
+                    "there twice, as when a restored file finds the log (.wal) of another beside it; nothing was asked",
+                    PUT_BACK,
+                )
             self._last_commit = last_commit(connection, self.account.account_id)
             connection.execute(
                 text(_START_RUN), {**self._me, "run": run, "command": command, "version": version, "now": naive(self._now())}
@@ -533,7 +545,10 @@ _DAYS_ASKED_FOR = """
 
 _NEXT = """
     select (select coalesce(max(run), 0) + 1     from runs     where account_id = :a) as run,
-           (select coalesce(max(reading), 0) + 1 from readings where account_id = :a) as reading
+           (select coalesce(max(reading), 0) + 1 from readings where account_id = :a) as reading,
+           (select count(*) = coalesce(max(run), 0) and count(*) = count(distinct run)         from runs     where account_id = :a)
+       and (select count(*) = coalesce(max(reading), 0) and count(*) = count(distinct reading) from readings where account_id = :a)
+           as is_whole
 """
 
 _DAYS = """
@@ -568,6 +583,6 @@ _FORGET_MISSING = """
 
 _START_RUN = """
     insert into runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed, windows_left,
-                      facts_inserted, facts_changed, rejections, outside)
-    values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+                      facts_inserted, facts_changed, facts_unchanged, rejections, outside)
+    values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 """

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from etl.errors import WarehouseError
 from etl.extract import walk, wire
 from etl.load.ledger import Ledger, StoredReading
-from etl.records import Answer, Belief, Cut, Filter, Lesson, Outcome, Reading, Spell, Unknown, Value, app, ip, queue
+from etl.records import Answer, Belief, Cut, Fact, Filter, Lesson, Outcome, Reading, Record, Spell, Unknown, Value, app, ip, queue
 from etl.settings import Settings
 from etl.transform import validate
 from etl.transform.fold import Book, Folded, fold
@@ -136,9 +135,11 @@ def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, 
     """Some held days with all their readings, folded, and their facts as they stand."""
     wanted = sorted(days)
     books = {day: Book(day) for day in wanted}
-    for stored in ledger.readings(wanted):
-        books[stored.window.day] = books[stored.window.day].with_reading(read_again(stored, light.grid))
     facts = ledger.facts(wanted)
+    for stored in ledger.readings(wanted):
+        day = stored.window.day
+        reading = _stand_in(stored, facts.get(day, ())) if stored.is_gone else read_again(stored, light.grid)
+        books[day] = books[day].with_reading(reading)
     found = {}
     for day in wanted:
         book = light.on(books[day])
@@ -148,10 +149,16 @@ def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, 
     return found
 
 
+def _stand_in(stored: StoredReading, facts: Iterable[Fact]) -> Reading:
+    """For a reading whose answer is lost: what is booked of it stays booked, and as it counts as failed it is asked for anew."""
+    own = [fact for fact in facts if (fact.reading, fact.filter) == (stored.number, stored.window.filter)]
+    records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
+    outcome = Outcome.PARTIAL if records else Outcome.BROKEN
+    return Reading(stored.number, stored.window, stored.asked_at, outcome, records, code="answer_lost")
+
+
 def read_again(stored: StoredReading, grid: int | None) -> Reading:
-    """A reading as it was when it came: its answer goes the same way again. Raises WarehouseError when that is gone."""
-    if stored.is_gone:
-        raise WarehouseError(f"the answer to {stored.window} (reading {stored.number}) is gone", "restore it from a copy")
+    """A reading as it was when it came: its answer, which must not be lost, goes the same way again."""
     as_it_was = Reading(stored.number, stored.window, stored.asked_at, stored.outcome, code=stored.code, message=stored.message)
     if stored.body is None or stored.outcome is Outcome.REFUSED:
         return as_it_was

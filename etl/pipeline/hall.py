@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from etl import errors
+from etl import errors, logs
 from etl.clock import Clock
 from etl.extract import walk
 from etl.extract.client import Client
@@ -21,29 +21,25 @@ from etl.warehouse import migrate
 
 log = logging.getLogger(__name__)
 
-LOCK_WAIT = 60.0
-"""Seconds a sync waits for another program that has the file open, at its start (before any request) and at each commit."""
-
-READER_WAIT = 10.0
-"""Seconds that ``plan`` waits for a commit of a running sync."""
-
 
 def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) -> Summary:
-    """Brings one account's warehouse up to date.
+    """Brings one account's warehouse up to date. What is held by others is waited for, at its start (before any request) and at
+    each commit, ``settings.lock_wait`` seconds at most.
 
     Raises UsageError, AccountRefusedError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError once what was taken
     in is committed.
     """
+    logs.about(account=settings.account)
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
     url = warehouse.warehouse_url(settings.warehouse)
     path = warehouse.warehouse_path(url)
     is_new = not path.exists()
-    engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
+    engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
     if is_new:
         log.warning("there was no warehouse yet: created %s", path)
     with ExitStack() as stack:
-        stack.enter_context(one_sync(path, settings.account))
+        stack.enter_context(one_sync(path, settings.account, clock, wait=settings.lock_wait))
         migrate.upgrade(engine)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(
@@ -91,7 +87,7 @@ def _first_state(settings: Settings, clock: Clock) -> walk.State:
     """Where the walk would begin: with nothing held when there is no warehouse, or no such account in it."""
     url, account = warehouse.warehouse_url(settings.warehouse), None
     if warehouse.warehouse_path(url).exists():
-        engine = warehouse.open_warehouse(url, read_only=True, wait=READER_WAIT, clock=clock)
+        engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
         migrate.require_readable(engine)
         account = ledger.find_account(engine, settings.account)
     if account is None:

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from etl import __version__, errors
+from etl import __version__, errors, logs
 from etl.clock import Clock
 from etl.load import ledger as books
 from etl.load.ledger import Ledger, StoredReading
@@ -14,7 +14,6 @@ from etl.load.lock import one_sync
 from etl.load.rebuild import Difference, Found, Rebuilt
 from etl.load.upsert import DayRow, Thought
 from etl.pipeline.gather import Light, read_again
-from etl.pipeline.hall import LOCK_WAIT
 from etl.records import Belief, Cut, Filter, Lesson, Reading
 from etl.settings import Settings
 from etl.transform.fold import Book, nothing
@@ -53,14 +52,15 @@ def replay(settings: Settings, clock: Clock) -> Replayed:
     url = warehouse.warehouse_url(settings.warehouse)
     path = warehouse.warehouse_path(url)
     warehouse.require_file(path)
-    engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
-    with one_sync(path, settings.account):
+    engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
+    with one_sync(path, settings.account, clock, wait=settings.lock_wait):
         migrate.upgrade(engine)
         account = books.find_account(engine, settings.account)
         if account is None:
             raise errors.UsageError(f"the warehouse holds no account {settings.account!r}", "name one it holds with --account")
         ledger = Ledger(engine, account, clock.now)
         ledger.start_run("replay", __version__, date.min, ())
+        logs.about(account=account.name, run=ledger.run)
         result = Replayed(account.name)
         try:
             for result in _replayed(ledger, Light(account.grid, account.reaches_end)):  # noqa: B007  # the last one counts

@@ -4,11 +4,12 @@ import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 
-from etl import __version__, errors
+from etl import __version__, errors, logs
 from etl.clock import Clock
 from etl.extract import walk, wire
 from etl.extract.client import Client, Stopped
@@ -22,15 +23,12 @@ from etl.records import HOUR, MOST_SKEW, TOTAL, Answer, Belief, Filter, Reading,
 from etl.serve import check
 from etl.settings import Settings
 from etl.transform import validate
-from etl.transform.fold import Book, fold, nothing
+from etl.transform.fold import Book, Folded, fold, nothing
 
 log = logging.getLogger(__name__)
 
 SPELLED_OUT = 5
 """Refused records of one answer that the log spells out; the warehouse keeps all."""
-
-CHECK_WAIT = 60.0
-"""Seconds that the checks at the end wait for another program that has the file open."""
 
 
 @dataclass(slots=True)
@@ -39,6 +37,7 @@ class _Tally:
 
     windows_good: int = 0
     windows_failed: int = 0
+    facts_unchanged: int = 0
     rejections: int = 0
     outside: int = 0
     money: Decimal = Decimal(0)
@@ -47,9 +46,11 @@ class _Tally:
     pairs: set[tuple[date, Filter]] = field(default_factory=set)
     asked: set[Filter] = field(default_factory=set)
 
-    def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
+    def take(self, reading: Reading, before: Folded, after: Folded, is_lesson: bool) -> None:
+        now = after.verdict
         self.windows_good += reading.is_good
         self.windows_failed += not reading.is_good and not is_lesson
+        self.facts_unchanged += _unchanged(reading, before, after)
         self.rejections += len(reading.rejections)
         self.outside += reading.outside
         self.money += now.total.money - self.spent.get(now.day, Decimal(0))
@@ -60,6 +61,13 @@ class _Tally:
             self.totals.add(now.day)
         elif filter in now.active:
             self.pairs.add((now.day, filter))
+
+
+def _unchanged(reading: Reading, before: Folded, after: Folded) -> int:
+    """Facts of a reading's own records that were held and stayed as they were."""
+    keys = [(reading.window.filter, record.hour_start) for record in reading.records]
+    pairs = ((before.facts.get(key), after.facts.get(key)) for key in keys)
+    return sum(held is not None and now is not None and held.value == now.value for held, now in pairs)
 
 
 class Run:
@@ -78,11 +86,14 @@ class Run:
         self._trusts_clock = True
         self._tally = _Tally()
         self._findings = Findings(self._wishes)
+        self._refused_records = logs.Sparing(log, "refused records")
+        self._failed_windows = logs.Sparing(log, "failed windows")
         self._events: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
-        self._writer = Writer(ledger, clock, self._events.put)
         self._flying = 0
         self._began = clock.ticks()
         self._number = ledger.start_run("sync", __version__, self._state.first, self._missing())
+        logs.about(account=settings.account, run=ledger.run)
+        self._writer = Writer(ledger, clock, self._events.put)
 
     def go(self) -> Summary:
         """The whole run, to its summary."""
@@ -141,7 +152,11 @@ class Run:
         settled = frozenset(lesson.code for lesson in self._state.names.lessons.values() if lesson.code)
         for window in windows:
             self._flying += 1
-            pool.submit(self._client.ask, window, settled).add_done_callback(self._landed)
+            pool.submit(copy_context().run, self._client.ask, window, settled, self._is_sound).add_done_callback(self._landed)
+
+    def _is_sound(self, answer: Answer) -> bool:
+        """Whether every record can be used; asked by the threads, before the answer is anybody's."""
+        return validate.read(answer, 0, self._light.grid).is_good
 
     def _landed(self, future: "Future[Answer]") -> None:
         self._events.put(future.exception() or future.result())
@@ -167,11 +182,11 @@ class Run:
         before, self._state = self._state.names.beliefs, walk.judge(self._state, reading, today.folded.verdict)
         self._light = replace(self._light, beliefs=self._state.names.beliefs, lessons=self._state.names.lessons)
         today.book = self._light.on(today.book.with_reading(reading))
-        today.folded = fold(today.book)
+        held, today.folded = today.folded, fold(today.book)
         self._state = walk.tell(self._state, reading, today.folded.verdict)
-        self._tally.take(reading, today.folded.verdict, walk.is_lesson(self._state, reading))
+        self._tally.take(reading, held, today.folded, walk.is_lesson(self._state, reading))
         self._findings.of_reading(reading)
-        self._report(reading)
+        self._report(reading, answer)
         notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before, but=today.book.day)]
         self._writer.put(notes, self._new_beliefs(before, decided_by=reading.number))
         if self._state.stopped:
@@ -205,20 +220,23 @@ class Run:
             self._days |= load_days(self._ledger, [day], self._light)
         return self._days.setdefault(day, Day(Book(day), nothing(day), nothing(day)))
 
-    def _report(self, reading: Reading) -> None:
+    def _report(self, reading: Reading, answer: Answer) -> None:
         """One line for a window that failed, one at debug level for each that came."""
+        window, words = reading.window, reading.window.words
+        words |= {"code": reading.code, "requests": answer.requests, "seconds": round(answer.seconds, 3)}
         if reading.is_good:
-            log.debug("%s: %d records", reading.window, len(reading.records))
+            log.debug("%s: %d records", window, len(reading.records), extra={**words, "records": len(reading.records)})
         elif walk.is_lesson(self._state, reading):
-            log.debug("%s: refused by the service (%s); it is not asked again", reading.window, reading.code)
+            log.debug("%s: refused by the service (%s); it is not asked again", window, reading.code, extra=words)
         else:
             said = f"{reading.code}: {reading.message}" if reading.message else reading.code
-            log.warning("%s: failed: %s; what is held stays, the next run asks again", reading.window, said)
+            self._failed_windows.warning("%s: failed: %s; what is held stays, the next run asks again", window, said, extra=words)
+        refused = "%s: record refused, %s; see spending_rejections: %s"
         for rejection in reading.rejections[:SPELLED_OUT]:
-            log.warning("%s: record refused, %s; see spending_rejections: %s", reading.window, rejection.reason, rejection.raw)
+            self._refused_records.warning(refused, window, rejection.reason, rejection.raw, extra=words)
         if len(reading.rejections) > SPELLED_OUT:
             more = len(reading.rejections) - SPELLED_OUT
-            log.warning("%s: %d more records refused; see spending_rejections", reading.window, more)
+            self._refused_records.warning("%s: %d more records refused; see spending_rejections", window, more, extra=words)
 
     # -- handing over to the writer
 
@@ -292,7 +310,7 @@ class Run:
     def _finish(self, why: walk.Why) -> Summary:
         self._findings.of_end(self._state, why, self._tally.asked)
         settings = self._settings
-        found = check.gather(settings.warehouse, settings.account, settings.checks_folder, self._clock, wait=CHECK_WAIT)
+        found = check.gather(settings.warehouse, settings.account, settings.checks_folder, self._clock, wait=settings.lock_wait)
         self._findings.of_checks(broken.finding for broken in found.checked.broken)
         if settings.keep_answers is not None:
             self._ledger.drop_answers(self._wishes.today - timedelta(days=settings.keep_answers))
@@ -305,6 +323,8 @@ class Run:
         return Summary(
             account=self._settings.account,
             exit_code=code,
+            run=self._ledger.run,
+            seconds=round(self._clock.ticks() - self._began, 3),
             windows_left=left,
             money=self._tally.money,
             days=len(self._finished),
@@ -341,6 +361,7 @@ class Run:
             "windows_failed": self._tally.windows_failed,
             "facts_inserted": self._writer.counts.inserted,
             "facts_changed": self._writer.counts.changed,
+            "facts_unchanged": self._tally.facts_unchanged,
             "rejections": self._tally.rejections,
             "outside": self._tally.outside,
         }

@@ -23,10 +23,13 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a run did. ``lower_bound`` are the requests that a run knowing all answers beforehand would have made;
-    ``money`` is what the days it read have spent, in US dollars; ``windows_left`` counts days not finished."""
+    ``money`` is what the days it read have spent, in US dollars; ``windows_left`` counts days not finished;
+    ``facts_unchanged`` facts that were read again and said the same."""
 
     account: str
     exit_code: int
+    run: int = 0
+    seconds: float = 0.0
     requests: int = 0
     retries: int = 0
     windows_good: int = 0
@@ -34,6 +37,7 @@ class Summary:
     windows_left: int = 0
     facts_inserted: int = 0
     facts_changed: int = 0
+    facts_unchanged: int = 0
     rejections: int = 0
     outside: int = 0
     money: Decimal = Decimal(0)

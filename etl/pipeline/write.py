@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import date
 
@@ -61,7 +62,7 @@ class Writer:
         self._change = threading.Condition()
         self._uncommitted: list[int] = [0, 0]
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="write", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="write", daemon=True)
         self.counts = Counts()
 
     def start(self) -> None:

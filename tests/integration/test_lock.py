@@ -1,10 +1,15 @@
 """One sync of an account at a time, whatever the warehouse and the account are called."""
 
+import logging
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 from etl.load.lock import one_sync
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
@@ -15,6 +20,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "warehouse.duckdb"
 
 
+def held(file: Path, account: str = "default") -> AbstractContextManager[None]:
+    return one_sync(file, account, Clock(), wait=0)
+
+
 def test_a_link_to_the_warehouse_has_no_lock_of_its_own(file: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.duckdb"
@@ -22,9 +31,9 @@ def test_a_link_to_the_warehouse_has_no_lock_of_its_own(file: Path, tmp_path: Pa
     open_warehouse(warehouse_url(str(link)))
     assert file.is_file()
     with (
-        one_sync(warehouse_path(warehouse_url(str(file))), "default"),
+        held(warehouse_path(warehouse_url(str(file)))),
         pytest.raises(WarehouseLockedError),
-        one_sync(warehouse_path(warehouse_url(str(link))), "default"),
+        held(warehouse_path(warehouse_url(str(link)))),
     ):
         pass
     assert list(link.parent.iterdir()) == [link]
@@ -44,14 +53,14 @@ def test_by_a_link_what_is_written_lies_beside_the_file_itself(file: Path, tmp_p
 def test_accounts_with_very_long_names_have_locks_of_their_own(file: Path) -> None:
     long = "\N{GREEK SMALL LETTER ALPHA}" * 300
     with (
-        one_sync(file, f"{long}1"),
-        one_sync(file, f"{long}2"),
-        one_sync(file, "default"),
+        held(file, f"{long}1"),
+        held(file, f"{long}2"),
+        held(file),
         pytest.raises(WarehouseLockedError, match=f"account {long}1 is running"),
-        one_sync(file, f"{long}1"),
+        held(file, f"{long}1"),
     ):
         pass
-    with one_sync(file, f"{long}1"):
+    with held(file, f"{long}1"):
         pass
 
 
@@ -77,8 +86,45 @@ _HAS_SYS = pytest.mark.skipif(not Path("/sys").is_dir(), reason="a folder that n
 def test_a_lock_that_cannot_be_had_is_a_problem_of_the_warehouse_with_its_remedy(
     file: Path, spoiled: Callable[[Path], Path]
 ) -> None:
-    with pytest.raises(WarehouseError) as problem, one_sync(spoiled(file), "default"):
+    with pytest.raises(WarehouseError) as problem, held(spoiled(file)):
         pass
     assert problem.value.exit_code == 4
     assert "cannot lock" in problem.value.message
     assert problem.value.remedy
+
+
+def test_a_sync_that_ends_in_time_is_waited_for_and_named_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    naps: list[float] = []
+    with ExitStack() as other:
+        other.enter_context(one_sync(file, "default", Clock(now=lambda: datetime(2026, 3, 1, 3, 15, tzinfo=UTC)), wait=0))
+
+        def sleep(seconds: float) -> None:
+            naps.append(seconds)
+            if len(naps) == 3:
+                other.close()
+
+        with (
+            caplog.at_level(logging.INFO, "etl"),
+            one_sync(file, "default", Clock(ticks=lambda: sum(naps), sleep=sleep), wait=10),
+        ):
+            pass
+    assert naps == [1, 1, 1]
+    [said] = caplog.messages
+    assert said.startswith("another sync of account default is running (")
+    assert said.endswith(f"PID {os.getpid()}, since 2026-03-01 03:15 UTC); waiting for it, at most 10 seconds")
+
+
+def test_waiting_ends_when_its_seconds_are_over_and_says_who_is_in_the_way(file: Path) -> None:
+    naps: list[float] = []
+    clock = Clock(ticks=lambda: sum(naps), sleep=naps.append)
+    with held(file), pytest.raises(WarehouseLockedError, match=f"PID {os.getpid()}") as problem:
+        one_sync(file, "default", clock, wait=2.5).__enter__()
+    assert naps == [1, 1, 0.5]
+    assert (problem.value.exit_code, "--lock-wait" in problem.value.remedy) == (4, True)
+
+
+def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
+    with held(file):
+        next(file.parent.glob("*.lock")).write_text("")
+        with pytest.raises(WarehouseLockedError, match="account default is running; nothing was asked"), held(file):
+            pass
