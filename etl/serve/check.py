@@ -6,16 +6,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from etl.clock import Clock
-from etl.errors import UsageError
 from etl.records import Severity
+from etl.serve.accounts import chosen
 from etl.serve.values import as_json
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import accounts
 
 _GRAVEST_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
 
@@ -51,14 +48,8 @@ def gather(url: str, account: str | None, own: Path | None, clock: Clock, *, wai
     require_readable(engine)
     now = clock.now()
     with engine.connect() as connection:
-        _refuse_stranger(connection, account)
+        chosen(connection, account)
         return Checkup(engine.url.database or "", now, account, checks.run(connection, now, account, own))
-
-
-def _refuse_stranger(connection: sa.Connection, account: str | None) -> None:
-    held = connection.execute(sa.select(accounts.c.name).order_by(accounts.c.name)).scalars().all()
-    if account is not None and account not in held:
-        raise UsageError(f"the warehouse holds no account {account!r}", f"it holds: {', '.join(held) or 'none'}")
 
 
 # ---------------------------------------------------------------- showing

@@ -5,6 +5,7 @@ an instant nothing is there, and if that instant is the last one, the next maker
 """
 
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
 _MADE, _BEFORE, _GONE = "made", "before", "gone"
@@ -43,9 +46,14 @@ def beside(target: Path, clock: Clock, *, wait: float) -> Iterator[Path]:
         raise WarehouseError(what, "make room or mend the folder's permissions; what was there before is as it was") from error
 
 
-def take_place(made: Path, target: Path) -> None:
-    """Renames a file or folder of ``target``'s draft folder to ``target``, all of it on the disk first."""
+def take_place(made: Path, target: Path, mode: int) -> None:
+    """Renames a file or folder of ``target``'s draft folder to ``target``, all of it on the disk first.
+
+    ``mode`` is of each file; who may read a file may enter its folder.
+    """
     for file in (made, *made.rglob("*")):
+        with suppress(PermissionError):  # a file system that keeps no modes
+            file.chmod(mode | (mode & 0o444) >> 2 if file.is_dir() else mode)
         _flush(file)
     draft = made.parent.parent
     if made.is_dir() and target.exists():
@@ -76,9 +84,9 @@ def _flush(path: Path) -> None:
 
 def _locked(draft: Path, target: Path, clock: Clock, wait: float) -> int:
     """The draft folder itself, made and locked; the lock dies with its process."""
-    until = clock.ticks() + wait
+    until, said = clock.ticks() + wait, False
     while True:
-        draft.mkdir(exist_ok=True)
+        draft.mkdir(0o700, exist_ok=True)  # what is not yet whole is nobody else's to read, or to write
         with suppress(FileNotFoundError):  # the one before has just removed it
             held = os.open(draft, os.O_RDONLY)
             if _lock(held) and _is_there(held):
@@ -86,6 +94,9 @@ def _locked(draft: Path, target: Path, clock: Clock, wait: float) -> int:
             os.close(held)
         if clock.ticks() >= until:
             raise WarehouseLockedError(f"another program is just writing {target}", "wait for it and run this again")
+        if not said:
+            said = True
+            log.info("another program is just writing %s; waiting for it, at most %d seconds", target, wait)
         clock.sleep(_POLL_SECONDS)
 
 

@@ -20,6 +20,7 @@ from etl import __version__
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.serve import drafts, publish
+from etl.serve.accounts import chosen
 from etl.serve.query import Result, write_csv
 from etl.serve.values import as_json
 from etl.warehouse import views
@@ -40,11 +41,14 @@ class Exported(NamedTuple):
     rows: dict[str, int]
 
 
-def export(url: str, target: Path, form: Format, clock: Clock, *, wait: float, account: str | None = None) -> Exported:
+def export(
+    url: str, target: Path, form: Format, clock: Clock, *, wait: float, account: str | None = None, mode: int = 0o600
+) -> Exported:
     """Writes every view, of one account or of all, into ``target``, which is replaced whole. All rows are of one moment.
 
-    The warehouse is held while it is copied, not while files are written. Raises UsageError for an account that is not held
-    and for a ``target`` with files that no export wrote; WarehouseError as ``publish`` does. ``target`` then is as it was.
+    ``mode`` is of each file. The warehouse is held while it is copied, not while files are written. Raises UsageError for an
+    account that is not held and for a ``target`` with files that no export wrote; WarehouseError as ``publish`` does. ``target``
+    then is as it was.
     """
     _refuse_strangers(target)
     with drafts.beside(target, clock, wait=wait) as draft:
@@ -54,11 +58,11 @@ def export(url: str, target: Path, form: Format, clock: Clock, *, wait: float, a
         at = clock.now().astimezone(UTC)
         publish.copy(url, warehouse, clock, wait=wait)
         with open_warehouse(warehouse_url(str(warehouse)), read_only=True, drafts=made).connect() as connection:
-            accounts = _accounts(connection, account)
+            accounts = list(chosen(connection, account))
             rows = {view.name: _write(connection, view, accounts, made, form, at) for view in views.shared()}
         about = {"program": f"anticaptcha-etl {__version__}", "exported_at": at, "account": account, "format": form, "rows": rows}
         (made / ABOUT).write_text(as_json(about) + "\n", "utf-8")
-        drafts.take_place(made, target)
+        drafts.take_place(made, target, mode)
     return Exported(target, rows)
 
 
@@ -76,16 +80,6 @@ def _refuse_strangers(target: Path) -> None:
             f"{target} holds what no export wrote: {', '.join(strange[:3])}; it would be gone",
             "name a folder that is new, empty, or of an earlier export",
         )
-
-
-def _accounts(connection: sa.Connection, account: str | None) -> list[str]:
-    """The accounts to be written: the one asked for, or all that are held."""
-    held = list(connection.exec_driver_sql("select name from accounts order by name").scalars())
-    if account is None:
-        return held
-    if account not in held:
-        raise UsageError(f"the warehouse holds no account {account!r}", f"it holds: {', '.join(held) or 'none'}")
-    return [account]
 
 
 def _write(connection: sa.Connection, view: views.View, accounts: list[str], folder: Path, form: Format, at: datetime) -> int:

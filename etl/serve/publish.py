@@ -27,8 +27,10 @@ COPIED: dict[str, tuple[str, ...]] = {
             schema.contradictions,
             schema.revisions,
             schema.rejections,
+            schema.runs,
         )
     },
+    "findings": ("account_id", "run", "severity"),  # how many there were; what they say is for the warehouse's owner
 }
 """The tables that readers need, and of each the columns."""
 
@@ -108,7 +110,7 @@ def publish(
         weighed = copy(url, made, clock, wait=wait)
         made.chmod(MODE)
         _log_of(target).unlink(missing_ok=True)  # of another file, and DuckDB would replay it into ours
-        drafts.take_place(made, target)
+        drafts.take_place(made, target, MODE)
     return Published(target, {name: rows for name, (rows, _) in weighed.items()}, target.stat().st_size)
 
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from etl.errors import UsageError
 from etl.records import DAY, HOUR, ZERO, Cause, Cut, Finding, Severity, Value
+from etl.serve.accounts import chosen
 from etl.serve.values import as_json
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import accounts, contradictions, days, facts, findings, readings, revisions, runs, series
+from etl.warehouse.schema import contradictions, days, facts, findings, readings, revisions, runs, series
 
 RUNS_SHOWN = 10
 _ROOMY, _UNBROKEN = 100, 1_000
@@ -38,7 +38,7 @@ class Days:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One sync or replay of an account, as ``command`` says. ``ended_at`` and ``exit_code`` are None while it runs, and for good
-    when it was killed."""
+    when it was killed; ``facts_unchanged`` is None where that version did not count them."""
 
     run: int
     command: str
@@ -53,6 +53,7 @@ class Run:
     facts_inserted: int
     facts_changed: int
     rejections: int
+    facts_unchanged: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,8 @@ def gather(engine: sa.Engine, account: str | None, now: datetime) -> Status:
     """The status of one account, or of all. Raises UsageError for an account the warehouse does not hold."""
     require_readable(engine)
     with engine.connect() as connection:
-        held = connection.execute(sa.select(accounts.c.account_id, accounts.c.name).order_by(accounts.c.name)).all()
-        if account is not None and account not in {row.name for row in held}:
-            names = ", ".join(row.name for row in held) or "none"
-            raise UsageError(f"the warehouse holds no account {account!r}", f"it holds: {names}")
-        chosen = [row for row in held if account in {None, row.name}]
-        return Status(engine.url.database or "", now, tuple(_account(connection, row.account_id, row.name, now) for row in chosen))
+        held = tuple(_account(connection, number, name, now) for name, number in chosen(connection, account).items())
+        return Status(engine.url.database or "", now, held)
 
 
 def _account(connection: sa.Connection, account_id: int, name: str, now: datetime) -> AccountStatus:

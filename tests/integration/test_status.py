@@ -217,7 +217,7 @@ def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
 
 
 def test_runs_of_large_numbers_fit_a_terminal_of_80_columns_and_no_number_is_broken() -> None:
-    run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0)
+    run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0, 123_456)
     status = Status("w", NOW, (replace(NOTHING, runs=(run,)),))
     row = as_text(status, 80).splitlines()[-1]
     assert " ".join(row.split()) == "1234 2026-03-20 09:30 replay 0 12,345 12,345 1,234 123,456 1,234 0"
@@ -260,7 +260,7 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
                     {
                         "run": 1, "command": "sync", "started_at": "2026-03-20T09:05:00Z", "ended_at": None, "exit_code": None,
                         "requests": 0, "retries": 0, "windows_good": 0, "windows_failed": 0, "windows_left": 0,
-                        "facts_inserted": 0, "facts_changed": 0, "rejections": 0,
+                        "facts_inserted": 0, "facts_changed": 0, "rejections": 0, "facts_unchanged": None,
                     }
                 ],
                 "findings": [{"check": "split", "severity": "warning", "message": "does not fit", "day": None, "queue": None}],

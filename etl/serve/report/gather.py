@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from etl.clock import Clock
-from etl.errors import UsageError
 from etl.records import DAY
 from etl.serve import cookbook
+from etl.serve.accounts import chosen
 from etl.warehouse.engine import open_warehouse
 from etl.warehouse.migrate import require_readable
 
@@ -277,7 +277,7 @@ def gather(url: str, account: str | None, days: int, clock: Clock, *, wait: floa
     require_readable(engine)
     now = clock.now()
     with engine.connect() as connection:
-        names = _chosen(connection, account)
+        names = tuple(chosen(connection, account))
         first = _one(connection, _HISTORY, accounts=names)
         month = now.date().replace(day=1)
         period = period_of(now.date(), days, first)
@@ -317,13 +317,6 @@ def period_of(today: date, days: int, first: date | None) -> Period:
     if (today - start).days + 1 < WEEKS_FROM:
         return Period(start, today, 1)
     return Period(start - timedelta(days=start.weekday()), today, 7)
-
-
-def _chosen(connection: sa.Connection, account: str | None) -> tuple[str, ...]:
-    held = tuple(connection.exec_driver_sql("select name from accounts order by name").scalars())
-    if account is not None and account not in held:
-        raise UsageError(f"the warehouse holds no account {account!r}", f"it holds: {', '.join(held) or 'none'}")
-    return held if account is None else (account,)
 
 
 def _statement(sql: str) -> sa.TextClause:
