@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from etl.logs import Sink
     from etl.pipeline import Forecast, Summary
     from etl.pipeline.replay import Replayed
-    from etl.records import Value
+    from etl.records import Secret, Value
     from etl.sandbox.server import Fault
 
 NAME = "anticaptcha-etl"
-READER_WAIT = 10.0
-"""Seconds that reading commands wait for a commit of a running sync."""
 WIDEST = 100
 """Columns of a terminal that are used at most: longer lines are hard to read."""
 SHOWN = 20
@@ -68,20 +67,30 @@ class Call:
     place: Place
     given: dict[str, object] = field(default_factory=dict)
     code: int = 0
-    log_format: str = "text"
+    log_format: str = ""
+    """Empty until the settings are read."""
+    ping_url: "Secret | None" = None
+    """Whom to tell how it ended: set by a command that asks the API, a sync."""
+    said: list[str] = field(default_factory=list)
+    """What a ping tells of the end."""
+    mode: int = 0o600
+    """Of the files that are made for the user: exports, reports, answers. It follows the umask."""
 
     def settings(self, clock: "Clock", *, needs_key: bool = False, sink: "Sink | None" = None) -> Settings:
         """The settings, and log lines going to ``sink`` as they say; to standard error without one."""
         from etl import logs
 
-        settings = load(self.given, clock.now(), self.place, needs_key=needs_key)
+        settings = load(self.given, clock.now(), self.place)
         self.log_format = settings.log_format
         logs.set_up(sink or sys.stderr, form=settings.log_format, quiet=settings.quiet, verbose=settings.verbose)
-        if settings.ignored:
+        if needs_key:
+            self.ping_url = settings.ping_url  # that there is no key is told too
+            settings = load(self.given, clock.now(), self.place, needs_key=True)
+        if doubts := [*settings.ignored, *filter(None, [settings.exposed])]:
             import logging
 
             # Warnings, so --quiet is silent on them: the variable may be another program's, and every night would tell of it.
-            for sentence in settings.ignored:
+            for sentence in doubts:
                 logging.getLogger(__name__).warning("%s", sentence)
         return settings
 
@@ -116,6 +125,7 @@ def _common(function: Function) -> Function:
                 "SQLAlchemy URL, or a path meaning a DuckDB file; in the TOML, a path from the TOML's folder.",
                 metavar="URL",
             ),
+            _setting("lock_wait", "Wait so long for what another program holds; 0: not at all.", metavar="SECONDS"),
             click.option(
                 "--config",
                 metavar="FILE",
@@ -131,6 +141,15 @@ def _common(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+_one_account = click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=_keep,
+    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
+)
 
 
 def _span(function: Function) -> Function:
@@ -215,7 +234,6 @@ def sync(call: Call, dry_run: bool) -> None:
     from etl.clock import Clock
     from etl.pipeline import sync as run_sync
 
-    os.umask(0o077)  # the warehouse and what DuckDB puts beside it are for their owner alone
     clock = Clock()
     line = progress.StatusLine(sys.stderr)
     settings = call.settings(clock, needs_key=True, sink=line)
@@ -226,13 +244,15 @@ def sync(call: Call, dry_run: bool) -> None:
     finally:
         line.erase()
     call.code = summary.exit_code
+    call.said += _summary_lines(summary, settings)
     if settings.log_format == "json":
         import logging
         from dataclasses import asdict
 
-        logging.getLogger(__name__).info("sync done", extra=asdict(summary))
+        level = logging.ERROR if summary.wants_a_person else logging.INFO  # --quiet hears errors alone
+        logging.getLogger(__name__).log(level, "sync done", extra=asdict(summary))
     elif not settings.quiet or summary.wants_a_person:
-        click.echo("\n".join(_summary_lines(summary, settings)))
+        click.echo("\n".join(call.said))
     if settings.publish:
         _renew(settings, settings.publish, summary, clock)
 
@@ -242,14 +262,13 @@ def _renew(settings: Settings, path: Path, summary: "Summary", clock: "Clock") -
     import logging
 
     from etl.errors import WarehouseError
-    from etl.pipeline.hall import LOCK_WAIT
     from etl.serve.publish import place, publish
 
     try:
         target = place(settings.warehouse, path)
         if target.exists() and not (summary.requests or summary.facts_changed):
             return
-        publish(settings.warehouse, target, clock, wait=LOCK_WAIT, own=settings.checks_folder)
+        publish(settings.warehouse, target, clock, wait=settings.lock_wait, own=settings.checks_folder)
     except FindingsError as error:
         raise FindingsError(f"the data is loaded, but not published: {error.message}", error.remedy) from error
     except (UsageError, WarehouseError) as error:
@@ -270,7 +289,8 @@ def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
     )
     yield f"{summary.account}: {_count(summary.days, 'day')}, {_count(summary.requests, 'request')}{retries}{least}"
     yield f"  read      {summary.money:,.2f} USD on these days"
-    yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed"
+    again = f", {summary.facts_unchanged:,} read again unchanged" if summary.facts_unchanged else ""
+    yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed{again}"
     if summary.rejections:
         yield f"  rejected  {_count(summary.rejections, 'record')}; the view spending_rejections has them with their reasons"
     if summary.windows_failed:
@@ -326,13 +346,7 @@ def _between(low: float, high: float | None, form: str) -> str:
 
 
 @cli.command()
-@click.option(
-    "--account",
-    metavar="NAME",
-    expose_value=False,
-    callback=_keep,
-    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
-)
+@_one_account
 @_setting("max_age", "Exit 5 when the newest total is older than this.", metavar="HOURS")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @_common
@@ -350,7 +364,7 @@ def status(call: Call, as_json: bool) -> None:
 
     clock = Clock()
     settings = call.settings(clock)
-    engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=READER_WAIT, clock=clock)
+    engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=settings.lock_wait, clock=clock)
     only = None if settings.sources["account"] == "default" else settings.account
     held = gather(engine, only, clock.now())
     is_late = settings.max_age is not None and is_stale(held, settings.max_age)
@@ -367,13 +381,7 @@ def _width() -> int:
 
 
 @cli.command()
-@click.option(
-    "--account",
-    metavar="NAME",
-    expose_value=False,
-    callback=_keep,
-    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
-)
+@_one_account
 @_setting("checks_folder", "A folder of SQL files of your own, each selecting the rows that are wrong.", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @_common
@@ -398,7 +406,7 @@ def check(call: Call, as_json: bool) -> None:
     if own and "checks_folder" in call.given and not own.is_dir():  # elsewhere it was said long ago: then a warning among others
         raise UsageError(f"--checks-folder {own} is not a folder", "name the folder that holds your SQL files")
     only = None if settings.sources["account"] == "default" else settings.account
-    found = gather(warehouse_url(settings.warehouse), only, own, clock, wait=READER_WAIT)
+    found = gather(warehouse_url(settings.warehouse), only, own, clock, wait=settings.lock_wait)
     call.code = FindingsError.exit_code if found.is_blocking else 0
     if found.wants_a_person or not settings.quiet:
         click.echo(to_json(found) if as_json else as_text(found, _width()), nl=False)
@@ -423,7 +431,6 @@ def replay(call: Call) -> None:
     from etl.clock import Clock
     from etl.pipeline.replay import replay as run_replay
 
-    os.umask(0o077)
     clock = Clock()
     settings = call.settings(clock)
     replayed = run_replay(settings, clock)
@@ -509,9 +516,9 @@ def query(call: Call, sql: str | None, lists: bool, form: str | None, output: st
     if form == "parquet":
         if target is None:
             raise UsageError("Parquet is written to a file", "name it: -o FILE.parquet")
-        write_parquet(url, asked, target, wait=READER_WAIT, clock=clock)
+        write_parquet(url, asked, target, wait=settings.lock_wait, clock=clock, mode=call.mode)
         return
-    with _opened(target) as to, answer(url, asked, wait=READER_WAIT, clock=clock) as result:
+    with _opened(target, call.mode) as to, answer(url, asked, wait=settings.lock_wait, clock=clock) as result:
         if form == "table":
             write_table(result, to, most=TABLE_ROWS if to.isatty() else None)
         else:
@@ -574,7 +581,7 @@ def _stream(target: Path) -> TextIO | None:
 
 
 @contextmanager
-def _opened(target: Path | None) -> Iterator[TextIO]:
+def _opened(target: Path | None, mode: int) -> Iterator[TextIO]:
     """Standard output, or a file that takes the target's place once it is whole: a failed query leaves the old one.
 
     A link stays, and what it points to is replaced. A device or a pipe is no file that could be: it is written into.
@@ -592,6 +599,8 @@ def _opened(target: Path | None) -> Iterator[TextIO]:
         with (draft if is_plain else target).open("w", encoding="utf-8", newline="") as to:
             yield to
         if is_plain:
+            with suppress(PermissionError):  # a file system that keeps no modes
+                draft.chmod(mode)
             draft.replace(real)
     except BrokenPipeError:  # whoever reads the pipe has seen enough
         raise
@@ -604,13 +613,7 @@ def _opened(target: Path | None) -> Iterator[TextIO]:
 
 @cli.command()
 @click.option("-o", "--output", metavar="FILE", required=True, help="The page, whole or not at all; - is standard output.")
-@click.option(
-    "--account",
-    metavar="NAME",
-    expose_value=False,
-    callback=_keep,
-    help=f"Only this account; without it, all accounts together.  [env: {PREFIX}ACCOUNT]",
-)
+@_one_account
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="How many days, up to today, are shown in detail."
 )
@@ -642,8 +645,8 @@ def report(call: Call, output: str, days: int) -> None:
     from etl.serve.report.gather import gather
 
     only = None if settings.sources["account"] == "default" else settings.account
-    text = page(gather(settings.warehouse, only, days, clock, wait=READER_WAIT))
-    with _opened(target) as to:
+    text = page(gather(settings.warehouse, only, days, clock, wait=settings.lock_wait))
+    with _opened(target, call.mode) as to:
         to.write(text)
     if target and not settings.quiet:
         click.echo(f"{target}: {len(text.encode()) / 1_000_000:.1f} MB, open it in a browser")
@@ -677,7 +680,7 @@ def publish(call: Call, path: str | None, despite_findings: bool) -> None:
         raise UsageError("where to publish is not said", f"{NAME} publish PATH, or publish = PATH in {CONFIG_NAME}")
     target = place(settings.warehouse, settings.publish)
     own = settings.checks_folder
-    made = put(settings.warehouse, target, clock, wait=READER_WAIT, own=own, despite_findings=despite_findings)
+    made = put(settings.warehouse, target, clock, wait=settings.lock_wait, own=own, despite_findings=despite_findings)
     if not settings.quiet:
         click.echo(f"{made.path}: {_count(made.rows['spending_hourly'], 'hour')} with spend, {made.size:,} bytes")
 
@@ -687,13 +690,7 @@ def publish(call: Call, path: str | None, despite_findings: bool) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True, help="Which open format."
 )
-@click.option(
-    "--account",
-    metavar="NAME",
-    expose_value=False,
-    callback=_keep,
-    help=f"Only this account; without it, every account held.  [env: {PREFIX}ACCOUNT]",
-)
+@_one_account
 @_common
 @click.pass_obj
 def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
@@ -712,7 +709,7 @@ def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
     settings = call.settings(clock)
     only = None if settings.sources["account"] == "default" else settings.account
     target = (call.place.folder / Path(folder).expanduser()).absolute()
-    made = write(settings.warehouse, target, form, clock, wait=READER_WAIT, account=only)
+    made = write(settings.warehouse, target, form, clock, wait=settings.lock_wait, account=only, mode=call.mode)
     if not settings.quiet:
         click.echo(f"{made.path}: {_count(len(made.rows), 'view')}, {_count(sum(made.rows.values()), 'row')}")
 
@@ -737,11 +734,12 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     from etl.warehouse.engine import open_warehouse, require_file, warehouse_path, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
-    os.umask(0o077)
-    url = warehouse_url(call.settings(Clock()).warehouse)
+    clock = Clock()
+    settings = call.settings(clock)
+    url = warehouse_url(settings.warehouse)
     path = warehouse_path(url)
     require_file(path)
-    engine = open_warehouse(url)
+    engine = open_warehouse(url, wait=settings.lock_wait, clock=clock)
     steps = ["base", *revisions()]
     before = current(engine) or "base"
     target = _target(steps, before, revision, down=down)
@@ -749,7 +747,8 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
         downgrade(engine, target)
     else:
         upgrade(engine, target)
-    click.echo(f"{path}: schema {before} -> {target}" if before != target else f"{path}: schema {target}, nothing to do")
+    if not settings.quiet:
+        click.echo(f"{path}: schema {before} -> {target}" if before != target else f"{path}: schema {target}, nothing to do")
 
 
 def _target(steps: list[str], before: str, revision: str | None, *, down: bool) -> str:
@@ -793,7 +792,6 @@ def doctor(call: Call, probe: bool, as_json: bool) -> None:
     from etl.care.show import as_text, to_json
     from etl.clock import Clock
 
-    os.umask(0o077)
     clock = Clock()
     with suppress(UsageError):  # found again below, as advice
         call.settings(clock)
@@ -996,8 +994,19 @@ def _typed(command: Sequence[str]) -> str:
 # ---------------------------------------------------------------- the way out
 
 
+def _is_json(call: Call) -> bool:
+    """Whether log lines are for machines; of a run whose settings could not be read, as its words or its environment say."""
+    if not call.log_format and "json" in (call.given.get("log_format"), call.place.environ.get(SETTINGS["log_format"].variable)):
+        from etl import logs
+
+        call.log_format = "json"
+        logs.set_up(sys.stderr, form="json", quiet=False, verbose=False)
+    return call.log_format == "json"
+
+
 def _tell(error: ProblemError, call: Call) -> None:
-    if call.log_format == "json":
+    call.said += [f"error: {error.message}", *([f"what now: {error.remedy}"] if error.remedy else [])]
+    if _is_json(call):
         import logging
 
         logging.getLogger(__name__).error(error.message, extra={"remedy": error.remedy, "exit_code": error.exit_code})
@@ -1007,9 +1016,41 @@ def _tell(error: ProblemError, call: Call) -> None:
         click.echo(f"what now: {error.remedy}", err=True)
 
 
+def _tell_defect(error: Exception, call: Call) -> None:
+    """With its traceback, in which no values of variables stand."""
+    call.said += ["error: a defect of the program; its log has the traceback"]
+    if _is_json(call):
+        import logging
+
+        said = f"this is a defect of {NAME} {__version__}; please report it with its exception"
+        logging.getLogger(__name__).error("%s", said, exc_info=error, extra={"exit_code": DEFECT})
+        return
+    import traceback
+
+    traceback.print_exception(error)
+    click.echo(f"error: this is a defect of {NAME} {__version__}; please report it with the lines above", err=True)
+
+
 def run(arguments: Sequence[str], place: Place | None = None) -> int:
     """Run one command and give its exit code; never raises."""
-    call = Call(place or Place.here())
+    umask = os.umask(0o077)  # the warehouse, and whatever DuckDB puts beside it and spills, are for their owner alone
+    try:
+        call = Call(place or Place.here(), mode=0o666 & ~umask)
+        return Context().run(_run, arguments, call)  # what its log lines carry ends with it
+    finally:
+        os.umask(umask)
+
+
+def _run(arguments: Sequence[str], call: Call) -> int:
+    code = _exit_code(arguments, call)
+    if call.ping_url:
+        from etl.care.notify import ping
+
+        ping(call.ping_url, code, "\n".join(call.said))
+    return code
+
+
+def _exit_code(arguments: Sequence[str], call: Call) -> int:
     try:
         with cli.make_context(NAME, list(arguments), obj=call) as context:
             cli.invoke(context)
@@ -1017,7 +1058,10 @@ def run(arguments: Sequence[str], place: Place | None = None) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
-        error.show()
+        if _is_json(call):
+            _tell(UsageError(error.format_message()), call)
+        else:
+            error.show()
         return error.exit_code
     except ProblemError as error:
         _tell(error, call)
@@ -1027,11 +1071,8 @@ def run(arguments: Sequence[str], place: Place | None = None) -> int:
         return InterruptedRunError.exit_code
     except BrokenPipeError:  # the reader has seen enough, as in `query ... | head`; nothing is left to be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception:  # noqa: BLE001 - the last door: a traceback, and an exit code of the contract
-        import traceback
-
-        traceback.print_exc()
-        click.echo(f"error: this is a defect of {NAME} {__version__}; please report it with the lines above", err=True)
+    except Exception as error:  # noqa: BLE001 - the last door: a traceback, and an exit code of the contract
+        _tell_defect(error, call)
         return DEFECT
     return call.code
 

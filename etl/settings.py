@@ -45,8 +45,10 @@ class Settings:
 
     Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed. ``since`` is None
     where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is requests per second, 0 = no limit.
-    ``max_age`` is in hours. ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None unless the command needed it.
-    ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none.
+    ``max_age`` is in hours, ``lock_wait`` in seconds. ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None
+    unless the command needed it.
+    ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none,
+    ``exposed`` is one on the key's file where more people than its owner may read it; empty where that is not so.
     """
 
     account: str
@@ -73,11 +75,14 @@ class Settings:
     max_age: float | None
     checks_folder: Path | None
     publish: Path | None
+    lock_wait: float
+    ping_url: "Secret | None"
     quiet: bool
     verbose: bool
     log_format: str
     sources: Mapping[str, str] = field(repr=False)
     ignored: tuple[str, ...]
+    exposed: str
 
 
 # ---------------------------------------------------------------- what a value may be
@@ -206,18 +211,29 @@ def _day_or_all(value: object) -> date | None:
 
 
 def _api_url(value: object) -> str:
+    return _secure_url(value, "the key").rstrip("/")
+
+
+def _ping_url(value: object) -> "Secret":
+    """Who knows such a URL can say that all is well."""
+    from etl.records import Secret
+
+    return Secret(_secure_url(value, "it is a secret and"))
+
+
+def _secure_url(value: object, what: str) -> str:
     from urllib.parse import urlsplit
 
-    url = _text(value).rstrip("/")
+    url = _text(value)
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-    except ValueError as error:
-        raise ValueError(f"it is no URL ({error})") from error
+    except ValueError:
+        raise ValueError("it is no URL") from None  # the error quotes it
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("it must be a URL that begins with https://")
     if parts.scheme == "http" and host != "localhost" and not re.fullmatch(r"127(\.\d+){3}|::1", host):
-        raise ValueError("the key would travel unencrypted: plain http is for this machine only, use https://")
+        raise ValueError(f"{what} would travel unencrypted: plain http is for this machine only, use https://")
     return url
 
 
@@ -280,6 +296,8 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("max_age", _measure("hours"), command="status"),
             Setting("checks_folder", _text, command="check"),
             Setting("publish", _text, per_account=False, command=""),
+            Setting("lock_wait", _measure("seconds"), 60.0),
+            Setting("ping_url", _ping_url, command=""),
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),
@@ -314,6 +332,7 @@ def _read_config(given: Mapping[str, object], place: Place) -> Config:
     if not is_named and not path.is_file():
         return Config(None, {}, {})
     try:
+        _require_trusted(path, is_named=is_named)
         top: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(
@@ -333,6 +352,33 @@ def _read_config(given: Mapping[str, object], place: Place) -> Config:
     for name, table in accounts.items():
         _check_keys(table, path, f"[accounts.{name}] ", [*own, KEY_FILE, KEY_VARIABLE])
     return Config(path, top, accounts)
+
+
+def _require_trusted(path: Path, *, is_named: bool) -> None:
+    """The TOML says where the key is sent: raises UsageError when it may be a stranger's word.
+
+    One that was not named must be its user's, root's, or of the folder's owner: in /tmp anybody can put one.
+    """
+    status = path.stat()
+    if _everybody_may(0o002, path):
+        raise UsageError(
+            f"everybody on this machine can write to the configuration {path}, which says where the key is sent",
+            "look through it, then chmod 644 it; on a drive without modes keep it elsewhere, and name it with --config",
+        )
+    if not is_named and status.st_uid not in {0, os.geteuid(), path.parent.stat().st_uid}:
+        raise UsageError(
+            f"the configuration {path} was put there by another user (id {status.st_uid})",
+            "run this in a folder of your own, or name the file with --config if it is meant",
+        )
+
+
+_SECRETS = (Path("/run/secrets"), Path("/run/credentials"))
+"""Where containers and systemd mount secrets: the modes there are not their user's to choose, and nobody else is about."""
+
+
+def _everybody_may(bit: int, file: Path) -> bool:
+    """Whether everybody on this machine can read (0o004) or write to (0o002) a file."""
+    return bool(file.stat().st_mode & bit) and not any(file.resolve().is_relative_to(place) for place in _SECRETS)
 
 
 def _check_keys(table: Mapping[str, object], path: Path, where: str, known: list[str]) -> None:
@@ -387,7 +433,8 @@ def _read(setting: Setting, found: Found) -> object:
         return setting.read(found.value)
     except ValueError as error:
         several = found.value if isinstance(found.value, list | tuple) else [found.value]
-        shown = "refused" if setting.name == "warehouse" else ", ".join(map(_shown, several))  # a URL may hold a password
+        is_private = setting.name in ("warehouse", "ping_url")  # a URL may hold a password
+        shown = "refused" if is_private else ", ".join(map(_shown, several))
         remedy = f"mend {found.where}"
         if found.where == setting.flag and any("," in str(one) for one in several):
             remedy = f"repeat {setting.flag} for each of several"
@@ -415,10 +462,13 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
     values["since_all"] = values["since"] is None and sources["since"] != "default"
     values["warehouse"] = _warehouse_url(values["warehouse"], folder)
     _check_days(values["since"], values["until"], now.date(), sources)
-    key = None
+    key, exposed = None, ""
     if needs_key:
         key, sources["key"] = _client_key(values["account"], place, config)
-    return Settings(**values, key=key, sources=MappingProxyType(sources), ignored=tuple(_ignored(place, config)))
+        file = key_file(values["account"], given, place)
+        exposed = _exposed(file) if file else ""
+    ignored = tuple(_ignored(place, config))
+    return Settings(**values, key=key, sources=MappingProxyType(sources), ignored=ignored, exposed=exposed)
 
 
 def _warehouse_url(text: str, folder: Path) -> str:
@@ -492,6 +542,13 @@ def key_file(account: str, given: Mapping[str, object], place: Place) -> Path | 
     return _under(folder, named) if isinstance(named, str) and named.strip() else None
 
 
+def _exposed(file: Path) -> str:
+    """What is wrong with who may read the key's file. A group is somebody's choice, everybody is a slip."""
+    if not _everybody_may(0o004, file):
+        return ""
+    return f"everybody on this machine can read the client key's file (mode {file.stat().st_mode & 0o777:03o}): chmod 600 it"
+
+
 def _no_key(account: str, place: Place, config: Config) -> UsageError:
     import difflib
 
@@ -525,6 +582,10 @@ def _key_by_table(table: Mapping[str, object], title: str, place: Place, config:
 def _key_in_file(path: str, where: str, folder: Path) -> "Secret":
     file = _under(folder, path)
     try:
+        if _everybody_may(0o002, file):
+            raise UsageError(
+                f"{where} names {file}, which everybody on this machine can write to", "chmod 600 it, and look whose key it holds"
+            )
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(

@@ -93,12 +93,12 @@ def of_span(until: date, since: date) -> Advice:
     return of_error("settings", UsageError(found, "say another --since too, or --since all"))
 
 
-def of_key(source: str, *, in_file: bool, mode: int | None) -> Iterator[Advice]:
-    """The key is there. ``mode`` are the permissions of its file, where that could be seen."""
+def of_key(source: str, exposed: str) -> Iterator[Advice]:
+    """The key is there. ``exposed`` says that too many may read its file, where they may."""
     yield Advice("key", State.OK, f"there, from {source}")
-    if in_file and mode is not None and mode & 0o077:
-        found = f"others on this machine can read the key's file (mode {mode:03o})"
-        yield Advice("key", State.WARNING, found, "chmod 600 on that file")
+    if exposed:
+        found, _, remedy = exposed.rpartition(": ")
+        yield Advice("key", State.WARNING, found, remedy)
 
 
 # ---------------------------------------------------------------- the warehouse

@@ -118,7 +118,8 @@ def _version(name: str) -> str | None:
 
 def _told(settings: Settings) -> Iterator[Told]:
     """Every setting; of URLs, which may hold passwords, the place alone."""
-    places = {"warehouse": _path(settings) or "refused", "api_url": _host(settings.api_url)}
+    ping = "set" if settings.ping_url else ""
+    places = {"warehouse": _path(settings) or "refused", "api_url": _host(settings.api_url), "ping_url": ping}
     for name in SETTINGS:
         value = getattr(settings, name)
         text = places.get(name) or (", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value))
@@ -146,15 +147,8 @@ def _look_at_key(given: Mapping[str, object], place: Place, clock: Clock, settin
         message = error.message.replace(f"{file}", "the key's file") if file else error.message
         found.advice += [advice.of_error("key", UsageError(message, error.remedy))]
         return None
-    found.advice += advice.of_key(loaded.sources["key"], in_file=file is not None, mode=_mode(file))
+    found.advice += advice.of_key(loaded.sources["key"], loaded.exposed)
     return loaded.key
-
-
-def _mode(file: Path | None) -> int | None:
-    try:
-        return None if file is None or os.name != "posix" else file.stat().st_mode & 0o777
-    except OSError:
-        return None
 
 
 # ---------------------------------------------------------------- the warehouse
@@ -172,7 +166,7 @@ def _look_at_warehouse(settings: Settings, key: Secret | None, clock: Clock, fou
             if migrate.current(engine) == migrate.revisions()[-1]:
                 found.advice += _of_account(engine, settings, key, clock)
                 found.probes = _kept_probes(engine, settings.account)
-        found.advice += _of_lock(path, settings.account)
+        found.advice += _of_lock(path, settings.account, clock)
     except ProblemError as error:
         found.advice += [advice.of_error("warehouse", error)]
         return None
@@ -226,12 +220,12 @@ def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> N
                 raise
 
 
-def _of_lock(path: Path, account: str) -> Iterator[Advice]:
+def _of_lock(path: Path, account: str, clock: Clock) -> Iterator[Advice]:
     """Whether a sync could have the account's lock. A file that is not there is not made: that a sync can, the site says."""
     if not os.path.lexists(lock_file(path, account)):
         return
     try:
-        with one_sync(path, account):
+        with one_sync(path, account, clock, wait=0):
             pass
     except WarehouseError as error:
         yield advice.of_error("lock", error)
@@ -278,7 +272,7 @@ def _ask(settings: Settings, key: Secret, url: str, clock: Clock, found: Examina
         with ExitStack() as stack:
             chart = None
             if warehouse.warehouse_path(url).exists():
-                stack.enter_context(one_sync(warehouse.warehouse_path(url), settings.account))
+                stack.enter_context(one_sync(warehouse.warehouse_path(url), settings.account, clock, wait=LOCK_WAIT))
                 chart = _chart(settings, key, url, clock)
             heard = _visit(settings, key, clock, chart.known if chart else Known(), found)
             if chart:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextvars import Context
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -602,7 +603,7 @@ def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> No
     said = {"name": "etl.x", "levelname": "WARNING", "msg": "%d left", "args": (3,), "created": 0.0}
     record = logging.makeLogRecord({**said, "window": date(2026, 3, 1)})
     assert logs.TextFormatter().format(record) == "1970-01-01T00:00:00Z warning  3 left"
-    assert json.loads(logs.JsonFormatter().format(record)) == {
+    assert json.loads(Context().run(logs.JsonFormatter().format, record)) == {
         "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "etl.x", "message": "3 left", "window": "2026-03-01",
     }  # fmt: skip
     try:

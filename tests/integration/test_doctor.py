@@ -513,7 +513,7 @@ def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_qu
 @pytest.mark.parametrize("probe", [False, True])
 def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
-    with one_sync(loaded.file, "default"):
+    with one_sync(loaded.file, "default", Clock(), wait=0):
         found = look(loaded, probe=probe)
         assert look(loaded, account="other", environ={}).exit_code == 2  # no key; but the lock is another's
     assert (found.exit_code, len(loaded.requests)) == (4, before)
@@ -568,8 +568,8 @@ def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of files are POSIX's")
-@pytest.mark.parametrize(("mode", "state"), [(0o600, []), (0o400, []), (0o640, [State.WARNING]), (0o604, [State.WARNING])])
-def test_a_key_file_that_others_can_read_is_a_warning(tmp_path: Path, mode: int, state: list[State]) -> None:
+@pytest.mark.parametrize(("mode", "state"), [(0o600, []), (0o400, []), (0o640, []), (0o604, [State.WARNING])])
+def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: int, state: list[State]) -> None:
     file = tmp_path / "the-key"
     file.write_text(KEY)
     file.chmod(mode)

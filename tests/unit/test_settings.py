@@ -1,3 +1,4 @@
+import os
 import pickle
 from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime
@@ -65,6 +66,7 @@ def test_with_nothing_said_the_defaults_of_the_contract_hold(desk: Desk) -> None
     assert (settings.queues, settings.soft_ids, settings.ips, settings.log_format) == ((), (), (), "text")
     assert (settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips) == ((), (), ())
     assert not any((settings.totals_only, settings.quiet, settings.verbose, settings.key_changed))
+    assert (settings.lock_wait, settings.ping_url) == (60.0, None)
     assert set(settings.sources.values()) == {"default"}
 
 
@@ -107,6 +109,8 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("max_age", "26", 26.0),
         ("checks_folder", "/srv/checks", Path("/srv/checks")),
         ("publish", "/srv/bi", Path("/srv/bi")),
+        ("lock_wait", "0", 0.0),
+        ("ping_url", "https://hc.example/token", Secret("https://hc.example/token")),
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),
@@ -311,6 +315,15 @@ def test_the_help_that_is_pointed_to_explains_the_setting(desk: Desk, toml: str,
     assert desk.refused().endswith(f"| mend {toml.partition(' ')[0]} in {path}{remedy}")
 
 
+@pytest.mark.parametrize("url", ["http://hc.example/token", "ftp://hc.example/token", "token", "https://[token", "http://127.1.evil/token"])
+def test_a_ping_url_must_be_secure_and_is_shown_nowhere(desk: Desk, url: str) -> None:
+    desk.toml(f"[accounts.default]\nping_url = '{url}'\n")
+    assert "token" not in desk.refused()
+    assert "ping_url in" in desk.refused()
+    desk.toml("ping_url = 'http://127.0.0.1:8000/token'\n")
+    assert "token" not in repr(desk.load())
+
+
 def test_every_option_is_of_the_command_it_is_said_to_be_of() -> None:
     for setting in SETTINGS.values():
         commands = [name for name, command in cli.commands.items() if any(setting.flag in option.opts for option in command.params)]
@@ -437,6 +450,58 @@ def test_a_key_file_is_read_from_the_working_directory(desk: Desk) -> None:
     (desk.folder / "key").write_text("\ufeff0123abcd\r\n")
     desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
     assert desk.key() == "0123abcd"
+
+
+@pytest.mark.parametrize(("mode", "exposed"), [(0o400, False), (0o640, False), (0o660, False), (0o644, True), (0o444, True)])
+def test_a_key_file_that_everybody_can_read_is_told_of(desk: Desk, mode: int, exposed: bool) -> None:
+    (desk.folder / "key").write_text("0123abcd")
+    (desk.folder / "key").chmod(mode)
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    said = desk.load(needs_key=True).exposed
+    assert ("chmod 600" in said) is exposed
+    assert desk.load().exposed == ""
+    assert "0123abcd" not in said
+
+
+def test_where_containers_mount_secrets_files_are_nobody_elses_to_read_or_write(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.folder / "key").write_text("0123abcd")
+    (desk.folder / "key").chmod(0o444)
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert desk.load(needs_key=True).exposed
+    monkeypatch.setattr("etl.settings._SECRETS", (desk.folder,))
+    assert not desk.load(needs_key=True).exposed
+    (desk.folder / "key").chmod(0o777)  # as a drive without modes shows every file
+    desk.toml("lookback = 5\n").chmod(0o777)
+    settings = desk.load(needs_key=True)
+    assert (settings.lookback, settings.exposed) == (5, "")
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o602])
+def test_a_key_file_that_everybody_can_write_to_is_refused(desk: Desk, mode: int) -> None:
+    (desk.folder / "key").write_text("0123abcd")
+    (desk.folder / "key").chmod(mode)
+    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert "chmod 600" in desk.refused(needs_key=True)
+
+
+def test_a_configuration_that_everybody_can_write_to_is_refused_for_it_says_where_the_key_goes(desk: Desk) -> None:
+    desk.toml("lookback = 5\n").chmod(0o664)
+    assert desk.load().lookback == 5
+    desk.toml("lookback = 5\n").chmod(0o666)
+    assert "chmod 644" in desk.refused()
+    assert "chmod 644" in desk.refused(config="anticaptcha-etl.toml")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_configuration_that_a_stranger_put_there_counts_only_when_it_is_named(desk: Desk) -> None:
+    config = desk.toml("lookback = 5\n")
+    os.chown(config, 65534, -1)
+    assert "another user" in desk.refused()
+    assert desk.load(config=str(config)).lookback == 5
+    os.chown(desk.folder, 65534, -1)  # the whole folder is his, and we are in it
+    assert desk.load().lookback == 5
 
 
 def test_two_general_keys_are_one_too_many(desk: Desk) -> None:
