@@ -8,7 +8,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long extended fuzz bench lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long extended fuzz chaos bench lint lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,16 +25,21 @@ test: $(VENV)/.dev ## every test but the long ones
 test-quick: $(VENV)/.dev ## the tests that take seconds
 	$(BIN)/pytest -n auto -m 'not slow and not long and not extended'
 
-test-long: $(VENV)/.dev ## the same promises over many more histories; a quarter of an hour
+test-long: $(VENV)/.dev ## the same promises over many more histories; half an hour
 	$(BIN)/pytest -n auto -m long
 
-extended: $(VENV)/.dev ## the tests that need a browser, Java or Superset, which it installs for itself; says what it had to skip
+extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or Superset, which it installs for itself, and the audit of the locks; says what it had to skip
 	$(BIN)/pytest -m extended
 
 FUZZ ?= 1000000
 
 fuzz: $(VENV)/.dev ## a million hostile answers over all cores; FUZZ=n for n, SEED=n to repeat a run
 	$(BIN)/python -m tests.fuzz.answers $(FUZZ) $(if $(SEED),--seed $(SEED))
+
+KILLS ?= 200
+
+chaos: $(VENV)/.dev ## 200 kills at random moments of all that writes, and what was lost; some minutes; KILLS=n for n, SEED=n for others
+	$(BIN)/python -m tests.chaos.kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## what the views cost beside SQL written by hand, on ten million hours; some minutes
 	$(BIN)/python -m benchmarks.views
@@ -53,6 +58,7 @@ PIN := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 lock: ## resolve the dependencies anew, with hashes, for every platform and Python 3.11 and newer; needs uv
 	$(PIN) --group build --output-file requirements.lock
 	$(PIN) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(subst  pyproject.toml,,$(PIN)) --group pyproject.toml:audit --output-file requirements-audit.lock
 
 clean: ## remove what was made here, warehouses excepted
 	rm -rf $(VENV) $(VENV)-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
@@ -66,6 +72,12 @@ $(VENV)/.made:
 $(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
 	$(BIN)/python -m pip install $(LOCKED) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# In an environment of its own: what the auditor brings is not what it looks at.
+$(VENV)/.audit: $(VENV)/.made requirements-audit.lock
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install $(LOCKED) -r requirements-audit.lock
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock

@@ -5,6 +5,7 @@ import random
 import threading
 import zlib
 from collections.abc import Callable
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from etl.serve.status import AccountStatus, gather
 from etl.settings import Place, load
 from etl.transform import validate
 from etl.warehouse.engine import open_warehouse
-from tests.e2e.world import NOW, Hours, World, ago, midnight, small
+from tests.e2e.world import NOW, Hours, World, ago, export, midnight, small
 
 ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 GIVES_TOTALS = Behaviour(unknown_queue="totals")
@@ -34,22 +35,13 @@ GIVES_TOTALS = Behaviour(unknown_queue="totals")
 
 def replayed(world: World) -> Replayed:
     clock = Clock(lambda: world.now)
-    return replay(load({}, clock.now(), Place({}, world.folder)), clock)
+    return Context().run(replay, load({}, clock.now(), Place({}, world.folder)), clock)  # its log lines' fields end with it
 
 
 def told(world: World) -> AccountStatus:
     engine = open_warehouse(f"duckdb:///{world.file}", read_only=True)
     [account] = gather(engine, None, world.now).accounts
     return account
-
-
-def export(world: World) -> dict[str, list[tuple[object, ...]]]:
-    """Everything that a replay makes anew, in order."""
-    own = "join series s using (account_id, series_id)"
-    return {
-        table: world.rows(f"select s.cut, s.member, t.* exclude (series_id) from {table} t {own} order by all")
-        for table in ("facts", "revisions", "contradictions", "rejections")
-    } | {"days": world.rows("from days order by all"), "readings": world.rows("from readings order by all")}
 
 
 def of_closed_days(hours: Hours) -> Hours:
@@ -239,7 +231,7 @@ def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(tmp_path: 
         assert replayed(world).rows == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to_the_last_row(tmp_path: Path) -> None:
     dice = random.Random(9)
     with World(tmp_path, Dataset(seed=9, begins=ago(364), queues=9, spells=(40, 3), idle_weeks=0, corrections=True)) as world:

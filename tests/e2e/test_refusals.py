@@ -180,6 +180,8 @@ def test_a_warehouse_held_by_another_program_costs_no_request_and_names_it(tmp_p
             assert holder.stdout.readline() == "held\n"
             with pytest.raises(WarehouseLockedError, match=str(holder.pid)) as refusal:
                 world.sync()
+            with pytest.raises(WarehouseLockedError, match=str(holder.pid)):
+                world.sync(lock_wait="0")
             holder.communicate("")
         assert refusal.value.exit_code == 4
         assert world.requests == ()
@@ -202,7 +204,7 @@ def test_a_second_sync_of_an_account_is_refused_while_one_runs(tmp_path: Path) -
         with world.start(concurrency=2) as running:
             world.wait_for(running, 10)
             with pytest.raises(WarehouseError) as refusal:
-                aside.sync()
+                aside.sync(lock_wait="0")
             assert running.poll() is None
             said = running.communicate(timeout=120)[1]
         assert refusal.value.exit_code == 4

@@ -1,17 +1,26 @@
 """The key is in the request's body and nowhere else."""
 
 import base64
+import copy
 import json
+import logging
+import pickle
+import pprint
 import signal
 import subprocess
 import sys
+import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
+from etl.records import Secret
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import LIKELIEST, World
@@ -46,9 +55,12 @@ def _everything(world: World, *said: bytes) -> Iterator[tuple[str, bytes]]:
         yield "answer", zlib.decompress(body)
 
 
+def _leaks(world: World, *said: bytes) -> list[tuple[str, bytes]]:
+    return [(place, trace) for place, content in _everything(world, *said) for trace in _traces() if trace in content]
+
+
 def _is_nowhere(world: World, *said: bytes) -> None:
-    found = [(place, trace) for place, content in _everything(world, *said) for trace in _traces() if trace in content]
-    assert found == []
+    assert _leaks(world, *said) == []
     assert b"ANTICAPTCHA_CLIENT_KEY" not in b"".join(said)  # nor the environment it came from
 
 
@@ -75,6 +87,119 @@ def test_a_verbose_sync_that_meets_trouble_shows_no_key(tmp_path: Path, form: st
         if form == "json":
             assert all(json.loads(line)["level"] for line in done.stderr.splitlines())
         _is_nowhere(world, done.stdout, done.stderr)
+
+
+class Life:
+    """All that people do with a warehouse, each word of it heard, and its temporary folder watched too."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.temporary = world.folder / "tmp"
+        self.temporary.mkdir()
+        self.key = world.folder.parent / f"{world.folder.name}-key"  # outside what is searched: here it may stand
+        self.key.write_text(SECRET)
+        self.key.chmod(0o600)
+        self.heard: list[bytes] = []
+
+    def run(self, *words: str, code: int = 0, program: tuple[str, ...] = ("-m", "etl"), **told: str) -> None:
+        environ = {
+            "ANTICAPTCHA_API_URL": self.world.sandbox.url,
+            "ANTICAPTCHA_CLIENT_KEY_FILE": str(self.key),
+            "ANTICAPTCHA_RATE": "0",
+            "ANTICAPTCHA_EMPTY_DAYS": "2",
+            "TMPDIR": str(self.temporary),
+            "PYTHONDEVMODE": "1",
+            "PYTHONFAULTHANDLER": "1",
+            "PYTHONWARNINGS": "ignore",
+            **told,
+        }
+        command = [sys.executable, *program, *words, "-v"]
+        done = subprocess.run(command, capture_output=True, cwd=self.world.folder, env=environ, timeout=120, check=False)
+        self.heard += [done.stdout, done.stderr]
+        assert done.returncode == code, (words, done.stderr)
+
+
+def _opened(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file of the open formats, its rows unpacked, and every database but the warehouse itself."""
+    reader = duckdb.connect()
+    for file in folder.rglob("*.parquet"):
+        yield file.name, repr(reader.execute(f"select * from read_parquet('{file}', hive_partitioning = true)").fetchall()).encode()
+        yield file.name, repr(reader.execute(f"select key, value from parquet_kv_metadata('{file}')").fetchall()).encode()
+    for file in (folder / "bi").rglob("*.duckdb"):
+        with duckdb.connect(file, read_only=True) as published:
+            for (table,) in published.execute("select table_name from information_schema.tables").fetchall():
+                yield f"published {table}", repr(published.execute(f'from "{table}"').fetchall()).encode()
+
+
+@pytest.mark.slow
+def test_a_whole_life_leaves_the_key_nowhere(tmp_path: Path) -> None:
+    folder = tmp_path / "life"
+    folder.mkdir()
+    (folder / "bi").mkdir()
+    kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
+    faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
+    crash = "import etl.extract.wire as room\nroom.read = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
+    with _world(folder, *faults) as world:
+        life = Life(world)
+        life.run("sync", ANTICAPTCHA_PUBLISH="bi")
+        life.run("sync", "--log-format", "json", "--queue", "Nobody's queue")
+        life.run("sync", "--since", "2026-11-01", "--until", "2026-11-02", code=1, program=("-c", crash))
+        life.run("sync", code=2, ANTICAPTCHA_CLIENT_KEY=SECRET)  # said twice
+        life.run("sync", code=2, ANTICAPTCHA_CLIENT_KEY_FILE=f"{life.key}-not")
+        life.run("plan")
+        life.run("doctor")
+        life.run("doctor", "--probe", "--json")
+        life.run("publish", "bi/again.duckdb")
+        life.run("export", "lake")
+        life.run("export", "sheets", "--format", "csv")
+        life.run("report", "-o", "report.html")
+        for form in ("csv", "json", "parquet"):
+            life.run("query", "select * from accounts", "--format", form, "-o", f"accounts.{form}")
+        life.run("query", "select * from duckdb_settings()")
+        life.run("query", "select getenv('ANTICAPTCHA_CLIENT_KEY_FILE')", code=2)
+        life.run("status", "--json")
+        life.run("check", "--json")
+        life.run("replay")
+        life.run("migrate", "--down", "--to", "0003")
+        life.run("migrate")
+        assert {request.fault for request in world.requests} == {None, *kinds}
+        assert any(request.key_ok for request in world.requests)  # it was used, and so could have leaked
+        assert len(list(folder.rglob("*.parquet"))) > 5
+        unpacked = [content for _, content in _opened(folder)]
+        assert unpacked
+        assert b"ZeroDivisionError" in b"".join(life.heard)
+        assert _leaks(world, *life.heard, *unpacked) == []
+
+
+def test_a_secret_has_no_way_of_showing_itself() -> None:
+    secret = Secret(SECRET)
+
+    @dataclass(frozen=True)
+    class Holder:
+        key: Secret
+
+    shown = [
+        str(secret), repr(secret), f"{secret}", f"{secret!r:>40}", f"{[secret]}", ascii(secret),
+        repr(Holder(secret)), json.dumps({"key": secret}, default=str), repr(dir(secret)),
+        logging.makeLogRecord({"msg": "%s", "args": (secret,)}).getMessage(), pprint.pformat(Holder(secret)),
+        str(ValueError(secret)), traceback_with_locals(secret),
+    ]  # fmt: skip
+    assert not [text for text in shown if any(trace.decode() in text for trace in _traces())]
+    assert not hasattr(secret, "__dict__")
+    acts: tuple[Callable[[Any], object], ...] = (pickle.dumps, copy.copy, copy.deepcopy, json.dumps, vars, bytes, len, iter)
+    for act in acts:
+        with pytest.raises(TypeError):
+            act(secret)
+    with pytest.raises(TypeError):
+        asdict(Holder(secret))
+
+
+def traceback_with_locals(secret: Secret) -> str:
+    """As loggers of other programs write it."""
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
 def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -110,7 +111,8 @@ class World:
         place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder)
         said = {"rate": 0, "concurrency": 8, "empty_days": 5, **given}
         clock = napless(lambda: self.now + self.ahead)
-        return sync(settings.load(said, clock.now(), place, needs_key=True), clock, lambda progress: None)
+        chosen = settings.load(said, clock.now(), place, needs_key=True)
+        return Context().run(sync, chosen, clock, lambda progress: None)  # its log lines' fields end with it
 
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """The same in a process of its own, with real waiting."""
@@ -197,3 +199,12 @@ def by_hour(hours: Hours) -> dict[datetime, tuple[int, Decimal]]:
         held_volume, held_paid = sums.get(hour, (0, Decimal(0)))
         sums[hour] = held_volume + volume, held_paid + paid
     return sums
+
+
+def export(world: World) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that a replay makes anew, in order."""
+    own = "join series s using (account_id, series_id)"
+    return {
+        table: world.rows(f"select s.cut, s.member, t.* exclude (series_id) from {table} t {own} order by all")
+        for table in ("facts", "revisions", "contradictions", "rejections")
+    } | {"days": world.rows("from days order by all"), "readings": world.rows("from readings order by all")}

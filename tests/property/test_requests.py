@@ -89,7 +89,7 @@ def nights_after(account: Watched) -> list[float]:
     return ratios
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "five of sixty" else ()) for name in SHAPES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name == "five of sixty" else ()) for name in SHAPES])
 def test_a_backfill_and_the_nights_after_it_ask_hardly_more_than_they_must(name: str) -> None:
     shape = SHAPES[name]
     account = Watched(shape, seed=2)

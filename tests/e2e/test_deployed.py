@@ -1,0 +1,191 @@
+"""The schedules of ``deploy/``: they are what systemd and cron take, what they call exists, and it works locked in as they say."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.sandbox.dataset import Dataset
+from etl.settings import PREFIX, SETTINGS
+from tests.e2e.world import World
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+SERVICE = DEPLOY / "systemd" / "anticaptcha-etl.service"
+TIMER = SERVICE.with_suffix(".timer")
+CRON = DEPLOY / "anticaptcha-etl.cron"
+CONTAINER = DEPLOY / "Containerfile"
+PROGRAM = Path(sys.executable).with_name("anticaptcha-etl")
+INSTALLED = "/opt/anticaptcha-etl/bin/anticaptcha-etl"
+SECRET = "Qz7-unmistakable-client-key-9f3K"
+
+LOCKED_IN = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+if libc.prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0):
+    sys.exit("this kernel cannot deny memory that is written to and run")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def needs(command: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(command) is None, reason=f"{command} is not installed here")
+
+
+def said(unit: Path, name: str) -> list[str]:
+    """The values of a unit's setting, in order."""
+    lines = [line.partition("=") for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [value for key, _, value in lines if key == name]
+
+
+def environ(folder: Path, key: Path) -> dict[str, str]:
+    """The service's environment, its specifiers as systemd fills them in."""
+    pairs = (line.split("=", 1) for line in said(SERVICE, "Environment"))
+    filled = {name: value.replace("%S/anticaptcha-etl", str(folder)).replace("%d", str(key.parent)) for name, value in pairs}
+    assert not any("%" in value for value in filled.values())
+    return filled
+
+
+# ---------------------------------------------------------------- systemd
+
+
+@needs("systemd-analyze")
+def test_systemd_takes_the_service_and_the_timer(tmp_path: Path) -> None:
+    for unit in (SERVICE, TIMER):
+        (tmp_path / unit.name).write_text(unit.read_text().replace(INSTALLED, str(PROGRAM)))
+    words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / SERVICE.name), str(tmp_path / TIMER.name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "Failed to" in done.stderr and "unit" not in done.stderr:
+        pytest.skip(f"systemd-analyze cannot look at units here: {done.stderr.strip()}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs("systemd-analyze")
+def test_the_service_is_exposed_to_little() -> None:
+    words = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(SERVICE)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot look at a file that is not installed")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs("systemd-analyze")
+def test_the_timer_names_a_time_in_utc() -> None:
+    [when] = said(TIMER, "OnCalendar")
+    done = subprocess.run(["systemd-analyze", "calendar", when], capture_output=True, text=True, check=True)
+    assert re.search(r"Normalized form: \*-\*-\* 03:15:00 UTC", done.stdout)
+
+
+@pytest.mark.parametrize("name", ["NoNewPrivileges", "PrivateTmp", "ProtectHome", "MemoryDenyWriteExecute", "DynamicUser"])
+def test_what_readers_of_the_service_look_for_is_on(name: str) -> None:
+    assert said(SERVICE, name) == ["yes"]
+    assert said(SERVICE, "ProtectSystem") == ["strict"]
+
+
+def test_the_service_is_failed_where_a_person_must_act_and_tries_again_where_not() -> None:
+    assert said(SERVICE, "RestartPreventExitStatus") == ["2 3 5"]
+    assert said(SERVICE, "SuccessExitStatus") == ["130"]  # and 1 is none: a defect of the program ends with it too
+
+
+@pytest.mark.parametrize("setting", [*said(SERVICE, "Environment"), *re.findall(rf"^{PREFIX}.*", CRON.read_text(), re.MULTILINE)])
+def test_every_variable_of_the_schedules_is_a_setting(setting: str) -> None:
+    known = {one.variable for one in SETTINGS.values()} | {f"{PREFIX}CLIENT_KEY_FILE"}
+    assert setting.partition("=")[0] in known
+
+
+# ---------------------------------------------------------------- run as they say
+
+
+def run(world: World, words: list[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
+    told = {**variables, "ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "3"}
+    alone: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # no terminal
+    return subprocess.run(words, capture_output=True, env=told, cwd=world.folder, timeout=120, check=False, **alone)
+
+
+def world_of_now(folder: Path) -> World:
+    """Its time is the machine's, which is what a program of its own has."""
+    now = datetime.now(UTC)
+    return World(folder, Dataset.busy(begins=now.date() - timedelta(days=2), queues=2), now=now)
+
+
+def key_in(folder: Path) -> Path:
+    folder.mkdir()
+    key = folder / "client-key"
+    key.write_text(f"{SECRET}\n")
+    key.chmod(0o400)
+    return key
+
+
+def test_the_services_command_works_in_its_environment_alone(tmp_path: Path) -> None:
+    [command] = said(SERVICE, "ExecStart")
+    program, *words = shlex.split(command)
+    assert program == INSTALLED
+    state = tmp_path / "state"
+    state.mkdir()
+    key = key_in(tmp_path / "credentials")
+    with world_of_now(state) as world:
+        done = run(world, [str(PROGRAM), *words], environ(state, key))
+        assert done.returncode == 0, done.stderr
+        assert world.one("select count(*) from spending_hourly") > 0
+        assert b"ignored" not in done.stderr
+
+
+@needs("setpriv")
+@needs("unshare")
+def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    key = key_in(tmp_path / "credentials")
+    mounts = ["mount --make-rprivate /", f"mount --bind {state} {state}", "mount -o remount,bind,ro /", f"cd {state}", "umask 077"]
+    shut = f"{' && '.join(mounts)} && exec "
+    bound = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", LOCKED_IN]
+    inside = ["unshare", "--mount", "--ipc", "sh", "-c"]
+    tried = subprocess.run([*inside, f"{shut} {shlex.join([*bound, '/bin/true'])}"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"nothing can be locked in here: {tried.stderr.strip()}")
+    with world_of_now(state) as world:
+        for words in (["sync"], ["sync"], ["status"], ["check"], ["query", "select count(*) from days", "-o", "days.csv"]):
+            done = run(world, [*inside, shut + shlex.join([*bound, str(PROGRAM), *words])], environ(state, key))
+            assert done.returncode == 0, done.stderr
+        assert world.one("select count(*) from spending_hourly") > 0
+
+
+# ---------------------------------------------------------------- cron and the container
+
+
+def test_the_cron_file_has_one_line_that_cron_takes_and_its_command_exists(tmp_path: Path) -> None:
+    text = CRON.read_text()
+    assert text.endswith("\n")  # cron passes over a last line without an end
+    [line] = [line for line in text.splitlines() if line and not line.startswith("#") and not re.match(r"[A-Z_]+=", line)]
+    fields = line.split(maxsplit=6)
+    assert all(re.fullmatch(r"\*|\d+", field) for field in fields[:5])
+    assert fields[5] == "etl"
+    command = fields[6]
+    assert "%" not in command  # cron would make a line end of it
+    assert "--quiet" in command
+    key = key_in(tmp_path / "credentials")
+    state = tmp_path / "state"
+    state.mkdir()
+    with world_of_now(state) as world:
+        there = command.replace("/srv/anticaptcha", str(state)).replace(INSTALLED, str(PROGRAM))
+        told = {"ANTICAPTCHA_CLIENT_KEY_FILE": str(key), "ANTICAPTCHA_WAREHOUSE": str(state / "warehouse.duckdb")}
+        done = run(world, ["/bin/sh", "-c", there], told)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert world.one("select count(*) from spending_hourly") > 0
+
+
+def test_the_container_runs_as_nobody_from_the_locked_dependencies() -> None:
+    text = CONTAINER.read_text()
+    assert "--require-hashes -r requirements.lock" in text
+    assert re.search(r"^USER (?!0|root)\d+", text, re.MULTILINE)
+    assert text.index("USER ") < text.index("ENTRYPOINT")
+    root = DEPLOY.parent
+    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE):
+        assert all((root / source).exists() for source in sources.split())
