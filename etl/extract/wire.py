@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -202,10 +203,12 @@ def _raw_record(element: object) -> RawRecord:
 def _compact(value: object) -> str:
     """JSON without spaces. ``json.dumps`` has no exact way to write a Decimal."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{_compact(inner)}" for name, inner in value.items()) + "}"
+        return "{" + ",".join(f"{_quoted(name)}:{_compact(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_compact, value)) + "]"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    return str(value) if type(value) in (int, Decimal) else json.dumps(value)
 
 
 def _text(value: object) -> str:

@@ -1,16 +1,18 @@
 """One record an hour: says which of several wins."""
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 
 from etl.records import Record, Rejection
 
 
-def one_an_hour(records: Iterable[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
+def one_an_hour(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
     """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not matter.
 
     Identical repeats collapse. Else larger volume, then larger money wins: an open book only grows.
     """
+    if all(earlier.hour_start < later.hour_start for (earlier, _), (later, _) in pairwise(records)):  # as of nearly all answers
+        return tuple(record for record, _ in records), ()
     kept: list[Record] = []
     lost: list[Rejection] = []
     for _, same_hour in groupby(sorted(records), key=lambda pair: pair[0].hour_start):

@@ -53,6 +53,8 @@ def exact(value: object) -> Decimal | None:
 
 def whole(value: object) -> int | None:
     """A whole number within BIGINT (tasks, Unix seconds); None for anything with a fraction or beyond."""
+    if type(value) is int:  # as nearly all are
+        return value if -_BIGINT <= value < _BIGINT else None
     found = number(value)
     if found is None or (found and not 0 <= found.adjusted() < 20):
         return None
