@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 HOUR = timedelta(hours=1)
@@ -192,6 +193,8 @@ class Answer:
     requests: int = 1
     server_time: datetime | None = None
     seconds: float = field(default=0, compare=False)
+    packed: bytes = field(default=b"", repr=False, compare=False)
+    """The body as it is kept; empty where that is still to be made."""
 
 
 # ---------------------------------------------------------------- the reading: validated, deduplicated
@@ -238,7 +241,19 @@ class Outcome(StrEnum):
     """No usable answer: transport, unreadable body, another grid."""
 
 
-@dataclass(frozen=True, slots=True)
+class Source(NamedTuple):
+    """One hour as the API gave it: the value, the reading it came from and when that was asked."""
+
+    value: Value
+    reading: int
+    asked_at: datetime
+
+    def had_ended(self, hour_start: datetime) -> bool:
+        """Whether the hour was over when it was read."""
+        return hour_start + HOUR <= self.asked_at
+
+
+@dataclass(frozen=True)
 class Reading:
     """One answered window, remembered for good.
 
@@ -259,10 +274,16 @@ class Reading:
     effect: Effect | None = None
     status: int | None = None
     body: bytes = field(default=b"", repr=False)
+    packed: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def is_good(self) -> bool:
         return self.outcome is Outcome.GOOD
+
+    @cached_property
+    def said(self) -> Mapping[datetime, Source]:
+        """Its records by their hour; made once, for a day is folded often."""
+        return {record.hour_start: Source(record.value, self.number, self.asked_at) for record in self.records}
 
 
 # ---------------------------------------------------------------- what is believed

@@ -181,6 +181,8 @@ class Ledger:
         self._now = now
         self._series: dict[Filter, int] = {}
         self._last_commit: datetime | None = None
+        self.was_sound = False
+        """Whether the run before the one that was started looked at the numbers, as this version does, and found them right."""
         self._place = Place(account.account_id, 0)
         self._shared: Connection | None = None
 
@@ -349,6 +351,7 @@ class Ledger:
                     PUT_BACK,
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
+            self.was_sound = connection.execute(text(_WAS_SOUND), {**self._me, "version": version}).scalar_one()
             connection.execute(
                 text(_START_RUN), {**self._me, "run": run, "command": command, "version": version, "now": naive(self._now())}
             )
@@ -549,6 +552,13 @@ _NEXT = """
            (select count(*) = coalesce(max(run), 0) and count(*) = count(distinct run)         from runs     where account_id = :a)
        and (select count(*) = coalesce(max(reading), 0) and count(*) = count(distinct reading) from readings where account_id = :a)
            as is_whole
+"""
+
+_WAS_SOUND = """
+    select count(*) > 0
+      from runs
+     where account_id = :a and command = 'sync' and version = :version and exit_code in (0, 1)
+       and run = (select max(run) from runs where account_id = :a)
 """
 
 _DAYS = """

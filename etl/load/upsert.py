@@ -43,8 +43,8 @@ class Learned(NamedTuple):
 class Batch:
     """What is loaded together. ``facts`` and ``revisions`` come with the day they are booked on, each key at most once.
 
-    ``contradictions`` are the hours of ``days`` in which a cut's members exceed the total, under the cut's rest: what those
-    members say together. They take the place of all that are held of these days.
+    ``contradictions`` are the hours in which a cut's members exceed the total, under the cut's rest: what those members say
+    together. They take the place of all that are held of the days ``contradicted``.
     """
 
     readings: tuple[Reading, ...] = ()
@@ -52,6 +52,7 @@ class Batch:
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[DayRow, ...] = ()
     contradictions: tuple[tuple[date, Fact], ...] = ()
+    contradicted: tuple[date, ...] = ()
     beliefs: tuple[tuple[Filter, Belief, int | None], ...] = ()
     """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
     learned: Learned | None = None
@@ -151,9 +152,9 @@ _INSERT_ANSWERS = f"""
 def _write_readings(
     connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
 ) -> None:
-    bodies = {_hash(reading.body): reading.body for reading in readings if reading.status is not None}
+    bodies = {_hash(reading.body): reading.packed or pack(reading.body) for reading in readings if reading.status is not None}
     if bodies:
-        rows = [(name, zlib.compress(body)) for name, body in bodies.items()]
+        rows = list(bodies.items())
         connection.execute(text(_INSERT_ANSWERS), {"account_id": place.account_id, **_lists(_ANSWER, rows)})
     insert(
         connection,
@@ -169,6 +170,11 @@ def _write_readings(
             for reading in readings
         ],
     )  # fmt: skip
+
+
+def pack(body: bytes) -> bytes:
+    """An answer's body as the warehouse keeps it."""
+    return zlib.compress(body)
 
 
 def _hash(body: bytes) -> str:
@@ -226,7 +232,8 @@ def _write_facts(
     columns = {**FACT, "gone": "flag"}
     parameters = {"account_id": place.account_id, "at": naive(at), **_lists(columns, rows)}
     rests = {number for filter, number in series.items() if filter.is_rest}
-    actions = [row.merge_action for row in connection.execute(text(_MERGE_FACTS), parameters) if row.series_id not in rests]
+    done = connection.execute(text(_MERGE_FACTS), parameters).all()
+    actions = [action for action, number in done if number not in rests]
     inserted = actions.count("INSERT")
     return Counts(inserted, len(actions) - inserted)
 
@@ -294,9 +301,9 @@ _FORGET_CONTRADICTIONS = """
 
 
 def _write_contradictions(connection: Connection, place: Place, batch: Batch, series: Mapping[Filter, int]) -> None:
-    if batch.days:
-        days = [verdict.day for verdict, _ in batch.days]
-        connection.execute(text(_FORGET_CONTRADICTIONS), {"account_id": place.account_id, "days": days})
+    if batch.contradicted:
+        parameters = {"account_id": place.account_id, "days": list(batch.contradicted)}
+        connection.execute(text(_FORGET_CONTRADICTIONS), parameters)
     rows = [fact_row(fact, day, series) for day, fact in batch.contradictions]
     insert(connection, "contradictions", place.account_id, FACT, rows)
 

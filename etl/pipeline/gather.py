@@ -139,12 +139,12 @@ def load_days(ledger: Ledger, days: Iterable[date], light: Light) -> dict[date, 
     for stored in ledger.readings(wanted):
         day = stored.window.day
         reading = _stand_in(stored, facts.get(day, ())) if stored.is_gone else read_again(stored, light.grid)
-        books[day] = books[day].with_reading(reading)
+        books[day] = books[day].with_readings([reading])
     found = {}
     for day in wanted:
         book = light.on(books[day])
         folded = fold(book)
-        held = replace(folded, facts={(fact.filter, fact.hour_start): fact for fact in facts.get(day, ())})
+        held = replace(folded, booked={(fact.filter, fact.hour_start): fact for fact in facts.get(day, ())})
         found[day] = Day(book, folded, held)
     return found
 

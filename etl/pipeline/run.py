@@ -2,8 +2,9 @@
 
 import logging
 import queue
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -14,7 +15,7 @@ from etl.clock import Clock
 from etl.extract import walk, wire
 from etl.extract.client import Client, Stopped
 from etl.load.ledger import Ledger
-from etl.load.upsert import DayRow, Learned
+from etl.load.upsert import DayRow, Learned, pack
 from etl.pipeline.findings import Findings
 from etl.pipeline.gather import Day, gathered, load_days, wishes
 from etl.pipeline.words import Progress, Summary
@@ -23,7 +24,8 @@ from etl.records import HOUR, MOST_SKEW, TOTAL, Answer, Belief, Filter, Reading,
 from etl.serve import check
 from etl.settings import Settings
 from etl.transform import validate
-from etl.transform.fold import Book, Folded, fold, nothing
+from etl.transform.fold import Book, fold, nothing
+from etl.warehouse.checks import Checked
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,6 @@ class _Tally:
 
     windows_good: int = 0
     windows_failed: int = 0
-    facts_unchanged: int = 0
     rejections: int = 0
     outside: int = 0
     money: Decimal = Decimal(0)
@@ -46,11 +47,9 @@ class _Tally:
     pairs: set[tuple[date, Filter]] = field(default_factory=set)
     asked: set[Filter] = field(default_factory=set)
 
-    def take(self, reading: Reading, before: Folded, after: Folded, is_lesson: bool) -> None:
-        now = after.verdict
+    def take(self, reading: Reading, now: Verdict, is_lesson: bool) -> None:
         self.windows_good += reading.is_good
         self.windows_failed += not reading.is_good and not is_lesson
-        self.facts_unchanged += _unchanged(reading, before, after)
         self.rejections += len(reading.rejections)
         self.outside += reading.outside
         self.money += now.total.money - self.spent.get(now.day, Decimal(0))
@@ -63,11 +62,8 @@ class _Tally:
             self.pairs.add((now.day, filter))
 
 
-def _unchanged(reading: Reading, before: Folded, after: Folded) -> int:
-    """Facts of a reading's own records that were held and stayed as they were."""
-    keys = [(reading.window.filter, record.hour_start) for record in reading.records]
-    pairs = ((before.facts.get(key), after.facts.get(key)) for key in keys)
-    return sum(held is not None and now is not None and held.value == now.value for held, now in pairs)
+_Event = Answer | BaseException | None
+"""An answer, the end of a thread that was stopped, trouble, or (None) a commit that made room."""
 
 
 class Run:
@@ -80,6 +76,7 @@ class Run:
         self._held, self._days = found.held, found.days
         self._light, self._stored = found.light, found.stored
         self._finished: set[date] = set()
+        self._written: set[date] = set()
         self._being_written: set[date] = set()
         self._learned = Learned(ledger.account.grid, ledger.account.reaches_end, ledger.account.lessons)
         self._state = walk.begin(self._wishes, found.held)
@@ -88,12 +85,12 @@ class Run:
         self._findings = Findings(self._wishes)
         self._refused_records = logs.Sparing(log, "refused records")
         self._failed_windows = logs.Sparing(log, "failed windows")
-        self._events: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._flying = 0
         self._began = clock.ticks()
         self._number = ledger.start_run("sync", __version__, self._state.first, self._missing())
         logs.about(account=settings.account, run=ledger.run)
-        self._writer = Writer(ledger, clock, self._events.put)
+        self._writer = Writer(ledger, clock, self._events.put, enough=settings.concurrency // 2)
 
     def go(self) -> Summary:
         """The whole run, to its summary."""
@@ -136,7 +133,7 @@ class Run:
                         if isinstance(step, walk.Ask):
                             self._send(pool, step.windows)
                             continue
-                    self._take(self._events.get())
+                    self._take([self._events.get(), *self._come_in()])
                     self._watch(self._progress())
             except BaseException:
                 self._client.stop()  # or the pool would wait for its threads
@@ -152,7 +149,12 @@ class Run:
         settled = frozenset(lesson.code for lesson in self._state.names.lessons.values() if lesson.code)
         for window in windows:
             self._flying += 1
-            pool.submit(copy_context().run, self._client.ask, window, settled, self._is_sound).add_done_callback(self._landed)
+            pool.submit(copy_context().run, self._ask, window, settled).add_done_callback(self._landed)
+
+    def _ask(self, window: Window, settled: frozenset[str]) -> Answer:
+        """What a thread does with a window; it packs the answer too, for the one that writes has most to do."""
+        answer = self._client.ask(window, settled, self._is_sound)
+        return replace(answer, packed=pack(answer.body))
 
     def _is_sound(self, answer: Answer) -> bool:
         """Whether every record can be used; asked by the threads, before the answer is anybody's."""
@@ -163,32 +165,55 @@ class Run:
 
     # -- taking in
 
-    def _take(self, event: "Answer | BaseException | None") -> None:
-        """An answer, the end of a thread that was stopped, trouble, or (None) a commit that made room."""
-        if isinstance(event, Answer):
-            self._flying -= 1
-            self._take_answer(event)
-        elif isinstance(event, Stopped):
-            self._flying -= 1
-            self._state = walk.lost(self._state)
-        elif event is not None:
-            raise event
+    def _come_in(self) -> Iterator[_Event]:
+        """What else has come by now."""
+        with suppress(queue.Empty):
+            while True:
+                yield self._events.get_nowait()
 
-    def _take_answer(self, answer: Answer) -> None:
+    def _take(self, events: Iterable[_Event]) -> None:
+        """Takes in what came: answers first, so that none is lost to the trouble of another."""
+        answers, others = list[Answer](), list[BaseException | None]()
+        for event in events:
+            self._flying -= isinstance(event, Answer | Stopped)
+            if isinstance(event, Answer):
+                answers.append(event)
+            else:
+                others.append(event)
+        readings = [self._read(answer) for answer in answers]
+        for group in walk.together(readings):
+            self._take_together(group)
+        for reading, answer in zip(readings, answers, strict=True):
+            self._report(reading, answer)
+        for event in others:
+            if isinstance(event, Stopped):
+                self._state = walk.lost(self._state)
+            elif event is not None:
+                raise event
+
+    def _read(self, answer: Answer) -> Reading:
         reading = validate.read(self._by_true_time(answer), self._number, self._light.grid)
         self._number += 1
         self._learn_habits(reading)
-        today = self._day(reading.window.day)
-        before, self._state = self._state.names.beliefs, walk.judge(self._state, reading, today.folded.verdict)
+        return reading
+
+    def _take_together(self, readings: Sequence[Reading]) -> None:
+        """Takes in readings of one day, which is folded once for them all."""
+        today = self._day(readings[0].window.day)
+        held, before, beliefs = today.folded.verdict, self._state.names.beliefs, list[NewBelief]()
+        for reading in readings:
+            earlier, self._state = self._state.names.beliefs, walk.judge(self._state, reading, held)
+            beliefs += self._new_beliefs(earlier, decided_by=reading.number)
         self._light = replace(self._light, beliefs=self._state.names.beliefs, lessons=self._state.names.lessons)
-        today.book = self._light.on(today.book.with_reading(reading))
-        held, today.folded = today.folded, fold(today.book)
-        self._state = walk.tell(self._state, reading, today.folded.verdict)
-        self._tally.take(reading, held, today.folded, walk.is_lesson(self._state, reading))
-        self._findings.of_reading(reading)
-        self._report(reading, answer)
-        notes = [self._note(today, reading), *self._settled(), *self._seen_anew(before, but=today.book.day)]
-        self._writer.put(notes, self._new_beliefs(before, decided_by=reading.number))
+        today.book = self._light.on(today.book.with_readings(readings))
+        today.folded = fold(today.book)
+        notes = []
+        for reading in readings:
+            self._state = walk.tell(self._state, reading, today.folded.verdict)
+            self._tally.take(reading, today.folded.verdict, walk.is_lesson(self._state, reading))
+            self._findings.of_reading(reading)
+            notes += [self._note(today, reading), *self._settled()]
+        self._writer.put([*notes, *self._seen_anew(before, but=today.book.day)], beliefs)
         if self._state.stopped:
             self._client.stop()
 
@@ -245,6 +270,7 @@ class Run:
         learned = Learned(self._light.grid, self._light.reaches_end, self._state.names.lessons)
         is_news, self._learned = learned != self._learned, learned
         row = DayRow(verdict, self._status(verdict))
+        self._written.add(verdict.day)
         return Note(row, today.folded, today.held, reading, learned if is_news else None, is_last)
 
     def _settled(self) -> list[Note]:
@@ -310,8 +336,7 @@ class Run:
     def _finish(self, why: walk.Why) -> Summary:
         self._findings.of_end(self._state, why, self._tally.asked)
         settings = self._settings
-        found = check.gather(settings.warehouse, settings.account, settings.checks_folder, self._clock, wait=settings.lock_wait)
-        self._findings.of_checks(broken.finding for broken in found.checked.broken)
+        self._findings.of_checks(broken.finding for broken in self._checked().broken)
         if settings.keep_answers is not None:
             self._ledger.drop_answers(self._wishes.today - timedelta(days=settings.keep_answers))
         is_complete = why is walk.Why.DONE and not self._tally.windows_failed
@@ -333,6 +358,15 @@ class Run:
             messages=self._last_words(why),
             **self._numbers(),
         )
+
+    def _checked(self) -> Checked:
+        """What does not hold of the days that this run wrote; of all, unless the run before looked and found them right."""
+        since = min(self._written, default=self._wishes.today) if self._ledger.was_sound else date.min
+        settings = self._settings
+        found = check.gather(
+            settings.warehouse, settings.account, settings.checks_folder, self._clock, wait=settings.lock_wait, since=since
+        )
+        return found.checked
 
     def _refused(self) -> errors.AccountRefusedError:
         refusal = self._state.refusal
@@ -361,7 +395,7 @@ class Run:
             "windows_failed": self._tally.windows_failed,
             "facts_inserted": self._writer.counts.inserted,
             "facts_changed": self._writer.counts.changed,
-            "facts_unchanged": self._tally.facts_unchanged,
+            "facts_unchanged": self._writer.unchanged,
             "rejections": self._tally.rejections,
             "outside": self._tally.outside,
         }

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import date
@@ -11,14 +12,16 @@ from etl.clock import Clock
 from etl.load.ledger import Ledger
 from etl.load.upsert import Batch, Counts, DayRow, Learned
 from etl.records import Belief, Filter, Reading
-from etl.transform.fold import Changes, Folded, diff
+from etl.transform.fold import Folded, diff
 
-BURST = 1.0
+BURST = 2.0
 """Seconds of commits in a row for which the warehouse stays open: opening and closing the file costs as much as a commit."""
 
 BREATH = 0.075
 """Seconds for which it is then left alone: longer than programs that wait to read it look away."""
 
+PATIENCE = 0.05
+"""Seconds that a commit waits for more readings to share it: one of a single reading costs most of what one of sixteen does."""
 
 NewBelief = tuple[Filter, Belief, int | None]
 """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
@@ -48,13 +51,15 @@ class _Group:
 
 
 class Writer:
-    """The one thread that writes. It commits whatever has come in since its last commit, in one transaction.
+    """The one thread that writes. It commits whatever has come in since its last commit, in one transaction; it waits a little
+    where that is fewer than ``enough`` readings.
 
     ``tell`` is called after every commit with None, or with what went wrong; then nothing more is written.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, tell: Callable[["BaseException | None"], None]) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, tell: Callable[["BaseException | None"], None], enough: int) -> None:
         self._ledger = ledger
+        self._enough = enough
         self._clock = clock
         self._tell = tell
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
@@ -64,6 +69,8 @@ class Writer:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="write", daemon=True)
         self.counts = Counts()
+        self.unchanged = 0
+        """Facts that were read again and stayed as they were."""
 
     def start(self) -> None:
         self._thread.start()
@@ -105,7 +112,7 @@ class Writer:
                     while groups:
                         self._commit(groups, commit)
                         is_tired = self._clock.ticks() - began > BURST
-                        groups = [] if is_tired or self._groups.empty() else self._come_in()
+                        groups = [] if is_tired else self._come_in(PATIENCE if self._has_enough(groups) else 0)
                 if is_tired:
                     self._clock.sleep(BREATH)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the thread that asks must hear of it
@@ -114,16 +121,19 @@ class Writer:
                 self._change.notify_all()
             self._tell(error)
 
-    def _come_in(self) -> list[_Group]:
-        """All that has come in, at least one group; none when the end has come."""
+    def _come_in(self, wait: float | None = None) -> list[_Group]:
+        """All that has come in; none when the end has come, or nothing in ``wait`` seconds (None: however long it takes)."""
         groups: list[_Group] = []
-        while not groups or not self._groups.empty():
-            group = self._groups.get()
-            if group is None:
-                self._groups.put(None)  # seen again, alone, after this commit
-                break
-            groups.append(group)
+        with suppress(queue.Empty):
+            while group := self._groups.get(timeout=wait):
+                groups.append(group)
+                wait = 0 if self._has_enough(groups) else PATIENCE
+            self._groups.put(None)  # seen again, alone, after this commit
         return groups
+
+    def _has_enough(self, groups: Sequence[_Group]) -> bool:
+        """Whether a commit of these is worth its while: so many readings, or as many notes."""
+        return sum(len(group.notes) for group in groups) >= self._enough
 
     def _commit(self, groups: list[_Group], commit: Callable[[Batch], Counts]) -> None:
         notes = [note for group in groups for note in group.notes]
@@ -131,8 +141,10 @@ class Writer:
         latest = {note.day.verdict.day: note for note in notes}
         for note in notes:
             self._committed.setdefault(note.day.verdict.day, note.held)
-        changes = {day: diff(self._committed[day], note.folded) for day, note in latest.items()}
-        counts = commit(_batch(notes, beliefs, latest, changes))
+        counts = commit(_batch(notes, beliefs, latest, self._committed))
+        for reading in (note.reading for note in notes if note.reading):
+            day = reading.window.day
+            self.unchanged += _unchanged(reading, self._committed[day], latest[day].folded)
         for day, note in latest.items():
             self._committed[day] = note.folded
             if note.is_last:
@@ -148,13 +160,29 @@ class Writer:
             self._change.notify_all()
 
 
-def _batch(notes: list[Note], beliefs: list[NewBelief], latest: Mapping[date, Note], changes: Mapping[date, Changes]) -> Batch:
+def _batch(notes: list[Note], beliefs: list[NewBelief], latest: Mapping[date, Note], committed: Mapping[date, Folded]) -> Batch:
+    changes = {day: diff(committed[day], note.folded) for day, note in latest.items()}
+    contradicted = [day for day, note in latest.items() if _may_be_contradicted(committed[day], note)]
     return Batch(
         readings=tuple(note.reading for note in notes if note.reading),
         facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(note.day for note in latest.values()),
-        contradictions=tuple((day, claim) for day, note in latest.items() for claim in note.folded.contradictions.values()),
+        contradictions=tuple((day, claim) for day in contradicted for claim in latest[day].folded.contradictions.values()),
+        contradicted=tuple(contradicted),
         beliefs=tuple(beliefs),
         learned=next((note.learned for note in reversed(notes) if note.learned), None),
     )
+
+
+def _may_be_contradicted(committed: Folded, note: Note) -> bool:
+    """Of a day first written in this run the warehouse may hold contradictions of what was thought of names before."""
+    is_first = committed is note.held and bool(committed.facts)
+    return is_first or bool(committed.contradictions) or bool(note.folded.contradictions)
+
+
+def _unchanged(reading: Reading, before: Folded, after: Folded) -> int:
+    """Facts of a reading's own records that were held and stayed as they were."""
+    keys = [(reading.window.filter, record.hour_start) for record in reading.records]
+    pairs = ((before.facts.get(key), after.facts.get(key)) for key in keys)
+    return sum(held is not None and now is not None and held.value == now.value for held, now in pairs)

@@ -1,7 +1,7 @@
 """What the checks find, gathered once, then shown to people or to programs."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
@@ -38,8 +38,9 @@ class Checkup(NamedTuple):
         return any(broken.check.severity is severity for broken in self.checked.broken)
 
 
-def gather(url: str, account: str | None, own: Path | None, clock: Clock, *, wait: float) -> Checkup:
-    """Runs all checks on one account or on all, and those of the folder ``own`` with them; nothing can be written.
+def gather(url: str, account: str | None, own: Path | None, clock: Clock, *, wait: float, since: date = date.min) -> Checkup:
+    """Runs all checks on one account or on all, and those of the folder ``own`` with them; nothing can be written. Of hours and
+    days those from ``since`` on are looked at.
 
     Raises UsageError for an account that the warehouse does not hold, WarehouseError for a warehouse that is not there, not
     readable, or held for longer than ``wait`` seconds.
@@ -49,7 +50,7 @@ def gather(url: str, account: str | None, own: Path | None, clock: Clock, *, wai
     now = clock.now()
     with engine.connect() as connection:
         chosen(connection, account)
-        return Checkup(engine.url.database or "", now, account, checks.run(connection, now, account, own))
+        return Checkup(engine.url.database or "", now, account, checks.run(connection, now, account, own, since))
 
 
 # ---------------------------------------------------------------- showing

@@ -8,11 +8,11 @@ the span from its first to its last record: inside it a missing hour is zero, ou
 the total by construction: a member counts only beside a held total, and what no believed member explains is the cut's rest.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import chain
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from etl.records import (
@@ -28,6 +28,7 @@ from etl.records import (
     Outcome,
     Reading,
     Revision,
+    Source,
     Split,
     Value,
     Verdict,
@@ -42,18 +43,6 @@ CRUMB = Decimal("0.000001")
 """Each of an hour's numbers may be off by half of the API's last place; so may their sum, once a number."""
 
 Key = tuple[Filter, datetime]
-
-
-class Source(NamedTuple):
-    """One hour as the API gave it: the value, the reading it came from and when that was asked."""
-
-    value: Value
-    reading: int
-    asked_at: datetime
-
-    def had_ended(self, hour_start: datetime) -> bool:
-        """Whether the hour was over when it was read."""
-        return hour_start + HOUR <= self.asked_at
 
 
 Hours = Mapping[datetime, Source]
@@ -78,22 +67,54 @@ class Book:
     ignored: frozenset[Filter] = frozenset()
     ended: frozenset[Filter] = frozenset()
 
-    def with_reading(self, reading: Reading) -> "Book":
-        return replace(self, readings=(*self.readings, reading))
+    def with_readings(self, readings: Iterable[Reading]) -> "Book":
+        return replace(self, readings=(*self.readings, *readings))
 
 
-@dataclass(frozen=True, slots=True)
+class _HourSplit(NamedTuple):
+    """What a cut's members explain of one hour of the total: what they ``claimed`` together, and what that leaves."""
+
+    claimed: Value
+    rest: Value
+    explained: bool
+    contradicted: bool
+
+
+Splits = Mapping[Cut, Mapping[datetime, _HourSplit]]
+
+
+@dataclass(frozen=True)
 class Folded:
-    """What a day's readings amount to. Facts are complete: an hour of a member that is not among them is zero.
+    """What a day's readings amount to.
 
-    ``contradictions`` are hours in which a cut's members exceed the total, by the cut's rest: what they claim together.
+    ``booked`` are the facts as they stand in the warehouse, where that is not what the readings amount to; None: they do.
     """
 
     verdict: Verdict
-    facts: Mapping[Key, Fact] = field(default_factory=dict)
-    contradictions: Mapping[Key, Fact] = field(default_factory=dict)
     sources: Mapping[Filter, Hours] = field(default_factory=dict)
+    members: Mapping[Cut, Mapping[Filter, Hours]] = field(default_factory=dict)
+    splits: Splits = field(default_factory=dict)
     last_reading: int = 0
+    booked: Mapping[Key, Fact] | None = None
+
+    @cached_property
+    def facts(self) -> Mapping[Key, Fact]:
+        """Facts are complete: an hour of a member that is not among them is zero. Made when they are first asked for: a day is
+        folded with every answer, and written with every commit."""
+        rows = _facts(self.sources, self.members, self.splits) if self.booked is None else self.booked.values()
+        return {(fact.filter, fact.hour_start): fact for fact in rows}
+
+    @cached_property
+    def contradictions(self) -> Mapping[Key, Fact]:
+        """Hours in which a cut's members exceed the total, by the cut's rest: what they claim together."""
+        found: dict[Key, Fact] = {}
+        for cut, hours in self.splits.items():
+            rest_of_cut = Filter(cut, None)
+            for hour, split in hours.items():
+                if split.contradicted:
+                    number = max(source.reading for _, source in _with_spend(self.members[cut], hour))
+                    found[rest_of_cut, hour] = Fact(rest_of_cut, hour, *split.claimed, number)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +143,12 @@ def fold(book: Book) -> Folded:
         filter: _sources(readings, book.grid, lambda _: out_of_reach) for filter, readings in by_filter.items() if filter != TOTAL
     }
     members = {cut: _believed(book, sources, cut) for cut in CUTS}
-    splits = {
-        cut: {hour: _split(cut, hour, total, members[cut]) for hour, total in totals.items()}
-        for cut in CUTS
-        if cut is Cut.QUEUE or any(members[cut].values())
-    }
-    whole = (Fact(TOTAL, hour, *total.value, total.reading) for hour, total in totals.items())
-    parts = [split for hours in splits.values() for split in hours.values()]
+    splits = {cut: _split(totals, members[cut]) for cut in CUTS if cut is Cut.QUEUE or any(members[cut].values())}
     return Folded(
         verdict=_verdict(book, by_filter, totals, members, splits, out_of_reach),
-        facts={(fact.filter, fact.hour_start): fact for fact in chain(whole, *(part.facts for part in parts))},
-        contradictions={(part.claim.filter, part.claim.hour_start): part.claim for part in parts if part.contradicted},
         sources={**sources, TOTAL: totals} if totals else sources,
+        members=members,
+        splits=splits,
         last_reading=max((reading.number for reading in kept), default=0),
     )
 
@@ -151,14 +166,17 @@ def diff(before: Folded, after: Folded) -> Changes:
     revisions: dict[Key, Revision] = {}
     for key in before.facts.keys() | after.facts.keys():
         held, now = before.facts.get(key), after.facts.get(key)
-        if held and now and _value(held) == _value(now):
+        if held == now or (held and now and held.value == now.value):
             continue
         facts.append(now or Fact(*key, *ZERO, after.last_reading))
-        if held and _value(held) != _value(now):
-            revisions[key] = Revision(*key, _value(held), _value(now), Cause.ATTRIBUTION, after.last_reading)
+        if held and held.value != _value(now):
+            revisions[key] = Revision(*key, held.value, _value(now), Cause.ATTRIBUTION, after.last_reading)
     for filter, hours in before.sources.items():
+        then = after.sources.get(filter, {})
+        if then is hours:
+            continue
         for hour, earlier in hours.items():
-            later = after.sources.get(filter, {}).get(hour)
+            later = then.get(hour)
             if later and later.value != earlier.value:
                 cause = Cause.SOURCE if earlier.had_ended(hour) else Cause.GROWTH
                 revisions[filter, hour] = Revision(filter, hour, earlier.value, later.value, cause, later.reading)
@@ -183,29 +201,37 @@ def _beyond(book: Book, reading: Reading) -> Set[datetime]:
     return frozenset() if is_known else frozenset([day_start(book.day) + DAY - HOUR + timedelta(seconds=book.grid)])
 
 
-def _sources(readings: Iterable[Reading], grid: int, out_of_reach: Callable[[Reading], Set[datetime]]) -> dict[datetime, Source]:
+def _sources(readings: Sequence[Reading], grid: int, out_of_reach: Callable[[Reading], Set[datetime]]) -> Hours:
     """Source values of one filter's hours; ``readings`` in the order they were asked, the later wins.
 
     For hours ``out_of_reach`` of it an answer to the whole day that has no record at all does not speak; of queues and other
     members, for those that the total's own answer did not speak for.
     """
+    if readings and _is_complete(readings[-1], grid):  # as nearly all are
+        return readings[-1].said
     held: dict[datetime, Source] = {}
     once_empty: set[datetime] = set()
     for reading in readings:
         if reading.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
             continue
-        said = {record.hour_start: record.value for record in reading.records}
         for hour in _own_hours(reading.window, grid):
-            value = said.get(hour)
+            source = reading.said.get(hour)
             if not reading.records and not reading.window.is_tail and hour in out_of_reach(reading):
                 continue
-            if value is None and not _is_zero(reading, hour, is_held=hour in held and hour not in once_empty):
+            if source is None and not _is_zero(reading, hour, is_held=hour in held and hour not in once_empty):
                 if not reading.records:
                     once_empty.add(hour)
                 continue
-            held[hour] = Source(value or ZERO, reading.number, reading.asked_at)
+            held[hour] = source or Source(ZERO, reading.number, reading.asked_at)
             once_empty.discard(hour)
     return held
+
+
+def _is_complete(reading: Reading, grid: int) -> bool:
+    """Whether it speaks for the whole day, with a record an hour: what was said before does not count."""
+    hours = _own_hours(reading.window, grid)
+    has_all = len(reading.records) == len(hours) and reading.records[0].hour_start == hours[0]
+    return has_all and reading.is_good and not reading.window.is_tail
 
 
 def _is_zero(reading: Reading, hour: datetime, is_held: bool) -> bool:
@@ -222,41 +248,58 @@ def _is_zero(reading: Reading, hour: datetime, is_held: bool) -> bool:
     return first < hour < last or (hour < first and (reading.window.is_tail or not is_held))
 
 
-def _own_hours(window: Window, grid: int) -> list[datetime]:
+@lru_cache(maxsize=1_000)
+def _own_hours(window: Window, grid: int) -> tuple[datetime, ...]:
     first = window.start + timedelta(seconds=grid)
-    return [first + HOUR * n for n in range((window.end - window.start) // HOUR)]
+    return tuple(first + HOUR * n for n in range((window.end - window.start) // HOUR))
 
 
-# ---------------------------------------------------------------- one hour: what a cut's members explain of the total
+# ---------------------------------------------------------------- one cut: what its members explain of the total
 
 
-class _HourSplit(NamedTuple):
-    """``facts`` are the members' and the rest's; ``claim`` is what the members say together."""
+def _split(totals: Hours, members: Mapping[Filter, Hours]) -> dict[datetime, _HourSplit]:
+    volumes, moneys, rows = dict.fromkeys(totals, 0), dict.fromkeys(totals, Decimal(0)), dict.fromkeys(totals, 0)
+    for hours in members.values():
+        for hour, source in hours.items():
+            volume, money = source.value
+            if (volume or money) and hour in rows:
+                volumes[hour] += volume
+                moneys[hour] += money
+                rows[hour] += 1
+    return {hour: _hour_split(total.value, Value(volumes[hour], moneys[hour]), rows[hour]) for hour, total in totals.items()}
 
-    facts: tuple[Fact, ...]
-    claim: Fact
-    rest: Value
-    explained: bool
-    contradicted: bool
 
-
-def _split(cut: Cut, hour: datetime, total: Source, members: Mapping[Filter, Hours]) -> _HourSplit:
-    rest_of_cut = Filter(cut, None)
-    rows = [
-        Fact(filter, hour, *source.value, source.reading)
-        for filter, hours in members.items()
-        if (source := hours.get(hour)) and source.value != ZERO
-    ]
-    claimed = _sum(Value(row.volume, row.money) for row in rows)
-    rest = Value(total.value.volume - claimed.volume, total.value.money - claimed.money)
-    rounding = CRUMB * (len(rows) + 1)
+def _hour_split(total: Value, claimed: Value, rows: int) -> _HourSplit:
+    rest = Value(total.volume - claimed.volume, total.money - claimed.money)
+    rounding = CRUMB * (rows + 1)
     explained = rest.volume == 0 and abs(rest.money) <= rounding
-    contradicted = bool(rows) and not explained and (rest.volume < 0 or rest.money < -rounding)
-    claim = Fact(rest_of_cut, hour, *claimed, max((row.reading for row in rows), default=0))
-    if contradicted:
-        rows, rest = [], total.value
-    unattributed = [Fact(rest_of_cut, hour, *rest, total.reading)] if rest != ZERO else []
-    return _HourSplit((*rows, *unattributed), claim, rest, explained, contradicted)
+    contradicted = rows > 0 and not explained and (rest.volume < 0 or rest.money < -rounding)
+    return _HourSplit(claimed, rest, explained, contradicted)
+
+
+def _with_spend(members: Mapping[Filter, Hours], hour: datetime) -> Iterator[tuple[Filter, Source]]:
+    """The members that an hour has spend of."""
+    for filter, hours in members.items():
+        source = hours.get(hour)
+        if source and source.value != ZERO:
+            yield filter, source
+
+
+def _facts(sources: Mapping[Filter, Hours], members: Mapping[Cut, Mapping[Filter, Hours]], splits: Splits) -> Iterator[Fact]:
+    """The total's hours, and of each cut its members' and the rest; where members exceed the total all of it is rest."""
+    totals = sources.get(TOTAL, {})
+    for hour, total in totals.items():
+        yield Fact(TOTAL, hour, *total.value, total.reading)
+    for cut, hours in splits.items():
+        rest_of_cut = Filter(cut, None)
+        for hour, split in hours.items():
+            total = totals[hour]
+            if not split.contradicted:
+                for filter, source in _with_spend(members[cut], hour):
+                    yield Fact(filter, hour, *source.value, source.reading)
+            rest = total.value if split.contradicted else split.rest
+            if rest != ZERO:
+                yield Fact(rest_of_cut, hour, *rest, total.reading)
 
 
 # ---------------------------------------------------------------- the day
@@ -267,7 +310,7 @@ def _verdict(
     by_filter: Mapping[Filter, list[Reading]],
     totals: Hours,
     members: Mapping[Cut, Mapping[Filter, Hours]],
-    splits: Mapping[Cut, Mapping[datetime, _HourSplit]],
+    splits: Splits,
     out_of_reach: frozenset[datetime],
 ) -> Verdict:
     end = day_start(book.day) + DAY
@@ -327,7 +370,7 @@ def _owed(
     asked: Mapping[Filter, datetime],
     totals: Hours,
     members: Mapping[Cut, Mapping[Filter, Hours]],
-    splits: Mapping[Cut, Mapping[datetime, _HourSplit]],
+    splits: Splits,
 ) -> tuple[tuple[Filter, datetime], ...]:
     """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a member one with a rest."""
     if TOTAL not in asked:
@@ -341,7 +384,10 @@ def _owed(
     for cut, by_hour in splits.items():
         with_rest = [hour for hour in hours if not by_hour[hour].explained]
         for filter in members[cut].keys() & asked.keys() - book.ended:
-            owed += [(filter, hour - grid) for hour in with_rest if _is_unsaid(members[cut][filter].get(hour), asked[filter])][:1]
+            hours_of, at = members[cut][filter], asked[filter]
+            first = next((hour for hour in with_rest if _is_unsaid(hours_of.get(hour), at)), None)
+            if first is not None:
+                owed.append((filter, first - grid))
     return tuple(sorted(owed))
 
 

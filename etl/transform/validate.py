@@ -111,6 +111,7 @@ def _reading(
         effect=effect,
         status=answer.status,
         body=answer.body,
+        packed=answer.packed,
     )
 
 

@@ -2,7 +2,8 @@
 
 A file is named as the sentence that should hold. Its leading comment says that sentence in full, then ``severity: ...``
 and ``remedy: ...``. A check selects ``account`` and, where a row is of one, ``day``; other columns are shown as they are.
-``:now`` in it stands for the present moment, a UTC timestamp without zone.
+``:now`` in it stands for the present moment, a UTC timestamp without zone; ``:since``, in those of this program, for the first
+day that is looked at.
 
 A check of the user's own may leave all of that out: it is then a warning, without remedy, of every account.
 """
@@ -36,12 +37,12 @@ LONGEST = 60
 """Seconds that a check of the user's own may take: a slip in a join must not hold up the syncs of all nights to come."""
 
 _AT_ONCE = 1_000
-_NOW = re.compile(
+_GIVEN = re.compile(
     r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a text with escapes
         | '[^']*' | "[^"]*"             # a text, a name; a doubled quote begins the next one
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
         | --[^\n]* | /\*.*?\*/
-        | (?<![:\w])(?P<now>:now)\b
+        | (?<![:\w]):(?P<given>now|since)\b
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -140,13 +141,15 @@ def _not_run(name: str, why: object) -> Broken:
 # ---------------------------------------------------------------- running
 
 
-def run(connection: sa.Connection, now: datetime, account: str | None = None, own: Path | None = None) -> Checked:
-    """Runs every check on the rows of an account, or of all.
+def run(
+    connection: sa.Connection, now: datetime, account: str | None = None, own: Path | None = None, since: date = date.min
+) -> Checked:
+    """Runs every check on the rows of an account, or of all, from a day on.
 
     ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
     ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
     """
-    found = [_look(connection, check, now, account) for check in load()]
+    found = [_look(connection, check, now, account, since) for check in load()]
     if own:
         found += [_look_with_care(connection, check, now, account) for check in _own(own)]
     return Checked(len(found), tuple(broken for broken in found if broken))
@@ -185,9 +188,11 @@ def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[thread
         timer.join()  # so that the next query is not the one that is stopped
 
 
-def _look(connection: sa.Connection, check: Check, now: datetime, account: str | None) -> Broken | None:
+def _look(
+    connection: sa.Connection, check: Check, now: datetime, account: str | None, since: date = date.min
+) -> Broken | None:
     """The check itself when rows of the account break it. A row that names no account is of each."""
-    with connection.exec_driver_sql(at(now, check.sql)) as result:
+    with connection.exec_driver_sql(at(now, check.sql, since)) as result:
         names = tuple(result.keys())
         every = (dict(zip(names, row, strict=True)) for part in result.partitions(_AT_ONCE) for row in part)
         concerning = (row for row in every if account is None or row.get("account") in (None, account))
@@ -199,10 +204,13 @@ def _look(connection: sa.Connection, check: Check, now: datetime, account: str |
     return Broken(check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more)
 
 
-def at(now: datetime, sql: str) -> str:
-    """The SQL at a moment: a literal, since the engines do not agree on how a parameter is written. Texts and comments stay."""
-    moment = f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'"
-    return _NOW.sub(lambda found: moment if found["now"] else found[0], sql)
+def at(now: datetime, sql: str, since: date = date.min) -> str:
+    """The SQL at a moment, from a day on: as literals, since the engines do not agree on how a parameter is written.
+
+    Texts and comments stay.
+    """
+    given = {"now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'", "since": f"date '{since}'"}
+    return _GIVEN.sub(lambda found: given[found["given"]] if found["given"] else found[0], sql)
 
 
 # ---------------------------------------------------------------- telling

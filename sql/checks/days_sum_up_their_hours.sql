@@ -11,6 +11,7 @@ with told as (
         d.unattributed_volume as unattributed_volume,
         d.unattributed_money  as unattributed_money
     from days d
+    where d.day >= :since
     union all
     select
         f.account_id,
@@ -21,7 +22,8 @@ with told as (
         case s.cut when 'queue' then -f.money else 0 end
     from facts f
     join series s on s.account_id = f.account_id and s.series_id = f.series_id
-    where s.cut = 'total' or (s.cut = 'queue' and s.member is null)
+    where f.day >= :since
+      and (s.cut = 'total' or (s.cut = 'queue' and s.member is null))
 )
 select
     a.name                     as account,

@@ -7,6 +7,7 @@
 with bits as (
     select account_id, series_id, day, cast(1 as bigint) << cast(extract(hour from hour_start) as integer) as hour
     from facts
+    where day >= :since
 ),
 suspects as (
     select account_id, series_id, day
@@ -17,7 +18,7 @@ suspects as (
 twice as (
     select distinct f.account_id, f.series_id, f.day
     from suspects p
-    join facts f on f.account_id = p.account_id and f.series_id = p.series_id and f.day = p.day
+    join facts f on f.account_id = p.account_id and f.series_id = p.series_id and f.day = p.day and f.day >= :since
     group by f.account_id, f.series_id, f.day, f.hour_start
     having count(*) > 1
 )

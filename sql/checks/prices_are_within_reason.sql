@@ -20,7 +20,8 @@ daily as (
     from facts f
     join last_closed l on l.account_id = f.account_id and f.day between l.day - 66 and l.day
     join series s      on s.account_id = f.account_id and s.series_id = f.series_id
-    where s.cut = 'queue'
+    where f.day >= :since - 90
+      and s.cut = 'queue'
       and s.member is not null
       and f.money >= 0
     group by f.account_id, f.series_id, f.day, l.day

@@ -57,6 +57,44 @@ def test_a_first_backfill_stopped_anywhere_is_not_spoken_of(tmp_path: Path, buck
             world.now += timedelta(minutes=1)
 
 
+def doubled(world: World, day: date) -> None:
+    """An hour of a day is held twice, as a second program that writes to the file might leave it."""
+    world.rows(f"insert into facts from facts where day = '{day}' order by all limit 1; select 1")
+
+
+def is_told(findings: tuple[Finding, ...]) -> bool:
+    return "every hour is held once" in {finding.check for finding in findings}
+
+
+def test_a_sync_after_a_sound_one_looks_at_the_days_it_wrote_and_check_at_all(tmp_path: Path) -> None:
+    with World(tmp_path, small(12)) as world:
+        assert world.sync().exit_code == 0
+        doubled(world, ago(9))
+        summary = world.sync()
+        assert (summary.exit_code, is_told(summary.findings)) == (0, False)
+        assert [one for one in checked(world) if "an hour of a series is held once" in one]
+
+
+def test_what_a_sync_found_wrong_is_looked_for_until_it_is_mended(tmp_path: Path) -> None:
+    with World(tmp_path, small(12)) as world:
+        assert world.sync().exit_code == 0
+        doubled(world, ago(2))
+        for night in (0, 9, 10):
+            world.now = NOW + timedelta(days=night)
+            summary = world.sync()
+            assert (summary.exit_code, is_told(summary.findings)) == (5, True)
+
+
+@pytest.mark.parametrize("ending", ["exit_code = null", "exit_code = 3", "command = 'replay'", "version = '0.0.1'"])
+def test_after_a_run_that_did_not_look_or_looked_otherwise_all_days_are_looked_at(tmp_path: Path, ending: str) -> None:
+    with World(tmp_path, small(12)) as world:
+        assert world.sync().exit_code == 0
+        doubled(world, ago(9))
+        world.rows(f"update runs set {ending}; select 1")
+        summary = world.sync()
+        assert (summary.exit_code, is_told(summary.findings)) == (5, True)
+
+
 def test_ones_own_checks_run_after_each_sync_and_are_kept_with_it(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()

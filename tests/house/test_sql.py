@@ -75,7 +75,7 @@ def test_a_recipe_says_its_grain_and_why_and_is_one_select_to_be_pasted_anywhere
     assert re.match(r"select\b|with\b", sql.strip())
     assert sql.endswith(";\n")
     assert sql.count(";") == 1
-    assert [word for word in (":now", "now()", "current_", "select *", "double", "float", "hugeint") if word in sql] == []
+    assert [word for word in (":now", ":since", "now()", "current_", "select *", "double", "float", "hugeint") if word in sql] == []
 
 
 @pytest.mark.parametrize("file", COOKBOOK, ids=lambda file: file.stem)

@@ -143,21 +143,23 @@ def test_the_latest_belief_of_each_member_holds_and_cuts_do_not_meet(books: Book
 # ---------------------------------------------------------------- contradictions
 
 
-def test_contradictions_take_the_place_of_those_held_of_the_days_written_and_of_no_others(books: Books) -> None:
+def test_contradictions_take_the_place_of_those_held_of_the_days_named_and_of_no_others(books: Books) -> None:
     yesterday, rest = MARCH - DAY, Filter(Cut.QUEUE, None)
     rows = (DayRow(Verdict(MARCH), "open"), DayRow(Verdict(yesterday), "open"))
     claims = [fact(rest, MARCH, 3, "0.3", 1), fact(rest, MARCH, 4, "0.4", 2), fact(rest, yesterday, 5, "0.5")]
     books.commit(Batch(days=rows, contradictions=tuple((claim.hour_start.date(), claim) for claim in claims)))
     other = Books(books.engine, "other")
-    other.commit(Batch(days=rows))
+    other.commit(Batch(days=rows, contradicted=(MARCH, yesterday)))
     books.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
     assert [row[3] for row in books.held()] == [0, 1, 2]
-    books.commit(Batch(days=rows[:1], contradictions=((MARCH, fact(rest, MARCH, 6, "0.6", 2)),)))
+    books.commit(Batch(days=rows[:1], contradictions=((MARCH, fact(rest, MARCH, 6, "0.6", 2)),), contradicted=(MARCH,)))
     assert books.held() == [
         (yesterday, "queue", None, 0, 5, Decimal("0.5"), 7),
         (MARCH, "queue", None, 2, 6, Decimal("0.6"), 7),
     ]
     books.commit(Batch(days=rows))
+    assert len(books.held()) == 2
+    books.commit(Batch(contradicted=(MARCH, yesterday)))
     assert books.held() == []
 
 

@@ -4,7 +4,7 @@ No thread, no clock, no database, no HTTP: the walk, the fold and whatever ``rea
 """
 
 import random
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -45,7 +45,7 @@ class Nights:
     # -- what a test of its own gives
 
     def read(self, window: Window, asked_at: datetime) -> Reading:
-        """The reading of one window, asked at ``asked_at`` and landing now."""
+        """The reading of one window, asked at ``asked_at`` and landing now, under ``number``."""
         raise NotImplementedError
 
     def pause(self) -> timedelta:
@@ -85,7 +85,7 @@ class Nights:
             assert air, "the walk waits for an answer that nobody asked for"
             if kill_after is not None and (kill_after := kill_after - 1) < 0:
                 return None
-            self._land(*air.pop(self.random.randrange(len(air))))
+            self._land([air.pop(self.random.randrange(len(air))) for _ in range(self.random.choice((1, 1, len(air))))])
         raise AssertionError("the walk does not end")
 
     def _begin(self, wishes: Wishes) -> None:
@@ -104,26 +104,37 @@ class Nights:
         self.state = walk.begin(wishes, self._with_neighbours(held, walk.begin(wishes, held)))
         self._see_anew(stored)
 
-    def _land(self, window: Window, asked_at: datetime) -> None:
-        self.now += self.pause()
-        if self.state.stopped and self.random.random() < 0.5:
-            self.state = walk.lost(self.state)
-            return
-        self.number += 1
-        reading, day = self.read(window, asked_at), window.day
-        self._learn_habits(reading)
-        before = self.beliefs
-        self.state = walk.judge(self.state, reading, self._in_hand(day).verdict)
+    def _land(self, landed: Iterable[tuple[Window, datetime]]) -> None:
+        """Windows that are answered at one moment."""
+        readings = []
+        for window, asked_at in landed:
+            self.now += self.pause()
+            if self.state.stopped and self.random.random() < 0.5:
+                self.state = walk.lost(self.state)
+                continue
+            self.number += 1
+            readings.append(self.read(window, asked_at))
+            self._learn_habits(readings[-1])
+        for group in walk.together(readings):
+            self._land_together(group)
+
+    def _land_together(self, readings: Sequence[Reading]) -> None:
+        before, day = self.beliefs, readings[0].window.day
+        held = self._in_hand(day).verdict
+        for reading in readings:
+            self.state = walk.judge(self.state, reading, held)
         self.beliefs = self.state.names.beliefs
-        self.books[day] = self.books.get(day, Book(day)).with_reading(reading)
+        self.books[day] = self.books.get(day, Book(day)).with_readings(readings)
         self._hand[day] = self._folded(day)
         verdict = self._hand[day].verdict
-        self.state = walk.tell(self.state, reading, verdict)
-        self.lessons = self.state.names.lessons
-        if window.filter == TOTAL or window.filter in verdict.active:
-            self.useful.add((day, window.filter))
-        self.commit(day, self._hand[day])
-        self._settle()
+        for reading in readings:
+            self.state = walk.tell(self.state, reading, verdict)
+            self.lessons = self.state.names.lessons
+            if reading.window.filter == TOTAL or reading.window.filter in verdict.active:
+                self.useful.add((day, reading.window.filter))
+            if day in self._hand:
+                self.commit(day, self._hand[day])
+            self._settle()
         self._see_anew(before, but=day)
 
     def _learn_habits(self, reading: Reading) -> None:

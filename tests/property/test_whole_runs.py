@@ -138,7 +138,7 @@ class World(Nights):
 
     def commit(self, day: date, folded: Folded) -> None:
         facts = self.facts.setdefault(day, {})
-        for fact in diff(replace(folded, facts=dict(facts)), folded).facts:
+        for fact in diff(replace(folded, booked=dict(facts)), folded).facts:
             facts[fact.filter, fact.hour_start] = fact
             if fact.leaves_nothing:
                 del facts[fact.filter, fact.hour_start]

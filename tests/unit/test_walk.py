@@ -144,7 +144,7 @@ class Run:
         reading = self.service.answer(window, self.number, self.now)
         book = self.books.get(window.day, Book(window.day))
         self.state = walk.judge(self.state, reading, fold(book).verdict)
-        book = self.books[window.day] = self.in_the_light(book.with_reading(reading))
+        book = self.books[window.day] = self.in_the_light(book.with_readings([reading]))
         self.state = walk.tell(self.state, reading, fold(book).verdict)
         for day, other in self.books.items():
             seen = self.in_the_light(other)
@@ -878,3 +878,10 @@ def test_a_day_that_owes_an_hour_of_a_queue_is_visited_by_the_next_run() -> None
     again = play(service, cut_short, catalogue=("B", "A"))
     assert "5B@23" in again.said
     assert again.verdicts[ago(5)].explained
+
+
+def test_answers_of_one_moment_are_told_a_day_at_once_in_their_order_and_a_total_by_itself() -> None:
+    asked = [(2, "A"), (1, "A"), (2, None), (2, "B"), (1, "B"), (2, "C"), (1, None)]
+    windows = [Window.whole_day("default", queue(name) if name else TOTAL, ago(days)) for days, name in asked]
+    readings = [Reading(number, window, NOW, Outcome.GOOD) for number, window in enumerate(windows, start=1)]
+    assert [[reading.number for reading in group] for group in walk.together(readings)] == [[1], [3], [4, 6], [2, 5], [7]]

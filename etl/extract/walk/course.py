@@ -1,5 +1,6 @@
 """The course through the days: which is next, what is asked now, when the walk is over. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -161,8 +162,19 @@ def judge(state: State, reading: Reading, verdict: Verdict) -> State:
     return replace(state, names=known.judged(state.names, reading, verdict))
 
 
+def together(readings: Iterable[Reading]) -> list[list[Reading]]:
+    """Readings that came at one moment, as they can be judged and told on one fold: a day's at once, a total by itself."""
+    by_day: dict[date, list[list[Reading]]] = {}
+    for reading in readings:
+        groups = by_day.setdefault(reading.window.day, [])
+        if not groups or TOTAL in (reading.window.filter, groups[-1][-1].window.filter):
+            groups.append([])
+        groups[-1].append(reading)
+    return [group for groups in by_day.values() for group in groups]
+
+
 def tell(state: State, reading: Reading, verdict: Verdict) -> State:
-    """Takes in one answered window and the fold of its day; a day that wants nothing more is shut."""
+    """Takes in one answered window and the fold of its day, with what came ``together``; a day that wants nothing more is shut."""
     state = replace(state, shut=())
     if reading.window == state.probe:
         return _watched_for_trouble(_told_of_unknown_names(replace(state, probe=None), reading, verdict), reading)
