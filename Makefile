@@ -41,8 +41,10 @@ KILLS ?= 200
 chaos: $(VENV)/.dev ## 200 kills at random moments of all that writes, and what was lost; some minutes; KILLS=n for n, SEED=n for others
 	$(BIN)/python -m tests.chaos.kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/.dev ## what the views cost beside SQL written by hand, on ten million hours; some minutes
-	$(BIN)/python -m benchmarks.views
+BENCH ?=
+
+bench: $(VENV)/.dev ## what work costs, as ratios to a floor or a peer (which it installs for itself); half an hour; BENCH="NAME..." for some, BENCH=--short for small
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff check

@@ -5,7 +5,7 @@ decides what a filter by day can skip. Every account has six queues, two apps, a
 are made of hashes: the same in every run, in balance to the last digit, and so every check holds.
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -18,11 +18,15 @@ NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 
 
 class Shape(NamedTuple):
-    """How many accounts, for how many days each, and how many of those were added night by night."""
+    """How many accounts, for how many days each, and how many of those were added night by night.
+
+    ``rests``: whether there is money without a queue now and then.
+    """
 
     accounts: int
     days: int
     nights: int
+    rests: bool = True
 
 
 YEARS = Shape(accounts=20, days=3085, nights=365)
@@ -31,8 +35,15 @@ YEARS = Shape(accounts=20, days=3085, nights=365)
 QUARTER = Shape(accounts=1, days=90, nights=30)
 """What somebody has who began last summer."""
 
-_QUEUES = ("Recaptcha Proxyless", "FunCaptcha", "English ImageToText", "Russian ImageToText", "Recaptcha Proxy-on", "GeeTest")
-_APPS = ("1011", "2022")
+_QUEUES = (
+    "Recaptcha Proxyless",
+    "FunCaptcha",
+    "English ImageToText",
+    "Russian ImageToText",
+    "Recaptcha Proxy-on",
+    "Funcaptcha Proxyless",
+)
+_APPS = ("1011", "1022")
 _APPS_SINCE = date(2025, 11, 15)
 
 _SERIES = [
@@ -42,6 +53,13 @@ _SERIES = [
     (10, "app", None),
     *((11 + number, "app", name) for number, name in enumerate(_APPS)),
 ]
+
+
+_NUMBER = """
+    9 * (d.day - date '{first}')
+    + case when s.series_id in (1, 2, 10) then 1 when s.series_id < 10 then s.series_id - 1 else s.series_id - 3 end
+"""
+"""Nine readings a day, without a gap: a rest's facts are the total's."""
 
 
 def fill(connection: sa.Connection, shape: Shape) -> int:
@@ -54,7 +72,8 @@ def fill(connection: sa.Connection, shape: Shape) -> int:
     )
     for series in _SERIES:
         connection.exec_driver_sql("insert into series select account_id, $1, $2, $3 from accounts", series)
-    moments = {"newest": NEWEST, "now": NOW.replace(tzinfo=None), "apps_since": _APPS_SINCE}
+    first = NEWEST - timedelta(days=shape.days - 1)
+    moments = {"number": _NUMBER.format(first=first), "newest": NEWEST, "now": NOW.replace(tzinfo=None), "apps_since": _APPS_SINCE}
     for statement in (_DATES, _SPENT, _FACTS, _DAYS, _READINGS, _ANSWERS, _RUNS):
         connection.exec_driver_sql(statement.format(**moments, **shape._asdict()))
     connection.exec_driver_sql("drop table spent")
@@ -87,7 +106,7 @@ parts as (
     select account_id, series_id, day, hour, cast(1 + dice // 1000 % 4000 as bigint) as volume,
            cast((1 + dice // 1000 % 4000) * series_id * 0.000213 as decimal(18, 9)) as money
     from hours
-    where case when member is null then dice % 50 = 0 else dice % 100 < 90 end
+    where case when member is null then dice % 50 = 0 and {rests} else dice % 100 < 90 end
 ),
 totals as (
     select account_id, day, hour, cast(sum(volume) as bigint) as volume, cast(sum(money) as decimal(18, 9)) as money
@@ -113,7 +132,7 @@ group by all
 _FACTS = """
 insert into facts
 select s.account_id, s.series_id, s.day, cast(s.day as timestamp) + to_hours(cast(s.hour as integer)), s.volume, s.money,
-       (s.day - date '2000-01-01') * 16 + case when s.series_id in (2, 10) then 1 else s.series_id end, d.asked_at
+       {number}, d.asked_at
 from spent s
 join dates d on d.day = s.day
 order by d.run, s.account_id, s.day desc, s.series_id, s.hour
@@ -133,7 +152,7 @@ order by d.run, s.account_id, s.day desc
 
 _READINGS = """
 insert into readings
-select s.account_id, (d.day - date '2000-01-01') * 16 + s.series_id, d.run, s.series_id, d.day,
+select s.account_id, {number}, d.run, s.series_id, d.day,
        cast(d.day as timestamp), cast(d.day as timestamp) + interval 1 day, d.asked_at, d.asked_at,
        'good', '', '', 200, sha256(concat_ws(' ', s.series_id, d.day))
 from series s, dates d
@@ -148,7 +167,7 @@ select distinct account_id, hash, cast('' as blob) from readings
 
 _RUNS = """
 insert into runs
-select r.account_id, r.run, 'sync', '', min(r.asked_at), max(r.asked_at), 0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0
+select r.account_id, r.run, 'sync', '', min(r.asked_at), max(r.asked_at), 0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
 from readings r
 group by r.account_id, r.run
 """

@@ -1,11 +1,11 @@
-"""What the views cost beside SQL written by hand on the tables: `make bench`.
+"""What the views cost beside SQL written by hand on the tables.
 
 Both are asked in turn, again and again, through the engine that `query` uses, and must give the same rows. By hand means what
 somebody would write who knows the tables and wants this one answer, fast: without `is_final`, and without prices.
 """
 
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from benchmarks.figure import Figure
 from benchmarks.history import NEWEST, NOW, QUARTER, YEARS, Shape, fill
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse, warehouse_url
@@ -114,7 +115,7 @@ def compare(connection: sa.Connection, question: Question) -> Cost:
     return Cost(*map(median, spent.values()))
 
 
-def measure(file: Path, shape: Shape) -> dict[Question, Cost]:
+def measured(file: Path, shape: Shape) -> dict[Question, Cost]:
     """Fills a new warehouse at ``file`` and asks it everything. Raises ValueError when one of the checks does not hold there."""
     url = warehouse_url(str(file))
     engine = open_warehouse(url)
@@ -128,21 +129,9 @@ def measure(file: Path, shape: Shape) -> dict[Question, Cost]:
         return {question: compare(connection, question) for question in QUESTIONS}
 
 
-def show(costs: dict[Question, Cost], *, holds: bool) -> None:
-    print(f"\n{'milliseconds':<50}{'view':>9}{'by hand':>9}{'ratio':>7}{'at most':>9}\n{'─' * 84}")
-    for question, cost in costs.items():
-        most = f"{question.most:g}" if holds and question.most else ""
-        print(f"{question.name:<50}{cost.view * 1e3:9.1f}{cost.by_hand * 1e3:9.1f}{cost.ratio:7.2f}{most:>9}")
-
-
-def main() -> int:
-    """Exit code 1 when a view costs more than it may. That is asked of years alone: of a quarter all takes milliseconds."""
+def measure(*, short: bool) -> Iterator[Figure]:
+    """Of a quarter all takes milliseconds, and so it is held to nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        show(measure(Path(folder) / "quarter.duckdb", QUARTER), holds=False)
-        years = measure(Path(folder) / "years.duckdb", YEARS)
-    show(years, holds=True)
-    return int(any(question.most and cost.ratio > question.most for question, cost in years.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        costs = measured(Path(folder) / "warehouse.duckdb", QUARTER if short else YEARS)
+    for question, cost in costs.items():
+        yield Figure(f"view: {question.name}", cost.ratio, None if short else question.most, floor="by hand")

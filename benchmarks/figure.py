@@ -1,0 +1,54 @@
+"""One number of a benchmark, and how several are shown: always a ratio to something measured in the same minute."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Figure(NamedTuple):
+    """``cost`` in ``unit`` (none: a multiple of ``floor``), at most ``target``; None: to know, not to hold.
+
+    ``sizes`` are costs at several sizes, each in the unit of its own that ``of`` names, so that their growth can be told.
+    """
+
+    name: str
+    cost: float
+    target: float | None
+    unit: str = ""
+    floor: str = ""
+    of: str = ""
+    sizes: Mapping[int, float] = {}
+
+    @property
+    def holds(self) -> bool:
+        return self.target is None or self.cost <= self.target
+
+    @property
+    def exponent(self) -> float | None:
+        """By which power of the size the cost grows: the slope of the logarithms, by least squares. None of fewer than two."""
+        points = [(math.log(size), math.log(cost)) for size, cost in self.sizes.items() if cost > 0]
+        if len(points) < 2:
+            return None
+        mean_x, mean_y = (sum(column) / len(points) for column in zip(*points, strict=True))
+        spread = sum((x - mean_x) * (x - mean_x) for x, _ in points)
+        return float(sum((x - mean_x) * (y - mean_y) for x, y in points) / spread)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self._asdict(), "sizes": dict(self.sizes), "exponent": self.exponent, "holds": self.holds}
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """As Markdown, which a terminal shows as well."""
+    rows = [("figure", "measured", "at most", "floor", "at sizes", "exponent"), *map(_row, figures)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    unit = f" {figure.unit}" if figure.unit else ""
+    target = "" if figure.target is None else f"{figure.target:g}{unit}"
+    sizes = ", ".join(f"{size:,}: {cost:.3g}" for size, cost in figure.sizes.items())
+    exponent = "" if figure.exponent is None else f"{figure.exponent:.2f}"
+    missed = "" if figure.holds else " (missed)"
+    return figure.name, f"{figure.cost:.3g}{unit}{missed}", target, figure.floor, f"{sizes} {figure.of}".strip(), exponent

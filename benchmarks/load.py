@@ -1,0 +1,74 @@
+"""Two years of a hundred series loaded from records in memory, first and again unchanged, against one MERGE from Arrow."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+from benchmarks import peers
+from benchmarks.cost import MEGABYTE, Cost, cost, python
+from benchmarks.figure import Figure
+
+SERIES = 100
+DAYS = (183, 365, 730)
+SHORT = (10, 20, 40)
+FEW = 5
+"""Days that are loaded a statement a row: more would take all day."""
+
+
+def measure(*, short: bool) -> Iterator[Figure]:
+    sizes = SHORT if short else DAYS
+    first: dict[int, float] = {}
+    again: dict[int, float] = {}
+    peaks: list[float] = []
+    for days in sizes:
+        rounds = 3 if days == sizes[-1] and not short else 1
+        ours = [_twice(_load, days, "warehouse.duckdb") for _ in range(rounds)]
+        floor = [_twice(_merge, days, "arrow.duckdb") for _ in range(rounds)]
+        facts = days * SERIES * 24
+        first[facts], again[facts] = (median(_loading(costs[number]) for costs, _ in ours) for number in (0, 1))
+        peaks = [cost.peak for costs, _ in ours for cost in costs]
+    assert [(cost.said["inserted"], cost.said["changed"]) for cost in ours[-1][0]] == [(facts, 0), (0, 0)]
+    least = [median(_loading(costs[number]) for costs, _ in floor) for number in (0, 1)]
+    name = f"load {facts:,} facts"
+    floor_is, of = "one MERGE from Arrow", "s, by facts"
+    yield Figure(f"{name}, first", first[facts] / least[0], 3, floor=floor_is, of=of, sizes=first)
+    yield Figure(f"{name}, again unchanged", again[facts] / least[1], 3, floor=floor_is, of=of, sizes=again)
+    yield Figure(f"{name}, memory", max(peaks), 400, "MB")
+    yield Figure(f"{facts:,} facts, file", ours[-1][1] / MEGABYTE, 30 * facts / 1_752_000, "MB")
+    yield Figure("  of one MERGE from Arrow", floor[-1][1] / MEGABYTE, None, "MB")
+    yield from _beside_executemany(1 if short else 3)
+
+
+def _beside_executemany(rounds: int) -> Iterator[Figure]:
+    ours = [_twice(_load, FEW, "warehouse.duckdb")[0] for _ in range(rounds)]
+    theirs = [_twice(_executemany, FEW, "executemany.duckdb")[0] for _ in range(rounds)]
+    for number, name in enumerate(("first", "again unchanged")):
+        mine, peer = (median(_loading(costs[number]) for costs in of) for of in (ours, theirs))
+        yield Figure(f"{FEW * SERIES * 24:,} facts, {name}", mine / peer, None, floor="SQLAlchemy's executemany")
+
+
+def _twice(run: Callable[[str, int], Cost], days: int, file: str) -> tuple[list[Cost], int]:
+    """The costs of a first and a second load, and how large the file was after the first, in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = run(folder, days)
+        size = (Path(folder) / file).stat().st_size
+        return [first, run(folder, days)], size
+
+
+def _load(folder: str, days: int) -> Cost:
+    return python("load_once", folder, days, SERIES)
+
+
+def _merge(folder: str, days: int) -> Cost:
+    program = str(Path(__file__).with_name("peer_arrow.py"))
+    return cost(str(peers.environment() / "python"), program, folder, str(days), str(SERIES))
+
+
+def _executemany(folder: str, days: int) -> Cost:
+    return python("peer_executemany", folder, days, SERIES)
+
+
+def _loading(cost: Cost) -> float:
+    """Seconds of the whole process, but for making what is loaded."""
+    return cost.seconds - float(cost.said["made"])

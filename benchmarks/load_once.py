@@ -1,0 +1,98 @@
+"""The program's own records, loaded by its own writer, as a program of its own: FOLDER DAYS QUEUES.
+
+A day is folded once and its facts are handed over together, as those of a day asked again are; ``made`` is what it took to make
+the records, which is no part of loading them.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.history import NOW
+from etl.clock import Clock
+from etl.load.ledger import Ledger, open_account
+from etl.load.upsert import DayRow
+from etl.pipeline.gather import Light
+from etl.pipeline.write import Note, Writer
+from etl.records import HOUR, TOTAL, Belief, Fact, Filter, Outcome, Reading, Record, Secret, Window, day_start, queue
+from etl.transform.fold import Book, Folded, fold, nothing
+from etl.warehouse.engine import open_warehouse, warehouse_url
+from etl.warehouse.migrate import upgrade
+
+MOST_WAITING = 500
+DAYS_AT_ONCE = 31
+"""Days of which the warehouse is asked at once what it holds."""
+
+
+def volume(day: int, queue: int, hour: int) -> int:
+    """Tasks of an hour, well mixed and below 4,001."""
+    return 1 + (day * 7919 + queue * 104_729 + hour * 1_299_709) * 2_654_435_761 % 4_294_967_296 // 1_073_742
+
+
+def price(queue: int) -> int:
+    """Millionths of a US dollar a task."""
+    return 500 + queue * 37
+
+
+def day_of_readings(day: date, number: int, names: list[Filter], asked_at: datetime) -> list[Reading]:
+    """The total's, then every queue's."""
+    hours = [day_start(day) + HOUR * n for n in range(24)]
+    volumes = [[volume(day.toordinal(), place, hour) for hour in range(24)] for place in range(len(names))]
+    moneys = [[count * price(place) for count in counts] for place, counts in enumerate(volumes)]
+    rows = [(TOTAL, list(map(sum, zip(*volumes, strict=True))), list(map(sum, zip(*moneys, strict=True))))]
+    rows += zip(names, volumes, moneys, strict=True)
+    return [
+        Reading(
+            number + place,
+            Window.whole_day("bulk", filter, day),
+            asked_at,
+            Outcome.GOOD,
+            tuple(Record(hour, count, Decimal(paid).scaleb(-6)) for hour, count, paid in zip(hours, counts, paids, strict=True)),
+        )
+        for place, (filter, counts, paids) in enumerate(rows)
+    ]
+
+
+def _as_held(folded: Folded, facts: list[Fact]) -> Folded:
+    """The day with its facts as the warehouse has them, as a sync gathers it."""
+    return replace(folded, booked={(fact.filter, fact.hour_start): fact for fact in facts})
+
+
+def main(folder: str, days: str, queues: str) -> None:
+    names = [queue(f"Queue {number}") for number in range(1, int(queues))]
+    engine = open_warehouse(warehouse_url(str(Path(folder) / "warehouse.duckdb")))
+    upgrade(engine)
+    with engine.connect() as connection:
+        account = open_account(connection, "bulk", Secret("any key"), NOW)
+    light = Light(grid=0, reaches_end=1, beliefs=dict.fromkeys(names, Belief.BELIEVED))
+    ledger = Ledger(engine, account, lambda: datetime.now(UTC))
+    number = ledger.start_run("bench", "", NOW.date(), ())
+    clock = Clock()
+    writer = Writer(ledger, clock, lambda _: None, enough=1)
+    writer.start()
+    made = 0.0
+    is_held, facts = bool(ledger.statuses()), dict[date, list[Fact]]()
+    for age in range(int(days)):
+        began = perf_counter()
+        day = NOW.date() - timedelta(days=10 + age)
+        readings = day_of_readings(day, number, names, NOW)
+        number += len(readings)
+        made += perf_counter() - began
+        folded = fold(light.on(Book(day, readings=tuple(readings))))
+        row = DayRow(folded.verdict, "final")
+        if is_held and age % DAYS_AT_ONCE == 0:
+            facts = ledger.facts([day - timedelta(days=more) for more in range(DAYS_AT_ONCE)])
+        held = _as_held(folded, facts[day]) if is_held else nothing(day)
+        writer.put([Note(row, folded, held, reading, is_last=reading is readings[-1]) for reading in readings])
+        while writer.waiting > MOST_WAITING:
+            clock.sleep(0.001)
+    writer.close()
+    print(json.dumps({"made": made, "inserted": writer.counts.inserted, "changed": writer.counts.changed}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
