@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,44 +28,13 @@ from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
 from tests.chaos import kills
 from tests.e2e.world import KEY, LOOKBACK, NOW, World, ago, export, small, windows
-from tests.matrix import markdown
+from tests.matrix import Matrix
 
-HEADS = ("What happens", "What the program does", "Exit code", "What is held afterwards")
 DEAD = 128 + signal.SIGKILL
 """What a shell says of a program that was killed."""
 
-Act = Callable[[Path], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table, and the act that shows it."""
-
-    name: str
-    what: str
-    does: str
-    code: int
-    held: str
-    act: Act
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        return self.what, self.does, str(self.code), self.held
-
-
-ROWS: dict[str, Row] = {}
-
-
-def row(what: str, *, does: str, code: int, held: str) -> Callable[[Act], Act]:
-    def add(act: Act) -> Act:
-        ROWS[act.__name__] = Row(act.__name__, what, does, code, held, act)
-        return act
-
-    return add
-
-
-def table() -> str:
-    return markdown(HEADS, [each.told for each in ROWS.values()])
+MATRIX = Matrix[Path]("What happens", "What the program does")
+row = MATRIX.row
 
 
 # ---------------------------------------------------------------- what acts are made of
@@ -694,4 +662,4 @@ def readers_of_ours(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(MATRIX.table())

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rows import ROWS
+from tests.chaos.rows import MATRIX
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MATRIX.rows)
 def test_a_run_is_cut_off_or_crossed_as_the_table_says_and_the_next_ends_exact(name: str, tmp_path: Path) -> None:
-    assert ROWS[name].act(tmp_path) == ROWS[name].code
+    row = MATRIX.rows[name]
+    assert row.act(tmp_path) == row.code

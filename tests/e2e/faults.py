@@ -24,9 +24,8 @@ from etl.pipeline import Summary, hall, sync
 from etl.sandbox.server import Fault, FaultKind
 from tests.e2e.world import KEY, World, ago, napless
 from tests.integration.scripted import says, sends, serving, serving_tls
-from tests.matrix import markdown
+from tests.matrix import Matrix
 
-HEADS = ("What goes wrong", "What a sync does", "Exit code", "What is held afterwards")
 TRIES = 6
 """Requests that one window gets at most."""
 
@@ -80,40 +79,8 @@ def _code(act: Callable[[], Summary]) -> int:
         return error.exit_code
 
 
-Act = Callable[[Scene], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table, and the act that shows it. ``code`` is that of the sync that meets the fault."""
-
-    name: str
-    fault: str
-    does: str
-    code: int
-    held: str
-    act: Act
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        return self.fault, self.does, str(self.code), self.held
-
-
-ROWS: dict[str, Row] = {}
-
-
-def row(fault: str, *, does: str, code: int, held: str) -> Callable[[Act], Act]:
-    def add(act: Act) -> Act:
-        name = act.__name__.strip("_")
-        ROWS[name] = Row(name, fault, does, code, held, act)
-        return act
-
-    return add
-
-
-def table() -> str:
-    return markdown(HEADS, [each.told for each in ROWS.values()])
-
+MATRIX = Matrix[Scene]("What goes wrong", "What a sync does")
+row = MATRIX.row
 
 EVERYTHING = "everything"
 NOTHING = "nothing; the next run reads it all"
@@ -533,4 +500,4 @@ def lost_answer(scene: Scene) -> int:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(MATRIX.table())

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults import ROWS, Scene
+from tests.e2e.faults import MATRIX, Scene
 from tests.e2e.world import World, by_hour, small
 from tests.integration.scripted import needs_openssl
 
 _BY_OPENSSL = {"self_signed", "wrong_host"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_openssl if name in _BY_OPENSSL else ()) for name in ROWS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_openssl if name in _BY_OPENSSL else ()) for name in MATRIX.rows])
 def test_a_fault_is_met_as_the_table_says_and_the_next_run_ends_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = ROWS[name]
+    row = MATRIX.rows[name]
     with World(tmp_path, small(days=12)) as world:
         with monkeypatch.context() as patched:
             assert row.act(Scene(world, patched)) == row.code

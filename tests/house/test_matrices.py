@@ -11,7 +11,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.mark.parametrize(
-    ("module", "table"), [("tests.e2e.faults", faults.table()), ("tests.chaos.rows", rows.table())], ids=["faults", "chaos"]
+    ("module", "table"),
+    [("tests.e2e.faults", faults.MATRIX.table()), ("tests.chaos.rows", rows.MATRIX.table())],
+    ids=["faults", "chaos"],
 )
 def test_the_readme_prints_the_rows_that_are_tested(module: str, table: str) -> None:
     _, _, section = README.read_text().partition("\n## Reliability\n")
