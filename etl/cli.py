@@ -86,7 +86,10 @@ class Call:
         if needs_key:
             self.ping_url = settings.ping_url  # that there is no key is told too
             settings = load(self.given, clock.now(), self.place, needs_key=True)
-        if doubts := [*settings.ignored, *filter(None, [settings.exposed])]:
+        doubts = list(settings.ignored)
+        if settings.exposed:
+            doubts.append(f"{settings.exposed.what}: {settings.exposed.remedy}")
+        if doubts:
             import logging
 
             # Warnings, so --quiet is silent on them: the variable may be another program's, and every night would tell of it.

@@ -39,6 +39,13 @@ class Place:
         return cls(os.environ, Path.cwd())
 
 
+class Exposed(NamedTuple):
+    """What is wrong with who may read a file, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a command may want to know, checked.
@@ -48,7 +55,7 @@ class Settings:
     ``max_age`` is in hours, ``lock_wait`` in seconds. ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None
     unless the command needed it.
     ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none,
-    ``exposed`` is one on the key's file where more people than its owner may read it; empty where that is not so.
+    ``exposed`` is what is wrong with the key's file where everybody may read it; None where that is not so.
     """
 
     account: str
@@ -82,7 +89,7 @@ class Settings:
     log_format: str
     sources: Mapping[str, str] = field(repr=False)
     ignored: tuple[str, ...]
-    exposed: str
+    exposed: Exposed | None
 
 
 # ---------------------------------------------------------------- what a value may be
@@ -462,11 +469,11 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
     values["since_all"] = values["since"] is None and sources["since"] != "default"
     values["warehouse"] = _warehouse_url(values["warehouse"], folder)
     _check_days(values["since"], values["until"], now.date(), sources)
-    key, exposed = None, ""
+    key, exposed = None, None
     if needs_key:
         key, sources["key"] = _client_key(values["account"], place, config)
         file = key_file(values["account"], given, place)
-        exposed = _exposed(file) if file else ""
+        exposed = _exposed(file) if file else None
     ignored = tuple(_ignored(place, config))
     return Settings(**values, key=key, sources=MappingProxyType(sources), ignored=ignored, exposed=exposed)
 
@@ -542,11 +549,12 @@ def key_file(account: str, given: Mapping[str, object], place: Place) -> Path | 
     return _under(folder, named) if isinstance(named, str) and named.strip() else None
 
 
-def _exposed(file: Path) -> str:
+def _exposed(file: Path) -> Exposed | None:
     """What is wrong with who may read the key's file. A group is somebody's choice, everybody is a slip."""
     if not _everybody_may(0o004, file):
-        return ""
-    return f"everybody on this machine can read the client key's file (mode {file.stat().st_mode & 0o777:03o}): chmod 600 it"
+        return None
+    mode = file.stat().st_mode & 0o777
+    return Exposed(f"everybody on this machine can read the client key's file (mode {mode:03o})", "chmod 600 it")
 
 
 def _no_key(account: str, place: Place, config: Config) -> UsageError:

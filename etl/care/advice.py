@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from etl.errors import AccountRefusedError, ProblemError, UsageError, WarehouseError, WarehouseNewerError
 from etl.extract import wire
 from etl.records import MOST_SKEW, Cut, Lesson, Refusal, Unknown, Unreachable
+from etl.settings import Exposed
 
 MEGABYTE = 10**6
 LEAST_SPACE = 50 * MEGABYTE
@@ -93,12 +94,11 @@ def of_span(until: date, since: date) -> Advice:
     return of_error("settings", UsageError(found, "say another --since too, or --since all"))
 
 
-def of_key(source: str, exposed: str) -> Iterator[Advice]:
-    """The key is there. ``exposed`` says that too many may read its file, where they may."""
+def of_key(source: str, exposed: Exposed | None) -> Iterator[Advice]:
+    """The key is there. ``exposed`` says that everybody may read its file, where that is so."""
     yield Advice("key", State.OK, f"there, from {source}")
     if exposed:
-        found, _, remedy = exposed.rpartition(": ")
-        yield Advice("key", State.WARNING, found, remedy)
+        yield Advice("key", State.WARNING, exposed.what, exposed.remedy)
 
 
 # ---------------------------------------------------------------- the warehouse

@@ -139,6 +139,16 @@ def test_a_variable_that_is_no_setting_is_told_of_once_on_standard_error(loaded:
         assert "0123abcd" not in loaded.out + loaded.err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of files are POSIX's")
+def test_a_key_file_that_everybody_can_read_is_told_of_with_its_remedy(connected: Seat) -> None:
+    file = connected.folder / "key"
+    file.write_text(connected.environ.pop("ANTICAPTCHA_CLIENT_KEY"))
+    file.chmod(0o644)
+    connected.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert connected.run("sync", "--since", f"{TODAY - timedelta(days=1)}", "--totals-only") == 0
+    assert connected.err.count("everybody on this machine can read the client key's file (mode 644): chmod 600 it") == 1
+
+
 def test_quiet_is_silent_on_a_variable_that_may_be_another_programs(loaded: Seat) -> None:
     loaded.environ["ANTICAPTCHA_QUEU"] = "FunCaptcha"
     assert loaded.run("sync", "--quiet", "--totals-only") == 0

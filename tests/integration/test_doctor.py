@@ -576,6 +576,7 @@ def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: i
     with world(tmp_path) as there:
         found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": there.sandbox.url})
         assert states(found, "key") == [State.OK, *state]
+        assert [one.remedy for one in found.advice if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
         assert found.exit_code == 0
         assert "the-key" not in to_json(found) + as_text(found)
 
