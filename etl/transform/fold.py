@@ -274,7 +274,7 @@ def _hour_split(total: Value, claimed: Value, rows: int) -> _HourSplit:
     rounding = CRUMB * (rows + 1)
     explained = rest.volume == 0 and abs(rest.money) <= rounding
     contradicted = rows > 0 and not explained and (rest.volume < 0 or rest.money < -rounding)
-    return _HourSplit(claimed, rest, explained, contradicted)
+    return _HourSplit(claimed, total if contradicted else rest, explained, contradicted)
 
 
 def _with_spend(members: Mapping[Filter, Hours], hour: datetime) -> Iterator[tuple[Filter, Source]]:
@@ -297,9 +297,8 @@ def _facts(sources: Mapping[Filter, Hours], members: Mapping[Cut, Mapping[Filter
             if not split.contradicted:
                 for filter, source in _with_spend(members[cut], hour):
                     yield Fact(filter, hour, *source.value, source.reading)
-            rest = total.value if split.contradicted else split.rest
-            if rest != ZERO:
-                yield Fact(rest_of_cut, hour, *rest, total.reading)
+            if split.rest != ZERO:
+                yield Fact(rest_of_cut, hour, *split.rest, total.reading)
 
 
 # ---------------------------------------------------------------- the day

@@ -116,6 +116,7 @@ def test_queues_beyond_the_total_are_not_believed_in_that_hour_alone() -> None:
     assert rows(day, 8) == {"total": (10, "0.5"), "rest": (10, "0.5")}
     assert rows(day, 9) == {"total": (4, "0.1"), "A": (4, "0.1")}
     assert day.verdict.contradicted
+    assert day.verdict.rest == Value(10, Decimal("0.5"))
 
 
 def test_a_refund_in_the_total_is_kept_with_its_sign() -> None:
@@ -417,6 +418,13 @@ def test_every_number_the_source_changes_is_a_revision_with_both_numbers(reading
                 row = revised[filter, at]
                 assert (row.before, row.after) == (earlier.value, later.value)
                 assert row.cause is (Cause.SOURCE if earlier.had_ended(at) else Cause.GROWTH)
+
+
+@given(any_readings())
+def test_what_a_day_is_said_to_leave_unattributed_is_the_sum_of_its_hours(readings: list[Reading]) -> None:
+    day = folded(*readings)
+    rests = [fact for fact in day.facts.values() if fact.filter == REST]
+    assert day.verdict.rest == (sum(fact.volume for fact in rests), sum((fact.money for fact in rests), Decimal(0)))
 
 
 @given(any_readings())
