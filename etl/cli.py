@@ -561,16 +561,16 @@ def _form(target: Path | None) -> str:
     return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(ending, "table")
 
 
-def _refuse_own(target: Path, warehouse: Path, config: Path) -> None:
+def _refuse_own(target: Path, warehouse: Path | None, config: Path) -> None:
     """Raises UsageError for a file that this program lives on, by whatever name or link."""
     real = Path(os.path.realpath(target))
     for own, what in ((warehouse, "the warehouse"), (config, "the configuration")):
         is_same = real == own
         with suppress(OSError):  # one of them is not there
-            is_same = is_same or real.samefile(own)
+            is_same = is_same or (own is not None and real.samefile(own))
         if is_same:
             raise UsageError(f"{target} is {what}", "give -o another place")
-    if real.parent == warehouse.parent and re.fullmatch(re.escape(warehouse.name) + r"\.(wal|.*\.lock)", real.name):
+    if warehouse and real.parent == warehouse.parent and re.fullmatch(re.escape(warehouse.name) + r"\.(wal|.*\.lock)", real.name):
         raise UsageError(f"{target} belongs to the warehouse", "give -o another place")
 
 
@@ -632,13 +632,13 @@ def report(call: Call, output: str, days: int) -> None:
     anticaptcha-etl report -o year.html --days 365 --account shop
     """
     from etl.clock import Clock
-    from etl.warehouse.engine import warehouse_path
+    from etl.warehouse.engine import warehouse_path, warehouse_url
 
     clock = Clock()
     settings = call.settings(clock)
     target = None if output == "-" else call.place.folder / output
     if target:
-        _refuse_own(target, warehouse_path(settings.warehouse), config_path(call.given, call.place)[0])
+        _refuse_own(target, warehouse_path(warehouse_url(settings.warehouse)), config_path(call.given, call.place)[0])
     try:
         from etl.serve.report.page import page
     except ModuleNotFoundError as error:
@@ -734,14 +734,13 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     anticaptcha-etl migrate --down --to 0001
     """
     from etl.clock import Clock
-    from etl.warehouse.engine import open_warehouse, require_file, warehouse_path, warehouse_url
+    from etl.warehouse.engine import name_of, open_warehouse, require_warehouse, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
     clock = Clock()
     settings = call.settings(clock)
     url = warehouse_url(settings.warehouse)
-    path = warehouse_path(url)
-    require_file(path)
+    require_warehouse(url, wait=settings.lock_wait, clock=clock)
     engine = open_warehouse(url, wait=settings.lock_wait, clock=clock)
     steps = ["base", *revisions()]
     before = current(engine) or "base"
@@ -751,7 +750,8 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
     else:
         upgrade(engine, target)
     if not settings.quiet:
-        click.echo(f"{path}: schema {before} -> {target}" if before != target else f"{path}: schema {target}, nothing to do")
+        name = name_of(url)
+        click.echo(f"{name}: schema {before} -> {target}" if before != target else f"{name}: schema {target}, nothing to do")
 
 
 def _target(steps: list[str], before: str, revision: str | None, *, down: bool) -> str:
@@ -771,6 +771,40 @@ def _target(steps: list[str], before: str, revision: str | None, *, down: bool) 
             f"the schema is {before}, {target} lies the other way", "leave out --down" if down else "add --down to go back"
         )
     return target
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("target")
+@_common
+@click.pass_obj
+def transfer(call: Call, source: str, target: str) -> None:
+    """Copy the warehouse SOURCE to TARGET, between engines too: paths or SQLAlchemy URLs.
+
+    All that a warehouse holds goes over: facts, readings, answers, revisions, the ledger. Both sides are weighed
+    before anything is committed, so that TARGET holds exactly the same or nothing. TARGET must be new or hold no account.
+    What a sync loads into SOURCE meanwhile is not in it: stop the syncs, transfer, then name TARGET with --warehouse.
+
+    \b
+    anticaptcha-etl transfer warehouse.duckdb postgresql+psycopg://etl@db.example/spending
+    anticaptcha-etl transfer postgresql+psycopg://etl@db.example/spending archive.duckdb
+    """
+    from etl.care.transfer import transfer as copy
+    from etl.clock import Clock
+
+    clock = Clock()
+    settings = call.settings(clock)
+
+    def place(said: str) -> str:
+        return said if "://" in said else str(call.place.folder / Path(said).expanduser())
+
+    made = copy(place(source), place(target), clock, wait=settings.lock_wait)
+    if not settings.quiet:
+        click.echo(f"{made.source} -> {made.target}")
+        for table, rows in made.rows.items():
+            click.echo(f"  {table:<14} {_count(rows, 'row')}")
+        for account, spent in made.spent.items():
+            click.echo(f"  {account}: {_value(spent)} on both sides")
 
 
 @cli.command()

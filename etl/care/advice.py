@@ -135,6 +135,14 @@ def of_site(site: Site) -> Iterator[Advice]:
     yield _of_space(site)
 
 
+def of_server(name: str, version: str, *, may_write: bool) -> Iterator[Advice]:
+    """Where the warehouse is on a server. ``may_write``: whether this user may do there what a sync does."""
+    yield Advice("server", State.OK, f"{name}, PostgreSQL {version}")
+    if not may_write:
+        what = f"this user may not write the warehouse's tables, or make them, on {name}"
+        yield of_error("server", WarehouseError(what, "grant it create on the schema, or be the tables' owner: a sync makes both"))
+
+
 def _of_space(site: Site) -> Advice:
     found = f"{_bytes(site.free)} free"
     if site.free < LEAST_SPACE:

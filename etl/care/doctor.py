@@ -36,7 +36,7 @@ from etl.load.lock import lock_file, one_sync
 from etl.records import Secret, Unreachable
 from etl.settings import SETTINGS, Place, Settings
 from etl.warehouse import engine as warehouse
-from etl.warehouse import migrate
+from etl.warehouse import migrate, postgres
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _told(settings: Settings) -> Iterator[Told]:
 
 def _path(settings: Settings) -> str:
     try:
-        return str(warehouse.warehouse_path(warehouse.warehouse_url(settings.warehouse)))
+        return warehouse.name_of(warehouse.warehouse_url(settings.warehouse))
     except UsageError:
         return ""
 
@@ -159,14 +159,14 @@ def _look_at_warehouse(settings: Settings, key: Secret | None, clock: Clock, fou
     try:
         url = warehouse.warehouse_url(settings.warehouse)
         path = warehouse.warehouse_path(url)
-        found.advice += advice.of_site(_site(path))
-        if path.exists():
+        found.advice += advice.of_site(_site(path)) if path else _of_server(url, clock)
+        if warehouse.exists(url, wait=LOCK_WAIT, clock=clock):
             engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_WAIT, clock=clock)
             found.advice += [_schema(engine)]
             if migrate.current(engine) == migrate.revisions()[-1]:
                 found.advice += _of_account(engine, settings, key, clock)
                 found.probes = _kept_probes(engine, settings.account)
-        found.advice += _of_lock(path, settings.account, clock)
+        found.advice += _of_lock(url, settings.account, clock)
     except ProblemError as error:
         found.advice += [advice.of_error("warehouse", error)]
         return None
@@ -220,15 +220,22 @@ def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> N
                 raise
 
 
-def _of_lock(path: Path, account: str, clock: Clock) -> Iterator[Advice]:
+def _of_lock(url: str, account: str, clock: Clock) -> Iterator[Advice]:
     """Whether a sync could have the account's lock. A file that is not there is not made: that a sync can, the site says."""
-    if not os.path.lexists(lock_file(path, account)):
+    path = warehouse.warehouse_path(url)
+    if path and not os.path.lexists(lock_file(path, account)):
         return
     try:
-        with one_sync(path, account, clock, wait=0):
+        with one_sync(url, account, clock, wait=0):
             pass
     except WarehouseError as error:
         yield advice.of_error("lock", error)
+
+
+def _of_server(url: str, clock: Clock) -> Iterator[Advice]:
+    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_WAIT, clock=clock).connect() as connection:
+        server = postgres.describe(connection)
+    yield from advice.of_server(warehouse.name_of(url), server.version, may_write=server.may_write)
 
 
 def _kept_probes(engine: Engine, account: str) -> list[Probe]:
@@ -271,8 +278,8 @@ def _ask(settings: Settings, key: Secret, url: str, clock: Clock, found: Examina
     try:
         with ExitStack() as stack:
             chart = None
-            if warehouse.warehouse_path(url).exists():
-                stack.enter_context(one_sync(warehouse.warehouse_path(url), settings.account, clock, wait=LOCK_WAIT))
+            if warehouse.exists(url, wait=LOCK_WAIT, clock=clock):
+                stack.enter_context(one_sync(url, settings.account, clock, wait=LOCK_WAIT))
                 chart = _chart(settings, key, url, clock)
             heard = _visit(settings, key, clock, chart.known if chart else Known(), found)
             if chart:

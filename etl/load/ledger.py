@@ -45,7 +45,8 @@ from etl.records import (
     Verdict,
     Window,
 )
-from etl.warehouse.engine import PUT_BACK
+from etl.warehouse.duck import PUT_BACK
+from etl.warehouse.engine import name_of, take_turns
 
 NEIGHBOURHOOD = timedelta(days=31)
 """Spells are looked up this far around the days that need a visit."""
@@ -73,28 +74,35 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
     Raises UsageError for a key that is not the one the account was loaded with, or that another account has.
     """
     with connection.begin():
-        rows = connection.execute(text("select * from accounts")).mappings().all()
-        own = next((row for row in rows if row["name"] == name), None)
+        own = _own(connection, name)
         if own is not None and _has_key(own, key):
             return _account(connection, own)
+        take_turns(connection)  # or two new accounts would get one number, or one key two names
+        own = _own(connection, name)
         if own is not None and not key_changed and connection.execute(text(_HAS_HISTORY), {"a": own["account_id"]}).scalar_one():
             raise UsageError(
                 f"this is not the key that account {name} was loaded with; nothing was asked",
                 "name its account with --account NAME, or say --key-changed if you rotated the key",
             )
-        if other := next((row["name"] for row in rows if row["name"] != name and _has_key(row, key)), None):
+        others = connection.execute(text("select * from accounts where name <> :name"), {"name": name}).mappings().all()
+        hashes = {salt: hashed(key, salt) for salt in {bytes(row["key_salt"]) for row in others}}
+        if other := next((row["name"] for row in others if hashes[bytes(row["key_salt"])] == bytes(row["key_hash"])), None):
             raise UsageError(
                 f"this key belongs to account {other}, not to {name}; loaded twice, its money would count twice",
                 f"say --account {other}, or give {name} its own key",
             )
-        salt = secrets.token_bytes(16)
+        salt = max(hashes, default=secrets.token_bytes(16))  # of others, so that the next account costs one hash, not one each
         parameters = {"name": name, "salt": salt, "hash": hashed(key, salt), "now": naive(now)}
         if own is not None:
             connection.execute(text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters)
             return _account(connection, own)
-        number = max((row["account_id"] for row in rows), default=0) + 1
+        number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from accounts")).scalar_one()
         connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
         return Account(number, name, None, None, reaches_end=None, answers_since=None, lessons={})
+
+
+def _own(connection: Connection, name: str) -> RowMapping | None:
+    return connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
@@ -346,7 +354,7 @@ class Ledger:
             run, reading, is_whole = connection.execute(text(_NEXT), self._me).one()
             if not is_whole:
                 raise WarehouseError(
-                    f"{self._engine.url.database} is of two states: readings or runs of account {self.account.name} are gone or "
+                    f"{name_of(self._engine.url)} is of two states: readings or runs of account {self.account.name} are gone or "
                     "there twice, as when a restored file finds the log (.wal) of another beside it; nothing was asked",
                     PUT_BACK,
                 )

@@ -1,9 +1,9 @@
-"""One sync of an account at a time: a lock file beside the warehouse, held for a whole run."""
+"""One sync of an account at a time, for a whole run: a lock file beside a DuckDB file, an advisory lock on a server."""
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +12,9 @@ import filelock
 
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
-from etl.warehouse.engine import command_of
+from etl.warehouse import postgres
+from etl.warehouse.duck import command_of
+from etl.warehouse.engine import open_warehouse, warehouse_path
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +33,38 @@ def lock_file(warehouse: Path, account: str) -> Path:
 
 
 @contextmanager
-def one_sync(warehouse: Path, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
-    """Holds the account's lock file beside the warehouse.
+def one_sync(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
+    """Holds the account's lock on the warehouse.
 
     Raises WarehouseLockedError when another sync holds it for longer than ``wait`` seconds, WarehouseError when it cannot be
-    made or opened.
+    made, opened or asked for.
     """
+    path = warehouse_path(url)
+    with _file_locked(path, account, clock, wait) if path else _server_locked(url, account, clock, wait):
+        yield
+
+
+def _await(taken: Callable[[], bool], holder: Callable[[], str], account: str, clock: Clock, wait: float, see: str) -> None:
+    """Tries until the lock is had; ``holder`` is asked only when another has it."""
+    began, said = clock.ticks(), False
+    while not taken():
+        left = began + wait - clock.ticks()
+        running = f"another sync of account {account} is running{holder()}"
+        if left <= 0:
+            remedy = f"wait for it, now or longer (--lock-wait SECONDS), or {see}"
+            raise WarehouseLockedError(f"{running}; nothing was asked", remedy)
+        if not said:
+            said = True
+            log.info("%s; waiting for it, at most %d seconds", running, wait)
+        clock.sleep(min(left, POLL_SECONDS))
+
+
+@contextmanager
+def _file_locked(warehouse: Path, account: str, clock: Clock, wait: float) -> Iterator[None]:
     path = lock_file(warehouse, account)
     lock = filelock.FileLock(path, mode=0o600)
-    began, said = clock.ticks(), False
     try:
-        while not _taken(lock):
-            left = began + wait - clock.ticks()
-            running = f"another sync of account {account} is running{_holder(path)}"
-            if left <= 0:
-                raise WarehouseLockedError(
-                    f"{running}; nothing was asked", f"wait for it, now or longer (--lock-wait SECONDS), or look at {path}"
-                )
-            if not said:
-                said = True
-                log.info("%s; waiting for it, at most %d seconds", running, wait)
-            clock.sleep(min(left, POLL_SECONDS))
+        _await(lambda: _taken(lock), lambda: _holder(path), account, clock, wait, f"look at {path}")
     except OSError as error:
         raise WarehouseError(
             f"cannot lock {path}: {error.strerror or error}; nothing was asked",
@@ -63,6 +76,25 @@ def one_sync(warehouse: Path, account: str, clock: Clock, *, wait: float) -> Ite
     finally:
         _write(path, "")
         lock.release()
+
+
+@contextmanager
+def _server_locked(url: str, account: str, clock: Clock, wait: float) -> Iterator[None]:
+    """The lock lasts as long as a connection of its own: the server gives it up when this program dies, however it does."""
+    with open_warehouse(url, wait=wait, clock=clock).connect() as connection:
+
+        def taken() -> bool:
+            is_taken = postgres.try_lock(connection, account)
+            connection.commit()  # no transaction stays open over a long run
+            return is_taken
+
+        def holder() -> str:
+            other = postgres.holder(connection, account)
+            connection.commit()
+            return f" (from {other.client}, server process {other.pid}, since {other.since} UTC)" if other else ""
+
+        _await(taken, holder, account, clock, wait, "look at pg_stat_activity")
+        yield
 
 
 def _taken(lock: filelock.BaseFileLock) -> bool:

@@ -33,13 +33,12 @@ def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) ->
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
     url = warehouse.warehouse_url(settings.warehouse)
-    path = warehouse.warehouse_path(url)
-    is_new = not path.exists()
+    is_new = not warehouse.exists(url, wait=settings.lock_wait, clock=clock)
     engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
     if is_new:
-        log.warning("there was no warehouse yet: created %s", path)
+        log.warning("there was no warehouse yet: created %s", warehouse.name_of(engine.url))
     with ExitStack() as stack:
-        stack.enter_context(one_sync(path, settings.account, clock, wait=settings.lock_wait))
+        stack.enter_context(one_sync(url, settings.account, clock, wait=settings.lock_wait))
         migrate.upgrade(engine)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(
@@ -86,7 +85,7 @@ def plan(settings: Settings, clock: Clock) -> Forecast:
 def _first_state(settings: Settings, clock: Clock) -> walk.State:
     """Where the walk would begin: with nothing held when there is no warehouse, or no such account in it."""
     url, account = warehouse.warehouse_url(settings.warehouse), None
-    if warehouse.warehouse_path(url).exists():
+    if warehouse.exists(url, wait=settings.lock_wait, clock=clock):
         engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
         migrate.require_readable(engine)
         account = ledger.find_account(engine, settings.account)

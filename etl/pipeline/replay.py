@@ -50,10 +50,9 @@ class Replayed:
 def replay(settings: Settings, clock: Clock) -> Replayed:
     """Rebuilds one account. Raises UsageError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError."""
     url = warehouse.warehouse_url(settings.warehouse)
-    path = warehouse.warehouse_path(url)
-    warehouse.require_file(path)
+    warehouse.require_warehouse(url, wait=settings.lock_wait, clock=clock)
     engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
-    with one_sync(path, settings.account, clock, wait=settings.lock_wait):
+    with one_sync(url, settings.account, clock, wait=settings.lock_wait):
         migrate.upgrade(engine)
         account = books.find_account(engine, settings.account)
         if account is None:

@@ -11,7 +11,7 @@ from etl.records import Severity
 from etl.serve.accounts import chosen
 from etl.serve.values import as_json
 from etl.warehouse import checks
-from etl.warehouse.engine import open_warehouse
+from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
 _GRAVEST_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
@@ -50,7 +50,7 @@ def gather(url: str, account: str | None, own: Path | None, clock: Clock, *, wai
     now = clock.now()
     with engine.connect() as connection:
         chosen(connection, account)
-        return Checkup(engine.url.database or "", now, account, checks.run(connection, now, account, own, since))
+        return Checkup(name_of(engine.url), now, account, checks.run(connection, now, account, own, since))
 
 
 # ---------------------------------------------------------------- showing

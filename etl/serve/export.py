@@ -24,7 +24,8 @@ from etl.serve.accounts import chosen
 from etl.serve.query import Result, write_csv
 from etl.serve.values import as_json
 from etl.warehouse import views
-from etl.warehouse.engine import open_warehouse, quoted, warehouse_url
+from etl.warehouse.duck import quoted
+from etl.warehouse.engine import open_warehouse, warehouse_url
 
 Format = Literal["parquet", "csv"]
 

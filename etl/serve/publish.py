@@ -5,7 +5,7 @@ The copy holds what the views and functions of ``sql`` read, and those with it. 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,7 +14,9 @@ from etl.errors import FindingsError, UsageError, WarehouseError
 from etl.records import Severity
 from etl.serve import check, drafts
 from etl.warehouse import checks, migrate, schema, views
-from etl.warehouse.engine import attach_draft, open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.duck import attach_draft
+from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.pour import Weight, pour, weigh
 
 COPIED: dict[str, tuple[str, ...]] = {
     "accounts": ("account_id", "name"),  # and nothing that tells a key
@@ -35,11 +37,13 @@ COPIED: dict[str, tuple[str, ...]] = {
 """The tables that readers need, and of each the columns."""
 
 MODE = 0o444
+_NAME = "warehouse.duckdb"
+"""Of the copy of a warehouse that is no file."""
 _SIGN = b"DUCK"
 """In the first bytes of each DuckDB file."""
 
-Weighed = dict[str, tuple[int, int]]
-"""By table or view: how many rows, and the sum of their hashes."""
+Weighed = dict[str, Weight]
+"""By table or view."""
 
 
 class Published(NamedTuple):
@@ -51,7 +55,8 @@ class Published(NamedTuple):
 
 
 def place(url: str, path: Path) -> Path:
-    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name.
+    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name (of one on a server:
+    warehouse.duckdb).
 
     Raises UsageError where a copy would take the place of something that is none.
     """
@@ -62,8 +67,8 @@ def place(url: str, path: Path) -> Path:
         raise UsageError(f"{path} is no place for a copy: {error.strerror}", "name another place") from error
 
 
-def _place(warehouse: Path, path: Path) -> Path:
-    target = path / warehouse.name if path.is_dir() else path
+def _place(warehouse: Path | None, path: Path) -> Path:
+    target = path / (warehouse.name if warehouse else _NAME) if path.is_dir() else path
     target = target.parent.resolve() / target.name
     if not target.suffix:
         raise UsageError(f"{target} is neither a folder nor a file's name with an ending", f"mkdir -p '{target}', or name a file")
@@ -71,7 +76,7 @@ def _place(warehouse: Path, path: Path) -> Path:
         raise UsageError(f"there is no folder {target.parent}", f"mkdir -p '{target.parent}'")
     if not target.exists():
         return target
-    if warehouse.exists() and target.samefile(warehouse):
+    if warehouse and warehouse.exists() and target.samefile(warehouse):
         raise UsageError(f"{target} is the warehouse itself", "name another place")
     if not _is_copy(target):
         raise UsageError(f"{target} was not made by publish", "name another place, or move that file away")
@@ -120,24 +125,42 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> Weighed:
     Nothing is committed meanwhile. Raises WarehouseError as ``publish`` does, UsageError for a name that no URL can hold.
     """
     made = warehouse_url(str(to))
-    source = open_warehouse(warehouse_url(url), read_only=True, wait=wait, clock=clock, drafts=to.parent)
+    is_file = warehouse_path(warehouse_url(url)) is not None
+    weighed = _weighed if is_file else _weighed_tables
+    source = open_warehouse(warehouse_url(url), read_only=True, wait=wait, clock=clock, drafts=to.parent if is_file else None)
     _require_current(source)
     with source.connect() as connection:
-        attach_draft(connection, to)
-        for table, columns in COPIED.items():
-            named = ", ".join(columns)
-            connection.exec_driver_sql(f"create table draft.{table} as select {named} from {table}")
-        connection.commit()
-        expected = _weighed(connection)
+        (_attached if is_file else _poured)(connection, to)
+        expected = weighed(connection)
     with open_warehouse(made).begin() as connection:
         views.rebuild(connection, migrate.revisions()[-1], views.shared())
     if _log_of(to).exists():  # a disk that is full: DuckDB says nothing when it cannot take in its log on closing
         raise WarehouseError(f"the copy could not be written whole to {to.parent}", "make room, run it again")
     with open_warehouse(made, read_only=True).connect() as connection:
-        held = _weighed(connection)
+        held = weighed(connection)
     if differing := sorted(name for name in expected if held[name] != expected[name]):
-        raise WarehouseError(f"the copy of {source.url.database} differs in {', '.join(differing)}", "check the disk, run it again")
+        raise WarehouseError(f"the copy of {name_of(source.url)} differs in {', '.join(differing)}", "check the disk, run it again")
     return held
+
+
+def _attached(source: sa.Connection, to: Path) -> None:
+    """A file's tables go straight into another."""
+    attach_draft(source, to)
+    for table, columns in COPIED.items():
+        source.exec_driver_sql(f"create table draft.{table} as select {', '.join(columns)} from {table}")
+    source.commit()
+
+
+def _poured(source: sa.Connection, to: Path) -> None:
+    with open_warehouse(warehouse_url(str(to))).begin() as target:
+        for table, columns in COPIED.items():
+            copied = sa.Table(table, sa.MetaData(), *(sa.Column(column.name, column.type) for column in _columns(table, columns)))
+            target.execute(sa.schema.CreateTable(copied))
+            pour(source, target, table, _columns(table, columns))
+
+
+def _columns(table: str, names: Iterable[str]) -> list[sa.Column[Any]]:
+    return [schema.metadata.tables[table].c[name] for name in names]
 
 
 def _log_of(file: Path) -> Path:
@@ -148,7 +171,7 @@ def _require_current(source: sa.Engine) -> None:
     """The views of the copy are those of this program, and so must the warehouse's be."""
     migrate.require_readable(source)
     if migrate.state(source) != "current":
-        raise WarehouseError(f"the views of {source.url.database} are another version's", "anticaptcha-etl migrate renews them")
+        raise WarehouseError(f"the views of {name_of(source.url)} are another version's", "anticaptcha-etl migrate renews them")
 
 
 def _refuse_findings(broken: Iterable[checks.Broken]) -> None:
@@ -158,13 +181,15 @@ def _refuse_findings(broken: Iterable[checks.Broken]) -> None:
 
 
 def _weighed(connection: sa.Connection) -> Weighed:
-    """Rows alike weigh alike, in whatever order they come."""
+    """Views too, by DuckDB's own hash of whole rows, which is quicker than the sum that both engines know."""
     parts = {table: f"select {', '.join(columns)} from {table}" for table, columns in COPIED.items()}
     parts |= {view.name: f"select * from {view.name}" for view in views.shared()}
     sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
-    return {name: _pair(connection, f"select {sums} from ({part}) as r") for name, part in parts.items()}
+    return {name: Weight(*connection.exec_driver_sql(f"select {sums} from ({part}) as r").one()) for name, part in parts.items()}
 
 
-def _pair(connection: sa.Connection, sql: str) -> tuple[int, int]:
-    rows, weight = connection.exec_driver_sql(sql).one()
-    return rows, weight
+def _weighed_tables(connection: sa.Connection) -> Weighed:
+    """Of views the rows are counted: what they make of the tables is the work of two engines."""
+    weights = {table: weigh(connection, table, _columns(table, columns)) for table, columns in COPIED.items()}
+    counts = {view.name: connection.exec_driver_sql(f"select count(*) from {view.name}").scalar_one() for view in views.shared()}
+    return {**weights, **{name: Weight(count, 0) for name, count in counts.items()}}

@@ -25,8 +25,9 @@ from etl.errors import UsageError
 from etl.serve import drafts
 from etl.serve.values import as_json, plain
 from etl.warehouse import parquet, views
-from etl.warehouse.engine import open_warehouse, problem
-from etl.warehouse.reading import ASK_ONE, refusal
+from etl.warehouse.duck import problem
+from etl.warehouse.engine import open_warehouse
+from etl.warehouse.reading import ASK_ONE, gives_rows, refusal
 
 _AT_ONCE = 10_000
 TABLE_ROWS = 1_000
@@ -51,11 +52,11 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
     """
     engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
     with engine.connect() as connection:
-        if why := refusal(sql):
+        if why := refusal(sql, connection.dialect.name):
             raise UsageError(why, ASK_ONE)
         try:
             with _heeding_signals(connection):
-                result = connection.exec_driver_sql(sql)
+                result = connection.execution_options(stream_results=gives_rows(sql)).exec_driver_sql(sql)
                 yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
         except sa.exc.DBAPIError as error:
             raise _refused(str(error.orig)) from error
@@ -63,8 +64,11 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
 
 @contextmanager
 def _heeding_signals(connection: sa.Connection) -> Iterator[None]:
-    """A signal that Python listens to ends what the connection is at, be it endless: the handler waits until DuckDB is back."""
-    if threading.current_thread() is not threading.main_thread():
+    """A signal that Python listens to ends what the connection is at, be it endless: the handler waits until DuckDB is back.
+
+    A server is waited for by Python itself, where signals are heard.
+    """
+    if connection.dialect.name != "duckdb" or threading.current_thread() is not threading.main_thread():
         yield  # no handler runs here
         return
     driver: Any = connection.connection.dbapi_connection
@@ -165,8 +169,6 @@ def write_parquet(
     written as DECIMAL(38, 0). Raises UsageError for SQL that is wrong or not allowed and for columns that Parquet cannot
     hold, WarehouseError for a warehouse that is not there or held, and for a disk that does not take the file.
     """
-    if why := refusal(sql):
-        raise UsageError(why, ASK_ONE)
     real = Path(os.path.realpath(target))
     if not real.parent.is_dir():
         raise UsageError(f"{target} cannot be written: there is no folder {real.parent}", f"mkdir -p '{real.parent}'")
@@ -177,6 +179,8 @@ def write_parquet(
         drafts.beside(real, clock, wait=wait) as draft,
         open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as on,
     ):
+        if why := refusal(sql, on.dialect.name):
+            raise UsageError(why, ASK_ONE)
         made = draft / real.name
         try:
             with _heeding_signals(on):

@@ -15,6 +15,7 @@ from rich.text import Text
 from etl.records import DAY, HOUR, ZERO, Cause, Cut, Finding, Severity, Value
 from etl.serve.accounts import chosen
 from etl.serve.values import as_json
+from etl.warehouse.engine import name_of
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.schema import contradictions, days, facts, findings, readings, revisions, runs, series
 
@@ -111,7 +112,7 @@ def gather(engine: sa.Engine, account: str | None, now: datetime) -> Status:
     require_readable(engine)
     with engine.connect() as connection:
         held = tuple(_account(connection, number, name, now) for name, number in chosen(connection, account).items())
-        return Status(engine.url.database or "", now, held)
+        return Status(name_of(engine.url), now, held)
 
 
 def _account(connection: sa.Connection, account_id: int, name: str, now: datetime) -> AccountStatus:

@@ -17,13 +17,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from etl.errors import ProblemError
 from etl.records import Finding, Severity
-from etl.warehouse import views
+from etl.warehouse import engine, views
 from etl.warehouse.reading import refusal
 from etl.warehouse.resources import folder
 
@@ -158,7 +158,7 @@ def run(
 def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datetime, account: str | None) -> Broken | None:
     if isinstance(check, Broken):
         return check
-    if why := refusal(at(now, check.sql)):
+    if why := refusal(at(now, check.sql), connection.dialect.name):
         return _not_run(check.name, why)
     with _stopped_after(LONGEST, connection) as stopped:
         try:
@@ -173,11 +173,10 @@ def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datet
 def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[threading.Event]:
     """Makes what the connection still does after so many seconds fail; the event says that it did."""
     stopped = threading.Event()
-    driver: Any = connection.connection.dbapi_connection
 
     def stop() -> None:
         stopped.set()
-        driver.interrupt()
+        engine.stop(connection)
 
     timer = threading.Timer(seconds, stop)
     timer.start()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from etl.errors import WarehouseError, WarehouseNewerError
 from etl.warehouse import views
+from etl.warehouse.engine import name_of, take_turns
 from etl.warehouse.resources import folder
 from etl.warehouse.schema import metadata
 
@@ -19,10 +20,14 @@ State = Literal["none", "old", "current", "newer"]
 
 
 class _Held(NamedTuple):
-    """What a warehouse says of itself: the tables' revision, and for which revision and texts its views were made."""
+    """What a warehouse says of itself: the tables' revision, and for which revision and texts its views were made.
+
+    ``own``: the texts of this program's views, in the words of the warehouse's engine.
+    """
 
     revision: str | None
     views: tuple[str, str] | None
+    own: str
 
 
 def revisions() -> list[str]:
@@ -55,11 +60,11 @@ def require_readable(engine: sa.Engine) -> None:
     _refuse_copy(engine, held)
     revision = held.revision
     if revision is None:
-        raise WarehouseError(f"{engine.url.database} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one")
+        raise WarehouseError(f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one")
     _refuse_newer(engine, revision)
     if revision != revisions()[-1]:
         raise WarehouseError(
-            f"{engine.url.database} has schema {revision}, this program reads {revisions()[-1]}",
+            f"{name_of(engine.url)} has schema {revision}, this program reads {revisions()[-1]}",
             "anticaptcha-etl migrate upgrades it",
         )
 
@@ -73,14 +78,17 @@ def upgrade(engine: sa.Engine, to: str = "head") -> None:
     head = revisions()[-1]
     to = head if to == "head" else to
     with engine.connect() as connection:
-        held = _held(connection)
-        _refuse_newer(engine, held.revision)
-        if to == held.revision and (to != head or _state(held) == "current"):
+        if _is_there(_held(connection), to):
             return
+    with engine.begin() as connection:
+        take_turns(connection)
+        held = _held(connection)
+        if _is_there(held, to):  # another program was first
+            return
+        _refuse_newer(engine, held.revision)
         _refuse_copy(engine, held)
         if held.revision is None:
             _refuse_strangers(engine, connection)
-    with engine.begin() as connection:
         views.drop(connection)
         if to != held.revision:
             _alembic(connection, "upgrade", to)
@@ -88,13 +96,18 @@ def upgrade(engine: sa.Engine, to: str = "head") -> None:
             views.rebuild(connection, head)
 
 
+def _is_there(held: _Held, to: str) -> bool:
+    return to == held.revision and (to != revisions()[-1] or _state(held) == "current")
+
+
 def downgrade(engine: sa.Engine, to: str) -> None:
     """Takes the tables back to revision ``to`` (``base``: none at all). The views go: they are those of the newest tables.
 
     Raises WarehouseNewerError as ``upgrade`` does.
     """
-    _refuse_newer(engine, current(engine))
     with engine.begin() as connection:
+        take_turns(connection)
+        _refuse_newer(engine, _held(connection).revision)
         views.drop(connection)
         _alembic(connection, "downgrade", to)
 
@@ -113,12 +126,14 @@ def _held(connection: sa.Connection) -> _Held:
     there = _tables(connection)
     revision = connection.execute(sa.select(_VERSION)).scalar() if _VERSION.name in there else None
     mark = connection.execute(sa.select(_MARK)).one() if _MARK.name in there else None
-    return _Held(revision, None if mark is None else (mark.revision, mark.views))
+    own = views.fingerprint(connection.dialect.name)
+    return _Held(revision, None if mark is None else (mark.revision, mark.views), own)
 
 
 def _tables(connection: sa.Connection) -> set[str]:
     """Names of tables and views. Not by reflection, which costs as much again as opening the file."""
-    return set(connection.exec_driver_sql("select table_name from information_schema.tables").scalars())
+    ours = "select table_name from information_schema.tables where table_schema = current_schema()"
+    return set(connection.exec_driver_sql(ours).scalars())
 
 
 def _state(held: _Held) -> State:
@@ -127,14 +142,14 @@ def _state(held: _Held) -> State:
         return "none"
     if held.revision not in known:
         return "newer"
-    return "current" if held.revision == known[-1] and held.views == (known[-1], views.fingerprint()) else "old"
+    return "current" if held.revision == known[-1] and held.views == (known[-1], held.own) else "old"
 
 
 def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
     known = revisions()
     if revision is not None and revision not in known:
         raise WarehouseNewerError(
-            f"{engine.url.database} has schema {revision}, this program knows them up to {known[-1]}",
+            f"{name_of(engine.url)} has schema {revision}, this program knows them up to {known[-1]}",
             "upgrade anticaptcha-etl; nothing was changed",
         )
 
@@ -146,7 +161,7 @@ def _is_copy(held: _Held) -> bool:
 def _refuse_copy(engine: sa.Engine, held: _Held) -> None:
     if _is_copy(held):
         raise WarehouseError(
-            f"{engine.url.database} is a published copy: it holds what its views read and nothing else",
+            f"{name_of(engine.url)} is a published copy: it holds what its views read and nothing else",
             "name the warehouse it was made from with --warehouse",
         )
 
@@ -154,6 +169,6 @@ def _refuse_copy(engine: sa.Engine, held: _Held) -> None:
 def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
     if clash := sorted(_tables(connection) & metadata.tables.keys()):
         raise WarehouseError(
-            f"{engine.url.database} is another program's: it has no schema revision, but tables {', '.join(clash)}",
-            "name another file with --warehouse",
+            f"{name_of(engine.url)} is another program's: it has no schema revision, but tables {', '.join(clash)}",
+            "name another place with --warehouse",
         )

@@ -4,8 +4,10 @@ Every table leads with ``account_id`` and every join carries it: accounts never 
 Numbers (series, readings, runs) count within their account and are given by its only writer. Times are UTC without zone.
 
 In DuckDB the tables that grow (facts, readings, answers, revisions) have no index: one writer and one MERGE keep their keys
-unique, and a file without an index is nine times smaller (measured).
+unique, and a file without an index is nine times smaller (measured). In PostgreSQL they have keys, for several programs write.
 """
+
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -13,6 +15,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -24,7 +27,15 @@ from sqlalchemy import (
 
 MONEY = Numeric(18, 9)
 
-metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s"})
+metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})
+
+_Item = TypeVar("_Item", PrimaryKeyConstraint, Index)
+
+
+def _on_a_server(item: _Item) -> _Item:
+    """A key or an index that PostgreSQL has and DuckDB has not."""
+    return item.ddl_if(dialect="postgresql")
+
 
 accounts = Table(
     "accounts",
@@ -62,6 +73,7 @@ names = Table(
     Column("belief", Text, nullable=False, comment="believed, doubted, set aside or ended"),
     Column("reading", Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
     Column("decided_at", DateTime, nullable=False),
+    _on_a_server(Index(None, "account_id", "decided_at")),
     comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
 )
 
@@ -73,6 +85,7 @@ lessons = Table(
     Column("gives", Text, nullable=False, comment="error, zeros or totals"),
     Column("code", Text, comment="the errorCode it answers with, where it is an error"),
     Column("decided_at", DateTime, nullable=False),
+    _on_a_server(Index(None, "account_id", "decided_at")),
     comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row of a cut holds.",
 )
 
@@ -106,6 +119,7 @@ answers = Table(
     Column("account_id", Integer, nullable=False),
     Column("hash", Text, nullable=False, comment="SHA-256 of the body, hex"),
     Column("body", LargeBinary, nullable=False, comment="the body as it came, zlib-compressed"),
+    _on_a_server(PrimaryKeyConstraint("account_id", "hash")),
     comment="One row per account and distinct body.",
 )
 
@@ -126,6 +140,8 @@ readings = Table(
     Column("message", Text, nullable=False),
     Column("status", Integer, comment="HTTP status; null: nothing came"),
     Column("hash", Text, comment="the answer's; null: nothing came"),
+    _on_a_server(PrimaryKeyConstraint("account_id", "reading")),
+    _on_a_server(Index(None, "account_id", "day")),
     comment="One row per answered window, append-only. The latest good reading of a window is what is held.",
 )
 
@@ -140,6 +156,8 @@ facts = Table(
     Column("money", MONEY, nullable=False),
     Column("reading", Integer, nullable=False, comment="the reading that first gave this value"),
     Column("loaded_at", DateTime, nullable=False, comment="when this value was first believed"),
+    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
+    _on_a_server(Index(None, "account_id", "day")),
     comment="One row per account, series and hour: the money as believed now.",
 )
 
@@ -153,6 +171,7 @@ contradictions = Table(
     Column("volume", BigInteger, nullable=False, comment="what the cut's believed members say together"),
     Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
     Column("reading", Integer, nullable=False, comment="the latest of their readings"),
+    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
     comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is not split.",
 )
 
@@ -172,6 +191,8 @@ revisions = Table(
     Column("loaded_before", DateTime, comment="since when the earlier value was held; null: it was a zero, which no fact keeps"),
     Column("reading_before", Integer, comment="the earlier value's reading"),
     Column("seen_at", DateTime, nullable=False, comment="commit time of the change"),
+    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
+    _on_a_server(Index(None, "account_id", "day")),
     comment="One row per change of a held value, append-only.",
 )
 
@@ -186,6 +207,7 @@ rejections = Table(
     Column("reason", Text, nullable=False),
     Column("raw", Text, nullable=False),
     Column("seen_at", DateTime, nullable=False),
+    _on_a_server(Index(None, "account_id", "day")),
     comment="One row per refused record, with its reason and raw text.",
 )
 
@@ -218,6 +240,7 @@ probes = Table(
     Column("window_start", DateTime, comment="what was sent as date; any second"),
     Column("status", Integer, comment="HTTP status"),
     Column("seen_at", DateTime, nullable=False, comment="when the request began; where none was made, when the question was put"),
+    _on_a_server(Index(None, "account_id", "question")),
     comment="Append-only: how the service itself answered an open question about it. The latest row of a question holds.",
 )
 
@@ -232,5 +255,6 @@ findings = Table(
     Column("queue", Text),
     Column("message", Text, nullable=False),
     Column("seen_at", DateTime, nullable=False),
+    _on_a_server(Index(None, "account_id", "run")),
     comment="One row per finding of a run.",
 )

@@ -72,16 +72,16 @@ def shared() -> list[View]:
     return [view for view in load() if "account" in view.columns]
 
 
-def functions() -> dict[str, str]:
+def functions(engine: str) -> dict[str, str]:
     """What the views compute with and each engine spells its own way: ``sql/functions/NAME.ENGINE.sql``."""
-    files = sorted((folder("sql") / "functions").glob("*.duckdb.sql"))
+    files = sorted((folder("sql") / "functions").glob(f"*.{engine}.sql"))
     return {file.name.partition(".")[0]: file.read_text("utf-8") for file in files}
 
 
-def fingerprint() -> str:
+def fingerprint(engine: str) -> str:
     """A short text that changes when any view's or function's text does."""
     digest = hashlib.sha256()
-    for sql in (*functions().values(), *(view.sql for view in load())):
+    for sql in (*functions(engine).values(), *(view.sql for view in load())):
         digest.update(sql.encode())
     return digest.hexdigest()[:16]
 
@@ -90,22 +90,29 @@ def drop(connection: sa.Connection) -> None:
     """Drops the views of this program; those of others stay."""
     for name in (MARK, *reversed([view.name for view in load()])):
         connection.exec_driver_sql(f"drop view if exists {name}")
-    for name, sql in functions().items():
-        kind = "macro table" if re.search(r"\)\s+as\s+table\b", sql) else "macro"
-        connection.exec_driver_sql(f"drop {kind} if exists {name}")
+    for name, sql in functions(connection.dialect.name).items():
+        connection.exec_driver_sql(f"drop {_kind(sql)} if exists {name}")
+
+
+def _kind(function: str) -> str:
+    """What a function is to its engine."""
+    if "\ncreate function " in function:
+        return "function"
+    return "macro table" if re.search(r"\)\s+as\s+table\b", function) else "macro"
 
 
 def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | None = None) -> None:
     """Makes the views anew (``made``: of all, these alone), with their comments, and notes that they belong to ``revision``."""
     drop(connection)
-    for sql in functions().values():
+    engine = connection.dialect.name
+    for sql in functions(engine).values():
         connection.exec_driver_sql(sql)
     for view in load() if made is None else made:
         connection.exec_driver_sql(view.sql)
         connection.exec_driver_sql(f"comment on view {view.name} is {_quoted(view.comment)}")
         for column, comment in view.columns.items():
             connection.exec_driver_sql(f"comment on column {view.name}.{column} is {_quoted(comment)}")
-    connection.exec_driver_sql(f"create view {MARK} as select '{revision}' as revision, '{fingerprint()}' as views")
+    connection.exec_driver_sql(f"create view {MARK} as select '{revision}' as revision, '{fingerprint(engine)}' as views")
     connection.exec_driver_sql(f"comment on view {MARK} is 'one row: the tables'' revision and a fingerprint of the views'' text'")
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -13,7 +12,7 @@ from etl.clock import Clock
 from etl.records import DAY
 from etl.serve import cookbook
 from etl.serve.accounts import chosen
-from etl.warehouse.engine import open_warehouse
+from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
 WEEKS_FROM = 121
@@ -283,7 +282,7 @@ def gather(url: str, account: str | None, days: int, clock: Clock, *, wait: floa
         period = period_of(now.date(), days, first)
         span = {"accounts": names, "first": period.first, "last": period.last}
         return Held(
-            warehouse=Path(engine.url.database or "").name,
+            warehouse=name_of(engine.url).rpartition("/")[2],
             now=now,
             accounts=names,
             period=period,

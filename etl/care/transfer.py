@@ -1,0 +1,73 @@
+"""A warehouse from one engine to another, with all that it remembers: facts, readings, answers, revisions and the ledger."""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from etl.clock import Clock
+from etl.errors import UsageError, WarehouseError
+from etl.records import Value
+from etl.warehouse import migrate
+from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_url
+from etl.warehouse.pour import Weight, pour, weigh
+from etl.warehouse.schema import metadata
+
+
+class Transferred(NamedTuple):
+    """What both sides hold now: rows by table, and what each account spent."""
+
+    source: str
+    target: str
+    rows: dict[str, int]
+    spent: dict[str, Value]
+
+
+def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transferred:
+    """Copies the warehouse ``source`` into ``target``, which must hold no account; both are paths or URLs.
+
+    All is of one moment, and committed at once after both sides were weighed and found alike: what dies half way leaves
+    ``target`` without an account. What a sync loads into ``source`` meanwhile is not in it. Raises UsageError for a target that
+    is the source or holds accounts, WarehouseError where either cannot be used or the two sides differ.
+    """
+    urls = warehouse_url(source), warehouse_url(target)
+    held = open_warehouse(urls[0], read_only=True, wait=wait, clock=clock)
+    migrate.require_readable(held)
+    if urls[0] == urls[1] or name_of(urls[0]) == name_of(urls[1]):
+        raise UsageError(f"{name_of(urls[0])} is both source and target", "name another target")
+    made = open_warehouse(urls[1], wait=wait, clock=clock)
+    migrate.upgrade(made)
+    with held.connect() as reading, made.begin() as writing:
+        take_turns(writing)
+        _refuse_accounts(writing, name_of(urls[1]))
+        for table in metadata.sorted_tables:
+            pour(reading, writing, table.name, list(table.columns))
+        before, after = _weighed(reading), _weighed(writing)
+        spent = _spent(reading)
+        differing = sorted(name for name in before if before[name] != after[name])
+        if differing or spent != _spent(writing):
+            raise WarehouseError(
+                f"{name_of(urls[1])} came out differing from {name_of(urls[0])} in {', '.join(differing) or 'its sums'}; "
+                "nothing was kept of it",
+                "look at the target's disk and its log, run it again",
+            )
+    return Transferred(name_of(urls[0]), name_of(urls[1]), {name: weight.rows for name, weight in after.items()}, spent)
+
+
+def _refuse_accounts(connection: sa.Connection, target: str) -> None:
+    names = connection.execute(sa.select(metadata.tables["accounts"].c.name).limit(3)).scalars().all()
+    if names:
+        raise UsageError(f"{target} already holds accounts: {', '.join(names)}", "transfer into a new or an empty warehouse")
+
+
+def _weighed(connection: sa.Connection) -> dict[str, Weight]:
+    return {table.name: weigh(connection, table.name, list(table.columns)) for table in metadata.sorted_tables}
+
+
+def _spent(connection: sa.Connection) -> dict[str, Value]:
+    """By account, as the views tell it: an account without spend is among them."""
+    rows = connection.exec_driver_sql(
+        "select a.name, cast(coalesce(sum(m.volume), 0) as bigint), cast(coalesce(sum(m.money), 0) as decimal(38, 9)) "
+        "from accounts a left join spending_monthly m on m.account = a.name group by a.name order by a.name"
+    )
+    return {name: Value(volume, Decimal(money)) for name, volume, money in rows}
