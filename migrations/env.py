@@ -28,7 +28,12 @@ class DuckDBImpl(DefaultImpl):
 
 
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=metadata)
+    has_indexes = connection.dialect.name != "duckdb"
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_object=lambda _object, _name, kind, _reflected, _other: has_indexes or kind != "index",
+    )
     with context.begin_transaction():
         context.run_migrations()
 

@@ -1,4 +1,8 @@
-"""For every test: how long an example takes is no promise, and on a busy machine no fact; and no test hears less than the next."""
+"""For every test: how long an example takes is no promise, and on a busy machine no fact; and no test hears less than the next.
+
+Promises of the contract are kept by both engines: their tests are run on a DuckDB file and on a PostgreSQL server. They say
+``pytestmark = pytest.mark.contract``; what is about the file itself is marked ``of_the_file``.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -8,6 +12,20 @@ from hypothesis import settings
 
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On the engines, where a test is of the contract."""
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "contract" in marks:
+        engines = ["duckdb"] if "of_the_file" in marks else ["duckdb", pytest.param("postgresql", marks=pytest.mark.server)]
+        metafunc.parametrize("kept_in", engines, indirect=True)
+
+
+@pytest.fixture
+def kept_in(request: pytest.FixtureRequest) -> str:
+    """The engine that a test keeps its warehouse in."""
+    return str(getattr(request, "param", "duckdb"))
 
 
 @pytest.fixture(autouse=True)

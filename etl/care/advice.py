@@ -166,7 +166,7 @@ def of_schema(state: Literal["none", "old", "current", "newer"], revision: str |
         of_views = f"schema {head}, with another version's views"
         found = of_views if revision == head else f"schema {revision}, this program's is {head}"
         return Advice("schema", State.NOTE, found, "sync upgrades by itself; anticaptcha-etl migrate does it now")
-    return Advice("schema", State.OK, f"{head}, the newest; no other program holds the file")
+    return Advice("schema", State.OK, f"{head}, the newest; no other program holds it")
 
 
 # ---------------------------------------------------------------- the API

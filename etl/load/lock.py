@@ -91,7 +91,7 @@ def _server_locked(url: str, account: str, clock: Clock, wait: float) -> Iterato
         def holder() -> str:
             other = postgres.holder(connection, account)
             connection.commit()
-            return f" (from {other.client}, server process {other.pid}, since {other.since} UTC)" if other else ""
+            return f" ({other.program} {other.place}, since {other.since} UTC)" if other else ""
 
         _await(taken, holder, account, clock, wait, "look at pg_stat_activity")
         yield

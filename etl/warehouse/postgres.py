@@ -6,6 +6,7 @@ apart, and primary keys those that it could not.
 
 import hashlib
 import logging
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -72,7 +73,7 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
         database_url(url),
         poolclass=sa.NullPool,
         # Prepared at once, SQL of strangers is one statement or none: the server takes no second behind a semicolon.
-        connect_args={"application_name": NAME, **({"prepare_threshold": 0} if read_only else {})},
+        connect_args={"application_name": f"{NAME} (PID {os.getpid()})", **({"prepare_threshold": 0} if read_only else {})},
         execution_options={"no_parameters": True},  # a percent sign in SQL without parameters is a percent sign
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
     )
@@ -199,7 +200,9 @@ def take_turns(connection: sa.Connection) -> None:
 
 
 _HOLDER = """
-    select a.pid, coalesce(host(a.client_addr), 'this machine'), to_char(a.backend_start, 'YYYY-MM-DD HH24:MI')
+    select a.application_name,
+           coalesce('at ' || host(a.client_addr), 'on the server itself'),
+           to_char(a.backend_start, 'YYYY-MM-DD HH24:MI')
       from pg_locks         as l
       join pg_stat_activity as a on a.pid = l.pid
      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
@@ -209,10 +212,10 @@ _HOLDER = """
 
 
 class Holder(NamedTuple):
-    """Whose connection holds a lock, as the server tells: its process there, where it comes from, since when (UTC)."""
+    """Whose connection holds a lock, as the server tells: which program, where, since when (UTC)."""
 
-    pid: int
-    client: str
+    program: str
+    place: str
     since: str
 
 

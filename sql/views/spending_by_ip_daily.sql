@@ -19,13 +19,13 @@ with spent as (
     group by account_id, series_id, day
 )
 select
-    a.name                              as account,
-    s.member                            as ip,
-    p.day                               as day,
-    p.volume                            as volume,
-    p.money                             as money,
-    price_per_1000(p.money, p.volume)   as price_per_1000,
-    coalesce(d.status = 'final', false) as is_final
+    a.name                                                    as account,
+    s.member                                                  as ip,
+    p.day                                                     as day,
+    p.volume                                                  as volume,
+    p.money                                                   as money,
+    cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
+    coalesce(d.status = 'final', false)                       as is_final
 from spent p
 join series s    on s.account_id = p.account_id and s.series_id = p.series_id
 join accounts a  on a.account_id = p.account_id

@@ -34,12 +34,12 @@ firsts as (
     group by account_id
 )
 select
-    a.name                               as account,
-    coalesce(s.member, '(unattributed)') as queue,
-    p.month                              as month,
-    p.volume                             as volume,
-    p.money                              as money,
-    price_per_1000(p.money, p.volume)    as price_per_1000,
+    a.name                                                    as account,
+    coalesce(s.member, '(unattributed)')                      as queue,
+    p.month                                                   as month,
+    p.volume                                                  as volume,
+    p.money                                                   as money,
+    cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
     coalesce(e.days = cast(p.month + interval '1 month' as date) - greatest(p.month, b.day), false) as is_final
 from spent p
 join series s      on s.account_id = p.account_id and s.series_id = p.series_id

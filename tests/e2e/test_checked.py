@@ -13,6 +13,8 @@ from etl.sandbox.server import Behaviour
 from etl.serve import check
 from tests.e2e.world import NOW, TODAY, World, ago, napless, small
 
+pytestmark = pytest.mark.contract
+
 NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
     "a running day": (Dataset.busy(begins=ago(5), queues=2), Behaviour(), {}),
     "totals only": (small(6), Behaviour(), {"totals_only": True}),
@@ -34,7 +36,7 @@ def wanting(findings: tuple[Finding, ...]) -> list[str]:
 def checked(world: World) -> list[str]:
     """What ``check`` says, an hour after the sync."""
     clock = napless(lambda: world.now + timedelta(hours=1))
-    found = check.gather(f"duckdb:///{world.file}", None, None, clock, wait=0)
+    found = check.gather(world.warehouse, None, None, clock, wait=0)
     return wanting(tuple(broken.finding for broken in found.checked.broken))
 
 
@@ -71,14 +73,15 @@ def test_a_first_backfill_stopped_anywhere_is_not_spoken_of(tmp_path: Path, buck
 
 
 def doubled(world: World, day: date) -> None:
-    """An hour of a day is held twice, as a second program that writes to the file might leave it."""
-    world.rows(f"insert into facts from facts where day = '{day}' order by all limit 1; select 1")
+    """An hour of a day is held twice, as a second program that writes to the file might leave it. A server's keys refuse it."""
+    world.rows(f"insert into facts select * from facts where day = '{day}' order by series_id, hour_start limit 1")
 
 
 def is_told(findings: tuple[Finding, ...]) -> bool:
     return "every hour is held once" in {finding.check for finding in findings}
 
 
+@pytest.mark.of_the_file
 def test_a_sync_after_a_sound_one_looks_at_the_days_it_wrote_and_check_at_all(tmp_path: Path) -> None:
     with World(tmp_path, small(12)) as world:
         assert world.sync().exit_code == 0
@@ -88,6 +91,7 @@ def test_a_sync_after_a_sound_one_looks_at_the_days_it_wrote_and_check_at_all(tm
         assert [one for one in checked(world) if "an hour of a series is held once" in one]
 
 
+@pytest.mark.of_the_file
 def test_what_a_sync_found_wrong_is_looked_for_until_it_is_mended(tmp_path: Path) -> None:
     with World(tmp_path, small(12)) as world:
         assert world.sync().exit_code == 0
@@ -98,6 +102,7 @@ def test_what_a_sync_found_wrong_is_looked_for_until_it_is_mended(tmp_path: Path
             assert (summary.exit_code, is_told(summary.findings)) == (5, True)
 
 
+@pytest.mark.of_the_file
 @pytest.mark.parametrize("ending", ["exit_code = null", "exit_code = 3", "command = 'replay'", "version = '0.0.1'"])
 def test_after_a_run_that_did_not_look_or_looked_otherwise_all_days_are_looked_at(tmp_path: Path, ending: str) -> None:
     with World(tmp_path, small(12)) as world:

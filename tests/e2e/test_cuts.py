@@ -12,6 +12,8 @@ from etl.pipeline import Summary
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Request
 from tests.e2e.world import World, ago, small
 
+pytestmark = pytest.mark.contract
+
 DAYS = 12
 APPS = ("1011", "1022", "1033")
 IPS = ("192.0.2.10", "192.0.2.20", "198.51.100.7")

@@ -9,6 +9,8 @@ from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import UNATTRIBUTED, World, ago, by_hour, money, small
 
+pytestmark = pytest.mark.contract
+
 HABITS = {
     "the likeliest": Behaviour(),
     "numbers as strings in an object": Behaviour(numbers="string", listed="object"),
@@ -38,7 +40,7 @@ def _equals_the_books(world: World) -> None:
     volume, paid = money(books)
     assert volume > 0
     for view in ("spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly"):
-        assert world.rows(f"select sum(volume)::bigint, sum(money) from {view}") == [(volume, paid)]
+        assert world.rows(f"select cast(sum(volume) as bigint), sum(money) from {view}") == [(volume, paid)]
     total = {hour: (tasks, usd) for hour, tasks, usd in world.rows("select hour_start, volume, money from spending_total_hourly")}
     assert {hour: value for hour, value in total.items() if value != (0, 0)} == by_hour(books)
     assert (0, Decimal(0)) in total.values()

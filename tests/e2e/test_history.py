@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from sqlalchemy import Connection
 
@@ -29,17 +28,20 @@ from etl.transform import validate
 from etl.warehouse.engine import open_warehouse
 from tests.e2e.world import NOW, Hours, World, ago, export, midnight, small
 
+pytestmark = pytest.mark.contract
+
 ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 GIVES_TOTALS = Behaviour(unknown_queue="totals")
 
 
 def replayed(world: World) -> Replayed:
     clock = Clock(lambda: world.now)
-    return Context().run(replay, load({}, clock.now(), Place({}, world.folder)), clock)  # its log lines' fields end with it
+    settings = load({"warehouse": world.warehouse}, clock.now(), Place({}, world.folder))
+    return Context().run(replay, settings, clock)  # its log lines' fields end with it
 
 
 def told(world: World) -> AccountStatus:
-    engine = open_warehouse(f"duckdb:///{world.file}", read_only=True)
+    engine = open_warehouse(world.warehouse, read_only=True)
     [account] = gather(engine, None, world.now).accounts
     return account
 
@@ -98,8 +100,12 @@ def test_the_hourly_view_of_every_past_commit_can_be_seen_again(tmp_path: Path, 
 def test_the_columns_as_of_a_moment_are_those_of_the_hourly_view_but_is_final(tmp_path: Path) -> None:
     with World(tmp_path, small(2)) as world:
         world.sync()
-        names = [row[0] for row in world.rows("describe from spending_hourly") if row[0] != "is_final"]
-        assert [row[0] for row in world.rows("describe from spending_as_of(timestamp '2030-01-01')")] == names
+        with open_warehouse(world.warehouse, read_only=True).connect() as connection:
+            of_view, as_of = (
+                list(connection.exec_driver_sql(f"select * from {rows} limit 1").keys())
+                for rows in ("spending_hourly", "spending_as_of(timestamp '2030-01-01')")
+            )
+        assert as_of == [name for name in of_view if name != "is_final"]
 
 
 def test_a_replay_of_an_eventful_life_finds_nothing_to_mend(tmp_path: Path) -> None:
@@ -118,8 +124,8 @@ def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path
         before = export(world)
         world.rows("delete from revisions")
         world.rows("delete from contradictions")
-        world.rows("delete from facts where hour(hour_start) = 7")
-        world.rows("update facts set money = money + 1 where hour(hour_start) = 9")
+        world.rows("delete from facts where extract(hour from hour_start) = 7")
+        world.rows("update facts set money = money + 1 where extract(hour from hour_start) = 9")
         result = replayed(world)
         assert {one.hour_start.hour for one in result.differences} == {7, 9}
         assert export(world) == before
@@ -268,8 +274,7 @@ def test_an_answer_that_is_not_what_its_hash_says_leaves_its_day_as_it_is_and_is
         before = export(world)
         own = "select r.hash from readings r join series s using (account_id, series_id) where s.cut = 'total'"
         for n, body in ((1, zlib.compress(b'{"errorId":0,"data":[]}')), (2, b"garbage")):
-            with duckdb.connect(world.file) as connection:
-                connection.execute(f"update answers set body = $1 where hash in ({own} and r.day = $2)", [body, ago(n)])
+            world.rows(f"update answers set body = %s where hash in ({own} and r.day = %s)", body, ago(n))
         result = replayed(world)
         assert set(result.lost) == {ago(1), ago(2)}
         assert (result.differences, result.rows) == ((), {})
@@ -280,13 +285,13 @@ def test_what_was_learned_of_strangers_later_changes_nothing_of_what_was_booked_
     with World(tmp_path, small(4, (ALONE, BESIDE)), GIVES_TOTALS) as world:
         world.sync(queues=("Mistyped",))
         before = export(world)
-        with duckdb.connect(world.file) as connection:
-            later = "select account_id, cut, 'error', 'E', timestamp '2026-11-23' from lessons where cut = 'queue'"
-            connection.execute(f"insert into lessons {later}")
+        later = "select account_id, cut, 'error', 'E', timestamp '2026-11-23' from lessons where cut = 'queue'"
+        world.rows(f"insert into lessons {later}")
         assert replayed(world).rows == {}
         assert export(world) == before
 
 
+@pytest.mark.of_the_file
 def test_facts_that_stand_there_twice_stand_there_once_after_a_replay(tmp_path: Path) -> None:
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         world.sync()
@@ -300,7 +305,7 @@ def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_pat
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         world.sync()
         before = export(world)
-        world.rows(f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and hour(hour_start) = 3")
+        world.rows(f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3")
         world.rows(f"update days set money = money + 1, explained = false where day = date '{ago(1)}'")
         assert replayed(world).rows.keys() == {"facts", "days"}
         assert export(world) == before

@@ -22,6 +22,8 @@ from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, money, small
 
+pytestmark = pytest.mark.contract
+
 ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 NIGHT = timedelta(days=1)
 GIVES_TOTALS = Behaviour(unknown_queue="totals")

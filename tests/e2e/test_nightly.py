@@ -4,8 +4,12 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Asked, World, ago, by_hour, midnight, small, totals
+
+pytestmark = pytest.mark.contract
 
 RECENT = totals(TODAY, ago(1), ago(2), ago(3))
 

@@ -11,6 +11,8 @@ from etl.errors import AccountRefusedError, UsageError, WarehouseError, Warehous
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, TODAY, UNATTRIBUTED, Asked, World, ago, by_hour, midnight, small, totals
 
+pytestmark = pytest.mark.contract
+
 OTHER_KEY = KEY[::-1]
 RECENT = totals(TODAY, ago(1), ago(2), ago(3))
 TROUBLE = FaultKind.UNKNOWN_CODE
@@ -171,6 +173,7 @@ def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- by us: the warehouse
 
 
+@pytest.mark.of_the_file
 def test_a_warehouse_held_by_another_program_costs_no_request_and_names_it(tmp_path: Path) -> None:
     hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     with World(tmp_path, small(days=5)) as world:
@@ -187,6 +190,7 @@ def test_a_warehouse_held_by_another_program_costs_no_request_and_names_it(tmp_p
         assert world.requests == ()
 
 
+@pytest.mark.of_the_file
 def test_a_warehouse_of_a_newer_schema_is_left_byte_for_byte(tmp_path: Path) -> None:
     with World(tmp_path, small(days=5)) as world:
         world.sync(until=ago(5))

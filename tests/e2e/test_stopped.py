@@ -10,6 +10,8 @@ from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour
 from tests.e2e.world import LOOKBACK, World, windows
 
+pytestmark = pytest.mark.contract
+
 CONCURRENCY = 4
 """The default."""
 

@@ -268,7 +268,7 @@ def test_a_sync_that_could_not_begin_or_end_well_is_a_failure(tmp_path: Path) ->
     with today_s(tmp_path) as world, monitor() as (url, met):
         assert program(world, "sync", ANTICAPTCHA_PING_URL=url, ANTICAPTCHA_CLIENT_KEY="") == 2
         assert program(world, "sync", "--max-requests", "1", ANTICAPTCHA_PING_URL=url) == 1
-        with one_sync(world.file, "default", Clock(), wait=0):
+        with one_sync(world.warehouse, "default", Clock(), wait=0):
             assert program(world, "sync", "--lock-wait", "0", ANTICAPTCHA_PING_URL=url) == 4
         world.sandbox.faults = (Fault(FaultKind.IP_BLOCKED),)
         assert program(world, "sync", ANTICAPTCHA_PING_URL=url) == 3

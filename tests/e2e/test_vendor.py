@@ -11,6 +11,8 @@ from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import VENDOR_EXAMPLE, VENDOR_PAGE, Behaviour, Fault, FaultKind
 from tests.e2e.world import UNATTRIBUTED, World
 
+pytestmark = pytest.mark.contract
+
 DAY = date(2019, 2, 19)
 LATER = datetime(2019, 3, 1, 12, tzinfo=UTC)
 IDLE = Dataset(begins=date(2024, 1, 1), queues=2)

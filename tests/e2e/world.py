@@ -21,6 +21,9 @@ from etl.clock import Clock
 from etl.pipeline import Summary, sync
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, Request, Sandbox
+from etl.warehouse.engine import warehouse_url
+from etl.warehouse.schema import metadata
+from tests import postgres
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 TODAY = NOW.date()
@@ -79,6 +82,11 @@ def small(days: int, queues: int | tuple[str, ...] = 3, seed: int = 1, **more: A
     return Dataset(seed=seed, begins=ago(days), queues=queues, **{"idle_weeks": 0, "turnover": False, **more})
 
 
+def place(folder: Path) -> str:
+    """The URL of the warehouse that a world of this folder has."""
+    return warehouse_url(str(folder / "warehouse.duckdb"))
+
+
 @dataclass
 class World:
     """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be moved.
@@ -96,6 +104,7 @@ class World:
     def __post_init__(self) -> None:
         self.sandbox = Sandbox(self.dataset, self.behaviour, self.faults, now=lambda: self.now)
         self.file = self.folder / "warehouse.duckdb"
+        self.warehouse = place(self.folder)
 
     def __enter__(self) -> Self:
         self.sandbox.__enter__()
@@ -109,7 +118,7 @@ class World:
     def sync(self, key: str = KEY, **given: object) -> Summary:
         """One sync in this process, at ``now``; what it does not wait for is time."""
         place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder)
-        said = {"rate": 0, "concurrency": 8, "empty_days": 5, **given}
+        said = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **given}
         clock = napless(lambda: self.now + self.ahead)
         chosen = settings.load(said, clock.now(), place, needs_key=True)
         return Context().run(sync, chosen, clock, lambda progress: None)  # its log lines' fields end with it
@@ -117,12 +126,13 @@ class World:
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """The same in a process of its own, with real waiting."""
         words = [str(self.folder), self.sandbox.url, self.now.isoformat(), str(concurrency)]
-        environ = {"ANTICAPTCHA_CLIENT_KEY": KEY}
+        environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_WAREHOUSE": self.warehouse}
         return subprocess.Popen([sys.executable, str(SYNC_ONCE), *words], stderr=subprocess.PIPE, text=True, env=environ)
 
     def command(self, *words: str, key: str | None = KEY) -> "subprocess.Popen[str]":
         """``anticaptcha-etl`` as a person starts it, in this folder, with real time."""
         environ = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
+        environ["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
         return subprocess.Popen(
             [sys.executable, "-m", "etl", *words],
             stdout=subprocess.PIPE,
@@ -168,9 +178,16 @@ class World:
         assert len(held) == len(rows), "an hour of a queue stands there twice"
         return held
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+    @property
+    def is_file(self) -> bool:
+        return self.warehouse.startswith("duckdb")
+
+    def rows(self, sql: str, *given: object) -> list[tuple[Any, ...]]:
+        """What SQL gives, in words that both engines know; a parameter is written %s."""
+        if not self.is_file:
+            return postgres.ask(self.warehouse, sql, *given)
         with duckdb.connect(self.file) as connection:
-            return connection.execute(sql).fetchall()
+            return connection.execute(sql.replace("%s", "?"), list(given)).fetchall()
 
     def one(self, sql: str) -> Any:
         """The one value that a query gives."""
@@ -203,8 +220,12 @@ def by_hour(hours: Hours) -> dict[datetime, tuple[int, Decimal]]:
 
 def export(world: World) -> dict[str, list[tuple[object, ...]]]:
     """Everything that a replay makes anew, in order."""
-    own = "join series s using (account_id, series_id)"
+    own = {"days": "t.*", "readings": "t.*"}
+    for table in ("facts", "revisions", "contradictions", "rejections"):
+        columns = (column.name for column in metadata.tables[table].columns if column.name != "series_id")
+        own[table] = ", ".join(["s.cut", "s.member", *(f"t.{name}" for name in columns)])
+    joined = "left join series s on s.account_id = t.account_id and s.series_id = t.series_id"
     return {
-        table: world.rows(f"select s.cut, s.member, t.* exclude (series_id) from {table} t {own} order by all")
-        for table in ("facts", "revisions", "contradictions", "rejections")
-    } | {"days": world.rows("from days order by all"), "readings": world.rows("from readings order by all")}
+        table: sorted(world.rows(f"select {columns} from {table} t {'' if columns == 't.*' else joined}"), key=repr)
+        for table, columns in own.items()
+    }

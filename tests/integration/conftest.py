@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
+from tests.postgres import migrated, new_database
 
 Insert = Callable[..., None]
 
@@ -34,8 +35,10 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def warehouse(migrated_file: Path, tmp_path: Path) -> sa.Engine:
+def warehouse(kept_in: str, migrated_file: Path, tmp_path: Path) -> sa.Engine:
     """The engine of an empty warehouse with all tables and views."""
+    if kept_in == "postgresql":
+        return open_warehouse(new_database(like=migrated()))
     return open_warehouse(warehouse_url(str(shutil.copy(migrated_file, tmp_path / "warehouse.duckdb"))))
 
 

@@ -513,7 +513,7 @@ def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_qu
 @pytest.mark.parametrize("probe", [False, True])
 def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
-    with one_sync(loaded.file, "default", Clock(), wait=0):
+    with one_sync(loaded.warehouse, "default", Clock(), wait=0):
         found = look(loaded, probe=probe)
         assert look(loaded, account="other", environ={}).exit_code == 2  # no key; but the lock is another's
     assert (found.exit_code, len(loaded.requests)) == (4, before)

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
 from etl.serve.query import TABLE_ROWS, Result, run, write_csv, write_json, write_table
 from etl.warehouse import checks
-from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.duck import file_of
+from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import days
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -230,7 +231,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("sql", REFUSED)
 def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.Engine, sql: str) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     before = path.read_bytes()
     with pytest.raises(UsageError) as caught:
         printed(warehouse, sql.format(folder=path.parent), write_csv)
@@ -246,7 +247,7 @@ def test_an_own_check_reaches_no_further(warehouse: sa.Engine, tmp_path: Path) -
     own.mkdir()
     for number, sql in enumerate(attempts):
         (own / f"attempt_{number:03}.sql").write_text(f"-- attempt {number}\n{sql.format(folder=tmp_path)}\n")
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     before = path.read_bytes()
     with open_warehouse(str(warehouse.url), read_only=True).connect() as connection:
         broken = checks.run(connection, NOW, own=own).broken
@@ -258,7 +259,7 @@ def test_an_own_check_reaches_no_further(warehouse: sa.Engine, tmp_path: Path) -
 
 
 def test_of_files_the_warehouse_itself_alone_is_within_reach(warehouse: sa.Engine) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     path.with_name("other.duckdb").write_bytes(path.read_bytes())
     sql = "select size from read_blob('{}')"
     assert printed(warehouse, sql.format(path), write_csv) == f"size\n{path.stat().st_size}\n"
@@ -273,7 +274,7 @@ ENDLESS = "with recursive a(n) as (select 1 union all select n + 1 from a) selec
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_query_without_end_is_ended_by_a_signal(warehouse: sa.Engine, tmp_path: Path, form: str, number: int) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     words = ["query", ENDLESS, "--warehouse", str(path), "--format", form, "-o", "out", "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "etl", *words], cwd=tmp_path, stderr=subprocess.PIPE)
     while not _is_open(path):
@@ -303,7 +304,7 @@ def test_words_of_a_query_are_not_taken_for_trouble_with_the_file(warehouse: sa.
 
 def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse: sa.Engine) -> None:
     sealed = open_warehouse(str(warehouse.url), read_only=True)
-    folder = warehouse_path(str(warehouse.url)).parent
+    folder = file_of(warehouse.url).parent
     for sql in (
         "create table mine (a integer)",
         f"copy days to '{folder}/out.csv'",

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError, WarehouseNewerError
 from etl.warehouse import migrate, views
+from etl.warehouse.duck import file_of
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.resources import folder
 from etl.warehouse.schema import facts, metadata
@@ -119,13 +120,13 @@ def test_reading_a_warehouse_that_is_not_there_names_the_path_and_creates_nothin
 def test_the_file_is_free_between_transactions(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("create table mine (a integer)")
-    with held_elsewhere(warehouse_path(str(warehouse.url))):
+    with held_elsewhere(file_of(warehouse.url)):
         pass
 
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, read_only: bool) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     with held_elsewhere(path) as process, pytest.raises(WarehouseLockedError) as caught:
         open_warehouse(str(warehouse.url), read_only=read_only).connect()
     assert str(path) in caught.value.message
@@ -134,7 +135,7 @@ def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, rea
 
 
 def test_a_writer_waits_for_a_reader_that_soon_closes(warehouse: sa.Engine) -> None:
-    with held_elsewhere(warehouse_path(str(warehouse.url)), seconds=0.2, read_only=True):
+    with held_elsewhere(file_of(warehouse.url), seconds=0.2, read_only=True):
         assert migrate.state(open_warehouse(str(warehouse.url), wait=30)) == "current"
 
 
@@ -145,7 +146,7 @@ def test_waiting_ends_when_its_seconds_are_over(warehouse: sa.Engine) -> None:
         elapsed[0] += seconds
 
     clock = Clock(ticks=lambda: elapsed[0], sleep=sleep)
-    with held_elsewhere(warehouse_path(str(warehouse.url))):
+    with held_elsewhere(file_of(warehouse.url)):
         with pytest.raises(WarehouseLockedError):
             open_warehouse(str(warehouse.url), wait=0, clock=clock).connect()
         assert elapsed == [0.0]
@@ -201,7 +202,7 @@ def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine)
             print(error.message)
     """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert str(warehouse_path(str(warehouse.url))) in said.stdout, said.stderr
+    assert str(file_of(warehouse.url)) in said.stdout, said.stderr
     assert migrate.state(warehouse) == "current"
 
 
@@ -221,7 +222,7 @@ def test_errors_in_sql_stay_the_drivers(warehouse: sa.Engine) -> None:
 
 
 def test_a_warehouse_left_by_a_killed_writer_is_read_with_what_it_committed(warehouse: sa.Engine) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     code = f"""if True:
         import duckdb, os
         connection = duckdb.connect({str(path)!r})
@@ -384,14 +385,14 @@ def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_releas
             os.kill(os.getpid(), 9)
     """
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert warehouse_path(str(first_release.url)).with_name("first.duckdb.wal").exists()
+    assert file_of(first_release.url).with_name("first.duckdb.wal").exists()
     assert migrate.state(first_release) == "current"
     assert select(first_release, "select count(*) from names") == [(len(NAMES),)]
     assert select(first_release, "select account_id, name, grid_seconds from accounts where account_id = 3") == [(3, "a3", 900)]
 
 
 def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     before = (path.read_bytes(), path.stat().st_mtime_ns)
     code = f"""if True:
         import sys
@@ -407,7 +408,7 @@ def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(wa
 def test_a_newer_warehouse_is_refused_untouched_naming_both_revisions(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("update alembic_version set version_num = '9999'")
-    path = warehouse_path(str(warehouse.url))
+    path = file_of(warehouse.url)
     before = path.read_bytes()
     assert migrate.state(warehouse) == "newer"
     for touch in (migrate.upgrade, migrate.require_readable, lambda engine: migrate.downgrade(engine, "base")):
