@@ -89,6 +89,8 @@ FLOATS_BESIDE_MONEY = {
     ("etl/warehouse/engine.py", 0.05): "seconds between two tries for a lock",
     ("etl/warehouse/engine.py", 5.0): "seconds to wait for a closing file",
     ("etl/warehouse/engine.py", 0.005): "seconds between two tries for a closing file",
+    ("etl/warehouse/gate.py", 2.0): "seconds in a row for which a file is open",
+    ("etl/warehouse/gate.py", 0.075): "seconds for which it is then left alone",
 }
 
 
