@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -67,12 +68,16 @@ class Account:
     lessons: Mapping[Cut, Lesson]
 
 
+_numbering = threading.Lock()
+"""Of accounts that are new at once, each takes the next number."""
+
+
 def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
     """The account ``name``, made when it is new.
 
     Raises UsageError for a key that is not the one the account was loaded with, or that another account has.
     """
-    with connection.begin():
+    with _numbering, connection.begin():
         rows = connection.execute(text("select * from accounts")).mappings().all()
         own = next((row for row in rows if row["name"] == name), None)
         if own is not None and _has_key(own, key):
@@ -102,6 +107,12 @@ def find_account(engine: Engine, name: str) -> Account | None:
     with engine.connect() as connection:
         row = connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
         return None if row is None else _account(connection, row)
+
+
+def last_finished(engine: Engine) -> dict[str, datetime]:
+    """When the last sync of each account ended that came to its end; those that never had one are left out."""
+    with engine.connect() as connection:
+        return {name: aware(at) for name, at in connection.execute(text(_LAST_FINISHED))}
 
 
 def remember_since(connection: Connection, account: Account, since: date | None) -> Account:
@@ -455,6 +466,14 @@ def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
             stretches.append((first, last))
     return stretches
 
+
+_LAST_FINISHED = """
+    select a.name, max(r.ended_at)
+      from runs     as r
+      join accounts as a on a.account_id = r.account_id
+     where r.command = 'sync' and r.exit_code in (0, 1, 5)
+     group by a.name
+"""
 
 _HAS_HISTORY = """
     select count(*) > 0
