@@ -93,7 +93,9 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
                 f"say --account {other}, or give {name} its own key",
             )
         salt = secrets.token_bytes(16)
-        parameters = {"name": name, "salt": salt, "hash": hashed(key, salt), "now": naive(now)}
+        hash = hashed(key, salt)
+        _met[hash] = key
+        parameters = {"name": name, "salt": salt, "hash": hash, "now": naive(now)}
         if own is not None:
             connection.execute(text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters)
             return _account(connection, own)
@@ -123,8 +125,18 @@ def remember_since(connection: Connection, account: Account, since: date | None)
     return replace(account, since=since)
 
 
+_met: dict[bytes, Secret] = {}
+"""Keys that belong to a hash, as this process found out: of many accounts that are new at once each would be compared with all."""
+
+
 def _has_key(row: RowMapping, key: Secret) -> bool:
-    return secrets.compare_digest(hashed(key, bytes(row["key_salt"])), bytes(row["key_hash"]))
+    held = bytes(row["key_hash"])
+    if held in _met:
+        return secrets.compare_digest(_met[held].reveal().encode(), key.reveal().encode())
+    is_its_own = secrets.compare_digest(hashed(key, bytes(row["key_salt"])), held)
+    if is_its_own:
+        _met[held] = key
+    return is_its_own
 
 
 def hashed(key: Secret, salt: bytes) -> bytes:
