@@ -6,23 +6,25 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar
 
 import click
 
 from etl import __version__
-from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, worst
-from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Place, Settings, config_path, load
+from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, WarehouseError, worst
+from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Accounts, Place, Settings, accounts, config_path, load
+from etl.summary import account_lines, count, forecast_lines, forecast_lines_together, lines, lines_together, sums
 
 if TYPE_CHECKING:
     from etl.clock import Clock
     from etl.logs import Sink
-    from etl.pipeline import Forecast, Summary
+    from etl.pipeline import Ended, Together
     from etl.pipeline.replay import Replayed
     from etl.records import Secret, Value
     from etl.sandbox.server import Fault
@@ -36,6 +38,7 @@ COMMENT = re.compile(r"--(\s|.*\n)")
 """How SQL begins that begins with a comment; no option has a space after its dashes, or a line end."""
 DEFECT = 1
 """Exit code of a defect of the program: with a traceback, so never mistaken for "windows failed"."""
+DEFECT_TOLD = f"this is a defect of {NAME} {__version__}; please report it with its exception"
 
 EPILOGUE = """\b
 Exit codes:
@@ -78,24 +81,37 @@ class Call:
 
     def settings(self, clock: "Clock", *, needs_key: bool = False, sink: "Sink | None" = None) -> Settings:
         """The settings, and log lines going to ``sink`` as they say; to standard error without one."""
-        from etl import logs
-
         settings = load(self.given, clock.now(), self.place)
-        self.log_format = settings.log_format
-        logs.set_up(sink or sys.stderr, form=settings.log_format, quiet=settings.quiet, verbose=settings.verbose)
+        self._set_up(settings, sink)
         if needs_key:
             self.ping_url = settings.ping_url  # that there is no key is told too
             settings = load(self.given, clock.now(), self.place, needs_key=True)
-        doubts = list(settings.ignored)
-        if settings.exposed:
-            doubts.append(f"{settings.exposed.what}: {settings.exposed.remedy}")
-        if doubts:
-            import logging
-
-            # Warnings, so --quiet is silent on them: the variable may be another program's, and every night would tell of it.
-            for sentence in doubts:
-                logging.getLogger(__name__).warning("%s", sentence)
+        _doubt(settings)
         return settings
+
+    def accounts(self, clock: "Clock", *, sink: "Sink | None" = None) -> tuple[Accounts, Settings]:
+        """Every account of the TOML, and the settings that are no account's own; log lines as above, each saying whose it is."""
+        every = accounts(self.given, self.place)
+        general = every.general(clock.now())
+        self._set_up(general, sink, side_by_side=True)
+        _doubt(general)
+        return every, general
+
+    def _set_up(self, settings: Settings, sink: "Sink | None", *, side_by_side: bool = False) -> None:
+        from etl import logs
+
+        self.log_format = settings.log_format
+        form, quiet, verbose = settings.log_format, settings.quiet, settings.verbose
+        logs.set_up(sink or sys.stderr, form=form, quiet=quiet, verbose=verbose, side_by_side=side_by_side)
+
+
+def _doubt(settings: Settings) -> None:
+    if doubts := [*settings.ignored, *filter(None, [settings.exposed])]:
+        import logging
+
+        # Warnings, so --quiet is silent on them: the variable may be another program's, and every night would tell of it.
+        for sentence in doubts:
+            logging.getLogger(__name__).warning("%s", sentence)
 
 
 # ---------------------------------------------------------------- options
@@ -190,6 +206,8 @@ def _span(function: Function) -> Function:
             _setting("keep_answers", "Days for which answers are kept as they came; without it, all.", metavar="DAYS"),
             _setting("totals_only", "Ask the account's totals alone: one request a day, no queues, apps or IPs.", is_flag=True),
             _setting("key_changed", "The account's key was rotated: accept the new one for its history.", is_flag=True),
+            click.option("--all", "every", is_flag=True, help="Every account that has a table [accounts.NAME] in the TOML."),
+            _setting("shard", "With --all: one of N parts of the accounts, I from 0 to N-1; for N machines.", metavar="I/N"),
         )
     ):
         function = option(function)
@@ -214,10 +232,11 @@ def cli() -> None:
 
 @cli.command()
 @_span
+@_setting("accounts_at_once", "With --all: so many accounts side by side, 1 to 64.", metavar="N")
 @click.option("--dry-run", is_flag=True, help="Only say what would be asked for: the same as plan.")
 @_common
 @click.pass_obj
-def sync(call: Call, dry_run: bool) -> None:
+def sync(call: Call, every: bool, dry_run: bool) -> None:
     """Bring the warehouse up to date.
 
     Pages backward day by day, fills gaps, reads recent days again. May be stopped at any moment and
@@ -229,9 +248,14 @@ def sync(call: Call, dry_run: bool) -> None:
     anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
     anticaptcha-etl sync --soft-id 1011 --soft-id 1022 --ip 192.0.2.10
     anticaptcha-etl sync --max-requests 1000          a first bite; run again for more
+    anticaptcha-etl sync --all                        every account of the TOML, side by side
     """
+    _require_all(call, every)
     if dry_run:
-        _plan(call)
+        _plan(call, every)
+        return
+    if every:
+        _sync_all(call)
         return
     from etl import progress
     from etl.clock import Clock
@@ -240,36 +264,125 @@ def sync(call: Call, dry_run: bool) -> None:
     clock = Clock()
     line = progress.StatusLine(sys.stderr)
     settings = call.settings(clock, needs_key=True, sink=line)
-    on_terminal = sys.stderr.isatty() and not settings.quiet and settings.log_format == "text"
-    watch = progress.on_terminal(line, clock.ticks) if on_terminal else progress.in_log(clock.ticks)
+    if _is_watched(settings):
+        watch = progress.on_terminal(line, clock.ticks, progress.describe)
+    else:
+        watch = progress.in_log(clock.ticks, progress.describe, lambda far: far.days_done)
     try:
         summary = run_sync(settings, clock, watch)
     finally:
         line.erase()
     call.code = summary.exit_code
-    call.said += _summary_lines(summary, settings)
+    call.said += lines(summary, verbose=settings.verbose)
     if settings.log_format == "json":
-        import logging
-        from dataclasses import asdict
-
-        level = logging.ERROR if summary.wants_a_person else logging.INFO  # --quiet hears errors alone
-        logging.getLogger(__name__).log(level, "sync done", extra=asdict(summary))
+        _log("sync done", asdict(summary), wants_a_person=summary.wants_a_person)
     elif not settings.quiet or summary.wants_a_person:
         click.echo("\n".join(call.said))
     if settings.publish:
-        _renew(settings, settings.publish, summary, clock)
+        _renew(settings, settings.publish, clock, has_news=bool(summary.requests or summary.facts_changed))
 
 
-def _renew(settings: Settings, path: Path, summary: "Summary", clock: "Clock") -> None:
+def _require_all(call: Call, every: bool) -> None:
+    """Raises UsageError for what means something with --all alone."""
+    for name in ("shard", "accounts_at_once"):
+        if name in call.given and not every:
+            raise UsageError(f"{SETTINGS[name].flag} is about several accounts", "say --all too")
+
+
+def _is_watched(settings: Settings) -> bool:
+    """Whether somebody looks on who likes to see a line that is redrawn."""
+    return sys.stderr.isatty() and not settings.quiet and settings.log_format == "text"
+
+
+def _log(event: str, counts: Mapping[str, object], *, wants_a_person: bool) -> None:
+    import logging
+
+    level = logging.ERROR if wants_a_person else logging.INFO  # --quiet hears errors alone
+    logging.getLogger(__name__).log(level, event, extra=counts)
+
+
+def _sync_all(call: Call) -> None:
+    from etl import progress
+    from etl.clock import Clock
+    from etl.pipeline import side_by_side
+
+    clock = Clock()
+    line = progress.StatusLine(sys.stderr)
+    every, general = call.accounts(clock, sink=line)
+    call.ping_url = general.ping_url
+    if _is_watched(general):
+        watch = progress.on_terminal(line, clock.ticks, progress.describe_all)
+    else:
+        watch = progress.in_log(clock.ticks, progress.describe_all, lambda far: far.requests)
+    try:
+        together = side_by_side.sync(every, general, clock, watch, lambda ended: _tell_end(ended, call))
+    finally:
+        line.erase()
+    call.code = together.exit_code
+    if general.publish and not together.was_interrupted:
+        try:
+            _renew_all(general, general.publish, together, clock)
+        except ProblemError as error:
+            _tell(error, call)
+            call.code = worst([call.code, error.exit_code])
+    call.said += lines_together(together, call.code)
+    wants_a_person = call.code != 0 or any(one.wants_a_person for one in together.ended)
+    if general.log_format == "json":
+        counts = {"accounts": len(together.ended), "not_begun": together.not_begun, **sums(together.summaries)}
+        _log("all synced", counts | {"exit_code": call.code}, wants_a_person=wants_a_person)
+    elif not general.quiet or wants_a_person:
+        click.echo("\n".join(lines_together(together, call.code, wanting_alone=general.quiet)))
+
+
+def _tell_end(ended: "Ended", call: Call) -> None:
+    """What is told of one of several accounts as soon as it ends, in its own context: a log line, and the ping that is its own."""
+    import logging
+
+    log, is_json = logging.getLogger(__name__), call.log_format == "json"
+    if ended.defect:
+        log.error("%s", DEFECT_TOLD, exc_info=ended.defect, extra={"exit_code": ended.exit_code})
+    elif ended.problem and is_json:
+        log.error(ended.problem.message, extra={"remedy": ended.problem.remedy, "exit_code": ended.exit_code})
+    elif ended.problem:
+        log.warning("exit code %d: %s", ended.exit_code, ended.problem.message)  # at the end it stands there with its remedy
+    elif ended.summary and is_json:
+        _log("sync done", asdict(ended.summary), wants_a_person=ended.wants_a_person)
+    elif ended.summary:
+        days, requests = count(ended.summary.days, "day"), count(ended.summary.requests, "request")
+        log.info("exit code %d: %s, %s", ended.exit_code, days, requests)
+    settings = ended.settings
+    if settings and settings.ping_url and settings.sources["ping_url"].startswith("[accounts."):
+        from etl.care.notify import ping
+
+        said = lines(ended.summary) if ended.summary else account_lines(ended)
+        ping(settings.ping_url, ended.exit_code, "\n".join(said))
+
+
+def _renew_all(general: Settings, path: Path, together: "Together", clock: "Clock") -> None:
+    """Publishes each warehouse once; most often there is one."""
+    news: dict[str, bool] = {}
+    for one in together.ended:
+        if one.settings:
+            has_news = one.summary is not None and bool(one.summary.requests or one.summary.facts_changed)
+            news[one.settings.warehouse] = news.get(one.settings.warehouse, False) or has_news
+    if len(news) > 1 and not path.is_dir():
+        raise WarehouseError(
+            f"the data is loaded, but not published: {len(news)} warehouses do not go into the one file {path}",
+            "let publish name a folder",
+        )
+    for warehouse, has_news in news.items():
+        _renew(replace(general, warehouse=warehouse), path, clock, has_news=has_news)
+
+
+def _renew(settings: Settings, path: Path, clock: "Clock", *, has_news: bool) -> None:
     """Publishes after a sync that read something. What it raises is graver than what the sync itself had to say."""
     import logging
 
-    from etl.errors import WarehouseError
     from etl.serve.publish import place, publish
 
     try:
         target = place(settings.warehouse, path)
-        if target.exists() and not (summary.requests or summary.facts_changed):
+        if target.exists() and not has_news:
             return
         publish(settings.warehouse, target, clock, wait=settings.lock_wait, own=settings.checks_folder)
     except FindingsError as error:
@@ -279,39 +392,11 @@ def _renew(settings: Settings, path: Path, summary: "Summary", clock: "Clock") -
     logging.getLogger(__name__).info("published %s", target)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _summary_lines(summary: "Summary", settings: Settings) -> Iterable[str]:
-    retries = f", {summary.retries:,} of them retries" if summary.retries else ""
-    least = (
-        f" ({summary.requests / summary.lower_bound:.2f} times the least possible)"
-        if settings.verbose and summary.lower_bound
-        else ""
-    )
-    yield f"{summary.account}: {_count(summary.days, 'day')}, {_count(summary.requests, 'request')}{retries}{least}"
-    yield f"  read      {summary.money:,.2f} USD on these days"
-    again = f", {summary.facts_unchanged:,} read again unchanged" if summary.facts_unchanged else ""
-    yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed{again}"
-    if summary.rejections:
-        yield f"  rejected  {_count(summary.rejections, 'record')}; the view spending_rejections has them with their reasons"
-    if summary.windows_failed:
-        yield f"  failed    {_count(summary.windows_failed, 'window')}; the next sync asks them again; see: {NAME} status"
-    if summary.windows_left:
-        yield f"  left      at least {_count(summary.windows_left, 'day')} for the next sync"
-    yield from (f"  {message}" for message in summary.messages)
-    for finding in summary.findings:
-        yield f"  {finding.severity}: {finding.message}"
-    onward = {1: "sync", FindingsError.exit_code: "check"}.get(summary.exit_code, "status")
-    yield f"next: {NAME} {onward}"
-
-
 @cli.command()
 @_span
 @_common
 @click.pass_obj
-def plan(call: Call) -> None:
+def plan(call: Call, every: bool) -> None:
     """Say what sync would ask for, and touch nothing.
 
     Days, requests (lower and upper bound) and the time they take at the present --rate and --concurrency.
@@ -319,33 +404,26 @@ def plan(call: Call) -> None:
     \b
     anticaptcha-etl plan
     anticaptcha-etl plan --since 2024-01-01 --rate 2
+    anticaptcha-etl plan --all
     """
-    _plan(call)
+    _require_all(call, every)
+    _plan(call, every)
 
 
-def _plan(call: Call) -> None:
+def _plan(call: Call, every: bool) -> None:
     from etl.clock import Clock
     from etl.pipeline import plan as make_plan
+    from etl.pipeline import side_by_side
 
     clock = Clock()
+    if every:
+        several, general = call.accounts(clock)
+        forecasts, failed = side_by_side.plan(several, general, clock)
+        call.code = worst([one.exit_code for one in failed])
+        click.echo("\n".join(forecast_lines_together(forecasts, failed, general.rate)))
+        return
     settings = call.settings(clock)
-    click.echo("\n".join(_forecast_lines(make_plan(settings, clock))))
-
-
-def _forecast_lines(forecast: "Forecast") -> Iterable[str]:
-    spared = forecast.at_least < forecast.days  # what is held already may do
-    yield f"{forecast.account}: {_count(forecast.days, 'day')} to look at{'; some need no request' if spared else ''}"
-    yield f"  requests  {_between(forecast.at_least, forecast.at_most, '{:,}')}"
-    if forecast.minutes_at_least is not None:
-        yield f"  minutes   {_between(forecast.minutes_at_least, forecast.minutes_at_most, '{:,.1f}')} at the present --rate"
-    yield from (f"  {note}" for note in forecast.notes)
-    yield f"next: {NAME} sync"
-
-
-def _between(low: float, high: float | None, form: str) -> str:
-    if high is None:
-        return f"at least {form.format(low)}"
-    return form.format(low) if low == high else f"{form.format(low)} to {form.format(high)}"
+    click.echo("\n".join(forecast_lines(make_plan(settings, clock))))
 
 
 @cli.command()
@@ -443,14 +521,14 @@ def replay(call: Call) -> None:
 
 
 def _replay_lines(replayed: "Replayed") -> Iterable[str]:
-    counts = (_count(replayed.days, "day"), _count(replayed.readings, "reading"), _count(replayed.facts, "fact"))
+    counts = (count(replayed.days, "day"), count(replayed.readings, "reading"), count(replayed.facts, "fact"))
     yield f"{replayed.account}: {', '.join(counts)}"
     for one in replayed.differences[:SHOWN]:
         yield f"  {one.hour_start:%Y-%m-%d %H:%M}, {one.filter}: held {_value(one.held)}, its answer says {_value(one.said)}"
     if len(replayed.differences) > SHOWN:
-        yield f"  and {_count(len(replayed.differences) - SHOWN, 'more fact')} that differed"
-    for table, count in sorted(replayed.rows.items()):
-        yield f"  {_count(count, 'row')} of {table} mended"
+        yield f"  and {count(len(replayed.differences) - SHOWN, 'more fact')} that differed"
+    for table, number in sorted(replayed.rows.items()):
+        yield f"  {count(number, 'row')} of {table} mended"
     if not replayed.rows:
         yield "  nothing differs"
     for days, why in (
@@ -458,7 +536,7 @@ def _replay_lines(replayed: "Replayed") -> Iterable[str]:
         (replayed.lost, "their answers are gone or damaged; restore them from a copy of the warehouse"),
     ):
         if days:
-            yield f"  {_count(len(days), 'day')} ({min(days)} to {max(days)}) left as they are: {why}"
+            yield f"  {count(len(days), 'day')} ({min(days)} to {max(days)}) left as they are: {why}"
 
 
 def _value(value: "Value | None") -> str:
@@ -685,7 +763,7 @@ def publish(call: Call, path: str | None, despite_findings: bool) -> None:
     own = settings.checks_folder
     made = put(settings.warehouse, target, clock, wait=settings.lock_wait, own=own, despite_findings=despite_findings)
     if not settings.quiet:
-        click.echo(f"{made.path}: {_count(made.rows['spending_hourly'], 'hour')} with spend, {made.size:,} bytes")
+        click.echo(f"{made.path}: {count(made.rows['spending_hourly'], 'hour')} with spend, {made.size:,} bytes")
 
 
 @cli.command()
@@ -714,7 +792,7 @@ def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
     target = (call.place.folder / Path(folder).expanduser()).absolute()
     made = write(settings.warehouse, target, form, clock, wait=settings.lock_wait, account=only, mode=call.mode)
     if not settings.quiet:
-        click.echo(f"{made.path}: {_count(len(made.rows), 'view')}, {_count(sum(made.rows.values()), 'row')}")
+        click.echo(f"{made.path}: {count(len(made.rows), 'view')}, {count(sum(made.rows.values()), 'row')}")
 
 
 @cli.command()
@@ -802,7 +880,7 @@ def transfer(call: Call, source: str, target: str) -> None:
     if not settings.quiet:
         click.echo(f"{made.source} -> {made.target}")
         for table, rows in made.rows.items():
-            click.echo(f"  {table:<14} {_count(rows, 'row')}")
+            click.echo(f"  {table:<14} {count(rows, 'row')}")
         for account, spent in made.spent.items():
             click.echo(f"  {account}: {_value(spent)} on both sides")
 
@@ -959,7 +1037,7 @@ def sandbox(
         raise UsageError(
             f"port {port} of 127.0.0.1 cannot be had: {error.strerror}", "give another --port, or 0 for any"
         ) from error
-    click.echo(f"\n{_count(len(served.requests), 'request')} {'was' if len(served.requests) == 1 else 'were'} answered")
+    click.echo(f"\n{count(len(served.requests), 'request')} {'was' if len(served.requests) == 1 else 'were'} answered")
 
 
 def _fault(text: str) -> "Fault":
@@ -1059,8 +1137,7 @@ def _tell_defect(error: Exception, call: Call) -> None:
     if _is_json(call):
         import logging
 
-        said = f"this is a defect of {NAME} {__version__}; please report it with its exception"
-        logging.getLogger(__name__).error("%s", said, exc_info=error, extra={"exit_code": DEFECT})
+        logging.getLogger(__name__).error("%s", DEFECT_TOLD, exc_info=error, extra={"exit_code": DEFECT})
         return
     import traceback
 
@@ -1129,4 +1206,10 @@ def main() -> NoReturn:
 
     _open_closed_streams()
     signal.signal(signal.SIGTERM, interrupt)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == InterruptedRunError.exit_code and threading.active_count() > 1:
+        # Who stops twice does not wait for threads that commit. DuckDB aborts the process when a plain exit meets them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -61,10 +61,16 @@ class Sink(Protocol):
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-22T16:03:00Z info     held 30 of 120 days``"""
+    """``2026-11-22T16:03:00Z info     held 30 of 120 days``; of accounts ``side_by_side`` with ``[shop] `` before the message."""
+
+    def __init__(self, *, side_by_side: bool = False) -> None:
+        super().__init__()
+        self._side_by_side = side_by_side
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        return f"{_time(record)} {record.levelname.lower():<8} {record.message}"
+        account = _ABOUT.get().get("account") if self._side_by_side else None
+        whose = f"[{account}] " if account else ""
+        return f"{_time(record)} {record.levelname.lower():<8} {whose}{record.message}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -80,8 +86,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def set_up(sink: Sink, *, form: str, quiet: bool, verbose: bool) -> None:
-    """Send this program's log lines to ``sink``: errors when quiet, everything when verbose. Of libraries, warnings only.
+def set_up(sink: Sink, *, form: str, quiet: bool, verbose: bool, side_by_side: bool = False) -> None:
+    """Send this program's log lines to ``sink``: errors when quiet, everything when verbose. Of libraries, warnings only. Those of
+    accounts ``side_by_side`` say whose they are.
 
     May be called again: the last call holds.
     """
@@ -94,6 +101,6 @@ def set_up(sink: Sink, *, form: str, quiet: bool, verbose: bool) -> None:
     handler = logging.StreamHandler(sink)
     handler.name = __name__
     handler.addFilter(_is_worth_telling)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(side_by_side=side_by_side))
     root.addHandler(handler)
     logging.captureWarnings(capture=True)

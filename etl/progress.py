@@ -3,10 +3,10 @@
 import logging
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from etl.pipeline import Progress
+    from etl.pipeline import Progress, ProgressOfAll
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,26 @@ def span(seconds: float) -> str:
 def describe(progress: "Progress") -> str:
     """One sentence for both kinds of reader."""
     days = f"{progress.days_done:,}" if progress.days_planned is None else f"{progress.days_done:,} of {progress.days_planned:,}"
-    parts = [
-        f"{days} day{'' if days == '1' else 's'}",
-        f"{progress.requests:,} request{'' if progress.requests == 1 else 's'}",
-        f"{progress.facts:,} row{'' if progress.facts == 1 else 's'}",
-        f"${progress.money:,.2f}",
-    ]
+    parts = [f"{days} day{'' if days == '1' else 's'}", *_counts(progress)]
     if progress.day:
         parts.insert(0, f"{progress.day}")
     if progress.seconds_left is not None:
         parts.append(f"about {span(progress.seconds_left)} left")
     return " · ".join(parts)
+
+
+def describe_all(progress: "ProgressOfAll") -> str:
+    """The same of accounts side by side."""
+    done = f"{progress.accounts_done:,} of {progress.accounts:,} account{'' if progress.accounts == 1 else 's'}"
+    return " · ".join([done, *_counts(progress)])
+
+
+def _counts(progress: "Progress | ProgressOfAll") -> list[str]:
+    return [
+        f"{progress.requests:,} request{'' if progress.requests == 1 else 's'}",
+        f"{progress.facts:,} row{'' if progress.facts == 1 else 's'}",
+        f"${progress.money:,.2f}",
+    ]
 
 
 class StatusLine:
@@ -66,27 +75,30 @@ class StatusLine:
             self._terminal.flush()
 
 
-def on_terminal(line: StatusLine, ticks: Callable[[], float]) -> "Callable[[Progress], None]":
+Far = TypeVar("Far")
+
+
+def on_terminal(line: StatusLine, ticks: Callable[[], float], told: Callable[[Far], str]) -> Callable[[Far], None]:
     """Redraws ``line``, at most ten times a second. ``ticks`` are seconds that never go backward."""
     next_draw = ticks()
 
-    def watch(progress: "Progress") -> None:
+    def watch(progress: Far) -> None:
         nonlocal next_draw
         if ticks() >= next_draw:
             next_draw = ticks() + DRAW_SECONDS
-            line.draw(describe(progress))
+            line.draw(told(progress))
 
     return watch
 
 
-def in_log(ticks: Callable[[], float]) -> "Callable[[Progress], None]":
-    """Logs a line every ten seconds in which a day was finished."""
-    said_at, said_days = ticks(), 0
+def in_log(ticks: Callable[[], float], told: Callable[[Far], str], steps: Callable[[Far], int]) -> Callable[[Far], None]:
+    """Logs a line every ten seconds in which ``steps`` were made, days finished for instance."""
+    said_at, said_steps = ticks(), 0
 
-    def watch(progress: "Progress") -> None:
-        nonlocal said_at, said_days
-        if ticks() - said_at >= LINE_SECONDS and progress.days_done != said_days:
-            said_at, said_days = ticks(), progress.days_done
-            log.info("%s", describe(progress))
+    def watch(progress: Far) -> None:
+        nonlocal said_at, said_steps
+        if ticks() - said_at >= LINE_SECONDS and steps(progress) != said_steps:
+            said_at, said_steps = ticks(), steps(progress)
+            log.info("%s", told(progress))
 
     return watch

@@ -45,6 +45,21 @@ class Exposed(NamedTuple):
     what: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
+class Shard(NamedTuple):
+    """One of ``of`` parts of all accounts, the parts counted from 0. Each account is in exactly one, whatever others there are."""
+
+    part: int
+    of: int
+
+    def has(self, account: str) -> bool:
+        import hashlib
+
+        return int.from_bytes(hashlib.sha256(account.encode()).digest()) % self.of == self.part
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -52,8 +67,8 @@ class Settings:
 
     Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed. ``since`` is None
     where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is requests per second, 0 = no limit.
-    ``max_age`` is in hours, ``lock_wait`` in seconds. ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None
-    unless the command needed it.
+    ``max_age`` is in hours, ``lock_wait`` in seconds. ``accounts_at_once`` and ``shard`` are for ``--all`` alone. ``soft_ids`` are
+    digits, ``ips`` canonical addresses. ``key`` is None unless the command needed it.
     ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none,
     ``exposed`` is what is wrong with the key's file where everybody may read it; None where that is not so.
     """
@@ -87,6 +102,8 @@ class Settings:
     quiet: bool
     verbose: bool
     log_format: str
+    accounts_at_once: int
+    shard: Shard | None
     sources: Mapping[str, str] = field(repr=False)
     ignored: tuple[str, ...]
     exposed: Exposed | None
@@ -250,6 +267,14 @@ def _log_format(value: object) -> str:
     return str(value)
 
 
+def _shard(value: object) -> Shard:
+    said = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value.strip(), re.ASCII) if isinstance(value, str) else None
+    shard = Shard(*map(int, said.groups())) if said else Shard(0, 0)
+    if shard.part >= shard.of:
+        raise ValueError("it must be I/N, with I from 0 to N-1: 0/4, 1/4, 2/4 and 3/4 are all of four parts")
+    return shard
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting: ``--a-b`` on the command line, ``ANTICAPTCHA_A_B`` in the environment, ``a_b`` in the TOML.
@@ -308,6 +333,8 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("quiet", _flag, False),
             Setting("verbose", _flag, False),
             Setting("log_format", _log_format, "text"),
+            Setting("accounts_at_once", _whole(1, 64, "accounts"), 8, per_account=False),
+            Setting("shard", _shard, per_account=False),
         )
     }
 )
@@ -454,7 +481,43 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
 
     Raises UsageError for anything that is not as it should be, saying which value, where it stands and what it must be.
     """
+    return _load(given, now, place, _read_config(given, place), needs_key=needs_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The accounts of a TOML that was read once. ``names`` are in its order."""
+
+    names: tuple[str, ...]
+    _given: Mapping[str, object]
+    _place: Place
+    _config: Config
+
+    def general(self, now: datetime) -> Settings:
+        """What would hold if no account had a table. Raises UsageError as ``load`` does."""
+        return _load(self._given, now, self._place, self._config._replace(accounts={}))
+
+    def settings(self, name: str, now: datetime, *, needs_key: bool = False) -> Settings:
+        """As ``load`` gives them to ``--account NAME``. Raises UsageError as it does."""
+        return _load({**self._given, "account": name}, now, self._place, self._config, needs_key=needs_key)
+
+
+def accounts(given: Mapping[str, object], place: Place) -> Accounts:
+    """Every account that has a table in the TOML. Raises UsageError where none has, and where one is asked for by its name."""
+    variable = SETTINGS["account"].variable
+    if given.get("account") or place.environ.get(variable, "").strip():
+        said = SETTINGS["account"].flag if given.get("account") else variable
+        raise UsageError(f"--all is every account, {said} is one", "say either")
     config = _read_config(given, place)
+    if not config.accounts:
+        raise UsageError(
+            f"--all syncs every account of the TOML, and {config_path(given, place)[0]} has none",
+            f'write [accounts.NAME] for each, and below it {KEY_FILE} = "PATH" of a file that holds its key',
+        )
+    return Accounts(tuple(config.accounts), given, place, config)
+
+
+def _load(given: Mapping[str, object], now: datetime, place: Place, config: Config, *, needs_key: bool = False) -> Settings:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     folder = place.folder
@@ -472,7 +535,7 @@ def load(given: Mapping[str, object], now: datetime, place: Place, *, needs_key:
     key, exposed = None, None
     if needs_key:
         key, sources["key"] = _client_key(values["account"], place, config)
-        file = key_file(values["account"], given, place)
+        file = _key_file(values["account"], place, config)
         exposed = _exposed(file) if file else None
     ignored = tuple(_ignored(place, config))
     return Settings(**values, key=key, sources=MappingProxyType(sources), ignored=ignored, exposed=exposed)
@@ -538,7 +601,10 @@ def _client_key(account: str, place: Place, config: Config) -> "tuple[Secret, st
 
 def key_file(account: str, given: Mapping[str, object], place: Place) -> Path | None:
     """The file that is to hold the account's key, there or not; None where a variable is named, or nothing."""
-    config = _read_config(given, place)
+    return _key_file(account, place, _read_config(given, place))
+
+
+def _key_file(account: str, place: Place, config: Config) -> Path | None:
     own = config.accounts.get(account, {})
     variables = {name: place.environ.get(PREFIX + name.upper()) for name in ("client_key", KEY_FILE)}
     if KEY_FILE in own or KEY_VARIABLE in own or all(said is None for said in variables.values()):

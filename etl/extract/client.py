@@ -21,7 +21,7 @@ import httpx
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract import retry, wire
-from etl.extract.pace import SLICE, Pace, wait_until
+from etl.extract.pace import SLICE, Pace, Share, wait_until
 from etl.logs import Sparing
 from etl.records import Answer, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
 
@@ -92,7 +92,7 @@ class Client:
         self,
         api_url: str,
         key: Secret,
-        pace: Pace,
+        pace: Pace | Share,
         clock: Clock,
         jitter: Callable[[], float],
         concurrency: int,

@@ -1,4 +1,4 @@
-"""How fast to go: one pace for all threads that ask one host."""
+"""How fast to go: one pace for all threads that ask one host, and equal shares in it for the accounts they ask for."""
 
 import threading
 from collections.abc import Callable
@@ -56,3 +56,33 @@ class Pace:
         """Nobody starts for ``seconds`` from now, not even who already waits for a turn."""
         with self._lock:
             self._turns = self._turns._replace(held_until=max(self._turns.held_until, self._clock.ticks() + seconds))
+
+
+class Share:
+    """One account's part of a pace: its threads have their turns by its own pace ``own``, if it has one, and then by the ``whole``
+    that it shares with others.
+
+    One thread of an account at a time stands in the queue that all accounts share, so that turns go round by account, however many
+    threads each has.
+    """
+
+    def __init__(self, whole: Pace, own: Pace | None = None) -> None:
+        self._whole = whole
+        self._own = own
+        self._in_queue = threading.Lock()
+
+    def wait_turn(self, stopped: Callable[[], bool]) -> bool:
+        """As that of ``Pace``."""
+        if self._own and not self._own.wait_turn(stopped):
+            return False
+        while not self._in_queue.acquire(timeout=SLICE):
+            if stopped():
+                return False
+        try:
+            return self._whole.wait_turn(stopped)
+        finally:
+            self._in_queue.release()
+
+    def hold(self, seconds: float) -> None:
+        """As that of ``Pace``: nobody starts, of no account, for it is the host that asked for it."""
+        self._whole.hold(seconds)

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -68,6 +69,10 @@ class Account:
     lessons: Mapping[Cut, Lesson]
 
 
+_numbering = threading.Lock()
+"""Of accounts that are new at once in this process, each takes the next number; other processes take turns at the database."""
+
+
 def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
     """The account ``name``, made when it is new.
 
@@ -77,6 +82,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         own = _own(connection, name)
         if own is not None and _has_key(own, key):
             return _account(connection, own)
+    with _numbering, connection.begin():
         take_turns(connection)  # or two new accounts would get one number, or one key two names
         own = _own(connection, name)
         if own is not None and not key_changed and connection.execute(text(_HAS_HISTORY), {"a": own["account_id"]}).scalar_one():
@@ -110,6 +116,12 @@ def find_account(engine: Engine, name: str) -> Account | None:
     with engine.connect() as connection:
         row = connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
         return None if row is None else _account(connection, row)
+
+
+def last_finished(engine: Engine) -> dict[str, datetime]:
+    """When the last sync of each account ended that came to its end; those that never had one are left out."""
+    with engine.connect() as connection:
+        return {name: aware(at) for name, at in connection.execute(text(_LAST_FINISHED))}
 
 
 def remember_since(connection: Connection, account: Account, since: date | None) -> Account:
@@ -463,6 +475,14 @@ def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
             stretches.append((first, last))
     return stretches
 
+
+_LAST_FINISHED = """
+    select a.name, max(r.ended_at)
+      from runs     as r
+      join accounts as a on a.account_id = r.account_id
+     where r.command = 'sync' and r.exit_code in (0, 1, 5)
+     group by a.name
+"""
 
 _HAS_HISTORY = """
     select count(*) > 0

@@ -4,10 +4,12 @@
     pool     threads of the client that only ask: one window out, one answer back
     write    one thread that only writes: commits what has come in, rows and ledger together
 
+    side_by_side   every account of the TOML, each with a mind and hands of its own
+
 Answers asked but not yet committed never exceed twice the concurrency; that is the most a crash repeats.
 """
 
 from etl.pipeline.hall import plan, sync
-from etl.pipeline.words import Forecast, Progress, Summary
+from etl.pipeline.words import Ended, Forecast, Progress, ProgressOfAll, Summary, Together
 
-__all__ = ["Forecast", "Progress", "Summary", "plan", "sync"]
+__all__ = ["Ended", "Forecast", "Progress", "ProgressOfAll", "Summary", "Together", "plan", "sync"]

@@ -2,14 +2,15 @@
 
 import logging
 import random
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from etl import errors, logs
 from etl.clock import Clock
 from etl.extract import walk
 from etl.extract.client import Client
-from etl.extract.pace import Pace
+from etl.extract.pace import Pace, Share
 from etl.load import ledger
 from etl.load.lock import one_sync
 from etl.pipeline import gather
@@ -22,9 +23,22 @@ from etl.warehouse import migrate
 log = logging.getLogger(__name__)
 
 
-def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) -> Summary:
+_making = threading.Lock()
+"""Of accounts side by side for whom there is no warehouse yet, or an older one, one makes it."""
+
+
+def sync(
+    settings: Settings,
+    clock: Clock,
+    watch: Callable[[Progress], None],
+    pace: Pace | Share | None = None,
+    while_running: Callable[[Run], AbstractContextManager[object]] = nullcontext,
+) -> Summary:
     """Brings one account's warehouse up to date. What is held by others is waited for, at its start (before any request) and at
     each commit, ``settings.lock_wait`` seconds at most.
+
+    An account beside others has a ``pace`` that it shares with them, in place of its own, and is ``while_running`` one that another
+    thread can interrupt.
 
     Raises UsageError, AccountRefusedError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError once what was taken
     in is committed.
@@ -33,16 +47,19 @@ def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) ->
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
     url = warehouse.warehouse_url(settings.warehouse)
-    is_new = not warehouse.exists(url, wait=settings.lock_wait, clock=clock)
-    engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
-    if is_new:
-        log.warning("there was no warehouse yet: created %s", warehouse.name_of(engine.url))
+    with _making:
+        is_new = not warehouse.exists(url, wait=settings.lock_wait, clock=clock)
+        engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
+        if is_new:
+            log.warning("there was no warehouse yet: created %s", warehouse.name_of(engine.url))
     with ExitStack() as stack:
         stack.enter_context(one_sync(url, settings.account, clock, wait=settings.lock_wait))
-        migrate.upgrade(engine)
+        if migrate.state(engine) != "current":
+            with _making:
+                migrate.upgrade(engine)
         jitter = random.Random().random  # noqa: S311  # spreads retries, guards nothing
         client = stack.enter_context(
-            Client(settings.api_url, settings.key, Pace(settings.rate, clock), clock, jitter, settings.concurrency)
+            Client(settings.api_url, settings.key, pace or Pace(settings.rate, clock), clock, jitter, settings.concurrency)
         )
         with engine.connect() as connection:
             account = ledger.open_account(connection, settings.account, settings.key, clock.now(), settings.key_changed)
@@ -52,7 +69,8 @@ def sync(settings: Settings, clock: Clock, watch: Callable[[Progress], None]) ->
             held = ledger.Ledger(engine, account, clock.now)
             with held.through(connection):
                 run = Run(settings, clock, watch, held, client)
-        return run.go()
+        with while_running(run):
+            return run.go()
 
 
 def _check_span(settings: Settings, account: ledger.Account) -> None:

@@ -63,7 +63,7 @@ class _Tally:
 
 
 _Event = Answer | BaseException | None
-"""An answer, the end of a thread that was stopped, trouble, or (None) a commit that made room."""
+"""An answer, the end of a thread that was stopped, trouble, an interrupt, or (None) a commit that made room."""
 
 
 class Run:
@@ -110,6 +110,10 @@ class Run:
             self._writer.abandon()
             raise
         return self._finish(why)
+
+    def interrupt(self) -> None:
+        """Called by another thread: ``go`` ends as Ctrl-C ends it, also where all that it waits for is a slow server."""
+        self._events.put(KeyboardInterrupt())
 
     def _missing(self) -> list[date]:
         """Days inside the history of which nothing is held, so that coverage shows them until they are."""

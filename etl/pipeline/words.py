@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from etl.errors import InterruptedRunError, ProblemError, worst
 from etl.records import Finding, Severity
+from etl.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,53 @@ class Summary:
     def wants_a_person(self) -> bool:
         """Whether there is something to mend or to look at."""
         return self.exit_code != 0 or any(finding.severity is not Severity.NOTE for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one of several accounts ended: with a summary, a problem or a defect of the program. ``settings`` is None where they
+    could not be read."""
+
+    account: str
+    exit_code: int
+    settings: Settings | None = None
+    summary: Summary | None = None
+    problem: ProblemError | None = None
+    defect: Exception | None = None
+
+    @property
+    def wants_a_person(self) -> bool:
+        """Whether there is something to mend or to look at."""
+        return self.summary is None or self.summary.wants_a_person
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressOfAll:
+    """How far all accounts have come. ``money`` is what the days read so far spent."""
+
+    accounts_done: int
+    accounts: int
+    requests: int = 0
+    facts: int = 0
+    money: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """How several accounts ended, in the order of the TOML; those ``not_begun`` were spared by an interrupt."""
+
+    ended: tuple[Ended, ...]
+    not_begun: tuple[str, ...] = ()
+    was_interrupted: bool = False
+
+    @property
+    def summaries(self) -> list[Summary]:
+        return [one.summary for one in self.ended if one.summary]
+
+    @property
+    def exit_code(self) -> int:
+        interrupted = [InterruptedRunError.exit_code] if self.was_interrupted else []
+        return worst(interrupted + [one.exit_code for one in self.ended])
 
 
 @dataclass(frozen=True, slots=True)

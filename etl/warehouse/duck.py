@@ -18,6 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionCont
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
+from etl.warehouse.gate import gate
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -88,6 +89,7 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, drafts
     another program has open is tried again for ``wait`` seconds.
     """
     path = file_of(url)
+    turns = gate(path)
     _require(path) if read_only else _create_missing(path)
     config = _SEALED if read_only else _QUIET
     engine = sa.create_engine(
@@ -99,6 +101,7 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, drafts
     engine.dialect.supports_native_decimal = True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
     for step in ("do_rollback", "do_close"):
         setattr(engine.dialect, step, _interruptible()(getattr(engine.dialect, step)))
+    setattr(engine.dialect, "do_close", turns.left_by(engine.dialect.do_close))  # noqa: B010  # as above
 
     told: set[str] = set()  # who is waited for at every commit is said once
 
@@ -108,7 +111,9 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, drafts
         began = clock.ticks()
         while True:
             try:
-                return _connected(dialect.connect(*args, **options), sealed=read_only, drafts=drafts)
+                return turns.entered_by(
+                    lambda: _connected(dialect, args, options, sealed=read_only, drafts=drafts), alone=read_only
+                )
             except duckdb.Error as error:
                 found, is_closing = problem(error, path), _CLOSING in str(error)
                 if found is None and not is_closing:
@@ -131,14 +136,21 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, drafts
     return engine
 
 
-def _connected(connection: DBAPIConnection, *, sealed: bool, drafts: Path | None) -> DBAPIConnection:
+def _connected(
+    dialect: Dialect, args: list[Any], options: dict[str, Any], *, sealed: bool, drafts: Path | None
+) -> DBAPIConnection:
+    connection = dialect.connect(*args, **options)
     settings = ["TimeZone = 'UTC'"]  # else current_date is the server's day
     if sealed:
         if drafts:
             settings += [f"allowed_directories = [{quoted(drafts)}]", f"{_SHUT} = false"]
         settings.append("lock_configuration = true")
-    for setting in settings:
-        connection.cursor().execute(f"set {setting}")
+    try:
+        for setting in settings:
+            connection.cursor().execute(f"set {setting}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -18,11 +18,12 @@ import click
 import pytest
 
 from etl import __version__, logs, progress
-from etl.cli import _forecast_lines, _summary_lines, cli, run
+from etl.cli import cli, run
 from etl.pipeline import Forecast, Progress, Summary
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
-from etl.settings import Place, load
+from etl.settings import Place
+from etl.summary import forecast_lines, lines
 
 PYTHON = (sys.executable, "-m", "etl")
 TODAY = datetime.now(UTC).date()
@@ -205,12 +206,11 @@ def test_plan_says_when_some_of_its_days_need_no_request(connected: Seat) -> Non
 
 def test_each_exit_code_has_its_next_command_and_one_is_not_many() -> None:
     def told(code: int, requests: int = 2) -> list[str]:
-        settings = load({}, datetime.now(UTC), Place({}, Path("/")))
-        return list(_summary_lines(Summary("a", code, requests=requests, days=requests), settings))
+        return list(lines(Summary("a", code, requests=requests, days=requests)))
 
     assert [told(code)[-1] for code in (0, 1, 5)] == [f"next: anticaptcha-etl {name}" for name in ("status", "sync", "check")]
     assert told(0, 1)[0] == "a: 1 day, 1 request"
-    days = [next(iter(_forecast_lines(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
+    days = [next(iter(forecast_lines(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
     assert days == ["a: 101 days to look at; some need no request", "a: 94 days to look at"]
 
 
@@ -593,7 +593,7 @@ def test_a_log_line_stands_above_the_drawn_line_and_nothing_is_left_at_the_end()
 def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
     moments = iter([0.0, 0.0, 0.0, 0.05, 0.1, 0.1])
     terminal = StringIO()
-    watch = progress.on_terminal(progress.StatusLine(terminal), lambda: next(moments))
+    watch = progress.on_terminal(progress.StatusLine(terminal), lambda: next(moments), progress.describe)
     for days in (1, 2, 3):
         watch(_progress(days))
     assert [days for days in (1, 2, 3) if f" {days} of" in terminal.getvalue()] == [1, 3]
@@ -601,7 +601,7 @@ def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
 
 def test_without_a_terminal_a_line_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    watch = progress.in_log(lambda: now[0])
+    watch = progress.in_log(lambda: now[0], progress.describe, lambda far: far.days_done)
     with caplog.at_level(logging.INFO, "etl"):
         for second in range(31):
             now[0] = float(second)

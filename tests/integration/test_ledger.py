@@ -1,5 +1,7 @@
 """What the ledger tells a run, from what earlier runs committed."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
@@ -7,7 +9,9 @@ from itertools import count
 import pytest
 import sqlalchemy as sa
 
-from etl.load.ledger import Ledger, find_account, open_account
+from etl.errors import UsageError
+from etl.load import ledger as room
+from etl.load.ledger import Ledger, find_account, last_finished, open_account
 from etl.load.upsert import Batch, Counts, DayRow, Learned
 from etl.records import (
     DAY,
@@ -220,3 +224,59 @@ def test_lessons_are_kept_a_cut_each_and_the_last_holds(books: Books) -> None:
     assert find_account(books.engine, "default") == again
     books.commit(Batch(learned=Learned(900)))
     assert find_account(books.engine, "default") == again
+
+
+# ---------------------------------------------------------------- several accounts
+
+
+def test_the_last_end_of_an_account_is_that_of_a_sync_that_came_to_its_end(books: Books) -> None:
+    engine, moment = books.engine, NOW
+    for name, command, codes in (
+        ("a", "sync", (0, 5, 130)),
+        ("b", "sync", (1, 3, None)),
+        ("c", "sync", (130, 4)),
+        ("d", "replay", (0,)),
+    ):
+        account = Books(engine, name).ledger.account
+        for code in codes:
+            moment += HOUR
+            now = moment
+            run = Ledger(engine, account, lambda now=now: now)  # type: ignore[misc]  # mypy cannot tell the default's type
+            run.start_run(command, "1", MARCH, [])
+            if code is not None:
+                run.finish_run(code, {}, ())
+    assert last_finished(engine) == {"a": NOW + 2 * HOUR, "b": NOW + 4 * HOUR}
+
+
+def test_accounts_that_are_new_at_once_have_a_number_each(warehouse: sa.Engine) -> None:
+    names = [f"account {number}" for number in range(8)]
+    everybody = threading.Barrier(len(names))
+
+    def open_one(name: str) -> int:
+        with warehouse.connect() as connection:
+            everybody.wait(10)
+            return open_account(connection, name, Secret(f"key of {name}"), NOW).account_id
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert sorted(pool.map(open_one, names)) == list(range(1, 9))
+
+
+def test_what_is_slow_on_purpose_is_done_once_for_each_account_that_is_new(
+    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Secret] = []
+    slow = room.hashed
+
+    def counted(key: Secret, salt: bytes) -> bytes:
+        hashed.append(key)
+        return slow(key, salt)
+
+    monkeypatch.setattr(room, "hashed", counted)
+    for number in range(6):
+        with warehouse.connect() as connection:
+            open_account(connection, f"account {number}", Secret(f"key {number}"), NOW)
+    assert len(hashed) == 6
+    with warehouse.connect() as connection, pytest.raises(UsageError, match="belongs to account account 3"):
+        open_account(connection, "another", Secret("key 3"), NOW)
+    with warehouse.connect() as connection, pytest.raises(UsageError, match="belongs to account account 3"):
+        open_account(connection, "account 2", Secret("key 3"), NOW)

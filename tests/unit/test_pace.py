@@ -1,11 +1,12 @@
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from etl.clock import Clock
-from etl.extract.pace import SLICE, Pace, Turns, take, wait_until
+from etl.extract.pace import SLICE, Pace, Share, Turns, take, wait_until
 
 
 @dataclass
@@ -103,3 +104,90 @@ def test_threads_share_one_pace() -> None:
     assert len(starts) == 30
     # The n-th start is never earlier than its turn, however the threads were scheduled.
     assert all(start >= began + n / 100 for n, start in enumerate(sorted(starts)))
+
+
+# ---------------------------------------------------------------- accounts side by side
+
+
+class ByHand:
+    """A clock that goes on by hand, to the next moment for which a thread sleeps."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._due: list[float] = []
+        self.tick = 100.0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: datetime(2026, 1, 1, tzinfo=UTC), lambda: self.tick, self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        with self._change:
+            due = self.tick + seconds
+            if due > self.tick:
+                self._due.append(due)
+                self._change.notify_all()
+            assert self._change.wait_for(lambda: self.tick >= due, 10)
+
+    def go_on(self, sleepers: int) -> None:
+        """Once so many threads sleep at least."""
+        with self._change:
+            assert self._change.wait_for(lambda: len(self._due) >= sleepers, 10)
+            self.tick = min(self._due, default=self.tick)
+            self._due = [due for due in self._due if due > self.tick]
+            self._change.notify_all()
+
+
+def test_turns_go_round_by_account_however_many_threads_each_has() -> None:
+    time, starts, over = ByHand(), list[str](), threading.Event()
+    pace = Pace(1 / SLICE, time.clock())
+    assert pace.wait_turn(never)
+
+    def work(name: str, share: Share) -> None:
+        while share.wait_turn(over.is_set):
+            starts.append(name)
+
+    many, one = Share(pace), Share(pace)
+    threads = [threading.Thread(target=work, args=("many", many)) for _ in range(32)]
+    threads.append(threading.Thread(target=work, args=("one", one)))
+    for thread in threads:
+        thread.start()
+    while len(starts) < 60:
+        time.go_on(sleepers=2)  # of each account the first in its queue
+    over.set()
+    while any(thread.is_alive() for thread in threads):
+        time.go_on(sleepers=0)
+    assert all(turn != next_turn for turn, next_turn in pairwise(starts))
+
+
+def test_an_account_with_a_pace_of_its_own_is_slower_and_leaves_the_others_theirs() -> None:
+    time = Time()
+    whole = Pace(10, time.clock())
+    slow, other = Share(whole, Pace(1, time.clock())), Share(whole)
+    assert all(slow.wait_turn(never) for _ in range(3))
+    assert time.tick == pytest.approx(102.0)
+    assert all(other.wait_turn(never) for _ in range(10))
+    assert time.tick == pytest.approx(103.0)
+
+
+def test_a_hold_of_one_account_is_one_of_all() -> None:
+    time = Time()
+    whole = Pace(0, time.clock())
+    one, other = Share(whole), Share(whole)
+    one.hold(30)
+    assert other.wait_turn(never)
+    assert time.tick == pytest.approx(130.0)
+
+
+def test_who_waits_for_his_account_s_turn_notices_a_stop() -> None:
+    clock = Clock()
+    whole = Pace(0, clock)
+    whole.hold(60)
+    share, over = Share(whole), threading.Event()
+    threads = [threading.Thread(target=share.wait_turn, args=(over.is_set,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    began = clock.ticks()
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert clock.ticks() < began + 3 * SLICE

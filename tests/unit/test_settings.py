@@ -10,7 +10,7 @@ import pytest
 from etl.cli import cli
 from etl.errors import UsageError
 from etl.records import Secret
-from etl.settings import SETTINGS, Place, Settings, load
+from etl.settings import SETTINGS, Accounts, Place, Settings, Shard, accounts, load
 
 NOW = datetime(2026, 3, 10, 23, 59, tzinfo=UTC)
 
@@ -114,6 +114,8 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),
+        ("accounts_at_once", "64", 64),
+        ("shard", "2/8", (2, 8)),
     ],
 )
 def test_every_setting_can_be_said_in_the_environment(desk: Desk, name: str, text: str, value: object) -> None:
@@ -565,6 +567,67 @@ def test_a_key_in_the_toml_is_refused_with_where_it_belongs(desk: Desk, toml: st
 def test_two_places_of_one_account_are_one_too_many(desk: Desk) -> None:
     desk.toml("[accounts.b]\nclient_key_env = 'B'\nclient_key_file = 'b'\n")
     assert "both" in desk.refused(needs_key=True, account="b")
+
+
+# ---------------------------------------------------------------- every account
+
+
+def every(desk: Desk, **given: object) -> Accounts:
+    return accounts(given, Place(desk.environ, desk.folder))
+
+
+def test_every_account_of_the_toml_has_the_settings_that_its_name_would_give(desk: Desk) -> None:
+    desk.toml("rate = 3\n[accounts.shop]\nrate = 1\nclient_key_env = 'S'\n[accounts.lab]\n")
+    desk.environ |= {"S": "sss", "ANTICAPTCHA_CLIENT_KEY": "ggg"}
+    both = every(desk, lookback="7")
+    assert both.names == ("shop", "lab")
+    for name in both.names:
+        assert both.settings(name, NOW) == desk.load(account=name, lookback="7")
+    keys = [both.settings(name, NOW, needs_key=True).key for name in both.names]
+    assert [key.reveal() for key in keys if key] == ["sss", "ggg"]
+    assert both.general(NOW).rate == 3
+
+
+def test_what_holds_in_general_is_no_account_s_not_even_the_default_one_s(desk: Desk) -> None:
+    desk.toml("[accounts.default]\nrate = 'fast'\n")
+    assert every(desk).general(NOW).rate == 5
+    with pytest.raises(UsageError, match="fast"):
+        every(desk).settings("default", NOW)
+
+
+def test_every_account_and_one_account_contradict_each_other(desk: Desk) -> None:
+    desk.toml("account = 'shop'\n[accounts.shop]\n")
+    assert every(desk).names == ("shop",)  # which one a plain sync means
+    with pytest.raises(UsageError, match="--account is one"):
+        every(desk, account="shop")
+    desk.environ["ANTICAPTCHA_ACCOUNT"] = "shop"
+    with pytest.raises(UsageError, match="ANTICAPTCHA_ACCOUNT is one"):
+        every(desk)
+
+
+@pytest.mark.parametrize("toml", [None, "rate = 1\n"])
+def test_without_a_table_there_is_no_account_to_sync_and_it_is_said_what_to_write(desk: Desk, toml: str | None) -> None:
+    if toml:
+        desk.toml(toml)
+    with pytest.raises(UsageError, match="has none") as caught:
+        every(desk)
+    assert "[accounts.NAME]" in caught.value.remedy
+
+
+def test_every_account_is_in_one_shard_and_another_account_moves_none() -> None:
+    names = [f"account-{number}" for number in range(1000)]
+    parts = [[name for name in names if Shard(part, 8).has(name)] for part in range(8)]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert all(90 < len(part) < 160 for part in parts)
+    assert all(Shard(0, 1).has(name) for name in names)
+    # These are promises to those who have several machines at work.
+    assert [next(part for part in range(8) if Shard(part, 8).has(name)) for name in ("default", "shop", "lab")] == [7, 0, 7]
+
+
+@pytest.mark.parametrize("text", ["8/8", "-1/8", "1", "1/0", "0/0", "a/b", "1/8/2", ""])
+def test_a_shard_is_a_part_of_several_counted_from_0(desk: Desk, text: str) -> None:
+    desk.toml(f"shard = '{text}'\n")
+    assert "from 0 to N-1" in desk.refused()
 
 
 # ---------------------------------------------------------------- what comes out
