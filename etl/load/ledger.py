@@ -98,7 +98,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
                 f"say --account {other}, or give {name} its own key",
             )
         salt = max(hashes, default=secrets.token_bytes(16))  # of others, so that the next account costs one hash, not one each
-        parameters = {"name": name, "salt": salt, "hash": hashed(key, salt), "now": naive(now)}
+        parameters = {"name": name, "salt": salt, "hash": hashes.get(salt) or hashed(key, salt), "now": naive(now)}
         if own is not None:
             connection.execute(text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters)
             return _account(connection, own)
