@@ -2,8 +2,8 @@
 
 A file is named as the sentence that should hold. Its leading comment says that sentence in full, then ``severity: ...``
 and ``remedy: ...``. A check selects ``account`` and, where a row is of one, ``day``; other columns are shown as they are.
-``:now`` in it stands for the present moment, a UTC timestamp without zone; ``:since``, in those of this program, for the first
-day that is looked at.
+``:now`` in it stands for the present moment, a UTC timestamp without zone; in those of this program ``:since`` for the first day
+that is looked at, and ``:accounts`` for the list of account_ids: of hundreds, a sync looks at its own alone.
 
 A check of the user's own may leave all of that out: it is then a warning, without remedy, of every account.
 """
@@ -42,10 +42,12 @@ _GIVEN = re.compile(
         | '[^']*' | "[^"]*"             # a text, a name; a doubled quote begins the next one
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
         | --[^\n]* | /\*.*?\*/
-        | (?<![:\w]):(?P<given>now|since)\b
+        | (?<![:\w]):(?P<given>now|since|accounts)\b
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+_NUMBER = "select account_id from accounts where name = :name"
 
 Row = Mapping[str, object]
 
@@ -149,7 +151,8 @@ def run(
     ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
     ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
     """
-    found = [_look(connection, check, now, account, since) for check in load()]
+    number = None if account is None else connection.execute(sa.text(_NUMBER), {"name": account}).scalar()
+    found = [_look(connection, check._replace(sql=at(now, check.sql, since, number)), account) for check in load()]
     if own:
         found += [_look_with_care(connection, check, now, account) for check in _own(own)]
     return Checked(len(found), tuple(broken for broken in found if broken))
@@ -158,11 +161,12 @@ def run(
 def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datetime, account: str | None) -> Broken | None:
     if isinstance(check, Broken):
         return check
-    if why := refusal(at(now, check.sql), connection.dialect.name):
+    told = check._replace(sql=at(now, check.sql))
+    if why := refusal(told.sql, connection.dialect.name):
         return _not_run(check.name, why)
     with _stopped_after(LONGEST, connection) as stopped:
         try:
-            return _look(connection, check, now, account)
+            return _look(connection, told, account)
         except (sa.exc.SQLAlchemyError, ProblemError) as error:
             connection.rollback()
             slow = f"it was stopped after {LONGEST:g} seconds"
@@ -187,11 +191,9 @@ def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[thread
         timer.join()  # so that the next query is not the one that is stopped
 
 
-def _look(
-    connection: sa.Connection, check: Check, now: datetime, account: str | None, since: date = date.min
-) -> Broken | None:
+def _look(connection: sa.Connection, check: Check, account: str | None) -> Broken | None:
     """The check itself when rows of the account break it. A row that names no account is of each."""
-    with connection.exec_driver_sql(at(now, check.sql, since)) as result:
+    with connection.exec_driver_sql(check.sql) as result:
         names = tuple(result.keys())
         every = (dict(zip(names, row, strict=True)) for part in result.partitions(_AT_ONCE) for row in part)
         concerning = (row for row in every if account is None or row.get("account") in (None, account))
@@ -203,12 +205,17 @@ def _look(
     return Broken(check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more)
 
 
-def at(now: datetime, sql: str, since: date = date.min) -> str:
-    """The SQL at a moment, from a day on: as literals, since the engines do not agree on how a parameter is written.
+def at(now: datetime, sql: str, since: date = date.min, number: int | None = None) -> str:
+    """The SQL at a moment, from a day on, of one account or of all: as literals, since the engines do not agree on how a parameter
+    is written.
 
     Texts and comments stay.
     """
-    given = {"now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'", "since": f"date '{since}'"}
+    given = {
+        "now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'",
+        "since": f"date '{since}'",
+        "accounts": "(select account_id from accounts)" if number is None else f"({number})",
+    }
     return _GIVEN.sub(lambda found: given[found["given"]] if found["given"] else found[0], sql)
 
 

@@ -11,10 +11,10 @@ select
 from days d
 join accounts a   on a.account_id = d.account_id
 join series s     on s.account_id = d.account_id and s.cut = 'total'
-left join facts f on f.account_id = d.account_id and f.series_id = s.series_id and f.day = d.day and f.day >= :since
-where d.closed
-  and d.day >= :since
-  and (d.status = 'final' or (d.status = 'open' and d.fetched_at < :now - interval '7 days'))
+left join facts f on f.account_id = d.account_id and f.series_id = s.series_id and f.day = d.day
+where d.account_id in :accounts
+  and d.closed
+  and ((d.status = 'final' and d.day >= :since) or (d.status = 'open' and d.fetched_at < :now - interval '7 days'))
 group by a.name, d.day
 having count(f.hour_start) < 24
 order by d.day desc;

@@ -11,7 +11,8 @@ with told as (
         d.unattributed_volume as unattributed_volume,
         d.unattributed_money  as unattributed_money
     from days d
-    where d.day >= :since
+    where d.account_id in :accounts
+      and d.day >= :since
     union all
     select
         f.account_id,
@@ -22,7 +23,8 @@ with told as (
         case s.cut when 'queue' then -f.money else 0 end
     from facts f
     join series s on s.account_id = f.account_id and s.series_id = f.series_id
-    where f.day >= :since
+    where f.account_id in :accounts
+      and f.day >= :since
       and (s.cut = 'total' or (s.cut = 'queue' and s.member is null))
 )
 select

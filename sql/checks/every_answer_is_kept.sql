@@ -9,7 +9,8 @@ from readings r
 join accounts a     on a.account_id = r.account_id
 left join answers b on b.account_id = r.account_id and b.hash = r.hash
 left join days d    on d.account_id = r.account_id and d.day = r.day
-where r.day >= :since
+where r.account_id in :accounts
+  and r.day >= :since
   and r.outcome in ('good', 'partial')
   and b.hash is null
   and not coalesce(r.day < a.answers_since and d.status = 'final', false)

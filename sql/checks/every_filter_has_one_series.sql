@@ -9,5 +9,6 @@ select
     count(*)                                                                             as series
 from series s
 join accounts a on a.account_id = s.account_id
+where s.account_id in :accounts
 group by a.name, s.cut, s.member
 having count(*) > 1;

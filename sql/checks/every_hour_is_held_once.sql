@@ -7,7 +7,8 @@
 with bits as (
     select account_id, series_id, day, cast(1 as bigint) << cast(extract(hour from hour_start) as integer) as hour
     from facts
-    where day >= :since
+    where account_id in :accounts
+      and day >= :since
 ),
 suspects as (
     select account_id, series_id, day

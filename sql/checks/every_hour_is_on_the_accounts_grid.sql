@@ -9,7 +9,8 @@ with placed as (
         cast(extract(epoch from f.hour_start - cast(f.day as timestamp)) as bigint) - coalesce(a.grid_seconds, 0) as seconds
     from facts f
     join accounts a on a.account_id = f.account_id
-    where f.day >= :since
+    where f.account_id in :accounts
+      and f.day >= :since
 )
 select
     a.name   as account,

@@ -8,6 +8,7 @@ with numbered as (
         day,
         reading - lag(reading, 1, 0) over (partition by account_id order by reading) as step
     from readings
+    where account_id in :accounts
 )
 select
     a.name   as account,

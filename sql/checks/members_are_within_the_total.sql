@@ -11,7 +11,8 @@ from contradictions c
 join days d     on d.account_id = c.account_id and d.day = c.day
 join series s   on s.account_id = c.account_id and s.series_id = c.series_id
 join accounts a on a.account_id = c.account_id
-where d.closed
+where c.account_id in :accounts
+  and d.closed
   and d.day >= :since
 group by a.name, c.day, s.cut
 order by c.day desc;

@@ -7,7 +7,8 @@ with parts as (
     select f.account_id, s.cut, f.day, f.hour_start, f.volume, f.money
     from facts f
     join series s on s.account_id = f.account_id and s.series_id = f.series_id
-    where f.day >= :since
+    where f.account_id in :accounts
+      and f.day >= :since
 ),
 divided as (
     select distinct account_id, case cut when 'total' then 'queue' else cut end as cut, day

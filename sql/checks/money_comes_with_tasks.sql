@@ -10,11 +10,17 @@ select
     count(*)                      as hours,
     sum(f.money)                  as money
 from facts f
-join readings r    on r.account_id = f.account_id and r.reading = f.reading and r.day >= :since
-join closed_days c on c.account_id = f.account_id and c.day = f.day and c.day >= :since and greatest(r.run, c.closed_by) > c.told_by
+join readings r    on r.account_id = f.account_id and r.reading = f.reading and r.account_id in :accounts and r.day >= :since
+join closed_days c
+    on c.account_id = f.account_id
+   and c.day = f.day
+   and c.account_id in :accounts
+   and c.day >= :since
+   and greatest(r.run, c.closed_by) > c.told_by
 join series s      on s.account_id = f.account_id and s.series_id = f.series_id
 join accounts a    on a.account_id = f.account_id
-where f.day >= :since
+where f.account_id in :accounts
+  and f.day >= :since
   and f.volume = 0
   and f.money > 0
   and (s.cut = 'total' or s.member is not null)

@@ -19,7 +19,8 @@ join accounts a on a.account_id = d.account_id
 join newest n   on n.account_id = d.account_id and n.day > d.day
 join series s   on s.account_id = d.account_id and s.cut = 'total'
 join readings r on r.account_id = d.account_id and r.series_id = s.series_id and r.day = d.day and r.outcome = 'good'
-where d.status = 'open'
+where d.account_id in :accounts
+  and d.status = 'open'
   and d.day >= coalesce(a.since, d.day)
 group by a.name, d.day
 having min(r.asked_at) < :now - interval '7 days'

@@ -7,6 +7,7 @@
 with last_closed as (
     select account_id, max(day) as day
     from closed_days
+    where account_id in :accounts
     group by account_id
 ),
 daily as (
@@ -20,7 +21,8 @@ daily as (
     from facts f
     join last_closed l on l.account_id = f.account_id and f.day between l.day - 66 and l.day
     join series s      on s.account_id = f.account_id and s.series_id = f.series_id
-    where f.day >= :since - 90
+    where f.account_id in :accounts
+      and f.day >= :since - 90
       and s.cut = 'queue'
       and s.member is not null
       and f.money >= 0
@@ -47,7 +49,8 @@ join readings r    on r.account_id = d.account_id and r.reading = d.reading
 join closed_days c on c.account_id = d.account_id and c.day = d.day
 join series s      on s.account_id = d.account_id and s.series_id = d.series_id
 join accounts a    on a.account_id = d.account_id
-where d.is_new
+where c.account_id in :accounts
+  and d.is_new
   and u.price > 0
   and (d.price > 10 * u.price or 10 * d.price < u.price)
 group by a.name, s.member

@@ -5,7 +5,8 @@
 with reached as (
     select account_id, max(least(cast(day + 1 as timestamp), fetched_at)) as reached_to
     from days
-    where fetched_at is not null
+    where account_id in :accounts
+      and fetched_at is not null
     group by account_id
 )
 select
@@ -13,4 +14,5 @@ select
     coalesce(r.reached_to, a.created_at) as held_until
 from accounts a
 left join reached r on r.account_id = a.account_id
-where coalesce(r.reached_to, a.created_at) < :now - interval '48 hours';
+where a.account_id in :accounts
+  and coalesce(r.reached_to, a.created_at) < :now - interval '48 hours';
