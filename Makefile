@@ -8,7 +8,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long extended fuzz chaos bench lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long extended fuzz chaos fleet bench lint lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,9 @@ KILLS ?= 200
 
 chaos: $(VENV)/.dev ## 200 kills at random moments of all that writes, and what was lost; some minutes; KILLS=n for n, SEED=n for others
 	$(BIN)/python -m tests.chaos.kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+fleet: $(VENV)/.dev ## 200 accounts into one PostgreSQL by four processes, one killed now and then, and whether all are exact; ten minutes
+	$(BIN)/python -m tests.chaos.fleet
 
 BENCH ?=
 

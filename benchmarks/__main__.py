@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, table
 
-WORKS = ("start", "nights", "windows", "load", "backfill", "views")
+WORKS = ("start", "nights", "windows", "load", "backfill", "views", "scale")
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -52,7 +52,8 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
         "rate": 0, "concurrency": concurrency, "since": str(asked.begins), "queues": list(asked.dataset.names),
         "account": "account 1", "key_changed": True,
     }  # fmt: skip
-    place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, Path(folder))
+    given = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}
+    place = settings.Place({**settings.Place.here().environ, **given}, Path(folder))
     chosen = settings.load(said, asked.now, place, needs_key=True)
     began = perf_counter()
     done = sync(chosen, Clock(now=lambda: asked.now), lambda _: None)

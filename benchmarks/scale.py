@@ -1,0 +1,91 @@
+"""What a year of one account with twenty busy queues costs on either engine, in the units that ``docs/scale.md`` reckons with."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import psutil
+import sqlalchemy as sa
+
+from benchmarks.cost import Cost, python
+from benchmarks.figure import Figure
+from benchmarks.service import Account, serving
+from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
+from etl.warehouse.pour import weigh
+from etl.warehouse.schema import metadata
+from tests.postgres import ask, new_database, server
+
+QUEUES = 20
+MONTHS = "select queue, month, sum(money) from spending_monthly group by 1, 2"
+
+
+def measure(*, short: bool) -> Iterator[Figure]:
+    first, second = (Account(days, QUEUES, QUEUES) for days in ((20, 40) if short else (182, 365)))
+    for engine in ("duckdb", "postgresql"):
+        yield from _on(engine, first, second)
+
+
+def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
+    """The shorter history tells what is constant: units are of the difference."""
+    costs = []
+    for account in (first, second):
+        with tempfile.TemporaryDirectory() as folder, serving(account) as url:
+            place = new_database() if engine == "postgresql" else warehouse_url(str(Path(folder) / "w.duckdb"))
+            before = _server_seconds(engine)
+            cost = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
+            spent = _server_seconds(engine) - before
+            costs.append((cost, spent, _sizes(place)))
+            if account == second:
+                night = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
+                asked = _seconds(place, MONTHS)
+    (small, small_server, small_sizes), (large, large_server, large_sizes) = costs
+    requests = large.said["requests"] - small.said["requests"]
+
+    def unit(of: Callable[[Cost], float]) -> float:
+        return (of(large) - of(small)) / requests
+
+    yield Figure(f"{engine}: processor time of this program", 1000 * unit(lambda cost: cost.cpu), None, "ms per request")
+    yield Figure(f"{engine}: wall time, 8 at once, no latency", 1000 * unit(lambda cost: cost.seconds), None, "ms per request")
+    if engine == "postgresql":
+        server_cost = 1000 * (large_server - small_server) / requests
+        yield Figure("postgresql: processor time of the server", server_cost, None, "ms per request")
+    for table, (rows, size) in sorted(large_sizes.items()):
+        few, little = small_sizes[table]
+        yield Figure(f"{engine}: {table}", (size - little) / (rows - few), None, "bytes per row", of=f"{rows:,} rows")
+    yield Figure(f"{engine}: the next night, processor time", night.cpu, None, "s", of=f"{night.said['requests']} requests")
+    yield Figure(f"{engine}: memory of the program", large.peak, None, "MB")
+    yield Figure(f"{engine}: spend by queue and month", asked, None, "s")
+
+
+def _server_seconds(engine: str) -> float:
+    """Processor seconds of the server and of all it ever started."""
+    if engine != "postgresql":
+        return 0.0
+    [(folder,)] = ask(server(), "show data_directory")
+    postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
+    own = postmaster.cpu_times()
+    alive = [child.cpu_times() for child in postmaster.children(recursive=True)]
+    return float(own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive))
+
+
+def _sizes(place: str) -> dict[str, tuple[int, float]]:
+    """Rows and bytes by table, indexes included; of a file the bytes of the whole."""
+    path = warehouse_path(place)
+    with open_warehouse(place, read_only=True).connect() as connection:
+        rows = {table.name: weigh(connection, table.name, list(table.columns)).rows for table in metadata.sorted_tables}
+        if path:
+            return {"facts, with all that comes with them": (rows["facts"], path.stat().st_size)}
+        size = sa.text("select pg_total_relation_size(cast(:table as regclass))")
+        large = ("facts", "readings", "answers")
+        return {name: (rows[name], connection.execute(size, {"table": name}).scalar_one()) for name in large}
+
+
+def _seconds(place: str, sql: str) -> float:
+    with open_warehouse(place, read_only=True).connect() as connection:
+        connection.exec_driver_sql(sql).all()
+        began = perf_counter()
+        connection.exec_driver_sql(sql).all()
+        return perf_counter() - began
+
+

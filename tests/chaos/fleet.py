@@ -1,0 +1,163 @@
+"""Many accounts into one PostgreSQL by several processes at once, of which one is killed now and then.
+
+``python -m tests.chaos.fleet ACCOUNTS --days N --queues N --processes N --kills N --seed N`` prints what it came to; exit code 1
+when an account is not exact, or has no finished sync.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from etl.sandbox.dataset import Dataset
+from etl.sandbox.server import Behaviour, Sandbox
+from etl.warehouse.engine import open_warehouse
+from tests.postgres import ask, new_database
+
+AT_ONCE, CONCURRENCY = 4, 4
+"""Accounts of a process that are synced side by side, and requests of each."""
+
+
+class Toll(NamedTuple):
+    """What it came to. ``wrong`` are accounts whose hours are not the service's; ``unfinished`` those without a finished sync."""
+
+    accounts: int
+    facts: int
+    hours: int
+    requests: int
+    least: int
+    kills: int
+    wrong: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    seconds: float
+    size: int
+
+    @property
+    def is_none(self) -> bool:
+        return not self.wrong and not self.unfinished
+
+
+class Fleet:
+    """Accounts that each have a service with books of their own, and the processes that sync them."""
+
+    def __init__(self, folder: Path, accounts: int, days: int, queues: int, processes: int, seed: int) -> None:
+        now = datetime.now(UTC)  # the services stand still there; the processes have the machine's own clock
+        begins = now.date() - timedelta(days=days)
+        self.services = {
+            f"agency-{number:04}": Sandbox(
+                Dataset(seed=seed * 10_000 + number, begins=begins, queues=queues, idle_weeks=0, turnover=False),
+                Behaviour(unknown_queue="zeros"),
+                now=lambda: now,
+            )
+            for number in range(accounts)
+        }
+        self.warehouse = new_database()
+        self.begins, self.today, self.processes = begins, now.date(), processes
+        self._folder = folder
+
+    def write_toml(self) -> None:
+        tables = [
+            f'[accounts.{name}]\napi_url = "{service.url}"\nclient_key_env = "KEY_{number}"\n'
+            for number, (name, service) in enumerate(self.services.items())
+        ]
+        (self._folder / "anticaptcha-etl.toml").write_text("\n".join(tables))
+
+    def start(self, part: int) -> "subprocess.Popen[bytes]":
+        keys = {f"KEY_{number}": f"key-of-{name}" for number, name in enumerate(self.services)}
+        given = {
+            "ANTICAPTCHA_WAREHOUSE": self.warehouse, "ANTICAPTCHA_SHARD": f"{part}/{self.processes}", "ANTICAPTCHA_RATE": "0",
+            "ANTICAPTCHA_CONCURRENCY": str(CONCURRENCY), "ANTICAPTCHA_ACCOUNTS_AT_ONCE": str(AT_ONCE),
+            "ANTICAPTCHA_SINCE": str(self.begins), "ANTICAPTCHA_LOG_FORMAT": "json",
+        }  # fmt: skip
+        log = (self._folder / f"{part}.log").open("ab")
+        return subprocess.Popen(
+            [sys.executable, "-m", "etl", "sync", "--all"], cwd=self._folder, env={**keys, **given}, stdout=log, stderr=log
+        )
+
+    def finished(self) -> int:
+        return int(ask(self.warehouse, "select count(distinct account_id) from runs where exit_code = 0")[0][0])
+
+    def wrong(self) -> tuple[str, ...]:
+        """Accounts whose hours are not, to the last digit, what their own service has in its books."""
+        held: dict[str, Counter[tuple[object, ...]]] = {name: Counter() for name in self.services}
+        with open_warehouse(self.warehouse, read_only=True).connect() as connection:
+            rows = connection.execution_options(stream_results=True).exec_driver_sql(
+                "select account, queue, hour_start, volume, money from spending_hourly"
+            )
+            for account, *hour in rows:
+                held[account][tuple(hour)] += 1
+        return tuple(name for name, service in self.services.items() if held[name] != self._books(service))
+
+    def _books(self, service: Sandbox) -> Counter[tuple[object, ...]]:
+        told = service.books(self.begins, self.today)
+        return Counter((queue, hour.replace(tzinfo=None), volume, money) for queue, hour, volume, money in told)
+
+
+def run(
+    folder: Path, accounts: int, days: int, queues: int, *, processes: int = 4, kills: int = 0, seed: int = 1, pause: float = 4
+) -> Toll:
+    """Syncs all accounts while ``kills`` of the processes die at random moments, and syncs on until each has ended by itself."""
+    dice = random.Random(seed)
+    fleet = Fleet(folder, accounts, days, queues, processes, seed)
+    with ExitStack() as stack:
+        for service in fleet.services.values():
+            stack.enter_context(service)
+        fleet.write_toml()
+        began, left = time.monotonic(), kills
+        running = {part: fleet.start(part) for part in range(processes)}
+        codes: dict[int, int] = {}
+        until = time.monotonic() + dice.uniform(0.5, 1.5) * pause
+        while running:
+            threading.Event().wait(0.1)
+            for part, process in list(running.items()):
+                if process.poll() is not None:
+                    codes[part] = process.returncode
+                    del running[part]
+            if left and running and time.monotonic() > until:
+                part = dice.choice(sorted(running))
+                running[part].send_signal(signal.SIGKILL)
+                running[part].wait()
+                running[part] = fleet.start(part)
+                left, until = left - 1, time.monotonic() + dice.uniform(0.5, 1.5) * pause
+        seconds = time.monotonic() - began
+        assert set(codes.values()) == {0}, (codes, [(folder / f"{part}.log").read_text()[-2000:] for part in codes])
+        unfinished = {*fleet.services} - {
+            name for (name,) in ask(fleet.warehouse, "select account from sync_runs where exit_code = 0")
+        }
+        [(facts, hours, size)] = ask(
+            fleet.warehouse,
+            "select (select count(*) from facts), (select count(*) from spending_hourly), pg_database_size(current_database())",
+        )
+        requests = sum(len(service.requests) for service in fleet.services.values())
+        least = sum(len({(one.date, one.queue) for one in service.requests}) for service in fleet.services.values())
+        return Toll(
+            accounts, facts, hours, requests, least, kills - left, fleet.wrong(), tuple(sorted(unfinished)), round(seconds, 1), size
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.fleet", description=__doc__)
+    parser.add_argument("accounts", type=int, nargs="?", default=200)
+    for name, default in (("days", 60), ("queues", 3), ("processes", 4), ("kills", 12), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        toll = run(
+            Path(folder), said.accounts, said.days, said.queues, processes=said.processes, kills=said.kills, seed=said.seed
+        )
+    for name, value in toll._asdict().items():
+        print(f"{name:<11} {value if isinstance(value, tuple) else f'{value:,}'}")
+    return 0 if toll.is_none else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
