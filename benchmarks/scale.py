@@ -40,7 +40,7 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
                 night = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
                 asked = _seconds(place, MONTHS)
     (small, small_server, small_sizes), (large, large_server, large_sizes) = costs
-    requests = large.said["requests"] - small.said["requests"]
+    requests = int(large.said["requests"]) - int(small.said["requests"])
 
     def unit(of: Callable[[Cost], float]) -> float:
         return (of(large) - of(small)) / requests
@@ -66,7 +66,8 @@ def _server_seconds(engine: str) -> float:
     postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
     own = postmaster.cpu_times()
     alive = [child.cpu_times() for child in postmaster.children(recursive=True)]
-    return float(own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive))
+    seconds: float = own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive)
+    return seconds
 
 
 def _sizes(place: str) -> dict[str, tuple[int, float]]:
