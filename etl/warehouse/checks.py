@@ -151,6 +151,7 @@ def run(
     ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
     ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
     """
+    engine.expect_many(connection)
     number = None if account is None else connection.execute(sa.text(_NUMBER), {"name": account}).scalar()
     found = [_look(connection, check._replace(sql=at(now, check.sql, since, number)), account) for check in load()]
     if own:

@@ -92,6 +92,12 @@ def stop(connection: sa.Connection) -> None:
     (postgres if connection.dialect.name == "postgresql" else duck).stop(connection)
 
 
+def expect_many(connection: sa.Connection) -> None:
+    """Until the transaction ends joins are planned for many rows. A file's engine knows how many there are."""
+    if connection.dialect.name == "postgresql":
+        postgres.expect_many(connection)
+
+
 def take_turns(connection: sa.Connection) -> None:
     """Until the transaction ends no other makes tables or accounts. A file has one writer in any case."""
     if connection.dialect.name == "postgresql":

@@ -187,6 +187,12 @@ def stop(connection: sa.Connection) -> None:
     driver.cancel()
 
 
+def expect_many(connection: sa.Connection) -> None:
+    """An account that is new is in no statistics yet, and for one row, as is then expected, a nested loop looks best: a check of
+    half a year took 35 seconds so, and takes 0.2 without (measured)."""
+    connection.exec_driver_sql("set local enable_nestloop = off")
+
+
 # ---------------------------------------------------------------- locks
 
 
