@@ -55,6 +55,8 @@ def file_url(path: str) -> str:
     """The URL of the file at ``path``, which comes out absolute. Raises UsageError for what names no file."""
     if path in {"", ":memory:"}:
         raise UsageError("the warehouse must be a file", "--warehouse takes a path, for instance warehouse.duckdb")
+    if path.startswith(("md:", "motherduck:")):
+        raise UsageError("no warehouse is kept in MotherDuck", "sync into a file and put a copy there: docs/scale.md says how")
     if "?" in path:
         raise UsageError(f"a warehouse's path cannot hold a question mark: {path}", "rename it")
     return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()

@@ -78,7 +78,11 @@ def test_any_file_name_survives_its_url(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":memory:", "duckdb://", "duckdb:///:memory:", "mysql://u:secret@h/d", "://", "duckdb:///x?threads=1"]
+    "text",
+    [
+        "", ":memory:", "duckdb://", "duckdb:///:memory:", "mysql://u:secret@h/d", "://", "duckdb:///x?threads=1", "md:spending",
+        "duckdb:///md:spending?motherduck_token=secret", "duckdb:///md:spending",
+    ],
 )
 def test_what_names_no_warehouse_is_a_usage_error_that_shows_no_password(text: str) -> None:
     with pytest.raises(UsageError) as caught:
