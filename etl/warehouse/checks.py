@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from etl.errors import ProblemError
 from etl.records import Finding, Severity
 from etl.warehouse import engine, views
-from etl.warehouse.reading import refusal
+from etl.warehouse.reading import gives_rows, refusal
 from etl.warehouse.resources import folder
 
 SHOWN = 5
@@ -37,6 +37,7 @@ LONGEST = 60
 """Seconds that a check of the user's own may take: a slip in a join must not hold up the syncs of all nights to come."""
 
 _AT_ONCE = 1_000
+_STOP_AGAIN = 0.1
 _GIVEN = re.compile(
     r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a text with escapes
         | '[^']*' | "[^"]*"             # a text, a name; a doubled quote begins the next one
@@ -163,40 +164,54 @@ def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datet
     if isinstance(check, Broken):
         return check
     told = check._replace(sql=at(now, check.sql))
-    if why := refusal(told.sql, connection.dialect.name):
+    why: object = refusal(told.sql, connection.dialect.name)
+    if why is not None:
         return _not_run(check.name, why)
+    broken: Broken | None = None
     with _stopped_after(LONGEST, connection) as stopped:
         try:
-            return _look(connection, told, account)
+            broken = _look(connection, told, account, stopped)
         except (sa.exc.SQLAlchemyError, ProblemError) as error:
-            connection.rollback()
-            slow = f"it was stopped after {LONGEST:g} seconds"
-            return _not_run(check.name, slow if stopped.is_set() else error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+            why = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if stopped.is_set():
+        why = f"it was stopped after {LONGEST:g} seconds"
+    if why is None:
+        return broken
+    connection.rollback()
+    return _not_run(check.name, why)
 
 
 @contextmanager
 def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[threading.Event]:
     """Makes what the connection still does after so many seconds fail; the event says that it did."""
-    stopped = threading.Event()
+    stopped, done = threading.Event(), threading.Event()
 
     def stop() -> None:
-        stopped.set()
-        engine.stop(connection)
+        patience = seconds
+        while not done.wait(patience):
+            stopped.set()
+            engine.stop(connection)
+            patience = _STOP_AGAIN  # a stop that comes between two statements stops neither
 
-    timer = threading.Timer(seconds, stop)
-    timer.start()
+    thread = threading.Thread(target=stop)
+    thread.start()
     try:
         yield stopped
     finally:
-        timer.cancel()
-        timer.join()  # so that the next query is not the one that is stopped
+        done.set()
+        thread.join()  # so that the next query is not the one that is stopped
 
 
-def _look(connection: sa.Connection, check: Check, account: str | None) -> Broken | None:
-    """The check itself when rows of the account break it. A row that names no account is of each."""
-    with connection.exec_driver_sql(check.sql) as result:
+def _look(connection: sa.Connection, check: Check, account: str | None, stopped: threading.Event | None = None) -> Broken | None:
+    """The check itself when rows of the account break it. A row that names no account is of each.
+
+    A server that is stopped while it waits to be asked for more rows does not notice it: none are asked for then.
+    """
+    going_on = (lambda _: not stopped.is_set()) if stopped else bool
+    with connection.exec_driver_sql(check.sql, execution_options={"stream_results": gives_rows(check.sql)}) as result:
         names = tuple(result.keys())
-        every = (dict(zip(names, row, strict=True)) for part in result.partitions(_AT_ONCE) for row in part)
+        parts = takewhile(going_on, result.partitions(_AT_ONCE))
+        every = (dict(zip(names, row, strict=True)) for part in parts for row in part)
         concerning = (row for row in every if account is None or row.get("account") in (None, account))
         found = list(islice(concerning, MOST + 1))
     if not found:

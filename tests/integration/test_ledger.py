@@ -36,6 +36,8 @@ from etl.records import (
     queue,
 )
 
+pytestmark = pytest.mark.contract
+
 MARCH = date(2026, 3, 14)
 NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
 
@@ -71,8 +73,8 @@ class Books:
 
     def held(self) -> list[tuple[object, ...]]:
         with self.engine.connect() as connection:
-            sql = "select day, cut, member, hour(hour_start), volume, money, reading from contradictions "
-            joined = connection.exec_driver_sql(f"{sql} join series using (account_id, series_id) order by all")
+            sql = "select day, cut, member, extract(hour from hour_start), volume, money, reading from contradictions "
+            joined = connection.exec_driver_sql(f"{sql} join series using (account_id, series_id) order by day, hour_start")
             return [tuple(row) for row in joined]
 
 

@@ -16,8 +16,10 @@ from etl.errors import UsageError, WarehouseError
 from etl.records import DAY, ZERO, Finding, Severity, Value
 from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Run, Status, as_text, gather, in_a_row, is_stale, to_json
 from etl.warehouse import migrate
-from etl.warehouse.engine import open_warehouse
+from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
+
+pytestmark = pytest.mark.contract
 
 Insert = Callable[..., None]
 
@@ -140,7 +142,7 @@ def test_status_needs_no_more_than_to_read(held: Insert, warehouse: sa.Engine) -
     assert gather(open_warehouse(str(warehouse.url), read_only=True), None, NOW) == gather(warehouse, None, NOW)
 
 
-def test_a_file_without_tables_says_what_to_do(warehouse: sa.Engine) -> None:
+def test_a_warehouse_without_tables_says_what_to_do(warehouse: sa.Engine) -> None:
     migrate.downgrade(warehouse, "base")
     with pytest.raises(WarehouseError) as caught:
         gather(warehouse, None, NOW)
@@ -187,7 +189,7 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
     )
     text = as_text(gather(warehouse, "default", NOW), 100)
     title, body = text[: text.index("Account")], text[text.index("Account") :]
-    assert "".join(title.split()) == f"{warehouse.url.database},2026-03-2009:30UTC"
+    assert "".join(title.split()) == f"{name_of(warehouse.url)},2026-03-2009:30UTC"
     assert body == (
         "Account default\n"
         "  days          2026-03-01 to 2026-03-20: 2 final, 2 open, 1 missing, 1 failed\n"
@@ -237,7 +239,7 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
     text = to_json(gather(warehouse, "default", NOW))
     assert '"unattributed": {"volume": 2, "money": 0.000000002}' in text
     assert json.loads(text, parse_float=Decimal) == {
-        "warehouse": warehouse.url.database,
+        "warehouse": name_of(warehouse.url),
         "now": "2026-03-20T09:30:00Z",
         "accounts": [
             {
