@@ -78,10 +78,9 @@ class Fleet:
             "ANTICAPTCHA_CONCURRENCY": str(CONCURRENCY), "ANTICAPTCHA_ACCOUNTS_AT_ONCE": str(AT_ONCE),
             "ANTICAPTCHA_SINCE": str(self.begins), "ANTICAPTCHA_LOG_FORMAT": "json",
         }  # fmt: skip
-        log = (self._folder / f"{part}.log").open("ab")
-        return subprocess.Popen(
-            [sys.executable, "-m", "etl", "sync", "--all"], cwd=self._folder, env={**keys, **given}, stdout=log, stderr=log
-        )
+        command = [sys.executable, "-m", "etl", "sync", "--all"]
+        with (self._folder / f"{part}.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self._folder, env={**keys, **given}, stdout=log, stderr=log)
 
     def finished(self) -> int:
         return int(ask(self.warehouse, "select count(distinct account_id) from runs where exit_code = 0")[0][0])

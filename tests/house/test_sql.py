@@ -11,11 +11,14 @@ from alembic.script import ScriptDirectory
 from etl.serve import cookbook
 from etl.warehouse import checks, migrate, views
 from etl.warehouse.resources import folder
+from etl.warehouse.schema import metadata
 
 VIEWS = sorted((folder("sql") / "views").glob("*.sql"))
 CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
 COOKBOOK = sorted((folder("sql") / "cookbook").glob("*.sql"))
-README = (folder("sql").parent / "README.md").read_text()
+FUNCTIONS = sorted((folder("sql") / "functions").glob("*.sql"))
+ROOT = folder("sql").parent
+README = (ROOT / "README.md").read_text()
 DUCKDB_ALONE = [
     "arg_max",
     "arg_min",
@@ -34,6 +37,25 @@ DUCKDB_ALONE = [
 def bare(sql: str) -> str:
     """Without comments, quoted texts and quoted names."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "''", re.sub(r"--.*", "", sql))
+
+
+def test_every_key_and_index_begins_with_the_account_by_which_a_distributed_server_would_split() -> None:
+    for table in metadata.tables.values():
+        keys = [table.primary_key, *table.indexes] if table.primary_key.columns else [*table.indexes]
+        assert keys, table.name
+        assert {next(iter(key.columns)).name for key in keys} == {"account_id"}, table.name
+
+
+@pytest.mark.parametrize("file", [*VIEWS, *CHECKS, *COOKBOOK, *FUNCTIONS], ids=lambda file: file.stem)
+def test_every_join_carries_the_account(file: Path) -> None:
+    ends = r"\bjoin\b|\bwhere\b|\bgroup\b|\border\b|\bunion\b|;|\n\)|\Z"
+    joins = re.findall(rf"(?<!cross )\bjoin\b(.*?)(?={ends})", bare(file.read_text()), re.DOTALL)
+    assert not [join for join in joins if "account" not in re.split(r"\son\s", join)[-1]]
+
+
+def test_the_statements_that_distribute_a_warehouse_name_every_table() -> None:
+    said = re.findall(r"create_(?:reference|distributed)_table\('(\w+)'", (ROOT / "deploy" / "citus.sql").read_text())
+    assert sorted(said) == sorted(metadata.tables)
 
 
 def test_the_views_of_the_contract_are_there() -> None:
