@@ -18,12 +18,12 @@ select
     n.run                                as run,
     n.started_at                         as run_started_at,
     n.version                            as version
-from facts f
+from (select account_id, max(day) as day from days where status = 'final' group by account_id) d
+join facts f        on f.account_id = d.account_id and f.day = d.day
 join accounts a     on a.account_id = f.account_id
 join series s       on s.account_id = f.account_id and s.series_id = f.series_id
 join readings r     on r.account_id = f.account_id and r.reading = f.reading
 join runs n         on n.account_id = r.account_id and n.run = r.run
 left join answers b on b.account_id = r.account_id and b.hash = r.hash
 where s.cut = 'queue'
-  and f.day = (select max(d.day) from days d where d.account_id = f.account_id and d.status = 'final')
 order by account, f.hour_start, queue;

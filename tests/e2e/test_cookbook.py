@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from etl.sandbox.dataset import Dataset
 from etl.serve import cookbook
@@ -20,10 +23,14 @@ from etl.serve.publish import publish
 from etl.serve.query import run
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
-from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, napless
+from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, napless, place
+from tests.postgres import ask, migrated, new_database
+
+pytestmark = pytest.mark.contract
 
 Row = tuple[Any, ...]
 Value = tuple[int, Decimal]
+Asked = Callable[[str, str, str], list[Row]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOTHING = (0, Decimal(0))
@@ -81,10 +88,20 @@ class Held:
             return [tuple(row) for row in result.rows]
 
 
-@pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Held]:
+    """What is held in an engine, loaded once."""
+    return cache(lambda kept_in: load(tmp_path_factory.mktemp("cookbook"), kept_in))
+
+
+@pytest.fixture
+def held(kept: Callable[[str], Held], kept_in: str) -> Held:
+    return kept(kept_in)
+
+
+def load(folder: Path, kept_in: str) -> Held:
     """Two accounts in one warehouse: a steady one with corrections, a pause, an app and a queue that went; a young, patchy one."""
-    folder = tmp_path_factory.mktemp("cookbook")
+    url = new_database() if kept_in == "postgresql" else place(folder)
     gone = ("FunCaptcha", ago(96), ago(70))
     steady = Dataset(
         seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(gone,), turnover=False,
@@ -94,6 +111,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
         seed=7, begins=ago(30), queues=("FunCaptcha", "A queue of our own"), turnover=False, idle_hours=60, idle_weeks=0, places=9
     )
     with World(folder, steady, now=EARLIER) as world:
+        world.warehouse = url
         for moment in (EARLIER, NOW):
             world.now = moment
             assert world.sync(lookback=8, soft_ids=(APP,)).exit_code == 0  # corrections end seven days after their hour
@@ -107,6 +125,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
             {day: in_app(steady, day) for day in (ago(n) for n in range(97))},
         )
     with World(folder, patchy) as world:
+        world.warehouse = url
         assert world.sync(key="f" * 32, account="other").exit_code == 0
         told = {(UNATTRIBUTED if queue.startswith("A ") else queue, hour): value for (queue, hour), value in world.books().items()}
         first = world.one("select min(day) from coverage_daily where account = 'other'")
@@ -114,7 +133,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
         for day, status in MARKED.items():
             of_day = f"where day = '{day}' and account_id = (select account_id from accounts where name = 'other')"
             assert world.rows(f"update days set status = '{status}' {of_day} returning 1") == [(1,)]
-    return Held(warehouse_url(str(world.file)), (default, other))
+    return Held(url, (default, other))
 
 
 def in_app(dataset: Dataset, day: date) -> Value:
@@ -411,40 +430,63 @@ def test_every_recipe_has_its_answer_here() -> None:
 RECIPES = pytest.mark.parametrize("recipe", cookbook.load(), ids=lambda recipe: recipe.name)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
-    upgrade(open_warehouse(warehouse_url(str(path))))
-    return path
+@pytest.fixture
+def empty(kept_in: str, tmp_path: Path) -> str:
+    """The URL of a warehouse that holds nothing."""
+    if kept_in == "postgresql":
+        return new_database(like=migrated())
+    upgrade(open_warehouse(place(tmp_path)))
+    return place(tmp_path)
 
 
 @RECIPES
-def test_an_empty_warehouse_gives_no_row_and_no_error(empty: Path, recipe: cookbook.Recipe) -> None:
-    with run(warehouse_url(str(empty)), recipe.sql) as result:
+def test_an_empty_warehouse_gives_no_row_and_no_error(empty: str, recipe: cookbook.Recipe) -> None:
+    with run(empty, recipe.sql) as result:
         assert list(result.rows) == []
 
 
+_ON_A_SERVER = {"text": "VARCHAR", "timestamp": "TIMESTAMP", "bool": "BOOLEAN", "int4": "INTEGER", "int8": "BIGINT"}
+
+
+def types_of(url: str, sql: str) -> dict[str, str]:
+    """The columns that a select gives, each with its type in DuckDB's words."""
+    if url.startswith("duckdb"):
+        with run(url, f"describe {sql}") as result:
+            return {str(name): str(kind) for name, kind, *_ in result.rows}
+    with psycopg.connect(sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+        told = connection.execute(sql.encode()).description or []
+    kinds = {column.name: column.type_display.replace("numeric", "decimal").replace(", ", ",") for column in told}
+    return {name: _ON_A_SERVER.get(kind, kind.upper()) for name, kind in kinds.items()}
+
+
 @RECIPES
-def test_no_column_is_a_type_that_loses_digits_or_moves_with_a_zone(empty: Path, recipe: cookbook.Recipe) -> None:
-    with run(warehouse_url(str(empty)), f"describe {recipe.sql}") as result:
-        types = {str(name): str(kind) for name, kind, *_ in result.rows}
+def test_no_column_is_a_type_that_loses_digits_or_moves_with_a_zone(empty: str, recipe: cookbook.Recipe) -> None:
+    types = types_of(empty, recipe.sql)
     assert set(types.values()) <= {"VARCHAR", "DATE", "TIMESTAMP", "BOOLEAN", "INTEGER", "BIGINT", *decimals(types)}
 
 
 def decimals(types: dict[str, str]) -> set[str]:
-    """Money has nine places, forecasts of it two."""
-    assert all(kind == "DECIMAL(18,9)" for name, kind in types.items() if "money" in name and "percent" not in name)
+    """Money has nine places, forecasts of it two; a server's numeric without places has as many as its values."""
+    assert all(kind in ("DECIMAL(18,9)", "DECIMAL") for name, kind in types.items() if "money" in name and "percent" not in name)
     return {kind for kind in types.values() if kind.startswith("DECIMAL")}
 
 
-def asked(name: str, view: str, rows: str) -> list[Row]:
-    """A recipe's answer where ``view`` holds just these rows."""
-    with duckdb.connect() as connection:
-        connection.execute(f"create table {view} as {rows}")
-        return connection.execute(cookbook.find(name).sql).fetchall()
+@pytest.fixture
+def asked(kept_in: str) -> Asked:
+    """``asked(name, view, rows)``: a recipe's answer where ``view`` holds just these rows."""
+
+    def in_a_file(name: str, view: str, rows: str) -> list[Row]:
+        with duckdb.connect() as connection:
+            connection.execute(f"create table {view} as {rows}")
+            return connection.execute(cookbook.find(name).sql).fetchall()
+
+    def on_a_server(name: str, view: str, rows: str) -> list[Row]:
+        return ask(new_database(), f"create table {view} as {rows}; {cookbook.find(name).sql}")
+
+    return on_a_server if kept_in == "postgresql" else in_a_file
 
 
-def test_the_day_on_which_clocks_go_forward_has_23_hours() -> None:
+def test_the_day_on_which_clocks_go_forward_has_23_hours(asked: Asked) -> None:
     hours = """
         select 'a' as account, hour_start, cast(1 as bigint) as volume, cast('0.1' as decimal(18, 9)) as money
         from generate_series(timestamp '2026-03-27 23:00', timestamp '2026-03-30 21:00', interval '1 hour') t(hour_start)
@@ -464,7 +506,7 @@ def days(first: str, last: str, money: str) -> str:
     """
 
 
-def test_a_forecast_is_withheld_while_a_weekday_to_come_was_never_seen() -> None:
+def test_a_forecast_is_withheld_while_a_weekday_to_come_was_never_seen(asked: Asked) -> None:
     six, seven = days("2026-11-02", "2026-11-08", "'1'"), days("2026-11-02", "2026-11-09", "'1'")
     so_far = date(2026, 11, 8), Decimal(7)
     assert asked("month_to_date_with_forecast", "coverage_daily", six) == [("a", date(2026, 11, 1), *so_far, None, None, None)]
@@ -473,18 +515,18 @@ def test_a_forecast_is_withheld_while_a_weekday_to_come_was_never_seen() -> None
     assert (low, middle, high) == (thirty_but_one, thirty_but_one, thirty_but_one)
 
 
-def test_a_day_that_already_cost_more_than_usual_is_forecast_at_what_it_cost() -> None:
+def test_a_day_that_already_cost_more_than_usual_is_forecast_at_what_it_cost(asked: Asked) -> None:
     spent = days("2026-10-01", "2026-11-30", "case day when date '2026-11-30' then '50' else '2' end")
     [(*_, so_far, low, middle, high)] = asked("month_to_date_with_forecast", "coverage_daily", spent)
     assert so_far == low == middle == high == Decimal(108)
 
 
-def test_an_hour_that_was_not_read_ends_an_idle_stretch() -> None:
+def test_an_hour_that_was_not_read_ends_an_idle_stretch(asked: Asked) -> None:
     hours = """
         select 'a' as account, hour_start, hour_start + interval '1 hour' as hour_end, 0 as volume,
-               case hour(hour_start) when 0 then 1.0 else 0.0 end as money
+               case extract(hour from hour_start) when 0 then 1.0 else 0.0 end as money
         from generate_series(timestamp '2026-03-01 00:00', timestamp '2026-03-01 09:00', interval '1 hour') t(hour_start)
-        where hour(hour_start) <> 4
+        where extract(hour from hour_start) <> 4
     """
     assert [row[1:] for row in asked("idle_stretches", "spending_total_hourly", hours)] == [
         (datetime(2026, 3, 1, 5), datetime(2026, 3, 1, 10), 5),
@@ -492,7 +534,7 @@ def test_an_hour_that_was_not_read_ends_an_idle_stretch() -> None:
     ]
 
 
-def test_a_stretch_with_an_hour_that_was_not_read_is_not_the_busiest() -> None:
+def test_a_stretch_with_an_hour_that_was_not_read_is_not_the_busiest(asked: Asked) -> None:
     hours = """
         select 'a' as account, hour_start, cast(1 as bigint) as volume,
                cast(case hour_start when timestamp '2026-03-02 11:00' then 100 else 1 end as decimal(18, 9)) as money
@@ -503,7 +545,7 @@ def test_a_stretch_with_an_hour_that_was_not_read_is_not_the_busiest() -> None:
     assert [row[2:] for row in asked("busiest_stretches", "spending_total_hourly", hours)] == [quiet]
 
 
-def test_a_correction_counts_once_and_not_again_for_its_queues() -> None:
+def test_a_correction_counts_once_and_not_again_for_its_queues(asked: Asked) -> None:
     corrections = """
         select 'a' as account, queue, timestamp '2026-03-01 23:00' as hour_start, volume_before, money_before, volume_after,
                money_after, timestamp '2026-03-03 01:00' as seen_at
