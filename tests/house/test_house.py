@@ -90,6 +90,7 @@ FLOATS_BESIDE_MONEY = {
     ("etl/warehouse/duck.py", 5.0): "seconds to wait for a closing file",
     ("etl/warehouse/duck.py", 0.005): "seconds between two tries for a closing file",
     ("etl/warehouse/postgres.py", 0.5): "seconds between two tries for a connection",
+    ("etl/warehouse/checks.py", 0.1): "seconds between two tries to stop a check",
     ("etl/warehouse/gate.py", 2.0): "seconds in a row for which a file is open",
     ("etl/warehouse/gate.py", 0.075): "seconds for which it is then left alone",
 }
