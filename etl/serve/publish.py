@@ -37,8 +37,6 @@ COPIED: dict[str, tuple[str, ...]] = {
 """The tables that readers need, and of each the columns."""
 
 MODE = 0o444
-_NAME = "warehouse.duckdb"
-"""Of the copy of a warehouse that is no file."""
 _SIGN = b"DUCK"
 """In the first bytes of each DuckDB file."""
 
@@ -55,20 +53,21 @@ class Published(NamedTuple):
 
 
 def place(url: str, path: Path) -> Path:
-    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name (of one on a server:
-    warehouse.duckdb).
+    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name (on a server its
+    database's).
 
     Raises UsageError where a copy would take the place of something that is none.
     """
-    warehouse = warehouse_path(warehouse_url(url))
+    own = warehouse_url(url)
+    warehouse = warehouse_path(own)
     try:
-        return _place(warehouse, path)
+        return _place(warehouse, path, warehouse.name if warehouse else f"{Path(name_of(own)).name}.duckdb")
     except OSError as error:
         raise UsageError(f"{path} is no place for a copy: {error.strerror}", "name another place") from error
 
 
-def _place(warehouse: Path | None, path: Path) -> Path:
-    target = path / (warehouse.name if warehouse else _NAME) if path.is_dir() else path
+def _place(warehouse: Path | None, path: Path, name: str) -> Path:
+    target = path / name if path.is_dir() else path
     target = target.parent.resolve() / target.name
     if not target.suffix:
         raise UsageError(f"{target} is neither a folder nor a file's name with an ending", f"mkdir -p '{target}', or name a file")
