@@ -24,7 +24,7 @@ def warehouse_url(text: str) -> str:
         return duck.file_url(text)
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter of a port that is no number
         raise UsageError("the warehouse is neither a path nor a SQLAlchemy URL", _FORM) from None
     if url.get_backend_name() == "postgresql":
         return postgres.database_url(url)

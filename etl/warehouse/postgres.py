@@ -7,6 +7,7 @@ apart, and primary keys those that it could not.
 import hashlib
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -53,8 +54,8 @@ def database_url(url: sa.URL) -> str:
 
 
 def name_of(url: sa.URL) -> str:
-    host = url.host or url.query.get("host") or ""
-    place = f"{host}:{url.port}" if url.port else f"{host}"
+    host = url.host or ",".join(url.normalized_query.get("host", ()))
+    place = f"{host}:{url.port}" if url.port else host
     return f"postgresql://{place}/{url.database}"
 
 
@@ -129,7 +130,11 @@ _REMEDIES = {
     "23505": _Remedy("another program wrote rows of the same account meanwhile", f"{_ANYWAY}, one sync of an account at a time"),
     _READ_ONLY: _Remedy("it is read-only, as a standby is", "name the primary server with --warehouse"),
     "28000": _Remedy("it does not let this user in", "mend the user, the password or pg_hba.conf"),
-    "28P01": _Remedy("the password is wrong", "mend it in the URL, in PGPASSWORD or in ~/.pgpass"),
+    "28P01": _Remedy("the password is wrong or missing", "mend it in the URL, in PGPASSWORD or in ~/.pgpass"),
+    "2BP01": _Remedy(
+        "views of your own lean on views that are to be made anew",
+        "keep their SQL, drop them, run anticaptcha-etl migrate, make them again; nothing was changed",
+    ),
     "3D000": _Remedy("there is no such database", "make it (createdb), or name another with --warehouse"),
     "40001": _Remedy("another program wrote the same rows meanwhile", _ANYWAY),
     "40P01": _Remedy("another program and this one waited for each other", _ANYWAY),
@@ -141,26 +146,47 @@ _REMEDIES = {
 }
 
 
+_UNCODED = (
+    ("password authentication failed", "28P01"),
+    ("no password supplied", "28P01"),
+    ("authentication failed", "28000"),
+    ("pg_hba.conf", "28000"),
+    ('role "', "28000"),
+    ('database "', "3D000"),
+)
+"""Words of a connection that was refused, for which the driver has no code."""
+
+_HINTS = ("HINT", "- ", "Is the server running")
+_USER = re.compile(r'\b(user|role) "[^"]*"')
+
+
 def problem(error: Any, place: str) -> WarehouseError | None:
     """What a person can do about an error of the driver's, when it is not about the SQL."""
     said, code = str(error), error.sqlstate
     if code in ("53300", "57P03") or (code is None and any(word in said for word in _BUSY)):
         return WarehouseLockedError(
-            f"{place} takes no more connections now: {_last_line(said)}", "wait, now or longer (--lock-wait SECONDS)"
+            f"{place} takes no more connections now: {_told(error)}", "wait, now or longer (--lock-wait SECONDS)"
         )
+    is_of_connection = code is None and type(error).__name__ == "OperationalError"  # and not of a statement
+    if is_of_connection:
+        code = next((code for words, code in _UNCODED if words in said), None)
     if code in _REMEDIES:
         what, remedy = _REMEDIES[code]
-        return WarehouseError(f"cannot use {place}: {what} ({_last_line(said)})", remedy)
-    if code is None and type(error).__name__ == "OperationalError":  # of the connection, not of a statement
+        return WarehouseError(f"cannot use {place}: {what} ({_told(error)})", remedy)
+    if is_of_connection:
         remedy = f"look at the server, its address and its log; {_ANYWAY}"
-        return WarehouseError(f"cannot reach {place}: {_last_line(said)}", remedy)
+        return WarehouseError(f"cannot reach {place}: {_told(error)}", remedy)
     return None
 
 
-def _last_line(text: str) -> str:
-    """The driver's own words for the last address that it tried."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("HINT", "- "))]
-    return lines[-1] if lines else "no answer"
+def _told(error: Any) -> str:
+    """The server's details, or the driver's own words for the last address that it tried; no user's name."""
+    if error.diag.message_detail:
+        text = "; ".join(error.diag.message_detail.splitlines())
+    else:
+        lines = [line.strip() for line in str(error).splitlines()]
+        text = next((line for line in reversed(lines) if line and not line.startswith(_HINTS)), "no answer")
+    return _USER.sub(r"this \1", text)
 
 
 def holds_tables(connection: sa.Connection) -> bool:

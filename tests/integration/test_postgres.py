@@ -1,0 +1,339 @@
+"""A warehouse on a server as people meet it: how it is named, what goes wrong there and what they are told, several at once."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from etl.errors import UsageError, WarehouseError
+from etl.load.ledger import open_account
+from etl.records import Secret
+from etl.serve.query import run as query
+from etl.warehouse import migrate, views
+from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
+from tests.e2e.world import World, ago, small
+from tests.integration.scripted import says, serving
+from tests.postgres import ask, migrated, new_database, server
+
+pytestmark = pytest.mark.server
+
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+USER, PASSWORD = "hidden_user", "hidden-password-9f"
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits until it does; a test that waits for ever fails by that."""
+    for _ in range(600):
+        if holds():
+            return
+        threading.Event().wait(0.1)
+    raise AssertionError("it never came")
+
+
+def world_on_a_server(folder: Path, days: int) -> World:
+    world = World(folder, small(days))
+    world.warehouse = new_database()
+    return world
+
+
+# ---------------------------------------------------------------- what it is called
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
+def test_a_url_needs_no_driver_and_keeps_its_parameters(driver: str) -> None:
+    url = sa.make_url(warehouse_url(f"{driver}://{USER}:{PASSWORD}@/spending?host=/run/pg&sslmode=require"))
+    assert url.drivername == "postgresql+psycopg"
+    assert (url.username, url.password, url.database) == (USER, PASSWORD, "spending")
+    assert url.query == {"host": "/run/pg", "sslmode": "require"}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql+psycopg2://{}@db/spending", "psycopg2"),
+        ("postgresql+asyncpg://{}@db/spending", "asyncpg"),
+        ("postgresql://{}@db", "no database"),
+        ("postgresql://{}@db/", "no database"),
+        ("postgres://{}@db/spending", "no warehouse is kept in postgres"),
+        ("mysql://{}@db/spending", "no warehouse is kept in mysql"),
+        ("postgresql://{}@db:x/spending", "neither a path nor"),
+    ],
+)
+def test_a_url_that_names_no_warehouse_is_refused_without_its_password(url: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as refused:
+        warehouse_url(url.format(f"{USER}:{PASSWORD}"))
+    assert PASSWORD not in refused.value.message + refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://u:p@db.example/spending", "postgresql://db.example/spending"),
+        ("postgresql://u:p@db.example:6432/spending", "postgresql://db.example:6432/spending"),
+        ("postgresql://u:p@/spending?host=/run/pg&password=p&user=u", "postgresql:///run/pg/spending"),
+        ("postgresql:///spending?host=one:5432&host=two:5432", "postgresql://one:5432,two:5432/spending"),
+    ],
+)
+def test_people_are_told_host_and_database_alone(url: str, name: str) -> None:
+    assert name_of(warehouse_url(url)) == name
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.fixture
+def locked_out() -> Iterator[sa.URL]:
+    """The URL of a user that the server asks for a password."""
+    [(file,)] = ask(server(), "show hba_file")
+    before = Path(file).read_text()
+    if not ask(server(), f"select 1 from pg_roles where rolname = '{USER}'"):
+        ask(server(), f"create role {USER} login password 'another'")
+    Path(file).write_text(f"local all {USER} scram-sha-256\n{before}")
+    ask(server(), "select pg_reload_conf()")
+    url = server().set(username=USER, password=PASSWORD)
+    until(lambda: "password" in _refusal(url))
+    yield url
+    Path(file).write_text(before)
+    ask(server(), "select pg_reload_conf()")
+
+
+def _refusal(url: sa.URL) -> str:
+    try:
+        ask(url, "select 1")
+    except Exception as error:  # noqa: BLE001 - whatever it says
+        return str(error)
+    return ""
+
+
+def etl(folder: Path, warehouse: sa.URL, *words: str, api: str = "http://127.0.0.1:9/") -> "subprocess.CompletedProcess[str]":
+    url = warehouse.render_as_string(hide_password=False)
+    environ = {"ANTICAPTCHA_WAREHOUSE": url, "ANTICAPTCHA_CLIENT_KEY": "k" * 32, "ANTICAPTCHA_API_URL": api}
+    command = [sys.executable, "-m", "etl", *words]
+    return subprocess.run(command, check=False, cwd=folder, env=environ, capture_output=True, text=True, timeout=60)
+
+
+WRONG: dict[str, tuple[Callable[[sa.URL], sa.URL], str, str]] = {
+    "a wrong password": (lambda url: url, "the password is wrong", "mend it in the URL"),
+    "an unknown user": (lambda url: url.set(username="nobody_at_all"), "does not let this user in", "mend the user"),
+    "an unknown database": (lambda url: server().set(database="nowhere"), "there is no such database", "createdb"),
+    "an unknown host": (lambda url: url.set(host="nowhere.invalid", query={}), "cannot reach postgresql://nowhere.invalid", "look"),
+    "a closed port": (lambda url: url.set(host="127.0.0.1", port=1, query={}), "Connection refused", "look at the server"),
+    "a password among the parameters": (
+        lambda url: url.set(username=None, password=None).update_query_dict({"user": USER, "password": PASSWORD}),
+        "the password is wrong",
+        "mend it in the URL",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_server_that_is_not_to_be_had_is_exit_4_with_what_to_do_and_names_no_user(
+    tmp_path: Path, locked_out: sa.URL, wrong: str
+) -> None:
+    made, told, remedy = WRONG[wrong]
+    for command in ("sync", "query select"):
+        done = etl(tmp_path, made(locked_out), *command.split())
+        said = done.stdout + done.stderr
+        assert done.returncode == 4, said
+        assert told in said
+        assert remedy in said
+        assert "Traceback" not in said
+        assert not any(secret in said for secret in (USER, PASSWORD, "nobody_at_all"))
+
+
+def test_neither_status_nor_the_doctor_nor_a_log_names_the_user_or_the_password(tmp_path: Path) -> None:
+    url = sa.make_url(new_database(like=migrated()))
+    ask(server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$")
+    mine = url.set(username=f"{USER}_2", password=PASSWORD)
+    refusal = says(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
+    with serving(refusal) as service:
+        for words in ("sync --verbose", "status", "status --json", "doctor --json", "check", "migrate"):
+            done = etl(tmp_path, mine, *words.split(), api=service.url)
+            said = done.stdout + done.stderr
+            assert str(url.database) in said or words.startswith("sync"), said
+            assert not any(secret in said for secret in (USER, PASSWORD)), said
+    assert json.loads(etl(tmp_path, mine, "status", "--json").stdout)["warehouse"] == name_of(url)
+
+
+def test_without_the_driver_it_is_exit_2_that_names_the_extra(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['psycopg'] = None; from etl.cli import main; sys.argv[1:] = ['status']; main()"
+    environ = {"ANTICAPTCHA_WAREHOUSE": new_database()}
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "anticaptcha-etl[postgres]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_user_who_may_only_read_queries_and_is_told_what_a_sync_needs(tmp_path: Path) -> None:
+    url = sa.make_url(new_database(like=migrated()))
+    ask(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
+    ask(url, "grant select on all tables in schema public to reader")
+    reader = url.set(username="reader")
+    for words in (["query", "select count(*) as n from spending_daily", "--format", "csv"], ["status"], ["check"]):
+        done = etl(tmp_path, reader, *words)
+        assert done.returncode == 0, done.stderr
+    done = etl(tmp_path, reader, "sync")
+    assert done.returncode == 4, done.stderr
+    assert "a sync makes tables and writes them, a reader needs select: grant it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    with world_on_a_server(tmp_path, 60) as world:
+        database = sa.make_url(world.warehouse).database
+        with world.start(concurrency=2) as process:
+            world.wait_for(process, 60)
+            until(lambda: world.one("select to_regclass('readings') is not null and exists (select from readings)"))
+            ask(server(), f"alter database {database} allow_connections false")
+            ask(server(), f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 4, said
+        assert "postgresql://" in said
+        assert "Traceback" not in said
+        ask(server(), f"alter database {database} allow_connections true")
+        before = world.one("select count(*) from readings")
+        assert world.sync().exit_code == 0
+        assert world.one("select count(*) from readings where run = 1") == before > 0
+        assert world.hourly() == world.books()
+
+
+def test_an_interrupted_query_ends_at_once_and_nothing_of_it_stays_on_the_server(tmp_path: Path) -> None:
+    url = new_database(like=migrated())
+    running = "select pid from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    words = [sys.executable, "-m", "etl", "query", "select pg_sleep(60)"]
+    environ = {"ANTICAPTCHA_WAREHOUSE": url}
+    with subprocess.Popen(words, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: ask(url, running))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130, said
+    assert said.startswith("error: interrupted")
+    until(lambda: not ask(url, running))
+
+
+# ---------------------------------------------------------------- several at once
+
+
+def at_once(act: Callable[[int], object], number: int) -> list[object]:
+    """What each of so many threads gives, or raises, that begin together."""
+    together = threading.Barrier(number)
+
+    def one(place: int) -> object:
+        together.wait()
+        try:
+            return act(place)
+        except UsageError as error:
+            return error
+
+    with ThreadPoolExecutor(number) as threads:
+        return list(threads.map(one, range(number)))
+
+
+def test_two_programs_may_migrate_a_new_database_at_once() -> None:
+    url = new_database()
+    at_once(lambda _: migrate.upgrade(open_warehouse(url)), 4)
+    assert migrate.state(open_warehouse(url)) == "current"
+
+
+def _open(url: str, name: str, key: str) -> int:
+    with open_warehouse(url).connect() as connection:
+        return open_account(connection, name, Secret(key), NOW).account_id
+
+
+def test_eight_new_accounts_at_once_have_eight_numbers() -> None:
+    url = new_database(like=migrated())
+    numbers = at_once(lambda place: _open(url, f"account {place}", f"key {place}"), 8)
+    assert sorted(map(str, numbers)) == [str(number) for number in range(1, 9)]
+
+
+def test_one_key_under_two_names_at_once_is_one_account_and_one_refusal() -> None:
+    url = new_database(like=migrated())
+    told = at_once(lambda place: _open(url, f"account {place}", "the key"), 2)
+    assert {type(one) for one in told} == {int, UsageError}
+    assert ask(url, "select count(*) from accounts") == [(1,)]
+
+
+def test_two_syncs_that_both_think_they_hold_the_lock_are_told_apart_by_the_keys(tmp_path: Path) -> None:
+    with world_on_a_server(tmp_path, 120) as world:
+        with world.start(concurrency=1) as first:
+            world.wait_for(first, 60)
+            until(lambda: world.one("select count(*) from readings"))
+            holder = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and database = (select oid from "
+            assert world.rows(f"{holder} pg_database where datname = current_database())")
+            second = world.start(concurrency=1)
+            codes, said = [], ""
+            for process in (first, second):
+                _, words = process.communicate(timeout=120)
+                codes.append(process.returncode)
+                said += words
+        assert 4 in codes, said
+        assert set(codes) <= {0, 4}, said
+        assert "another program wrote rows of the same account meanwhile" in said
+        assert "Traceback" not in said
+        assert world.sync().exit_code == 0
+        assert world.hourly() == world.books()
+
+
+# ---------------------------------------------------------------- views of one's own
+
+
+def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_nothing_is_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = new_database(like=migrated())
+    ask(url, "create view my_days as select * from spending_daily; create view my_months as select * from spending_monthly")
+    engine = open_warehouse(url)
+    migrate.upgrade(engine)  # nothing is to be made
+    monkeypatch.setattr(views, "fingerprint", lambda engine: "of another version")
+    with pytest.raises(WarehouseError) as refused:
+        migrate.upgrade(engine)
+    assert "view my_days depends on view spending_daily" in refused.value.message
+    assert "view my_months depends on view spending_monthly" in refused.value.message
+    assert "drop them, run anticaptcha-etl migrate, make them again; nothing was changed" in refused.value.remedy
+    assert ask(url, "select count(*) from my_days") == [(0,)]
+    ask(url, "drop view my_days; drop view my_months")
+    migrate.upgrade(engine)
+    assert migrate.state(engine) == "current"
+
+
+# ---------------------------------------------------------------- what PostgreSQL's text cannot hold
+
+
+ODD = rb"""{"errorId": 0, "data": [
+    {"dateFrom": "\ud800", "dateTill": 2, "volume": "\u0000", "money": 1, "\u0000": "\udfff"},
+    {"dateFrom": "\u0000", "dateTill": 2, "volume": 3, "money": 1}
+]}"""
+REFUSED = rb"""{"errorId": 9, "errorCode": "ERROR_\u0000\ud800", "errorDescription": "no \u0000 such \udfff thing"}"""
+
+
+def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for body in (ODD, REFUSED):
+        with serving(says(body)) as service, world_on_a_server(tmp_path, 3) as world:
+            monkeypatch.setattr(type(world.sandbox), "url", service.url)
+            assert world.sync(since=ago(1)).exit_code == 1
+            [packed] = {bytes(packed) for (packed,) in world.rows("select body from answers")}
+            assert zlib.decompress(packed) == body
+            if body is REFUSED:
+                told = world.rows("select distinct code, message from readings where outcome <> 'good'")
+                assert ("ERROR_", "no such thing") in told
+            else:
+                raw = {raw for (raw,) in world.rows("select raw from spending_rejections")}
+                assert raw == {
+                    r'{"dateFrom":"\ud800","dateTill":2,"volume":"\u0000","money":1,"\u0000":"\udfff"}',
+                    r'{"dateFrom":"\u0000","dateTill":2,"volume":3,"money":1}',
+                }
+
+
+def test_a_query_with_a_character_that_no_text_holds_is_refused() -> None:
+    with pytest.raises(UsageError), query(new_database(like=migrated()), "select 'a\x00b' as n") as result:
+        list(result.rows)
