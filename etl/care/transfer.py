@@ -9,7 +9,7 @@ from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError
 from etl.records import Value
 from etl.warehouse import migrate
-from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_url
+from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_path, warehouse_url
 from etl.warehouse.pour import Weight, pour, weigh
 from etl.warehouse.schema import metadata
 
@@ -31,10 +31,10 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transfer
     is the source or holds accounts, WarehouseError where either cannot be used or the two sides differ.
     """
     urls = warehouse_url(source), warehouse_url(target)
+    if _are_one(*urls):
+        raise UsageError(f"{name_of(urls[0])} is both source and target", "name another target")
     held = open_warehouse(urls[0], read_only=True, wait=wait, clock=clock)
     migrate.require_readable(held)
-    if urls[0] == urls[1] or name_of(urls[0]) == name_of(urls[1]):
-        raise UsageError(f"{name_of(urls[0])} is both source and target", "name another target")
     made = open_warehouse(urls[1], wait=wait, clock=clock)
     migrate.upgrade(made)
     with held.connect() as reading, made.begin() as writing:
@@ -52,6 +52,14 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transfer
                 "look at the target's disk and its log, run it again",
             )
     return Transferred(name_of(urls[0]), name_of(urls[1]), {name: weight.rows for name, weight in after.items()}, spent)
+
+
+def _are_one(source: str, target: str) -> bool:
+    """Whether both name one warehouse, by whatever link. A server by another name of its own holds the source's accounts."""
+    files = warehouse_path(source), warehouse_path(target)
+    if files[0] and files[1] and files[0].exists() and files[1].exists():
+        return files[0].samefile(files[1])
+    return name_of(source) == name_of(target)
 
 
 def _refuse_accounts(connection: sa.Connection, target: str) -> None:

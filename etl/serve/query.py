@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -55,8 +56,8 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
         if why := refusal(sql, connection.dialect.name):
             raise UsageError(why, ASK_ONE)
         try:
-            with _heeding_signals(connection):
-                result = connection.execution_options(stream_results=gives_rows(sql)).exec_driver_sql(sql)
+            options = {"stream_results": gives_rows(sql)}
+            with _heeding_signals(connection), connection.execution_options(**options).exec_driver_sql(sql) as result:
                 yield Result(tuple(result.keys()), (tuple(row) for part in result.partitions(_AT_ONCE) for row in part))
         except sa.exc.DBAPIError as error:
             raise _refused(str(error.orig)) from error
@@ -101,9 +102,13 @@ def _heeding_signals(connection: sa.Connection) -> Iterator[None]:
 def _refused(why: str) -> UsageError:
     if "'pytz'" in why:  # DuckDB needs it to hand such a value to Python
         return UsageError("a time with a zone cannot be shown", "make it UTC without zone: (now() at time zone 'UTC')")
-    return UsageError(
-        f"the query failed: {why}", f"views: {', '.join(view.name for view in views.shared())}; DESCRIBE lists columns"
-    )
+    said = _DECLARED.sub(lambda found: f"{found['line']}{found['sql']}{found['indent'][len(found['added']) :]}^", why)
+    return UsageError(f"the query failed: {said}", f"views: {', '.join(view.name for view in views.shared())}; {_COLUMNS}")
+
+
+_COLUMNS = "information_schema.columns lists columns"
+_DECLARED = re.compile(r'(?P<line>LINE 1: )(?P<added>DECLARE "\w+" CURSOR FOR )(?P<sql>.*\n)(?P<indent> *)\^')
+"""How PostgreSQL shows the place of an error in SQL that was handed to it as a cursor's."""
 
 
 # ---------------------------------------------------------------- printing

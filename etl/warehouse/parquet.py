@@ -81,7 +81,7 @@ def _write_from_server(connection: sa.Connection, sql: str, path: Path) -> None:
     ):
         told: Any = result.cursor.description
         driver: Any = connection.connection.driver_connection
-        kinds = [found.name if (found := driver.adapters.types.get(column.type_code)) else "" for column in told]
+        kinds = [_kind(driver.adapters.types, column.type_code) for column in told]
         types = [_SERVERS.get(kind, "varchar") for kind in kinds]
         places = [f"c{place}" for place in range(len(told))]
         writer.execute(f"create table rows ({', '.join(f'{place} {kind}' for place, kind in zip(places, types, strict=True))})")
@@ -96,12 +96,20 @@ def _write_from_server(connection: sa.Connection, sql: str, path: Path) -> None:
         writer.table("rows").project(", ".join(selected)).write_parquet(str(path))
 
 
+def _kind(types: Any, number: int) -> str:
+    """The name of a type that is known, and is no array: an array is found under its items' name."""
+    found = types.get(number)
+    return str(found.name) if found and found.oid == number else ""
+
+
 def _told(column: Sequence[object], kind: str) -> list[object]:
     return list(column) if kind != "varchar" else [None if value is None else _text(value) for value in column]
 
 
 def _text(value: object) -> str:
-    return f"{value:f}" if isinstance(value, Decimal) else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, default=str)
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _decimal(writer: duckdb.DuckDBPyConnection, place: str) -> str:

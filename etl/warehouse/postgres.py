@@ -5,9 +5,12 @@ apart, and primary keys those that it could not.
 """
 
 import hashlib
+import json
 import logging
 import os
 import re
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -76,6 +79,7 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
         # Prepared at once, SQL of strangers is one statement or none: the server takes no second behind a semicolon.
         connect_args={"application_name": f"{NAME} (PID {os.getpid()})", **({"prepare_threshold": 0} if read_only else {})},
         execution_options={"no_parameters": True},  # a percent sign in SQL without parameters is a percent sign
+        json_deserializer=partial(json.loads, parse_float=Decimal),
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
     )
     place = name_of(url)

@@ -8,9 +8,12 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
+import duckdb
 import pytest
 import sqlalchemy as sa
 
@@ -18,6 +21,7 @@ from etl.errors import UsageError, WarehouseError
 from etl.load.ledger import open_account
 from etl.records import Secret
 from etl.serve.query import run as query
+from etl.serve.query import write_parquet
 from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
 from tests.e2e.world import World, ago, small
@@ -221,6 +225,149 @@ def test_an_interrupted_query_ends_at_once_and_nothing_of_it_stays_on_the_server
     until(lambda: not ask(url, running))
 
 
+# ---------------------------------------------------------------- SQL of strangers
+
+
+WRITING = [
+    "",
+    "-- only a comment",
+    "select 1; select 2",
+    "select 1; delete from days",
+    "select 1 /* ; */ ; delete from days",
+    "select 1; commit; delete from days",
+    "values (1); truncate days",
+    "table days; drop view spending_daily",
+    "explain select 1; delete from days",
+    "show timezone; delete from days",
+    "set default_transaction_read_only = off",
+    "set transaction read write",
+    "reset all",
+    "begin read write",
+    "commit",
+    "insert into days select * from days",
+    "update days set status = 'final'",
+    "delete from days",
+    "merge into days using days d on false when not matched then do nothing",
+    "truncate days",
+    "with x as (delete from days returning *) select * from x",
+    "with x as (insert into days select * from days returning *) select * from x",
+    "with x as (select 1) delete from days",
+    "explain analyze delete from days",
+    "explain (analyze) insert into days select * from days",
+    "(select 1) union all (delete from days returning 1)",
+    "select * into mine from days",
+    "select * from days for update",
+    "create table mine (a integer)",
+    "create temp table mine as select 1",
+    "create function mine() returns integer language sql as 'select 1'",
+    "alter table days add column mine integer",
+    "drop view spending_daily",
+    "comment on table days is 'x'",
+    "grant select on days to public",
+    "copy days to stdout",
+    "copy days to '{folder}/out.csv'",
+    "copy days to program 'touch {folder}/out.csv'",
+    "copy days from program 'true'",
+    "do $$ begin delete from days; end $$",
+    "call nothing()",
+    "prepare p as delete from days",
+    "execute p",
+    "declare c cursor for select 1",
+    "lock table days",
+    "vacuum",
+    "analyze",
+    "listen x",
+    "notify x",
+    "load 'plpgsql'",
+    "select lo_from_bytea(0, 'x')",
+    "select setval('nowhere', 1)",
+    "select nextval('nowhere')",
+    "select set_config('transaction_read_only', 'off', true) from (delete from days) x",
+    "select statuss from days",
+    "select 'a\x00b'",
+]
+
+
+@pytest.fixture(scope="module")
+def read_alone() -> str:
+    """The URL of a database that holds one day, and is only read."""
+    url = new_database(like=migrated())
+    ask(url, "insert into days values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
+    return url
+
+
+def everything(url: str) -> list[tuple[object, ...]]:
+    """What is there, and what the days hold."""
+    return ask(url, "select relname, relacl::text from pg_class order by 1") + ask(url, "select * from days")
+
+
+def answered(url: str, sql: str) -> list[object]:
+    with query(url, sql) as result:
+        return list(result.rows)
+
+
+@pytest.mark.parametrize("form", ["rows", "parquet"])
+@pytest.mark.parametrize("sql", WRITING)
+def test_a_query_is_one_statement_that_reads_and_all_else_is_refused_and_changes_nothing(
+    read_alone: str, tmp_path: Path, form: str, sql: str
+) -> None:
+    before, asked = everything(read_alone), sql.format(folder=tmp_path)
+    answer: Callable[[str, str], object] = answered if form == "rows" else partial(write_parquet, target=tmp_path / "out.parquet")
+    with pytest.raises(UsageError) as caught:
+        answer(read_alone, asked)
+    assert caught.value.message
+    assert caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+    assert everything(read_alone) == before
+
+
+def test_a_table_made_while_it_is_explained_does_not_stay(read_alone: str) -> None:
+    before = everything(read_alone)
+    assert answered(read_alone, "explain analyze create table mine as select 1")
+    assert everything(read_alone) == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["table days", "values (1)", "(select 1)", "with x as (select 1 as n) select * from x", "show timezone", "explain select 1",
+     "/* a; b */ select 1;", "select '%' as percent, ';' as text"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["rows", "parquet"])
+def test_every_way_to_read_is_open(read_alone: str, tmp_path: Path, form: str, sql: str) -> None:
+    held = answered(read_alone, sql)
+    assert held
+    if form == "parquet":
+        write_parquet(read_alone, sql, tmp_path / "out.parquet")
+        assert len(duckdb.read_parquet(str(tmp_path / "out.parquet")).fetchall()) == len(held)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "value"),
+    [
+        ("cast('0.000000001' as numeric(18, 9))", "DECIMAL(38,9)", Decimal("0.000000001")),
+        (
+            "cast('-99999999999999999999999999999.123456789' as numeric)",
+            "DECIMAL(38,9)",
+            Decimal("-99999999999999999999999999999.123456789"),
+        ),
+        ("sum(cast(9223372036854775807 as bigint)) * 2", "DECIMAL(38,0)", Decimal(2**64 - 2)),
+        ("cast(9223372036854775807 as bigint)", "BIGINT", 2**63 - 1),
+        ("timestamp '2026-11-21 03:00:00.000001'", "TIMESTAMP", datetime(2026, 11, 21, 3, 0, 0, 1)),
+        ("date '2026-11-21'", "DATE", date(2026, 11, 21)),
+        ("array[1.50, null]", "VARCHAR", '["1.50", null]'),
+        ("json '{\"a\": 0.10000000000000000000}'", "VARCHAR", '{"a": "0.10000000000000000000"}'),
+        ("cast(null as numeric)", "DECIMAL(38,0)", None),
+        ("'\\xff00'::bytea", "BLOB", b"\xff\x00"),
+        ("interval '1 day 02:00'", "VARCHAR", "1 day, 2:00:00"),
+        ("'a'::name", "VARCHAR", "a"),
+    ],
+)
+def test_parquet_from_a_server_keeps_every_digit(read_alone: str, tmp_path: Path, sql: str, kind: str, value: object) -> None:
+    write_parquet(read_alone, f"select {sql} as n", tmp_path / "out.parquet")
+    made = duckdb.read_parquet(str(tmp_path / "out.parquet"))
+    assert (str(made.types[0]), made.fetchall()) == (kind, [(value,)])
+
+
 # ---------------------------------------------------------------- several at once
 
 
@@ -332,8 +479,3 @@ def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(tmp_pa
                     r'{"dateFrom":"\ud800","dateTill":2,"volume":"\u0000","money":1,"\u0000":"\udfff"}',
                     r'{"dateFrom":"\u0000","dateTill":2,"volume":3,"money":1}',
                 }
-
-
-def test_a_query_with_a_character_that_no_text_holds_is_refused() -> None:
-    with pytest.raises(UsageError), query(new_database(like=migrated()), "select 'a\x00b' as n") as result:
-        list(result.rows)
