@@ -25,6 +25,8 @@ from etl.serve.report.page import page
 from etl.settings import Place
 from etl.warehouse.schema import accounts, days, findings, rejections, revisions, runs, series
 
+pytestmark = pytest.mark.contract
+
 Insert = Callable[..., None]
 
 NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
@@ -48,17 +50,17 @@ def ago(number: int) -> date:
 
 BOOKED = f"""
 insert into facts
-select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval 5 hour, 1000 + back,
+select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours', 1000 + back,
        cast(20 - place as decimal(18, 9)) + back * 37 % 1000 * 0.0001 + 0.000000001, 1, timestamp '2026-03-20 09:00'
-from range(60) t(back), range({len(NAMES)}) p(place)
+from generate_series(0, 59) t(back), generate_series(0, {len(NAMES) - 1}) p(place)
 where back not in (10, 11);
 insert into facts values
-    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval 5 hour, 1, 0.000000007, 1, timestamp '2026-03-20 09:00'),
-    (2, 2, date '{TODAY}' - 1, date '{TODAY}' - 1 + interval 0 hour, 5, 1000, 1, timestamp '2026-03-20 09:00');
+    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1, timestamp '2026-03-20 09:00'),
+    (2, 2, date '{TODAY}' - 1, date '{TODAY}' - 1 + interval '0 hours', 5, 1000, 1, timestamp '2026-03-20 09:00');
 insert into facts
 select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at) from facts group by account_id, day, hour_start;
 insert into facts
-select account_id, 1, day, hour_start + interval 1 hour, 0, 0, 1, loaded_at from facts where account_id = 1 and series_id = 1;
+select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at from facts where account_id = 1 and series_id = 1;
 insert into days
 select 1, date '{TODAY}' - back::int,
        case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed' else 'final' end,
@@ -66,7 +68,7 @@ select 1, date '{TODAY}' - back::int,
             then least(date '{TODAY}' - back::int + interval '24 hours 15 minutes', timestamp '2026-03-20 09:30') end,
        coalesce(volume, 0), coalesce(money, 0),
        case when back = 5 then 1 else 0 end, case when back = 5 then 0.000000007 else 0 end, true, true
-from range(60) t(back)
+from generate_series(0, 59) t(back)
 left join (
     select day, sum(volume) as volume, sum(money) as money from facts where account_id = 1 and series_id = 1 group by day
 ) f on f.day = date '{TODAY}' - back::int;
@@ -353,7 +355,7 @@ def test_a_day_that_several_accounts_lack_is_hatched_once_and_says_whose_it_is(f
 
 def test_the_page_says_of_what_and_when_it_is_and_that_all_is_utc(filled: Insert, warehouse: sa.Engine) -> None:
     text = Page(html(warehouse)).text
-    assert "warehouse.duckdb, account default, 20 Mar 2026, 09:30 UTC" in text
+    assert f"{Path(warehouse.url.database or '').name}, account default, 20 Mar 2026, 09:30 UTC" in text
     assert "All days, hours and months are UTC." in text
     assert "The newest reading is" not in text
     late = page(gather(str(warehouse.url), None, 30, Clock(lambda: NOW + timedelta(days=3)), wait=0), lambda: SCRIPT)
@@ -429,6 +431,7 @@ def place(filled: Insert, tmp_path: Path) -> Place:
     return Place({}, tmp_path)
 
 
+@pytest.mark.of_the_file
 def test_the_command_writes_the_page_whole_with_its_runtime_in_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.folder / "report.html").write_text("of yesterday")
     assert run(["report", "-o", "report.html", "--account", "default", "--days", "5000"], place) == 2
@@ -446,6 +449,7 @@ def test_the_command_writes_the_page_whole_with_its_runtime_in_it(place: Place, 
     assert f"script-src 'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
 
 
+@pytest.mark.of_the_file
 @pytest.mark.parametrize("where", ["warehouse.duckdb", "link.html", "warehouse.duckdb.default.lock"])
 def test_the_page_never_takes_the_place_of_the_warehouse(place: Place, where: str, capsys: pytest.CaptureFixture[str]) -> None:
     (place.folder / "link.html").symlink_to(place.folder / "warehouse.duckdb")
@@ -455,6 +459,7 @@ def test_the_page_never_takes_the_place_of_the_warehouse(place: Place, where: st
     assert (place.folder / "warehouse.duckdb").read_bytes() == before
 
 
+@pytest.mark.of_the_file
 def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "-o", "-"], place) == 0
     out = capsys.readouterr().out
@@ -462,6 +467,7 @@ def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(place: Plac
     assert out.endswith("</html>\n")
 
 
+@pytest.mark.of_the_file
 @pytest.mark.parametrize("absent", ["altair", "vl_convert"])
 def test_without_the_extra_the_command_says_how_to_install_it(absent: str, warehouse: sa.Engine, tmp_path: Path) -> None:
     program = f"import sys; sys.modules[{absent!r}] = None; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
