@@ -92,7 +92,7 @@ def test_what_a_large_query_spills_is_its_owners_alone(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.duckdb"
     duckdb.connect(file).close()
     program = (
-        "import etl.warehouse.engine as engine\nengine._SEALED |= {'memory_limit': '60MB', 'threads': '1'}\n" + PROGRAM
+        "import etl.warehouse.duck as duck\nduck._SEALED |= {'memory_limit': '60MB', 'threads': '1'}\n" + PROGRAM
     )
     sql = "select max(b) from (select repeat('x', 50) || range as b from range(3000000) order by b limit 2900000)"
     with _watched(tmp_path) as seen:

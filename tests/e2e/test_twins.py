@@ -39,7 +39,7 @@ class Twins(NamedTuple):
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     with eventful(tmp_path_factory.mktemp("twins")) as world:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
-        live(world, nights=6)
+        live(world)
         world.sync(ips=("192.0.2.10",))
         server = new_database()
         transfer(world.warehouse, server, AT, wait=0)

@@ -246,7 +246,7 @@ def test_the_last_end_of_an_account_is_that_of_a_sync_that_came_to_its_end(books
             run = Ledger(engine, account, lambda now=now: now)  # type: ignore[misc]  # mypy cannot tell the default's type
             run.start_run(command, "1", MARCH, [])
             if code is not None:
-                run.finish_run(code, {}, ())
+                run.finish_run(code, {"requests": 1}, ())
     assert last_finished(engine) == {"a": NOW + 2 * HOUR, "b": NOW + 4 * HOUR}
 
 
