@@ -8,7 +8,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long extended fuzz chaos bench lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos bench lint lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ test-quick: $(VENV)/.dev ## the tests that take seconds
 
 test-long: $(VENV)/.dev ## the same promises over many more histories; half an hour
 	$(BIN)/pytest -n auto -m long
+
+test-postgres: $(VENV)/.dev ## every promise on a PostgreSQL server, which the tests start themselves; some minutes
+	$(BIN)/pytest -n auto -m server
 
 extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or Superset, which it installs for itself, and the audit of the locks; says what it had to skip
 	$(BIN)/pytest -m extended

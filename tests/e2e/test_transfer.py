@@ -1,5 +1,6 @@
 """A warehouse from one engine to the other: all of it or nothing, equal to the last row, and the syncs go on there."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,12 +88,17 @@ def test_the_next_sync_goes_on_where_the_last_one_stopped(tmp_path: Path, to: st
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.fixture
-def held(tmp_path: Path) -> str:
-    """The URL of a file that holds some days of an account."""
-    with World(tmp_path, small(3, 2)) as world:
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with World(tmp_path_factory.mktemp("synced"), small(3, 2)) as world:
         world.sync()
-        return world.warehouse
+        return world.file
+
+
+@pytest.fixture
+def held(synced: Path, tmp_path: Path) -> str:
+    """The URL of a file that holds some days of an account."""
+    return warehouse_url(str(shutil.copy(synced, tmp_path / "warehouse.duckdb")))
 
 
 def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_path: Path) -> None:
