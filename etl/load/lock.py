@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import filelock
+from sqlalchemy.exc import SQLAlchemyError
 
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
@@ -94,7 +95,11 @@ def _server_locked(url: str, account: str, clock: Clock, wait: float) -> Iterato
             return f" ({other.program} {other.place}, since {other.since} UTC)" if other else ""
 
         _await(taken, holder, account, clock, wait, "look at pg_stat_activity")
-        yield
+        try:
+            yield
+        finally:
+            with suppress(WarehouseError, SQLAlchemyError):  # the lock went with its connection
+                postgres.unlock(connection, account)
 
 
 def _taken(lock: filelock.BaseFileLock) -> bool:

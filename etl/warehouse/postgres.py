@@ -260,6 +260,11 @@ def try_lock(connection: sa.Connection, account: str) -> bool:
     return bool(connection.exec_driver_sql(f"select pg_try_advisory_lock({_number(f'sync {account}')})").scalar_one())
 
 
+def unlock(connection: sa.Connection, account: str) -> None:
+    """Gives the account's lock up at once; a server takes its time to notice that a connection is gone."""
+    connection.exec_driver_sql(f"select pg_advisory_unlock({_number(f'sync {account}')})")
+
+
 def holder(connection: sa.Connection, account: str) -> Holder | None:
     """Who has the account's lock; None when nobody does any more."""
     number = _number(f"sync {account}")

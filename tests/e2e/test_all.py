@@ -330,6 +330,7 @@ def test_a_stop_reaches_accounts_that_wait_for_what_another_program_holds(tmp_pa
         assert not world.requests
 
 
+@pytest.mark.long
 def test_after_a_kill_those_that_were_not_done_go_first_and_everything_is_exact(tmp_path: Path) -> None:
     slow = Behaviour(unknown_queue="zeros", latency_seconds=0.02)
     with today_s(tmp_path, days=8, behaviour=slow) as world:
@@ -444,6 +445,7 @@ def test_that_nothing_could_be_published_is_told_beside_what_became_of_the_accou
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_eight_accounts_of_a_new_warehouse_meet_in_every_commit_and_none_is_in_another_s_way(tmp_path: Path) -> None:
     names = TWELVE[:8]
     with today_s(tmp_path, days=25, queues=5) as world:
@@ -457,6 +459,7 @@ def test_eight_accounts_of_a_new_warehouse_meet_in_every_commit_and_none_is_in_a
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_program_has_its_turns_while_many_accounts_write(tmp_path: Path) -> None:
     names = TWELVE[:6]
     with today_s(tmp_path, days=25, queues=4) as world:
