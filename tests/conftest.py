@@ -1,8 +1,8 @@
 """For every test: how long an example takes is no promise, and on a busy machine no fact; and no test hears less than the next.
 
 Promises of the contract are kept by both engines: their tests are run on a DuckDB file and on a PostgreSQL server. They say
-``pytestmark = pytest.mark.contract``; what is about the file itself is marked ``of_the_file``. On a server most of the whole
-runs are ``long``.
+``pytestmark = pytest.mark.contract``; what is about the file itself is marked ``of_the_file``. On a server most of them
+are ``long``.
 """
 
 import logging
@@ -15,17 +15,16 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 
-SHORT = (".test_nightly", ".test_vendor")
-"""Of the modules of whole runs those that every run of the tests sees on a server too; `make test-postgres` sees all."""
+SHORT = (".test_ledger", ".test_lock", ".test_nightly", ".test_report", ".test_status", ".test_vendor", ".test_views")
+"""Modules that every run of the tests sees on a server too; `make test-postgres` sees all."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """On the engines, where a test is of the contract and has a warehouse."""
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     if "contract" in marks and "kept_in" in metafunc.fixturenames:
-        module = metafunc.module.__name__
-        is_long = ".e2e." in module and not module.endswith(SHORT)
-        on_a_server = pytest.param("postgresql", marks=[pytest.mark.server, *([pytest.mark.long] if is_long else [])])
+        takes_long = [] if metafunc.module.__name__.endswith(SHORT) else [pytest.mark.long]
+        on_a_server = pytest.param("postgresql", marks=[pytest.mark.server, *takes_long])
         engines = ["duckdb"] if "of_the_file" in marks else ["duckdb", on_a_server]
         metafunc.parametrize("kept_in", engines, indirect=True)
 

@@ -265,7 +265,7 @@ def test_an_account_s_own_rate_slows_that_account_alone(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- stopped and killed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     slow = Behaviour(unknown_queue="zeros", latency_seconds=0.05)
     with today_s(tmp_path, days=20, behaviour=slow) as world:
