@@ -270,6 +270,7 @@ def _held_by_another(file: Path) -> Iterator[None]:
             holder.communicate("")
 
 
+@pytest.mark.of_the_file
 def test_a_program_that_has_the_file_open_for_a_moment_only_delays_a_sync(tmp_path: Path) -> None:
     with World(tmp_path, small(3), GIVES_ZEROS) as world:  # no spaced retry of an unknown name: the sync has real time
         with _held_by_another(world.file):
