@@ -36,6 +36,9 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transfer
     held = open_warehouse(urls[0], read_only=True, wait=wait, clock=clock)
     migrate.require_readable(held)
     made = open_warehouse(urls[1], wait=wait, clock=clock)
+    if migrate.current(made):  # an older version's warehouse with accounts is not upgraded on the way to being refused
+        with made.connect() as connection:
+            _refuse_accounts(connection, name_of(urls[1]))
     migrate.upgrade(made)
     with held.connect() as reading, made.begin() as writing:
         take_turns(writing)

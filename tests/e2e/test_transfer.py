@@ -110,6 +110,16 @@ def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_pat
     assert rows(target) == before
 
 
+def test_a_target_with_accounts_of_an_older_schema_is_not_upgraded_on_the_way_to_being_refused(held: str) -> None:
+    target = new_database(like=migrated())
+    ask(target, "insert into accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    engine = open_warehouse(target)
+    migrate.downgrade(engine, "0005")
+    with pytest.raises(UsageError, match="already holds accounts: another"):
+        moved(held, target)
+    assert migrate.current(engine) == "0005"
+
+
 def test_a_warehouse_is_not_transferred_into_itself_by_whatever_name(held: str, tmp_path: Path) -> None:
     path = Path(sa.make_url(held).database or "")
     link = tmp_path / "link.duckdb"
