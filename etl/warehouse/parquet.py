@@ -82,7 +82,7 @@ def _write_from_server(connection: sa.Connection, sql: str, path: Path) -> None:
         told: Any = result.cursor.description
         driver: Any = connection.connection.driver_connection
         kinds = [_kind(driver.adapters.types, column.type_code) for column in told]
-        types = [_SERVERS.get(kind, "varchar") for kind in kinds]
+        types = [_type(kind, column) for kind, column in zip(kinds, told, strict=True)]
         places = [f"c{place}" for place in range(len(told))]
         writer.execute(f"create table rows ({', '.join(f'{place} {kind}' for place, kind in zip(places, types, strict=True))})")
         add = f"insert into rows select {', '.join(f'unnest(?::{kind}[])' for kind in types)}"
@@ -90,8 +90,8 @@ def _write_from_server(connection: sa.Connection, sql: str, path: Path) -> None:
             columns = zip(*part, strict=True)
             writer.execute(add, [_told(column, kind) for column, kind in zip(columns, types, strict=True)])
         selected = [
-            f"{_decimal(writer, place) if kind == 'numeric' else place} as {_quoted(column.name)}"
-            for place, kind, column in zip(places, kinds, told, strict=True)
+            f"{_decimal(writer, place) if (kind, held) == ('numeric', 'varchar') else place} as {_quoted(column.name)}"
+            for place, kind, held, column in zip(places, kinds, types, told, strict=True)
         ]
         writer.table("rows").project(", ".join(selected)).write_parquet(str(path))
 
@@ -100,6 +100,13 @@ def _kind(types: Any, number: int) -> str:
     """The name of a type that is known, and is no array: an array is found under its items' name."""
     found = types.get(number)
     return str(found.name) if found and found.oid == number else ""
+
+
+def _type(kind: str, column: Any) -> str:
+    """The type that holds a column until it is written: of a numeric its own, where it says one."""
+    if kind == "numeric" and column.precision and column.precision <= MOST_DIGITS and 0 <= column.scale <= column.precision:
+        return f"decimal({column.precision}, {column.scale})"
+    return _SERVERS.get(kind, "varchar")
 
 
 def _told(column: Sequence[object], kind: str) -> list[object]:
@@ -113,8 +120,8 @@ def _text(value: object) -> str:
 
 
 def _decimal(writer: duckdb.DuckDBPyConnection, place: str) -> str:
-    """A column of numerics, whose places only its values tell once they were summed. Raises ValueError where Parquet has no such
-    number."""
+    """A column of numerics whose places only its values tell, as where they were summed. Raises ValueError where Parquet has no
+    such number."""
     rows = writer.table("rows")
     whole, part = f"split_part(ltrim({place}, '-'), '.', 1)", f"split_part({place}, '.', 2)"
     measured = f"max(length({whole})), max(length({part})), count(*) filter (where {place} in ('NaN', 'Infinity', '-Infinity'))"

@@ -79,13 +79,15 @@ def test_an_export_has_the_same_files_with_the_same_rows(twins: Twins, tmp_path:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_query_writes_the_same_parquet(twins: Twins, tmp_path: Path, view: str) -> None:
+def test_a_query_writes_the_same_parquet_of_the_same_types(twins: Twins, tmp_path: Path, view: str) -> None:
     files = [tmp_path / f"{number}.parquet" for number in range(2)]
     for url, file in zip(twins, files, strict=True):
         write_parquet(url, f"select * from {view}", file)
     one, other = (memory(f"from '{file}' order by all") for file in files)
     assert one == other
     assert one
+    types, others = (memory(f"describe from '{file}'") for file in files)
+    assert types == others
 
 
 def _page(url: str) -> str:
