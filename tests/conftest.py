@@ -36,10 +36,13 @@ def kept_in(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _levels_of_logs() -> Iterator[None]:
-    """A command that a test runs in this process may have been a quiet one."""
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sends its lines where they go now, and may have been a quiet one."""
     loggers = [logging.getLogger(), logging.getLogger("etl")]
     before = [logger.level for logger in loggers]
     yield
     for logger, level in zip(loggers, before, strict=True):
         logger.setLevel(level)
+    root = loggers[0]
+    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
+    logging.captureWarnings(capture=False)

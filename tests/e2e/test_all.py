@@ -1,6 +1,5 @@
 """``sync --all``: every account of the TOML side by side in one process, each as exact and as alone with its troubles as one."""
 
-import logging
 import re
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -30,14 +29,6 @@ from tests.e2e.world import LOOKBACK, Hours, World
 WRONG = "0000000000000000000000000000wrong"
 KNOWN = Behaviour(unknown_queue="zeros", refused_keys=frozenset({WRONG}))  # an error would be asked again, five seconds later
 TWELVE = tuple(f"acc{number:02}" for number in range(12))
-
-
-@pytest.fixture(autouse=True)
-def _no_handler_stays() -> Iterator[None]:
-    yield
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
 
 
 def today_s(folder: Path, days: int = 5, queues: int = 2, behaviour: Behaviour = KNOWN, *faults: Fault) -> World:

@@ -27,14 +27,6 @@ Line = dict[str, Any]
 KNOWN = Behaviour(unknown_queue="zeros")  # an error would be asked again, five seconds of real time later
 
 
-@pytest.fixture(autouse=True)
-def _no_handler_stays() -> Iterator[None]:
-    yield
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
-
-
 def today_s(folder: Path, *faults: Fault, behaviour: Behaviour = KNOWN) -> World:
     """A world at the machine's own time, for the program as a person starts it."""
     now = datetime.now(UTC)

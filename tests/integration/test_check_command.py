@@ -1,11 +1,9 @@
 """The command ``check``: what it says, to whom, and with which exit code."""
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -45,16 +43,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk(migrated_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+def desk(migrated_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
     shutil.copy(migrated_file, desk.file)
     for number, name in enumerate(("default", "other"), 1):
         columns = "account_id, name, key_salt, key_hash, created_at"
         desk.plant(f"insert into accounts ({columns}) values ({number}, '{name}', '', '', now())")
-    yield desk
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
+    return desk
 
 
 TWICE = "insert into series values (2, 1, 'queue', 'FunCaptcha'), (2, 2, 'queue', 'FunCaptcha');"

@@ -46,11 +46,8 @@ class Seat:
 
 
 @pytest.fixture
-def seat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Seat]:
-    yield Seat(tmp_path, {}, capsys)
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
+def seat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Seat:
+    return Seat(tmp_path, {}, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -334,15 +333,12 @@ def test_a_comment_at_the_end_comments_out_nothing_of_ours(bank: Bank) -> None:
 
 
 @pytest.fixture
-def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def command(*words: str) -> tuple[int, str, str]:
         code = run(words, Place({}, bank.folder))
         return code, *capsys.readouterr()
 
-    yield command
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
+    return command
 
 
 def test_export_says_where_and_how_much(bank: Bank, command: Callable[..., tuple[int, str, str]]) -> None:

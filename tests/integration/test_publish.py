@@ -1,6 +1,5 @@
 """The published copy: whole, verified, read-only, without secrets; and whoever reads it sees the old state or the new."""
 
-import logging
 import random
 import resource
 import shutil
@@ -9,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -321,15 +320,12 @@ def test_what_a_killed_maker_left_is_cleared_or_put_back(tmp_path: Path, left: s
 
 
 @pytest.fixture
-def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def command(*words: str, **environ: str) -> tuple[int, str, str]:
         code = run(words, Place(environ, bank.folder))
         return code, *capsys.readouterr()
 
-    yield command
-    root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
-    logging.captureWarnings(capture=False)
+    return command
 
 
 def test_the_command_says_where_the_copy_is_and_the_setting_stands_for_its_path(
