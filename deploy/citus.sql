@@ -2,7 +2,11 @@
 --
 -- Once, after the first anticaptcha-etl migrate (or sync) made the tables, as their owner. Every primary key begins with account_id
 -- and every join carries it, so that each account's statements stay on one machine; accounts is small and stands on all.
--- Views and functions need nothing. Each sync locks its account by an advisory lock of the coordinator: all must connect to it.
+-- Views and functions need nothing.
+--
+-- For a warehouse that is read: Citus 13 refuses MERGE ... RETURNING (its pull request 7781), by which a sync writes facts. Fill it by
+-- anticaptcha-etl transfer before these statements. Where a sync can write, it locks its account by an advisory lock of the
+-- coordinator: all must connect to that.
 create extension if not exists citus;
 
 select create_reference_table('accounts');
