@@ -37,7 +37,7 @@ extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or 
 FUZZ ?= 1000000
 
 fuzz: $(VENV)/.dev ## a million hostile answers over all cores; FUZZ=n for n, SEED=n to repeat a run
-	$(BIN)/python -m tests.fuzz.answers $(FUZZ) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.fuzz.responses $(FUZZ) $(if $(SEED),--seed $(SEED))
 
 KILLS ?= 200
 

@@ -28,10 +28,16 @@ def main() -> int:
         for figure in import_module(f"benchmarks.{name}").measure(short=said.short):
             print(f"{figure.name}: {figure.cost:.3g} {figure.unit}".rstrip(), flush=True)
             found.append(figure)
-        results[name] = {"short": said.short, "load": os.getloadavg(), "figures": [figure.as_json() for figure in found]}
+        results[name] = {
+            "short": said.short,
+            "load": os.getloadavg(),
+            "figures": [figure.as_json() for figure in found],
+        }
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         figures += found
-    print(f"\n{table(figures)}\n\nload of the machine over the last minutes: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
+    print(
+        f"\n{table(figures)}\n\nload of the machine over the last minutes: {' '.join(f'{load:.1f}' for load in os.getloadavg())}"
+    )
     return 0
 
 

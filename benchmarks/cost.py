@@ -26,7 +26,10 @@ class Cost(NamedTuple):
 
 def cost(*command: str, **environ: str) -> Cost:
     """Runs a command to its end. Raises RuntimeError with its words when it fails."""
-    ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}  # an installed program is compiled once, not at every start
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }  # an installed program is compiled once, not at every start
     place = {**os.environ, **ours, **environ}  # noqa: TID251 - a child gets ours
     began = perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=place)

@@ -41,7 +41,9 @@ def table(figures: Iterable[Figure]) -> str:
     """As Markdown, which a terminal shows as well."""
     rows = [("figure", "measured", "at most", "floor", "at sizes", "exponent"), *map(_row, figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
@@ -51,4 +53,11 @@ def _row(figure: Figure) -> tuple[str, ...]:
     sizes = ", ".join(f"{size:,}: {cost:.3g}" for size, cost in figure.sizes.items())
     exponent = "" if figure.exponent is None else f"{figure.exponent:.2f}"
     missed = "" if figure.holds else " (missed)"
-    return figure.name, f"{figure.cost:.3g}{unit}{missed}", target, figure.floor, f"{sizes} {figure.of}".strip(), exponent
+    return (
+        figure.name,
+        f"{figure.cost:.3g}{unit}{missed}",
+        target,
+        figure.floor,
+        f"{sizes} {figure.of}".strip(),
+        exponent,
+    )

@@ -20,7 +20,9 @@ def main(url: str, concurrency: str, *account: str) -> int:
             answer = client.post(f"{url}/getSpendingStats", content=json.dumps(question))
             return len(json.loads(answer.content, parse_float=Decimal)["data"])
 
-        midnights = [int((asked.now.replace(hour=0, minute=0) - timedelta(days=age)).timestamp()) for age in range(asked.days)]
+        midnights = [
+            int((asked.now.replace(hour=0, minute=0) - timedelta(days=age)).timestamp()) for age in range(asked.days)
+        ]
         questions: list[dict[str, object]] = [{"clientKey": "any", "date": midnight} for midnight in midnights]
         questions += [{**total, "queue": name} for total in questions for name in asked.dataset.names]
         print(json.dumps({"requests": len(questions), "records": sum(pool.map(ask, questions))}))

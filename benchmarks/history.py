@@ -20,13 +20,13 @@ NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 class Shape(NamedTuple):
     """How many accounts, for how many days each, and how many of those were added night by night.
 
-    ``rests``: whether there is money without a queue now and then.
+    ``unattributed_by_hour``: whether there is money without a queue now and then.
     """
 
     accounts: int
     days: int
     nights: int
-    rests: bool = True
+    unattributed_by_hour: bool = True
 
 
 YEARS = Shape(accounts=20, days=3085, nights=365)
@@ -73,7 +73,12 @@ def fill(connection: sa.Connection, shape: Shape) -> int:
     for series in _SERIES:
         connection.exec_driver_sql("insert into series select account_id, $1, $2, $3 from accounts", series)
     first = NEWEST - timedelta(days=shape.days - 1)
-    moments = {"number": _NUMBER.format(first=first), "newest": NEWEST, "now": NOW.replace(tzinfo=None), "apps_since": _APPS_SINCE}
+    moments = {
+        "number": _NUMBER.format(first=first),
+        "newest": NEWEST,
+        "now": NOW.replace(tzinfo=None),
+        "apps_since": _APPS_SINCE,
+    }
     for statement in (_DATES, _SPENT, _FACTS, _DAYS, _READINGS, _ANSWERS, _RUNS):
         connection.exec_driver_sql(statement.format(**moments, **shape._asdict()))
     connection.exec_driver_sql("drop table spent")

@@ -14,12 +14,25 @@ from time import perf_counter
 
 from benchmarks.history import NOW
 from etl.clock import Clock
-from etl.load.ledger import Ledger, open_account
-from etl.load.upsert import DayRow
-from etl.pipeline.gather import Light
-from etl.pipeline.write import Note, Writer
-from etl.records import HOUR, TOTAL, Belief, Fact, Filter, Outcome, Reading, Record, Secret, Window, day_start, queue
-from etl.transform.fold import Book, Folded, fold, nothing
+from etl.load.state import SyncStateStore, open_account
+from etl.load.upsert import CoverageRow
+from etl.models import (
+    HOUR,
+    TOTAL,
+    Fact,
+    MemberStatus,
+    Outcome,
+    Record,
+    Secret,
+    SeriesKey,
+    Snapshot,
+    Window,
+    day_start,
+    queue,
+)
+from etl.sync.load_state import AccountProfile
+from etl.sync.writer import DayUpdate, Writer
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, nothing, reconcile
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
@@ -38,7 +51,7 @@ def price(queue: int) -> int:
     return 500 + queue * 37
 
 
-def day_of_readings(day: date, number: int, names: list[Filter], asked_at: datetime) -> list[Reading]:
+def day_of_readings(day: date, number: int, names: list[SeriesKey], requested_at: datetime) -> list[Snapshot]:
     """The total's, then every queue's."""
     hours = [day_start(day) + HOUR * n for n in range(24)]
     volumes = [[volume(day.toordinal(), place, hour) for hour in range(24)] for place in range(len(names))]
@@ -46,20 +59,23 @@ def day_of_readings(day: date, number: int, names: list[Filter], asked_at: datet
     rows = [(TOTAL, list(map(sum, zip(*volumes, strict=True))), list(map(sum, zip(*moneys, strict=True))))]
     rows += zip(names, volumes, moneys, strict=True)
     return [
-        Reading(
+        Snapshot(
             number + place,
-            Window.whole_day("bulk", filter, day),
-            asked_at,
+            Window.whole_day("bulk", series, day),
+            requested_at,
             Outcome.GOOD,
-            tuple(Record(hour, count, Decimal(paid).scaleb(-6)) for hour, count, paid in zip(hours, counts, paids, strict=True)),
+            tuple(
+                Record(hour, count, Decimal(paid).scaleb(-6))
+                for hour, count, paid in zip(hours, counts, paids, strict=True)
+            ),
         )
-        for place, (filter, counts, paids) in enumerate(rows)
+        for place, (series, counts, paids) in enumerate(rows)
     ]
 
 
-def _as_held(folded: Folded, facts: list[Fact]) -> Folded:
+def _as_held(reconciled: ReconciledDay, facts: list[Fact]) -> ReconciledDay:
     """The day with its facts as the warehouse has them, as a sync gathers it."""
-    return replace(folded, booked={(fact.filter, fact.hour_start): fact for fact in facts})
+    return replace(reconciled, stored_facts={(fact.series, fact.hour_start): fact for fact in facts})
 
 
 def main(folder: str, days: str, queues: str) -> None:
@@ -68,26 +84,28 @@ def main(folder: str, days: str, queues: str) -> None:
     upgrade(engine)
     with engine.connect() as connection:
         account = open_account(connection, "bulk", Secret("any key"), NOW)
-    light = Light(grid=0, reaches_end=1, beliefs=dict.fromkeys(names, Belief.BELIEVED))
-    ledger = Ledger(engine, account, lambda: datetime.now(UTC))
-    number = ledger.start_run("bench", "", NOW.date(), ())
+    profile = AccountProfile(grid=0, reaches_end=1, member_statuses=dict.fromkeys(names, MemberStatus.VERIFIED))
+    state_store = SyncStateStore(engine, account, lambda: datetime.now(UTC))
+    number = state_store.start_run("bench", "", NOW.date(), ())
     clock = Clock()
-    writer = Writer(ledger, clock, lambda _: None, enough=1)
+    writer = Writer(state_store, clock, lambda _: None, enough=1)
     writer.start()
     made = 0.0
-    is_held, facts = bool(ledger.statuses()), dict[date, list[Fact]]()
+    is_held, facts = bool(state_store.statuses()), dict[date, list[Fact]]()
     for age in range(int(days)):
         began = perf_counter()
         day = NOW.date() - timedelta(days=10 + age)
-        readings = day_of_readings(day, number, names, NOW)
-        number += len(readings)
+        snapshots = day_of_readings(day, number, names, NOW)
+        number += len(snapshots)
         made += perf_counter() - began
-        folded = fold(light.on(Book(day, readings=tuple(readings))))
-        row = DayRow(folded.verdict, "final")
+        reconciled = reconcile(profile.on(DaySnapshots(day, snapshots=tuple(snapshots))))
+        row = CoverageRow(reconciled.day_state, "final")
         if is_held and age % DAYS_AT_ONCE == 0:
-            facts = ledger.facts([day - timedelta(days=more) for more in range(DAYS_AT_ONCE)])
-        held = _as_held(folded, facts[day]) if is_held else nothing(day)
-        writer.put([Note(row, folded, held, reading, is_last=reading is readings[-1]) for reading in readings])
+            facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_AT_ONCE)])
+        held = _as_held(reconciled, facts[day]) if is_held else nothing(day)
+        writer.put(
+            [DayUpdate(row, reconciled, held, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
+        )
         while writer.waiting > MOST_WAITING:
             clock.sleep(0.001)
     writer.close()

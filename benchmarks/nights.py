@@ -14,9 +14,9 @@ from benchmarks.service import Account, serving
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
-LEAST = Shape(accounts=1, days=617, nights=90, rests=False)
-MOST = Shape(accounts=20, days=3085, nights=365, rests=False)
-MIDDLE = Shape(accounts=6, days=1028, nights=180, rests=False)
+LEAST = Shape(accounts=1, days=617, nights=90, unattributed_by_hour=False)
+MOST = Shape(accounts=20, days=3085, nights=365, unattributed_by_hour=False)
+MIDDLE = Shape(accounts=6, days=1028, nights=180, unattributed_by_hour=False)
 """A hundred thousand facts, a million, ten millions."""
 
 
@@ -42,7 +42,9 @@ def quiet(*, short: bool) -> Iterator[Figure]:
                 sizes[night] = (file.stat().st_size - before) / MEGABYTE
     yield Figure(f"{nights} nights with nothing new, facts rewritten", rewritten, 0, "facts")
     grown = {night: size for night, size in sizes.items() if size > 0}
-    yield Figure(f"{nights} nights with nothing new, growth of the file", sizes[nights], 1, "MB", of="MB, by nights", sizes=grown)
+    yield Figure(
+        f"{nights} nights with nothing new, growth of the file", sizes[nights], 1, "MB", of="MB, by nights", sizes=grown
+    )
 
 
 def _lookback(shapes: list[Shape], rounds: int) -> Iterator[Figure]:
@@ -57,7 +59,9 @@ def _lookback(shapes: list[Shape], rounds: int) -> Iterator[Figure]:
         database[held] = median(cost.said["database"] for cost in costs)
     least, most = min(whole), max(whole)
     at = f"{most:,} facts"
-    yield Figure(f"a night on {at}", whole[most] / whole[least], 1.3, floor=f"{least:,} facts", of="s, by facts", sizes=whole)
+    yield Figure(
+        f"a night on {at}", whole[most] / whole[least], 1.3, floor=f"{least:,} facts", of="s, by facts", sizes=whole
+    )
     yield Figure(f"a night on {at}, in the database", database[most], 0.15, "s", of="s, by facts", sizes=database)
 
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from benchmarks.cost import Cost, python
 from benchmarks.figure import Figure
 from benchmarks.service import Account, serving
+from etl.warehouse.copy import table_checksum
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
-from etl.warehouse.pour import weigh
 from etl.warehouse.schema import metadata
 from tests.postgres import ask, new_database, server
 
@@ -45,15 +45,21 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
     def unit(of: Callable[[Cost], float]) -> float:
         return (of(large) - of(small)) / requests
 
-    yield Figure(f"{engine}: processor time of this program", 1000 * unit(lambda cost: cost.cpu), None, "ms per request")
-    yield Figure(f"{engine}: wall time, 8 at once, no latency", 1000 * unit(lambda cost: cost.seconds), None, "ms per request")
+    yield Figure(
+        f"{engine}: processor time of this program", 1000 * unit(lambda cost: cost.cpu), None, "ms per request"
+    )
+    yield Figure(
+        f"{engine}: wall time, 8 at once, no latency", 1000 * unit(lambda cost: cost.seconds), None, "ms per request"
+    )
     if engine == "postgresql":
         server_cost = 1000 * (large_server - small_server) / requests
         yield Figure("postgresql: processor time of the server", server_cost, None, "ms per request")
     for table, (rows, size) in sorted(large_sizes.items()):
         few, little = small_sizes[table]
         yield Figure(f"{engine}: {table}", (size - little) / (rows - few), None, "bytes per row", of=f"{rows:,} rows")
-    yield Figure(f"{engine}: the next night, processor time", night.cpu, None, "s", of=f"{night.said['requests']} requests")
+    yield Figure(
+        f"{engine}: the next night, processor time", night.cpu, None, "s", of=f"{night.said['requests']} requests"
+    )
     yield Figure(f"{engine}: memory of the program", large.peak, None, "MB")
     yield Figure(f"{engine}: spend by queue and month", asked, None, "s")
 
@@ -66,7 +72,9 @@ def _server_seconds(engine: str) -> float:
     postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
     own = postmaster.cpu_times()
     alive = [child.cpu_times() for child in postmaster.children(recursive=True)]
-    seconds: float = own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive)
+    seconds: float = (
+        own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive)
+    )
     return seconds
 
 
@@ -74,7 +82,10 @@ def _sizes(place: str) -> dict[str, tuple[int, float]]:
     """Rows and bytes by table, indexes included; of a file the bytes of the whole."""
     path = warehouse_path(place)
     with open_warehouse(place, read_only=True).connect() as connection:
-        rows = {table.name: weigh(connection, table.name, list(table.columns)).rows for table in metadata.sorted_tables}
+        rows = {
+            table.name: table_checksum(connection, table.name, list(table.columns)).rows
+            for table in metadata.sorted_tables
+        }
         if path:
             return {"facts, with all that comes with them": (rows["facts"], path.stat().st_size)}
         size = sa.text("select pg_total_relation_size(cast(:table as regclass))")
@@ -88,5 +99,3 @@ def _seconds(place: str, sql: str) -> float:
         began = perf_counter()
         connection.exec_driver_sql(sql).all()
         return perf_counter() - began
-
-

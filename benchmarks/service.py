@@ -44,9 +44,15 @@ class Account(NamedTuple):
 
     @property
     def dataset(self) -> Dataset:
-        spells = None if self.at_once == self.queues else (30, self.at_once)
+        active_periods = None if self.at_once == self.queues else (30, self.at_once)
         return Dataset(
-            seed=2, begins=self.begins, queues=self.queues, spells=spells, idle_hours=0, idle_weeks=0, turnover=False
+            seed=2,
+            begins=self.begins,
+            queues=self.queues,
+            active_periods=active_periods,
+            idle_hours=0,
+            idle_weeks=0,
+            turnover=False,
         )
 
 

@@ -8,7 +8,9 @@ from benchmarks.cost import cost, in_turn, python
 from benchmarks.figure import Figure
 from benchmarks.service import Account, serving
 
-BARE_CLICK = "import click; click.Group('bare', commands=[click.Command(name) for name in 'abcdefghijklmn'])(['--help'])"
+BARE_CLICK = (
+    "import click; click.Group('bare', commands=[click.Command(name) for name in 'abcdefghijklmn'])(['--help'])"
+)
 
 
 def measure(*, short: bool) -> Iterator[Figure]:
@@ -26,7 +28,7 @@ def measure(*, short: bool) -> Iterator[Figure]:
         python("sync_once", *words)
         again = [python("sync_once", *words) for _ in range(rounds)]
         assert {one.said["changed"] + one.said["inserted"] for one in again} == {0}
-    imports = "import etl.pipeline.hall"
+    imports = "import etl.sync.account"
     whole, importing = sorted(one.seconds for one in again)[rounds // 2], cost(sys.executable, "-c", imports).seconds
     yield Figure("sync with nothing new, whole process", whole, 1, "s")
     yield Figure("  its processor time", sorted(one.cpu for one in again)[rounds // 2], None, "s")

@@ -10,9 +10,9 @@ from typing import Any
 import duckdb_engine
 
 from benchmarks.service import Account
-from etl import settings
+from etl import config
 from etl.clock import Clock
-from etl.pipeline import sync
+from etl.sync.account import sync
 
 KEY = "5e1f0c2b9a8d47630123456789abcdef"
 
@@ -53,8 +53,8 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
         "account": "account 1", "key_changed": True,
     }  # fmt: skip
     given = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}
-    place = settings.Place({**settings.Place.here().environ, **given}, Path(folder))
-    chosen = settings.load(said, asked.now, place, needs_key=True)
+    place = config.Environment({**config.Environment.here().environ, **given}, Path(folder))
+    chosen = config.load(said, asked.now, place, needs_key=True)
     began = perf_counter()
     done = sync(chosen, Clock(now=lambda: asked.now), lambda _: None)
     told = {

@@ -45,7 +45,9 @@ def _at_once(accounts: list[Account], rounds: int, *, short: bool) -> Iterator[F
                     of_peer.append(_dlt(url, account))
         seconds[ours[0].said["requests"]] = median(one.seconds for one in ours)
     whole = median(one.seconds for one in ours)
-    yield Figure(name, whole / median(floors), 1.7, floor="httpx threads, Decimal parse", of="s, by windows", sizes=seconds)
+    yield Figure(
+        name, whole / median(floors), 1.7, floor="httpx threads, Decimal parse", of="s, by windows", sizes=seconds
+    )
     yield Figure("  of which in the database", median(one.said["database"] for one in ours) / whole, None)
     if of_peer:
         yield Figure(f"{name}, against dlt", whole / median(of_peer), 0.7, floor="dlt")

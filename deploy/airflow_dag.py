@@ -12,19 +12,31 @@ from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.sdk import dag, task
 
 PARTS = 4
-FOR_A_PERSON = {2: "usage or configuration", 3: "an account is refused", 5: "a blocking check: look before trusting the numbers"}
+FOR_A_PERSON = {
+    2: "usage or configuration",
+    3: "an account is refused",
+    5: "a blocking check: look before trusting the numbers",
+}
 """Exit codes that another try does not mend; 1 and 4 it may."""
 
 
 def run(*words: str, **environ: str) -> None:
     code = subprocess.run(["anticaptcha-etl", *words], env={**os.environ, **environ}, check=False).returncode
     if code in FOR_A_PERSON:
-        raise AirflowFailException(f"anticaptcha-etl {' '.join(words)}: {FOR_A_PERSON[code]} (exit code {code}); see the log above")
+        raise AirflowFailException(
+            f"anticaptcha-etl {' '.join(words)}: {FOR_A_PERSON[code]} (exit code {code}); see the log above"
+        )
     if code:
         raise AirflowException(f"anticaptcha-etl {' '.join(words)} ended with exit code {code}; it is tried again")
 
 
-@dag(schedule="20 1 * * *", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, tags=["spending"])
+@dag(
+    schedule="20 1 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    tags=["spending"],
+)
 def anticaptcha_spending() -> None:
     @task(retries=3, retry_delay=timedelta(minutes=10))
     def sync(part: int) -> None:

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar
 import click
 
 from etl import __version__
-from etl.errors import FindingsError, InterruptedRunError, ProblemError, UsageError, WarehouseError, worst
-from etl.settings import CONFIG_NAME, PREFIX, SETTINGS, Accounts, Place, Settings, accounts, config_path, load
-from etl.summary import account_lines, count, forecast_lines, forecast_lines_together, lines, lines_together, sums
+from etl.config import CONFIG_NAME, PREFIX, SETTINGS, Accounts, Environment, Settings, accounts, config_path, load
+from etl.errors import AppError, ChecksFailedError, InterruptedRunError, UsageError, WarehouseError, most_severe
+from etl.sync.summary import account_lines, count, format_fleet_plan, format_fleet_result, format_plan, lines, sums
 
 if TYPE_CHECKING:
     from etl.clock import Clock
-    from etl.logs import Sink
-    from etl.pipeline import Ended, Together
-    from etl.pipeline.replay import Replayed
-    from etl.records import Secret, Value
+    from etl.logging_setup import TextStream
+    from etl.models import Measures, Secret
     from etl.sandbox.server import Fault
+    from etl.sync.results import AccountOutcome, FleetResult
+    from etl.sync.replay import ReplayResult
 
 NAME = "anticaptcha-etl"
 WIDEST = 100
@@ -36,7 +36,7 @@ SHOWN = 20
 """Differences that a replay spells out."""
 COMMENT = re.compile(r"--(\s|.*\n)")
 """How SQL begins that begins with a comment; no option has a space after its dashes, or a line end."""
-DEFECT = 1
+INTERNAL_ERROR = 1
 """Exit code of a defect of the program: with a traceback, so never mistaken for "windows failed"."""
 DEFECT_TOLD = f"this is a defect of {NAME} {__version__}; please report it with its exception"
 
@@ -67,7 +67,7 @@ No key at hand?   anticaptcha-etl demo
 class Call:
     """One invocation: what the command line said so far, where it runs, and the exit code it is about to give."""
 
-    place: Place
+    place: Environment
     given: dict[str, object] = field(default_factory=dict)
     code: int = 0
     log_format: str = ""
@@ -79,7 +79,7 @@ class Call:
     mode: int = 0o600
     """Of the files that are made for the user: exports, reports, answers. It follows the umask."""
 
-    def settings(self, clock: "Clock", *, needs_key: bool = False, sink: "Sink | None" = None) -> Settings:
+    def settings(self, clock: "Clock", *, needs_key: bool = False, sink: "TextStream | None" = None) -> Settings:
         """The settings, and log lines going to ``sink`` as they say; to standard error without one."""
         settings = load(self.given, clock.now(), self.place)
         self._set_up(settings, sink)
@@ -89,20 +89,20 @@ class Call:
         _doubt(settings)
         return settings
 
-    def accounts(self, clock: "Clock", *, sink: "Sink | None" = None) -> tuple[Accounts, Settings]:
+    def accounts(self, clock: "Clock", *, sink: "TextStream | None" = None) -> tuple[Accounts, Settings]:
         """Every account of the TOML, and the settings that are no account's own; log lines as above, each saying whose it is."""
         every = accounts(self.given, self.place)
         general = every.general(clock.now())
-        self._set_up(general, sink, side_by_side=True)
+        self._set_up(general, sink, fleet=True)
         _doubt(general)
         return every, general
 
-    def _set_up(self, settings: Settings, sink: "Sink | None", *, side_by_side: bool = False) -> None:
-        from etl import logs
+    def _set_up(self, settings: Settings, sink: "TextStream | None", *, fleet: bool = False) -> None:
+        from etl import logging_setup
 
         self.log_format = settings.log_format
         form, quiet, verbose = settings.log_format, settings.quiet, settings.verbose
-        logs.set_up(sink or sys.stderr, form=form, quiet=quiet, verbose=verbose, side_by_side=side_by_side)
+        logging_setup.configure_logging(sink or sys.stderr, form=form, quiet=quiet, verbose=verbose, fleet=fleet)
 
 
 def _doubt(settings: Settings) -> None:
@@ -130,7 +130,11 @@ def _setting(name: str, help_text: str, *flags: str, **more: Any) -> Callable[[F
     setting = SETTINGS[name]
     default = setting.default
     said = (
-        "" if default in (None, False, ()) else f"default: {default:g}, " if isinstance(default, float) else f"default: {default}, "
+        ""
+        if default in (None, False, ())
+        else f"default: {default:g}, "
+        if isinstance(default, float)
+        else f"default: {default}, "
     )
     text = f"{help_text}  [{said}env: {setting.variable}]"
     return click.option(setting.flag, *flags, name, expose_value=False, callback=_keep, help=text, **more)
@@ -155,7 +159,9 @@ def _common(function: Function) -> Function:
             _setting("verbose", "Say more.", "-v", is_flag=True),
             _setting("quiet", "Speak only when a person must act.", "-q", is_flag=True),
             _setting("log_format", "text or json: log lines, on standard error.", metavar="FORMAT"),
-            click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s", help="Print the version."),
+            click.version_option(
+                __version__, prog_name=NAME, message="%(prog)s %(version)s", help="Print the version."
+            ),
         )
     ):
         function = option(function)
@@ -177,7 +183,9 @@ def _span(function: Function) -> Function:
         (
             _setting("account", "Which account: its own name in the warehouse and in the TOML.", metavar="NAME"),
             _setting(
-                "since", "First UTC day, or all; remembered until another is given, and wins over --empty-days.", metavar="DATE"
+                "since",
+                "First UTC day, or all; remembered until another is given, and wins over --empty-days.",
+                metavar="DATE",
             ),
             _setting("until", "Last UTC day, inclusive; without it, today.", metavar="DATE"),
             _setting(
@@ -198,16 +206,28 @@ def _span(function: Function) -> Function:
                 metavar="ADDR",
                 multiple=True,
             ),
-            _setting("lookback", "Days before today that are read again, because they may still change.", metavar="DAYS"),
-            _setting("empty_days", "History is taken to begin after this many days in a row without spend.", metavar="DAYS"),
+            _setting(
+                "lookback", "Days before today that are read again, because they may still change.", metavar="DAYS"
+            ),
+            _setting(
+                "empty_days", "History is taken to begin after this many days in a row without spend.", metavar="DAYS"
+            ),
             _setting("concurrency", "Requests at once, 1 to 64.", metavar="N"),
             _setting("rate", "Requests per second at most; 0 = no limit.", metavar="PER_SECOND"),
             _setting("max_requests", "Stop after so many requests; the next run goes on (exit code 1).", metavar="N"),
             _setting("keep_answers", "Days for which answers are kept as they came; without it, all.", metavar="DAYS"),
-            _setting("totals_only", "Ask the account's totals alone: one request a day, no queues, apps or IPs.", is_flag=True),
+            _setting(
+                "totals_only",
+                "Ask the account's totals alone: one request a day, no queues, apps or IPs.",
+                is_flag=True,
+            ),
             _setting("key_changed", "The account's key was rotated: accept the new one for its history.", is_flag=True),
-            click.option("--all", "every", is_flag=True, help="Every account that has a table [accounts.NAME] in the TOML."),
-            _setting("shard", "With --all: one of N parts of the accounts, I from 0 to N-1; for N machines.", metavar="I/N"),
+            click.option(
+                "--all", "every", is_flag=True, help="Every account that has a table [accounts.NAME] in the TOML."
+            ),
+            _setting(
+                "shard", "With --all: one of N parts of the accounts, I from 0 to N-1; for N machines.", metavar="I/N"
+            ),
         )
     ):
         function = option(function)
@@ -259,15 +279,15 @@ def sync(call: Call, every: bool, dry_run: bool) -> None:
         return
     from etl import progress
     from etl.clock import Clock
-    from etl.pipeline import sync as run_sync
+    from etl.sync.account import sync as run_sync
 
     clock = Clock()
     line = progress.StatusLine(sys.stderr)
     settings = call.settings(clock, needs_key=True, sink=line)
     if _is_watched(settings):
-        watch = progress.on_terminal(line, clock.ticks, progress.describe)
+        watch = progress.terminal_reporter(line, clock.monotonic, progress.describe)
     else:
-        watch = progress.in_log(clock.ticks, progress.describe, lambda far: far.days_done)
+        watch = progress.log_reporter(clock.monotonic, progress.describe, lambda far: far.days_done)
     try:
         summary = run_sync(settings, clock, watch)
     finally:
@@ -275,8 +295,8 @@ def sync(call: Call, every: bool, dry_run: bool) -> None:
     call.code = summary.exit_code
     call.said += lines(summary, verbose=settings.verbose)
     if settings.log_format == "json":
-        _log("sync done", asdict(summary), wants_a_person=summary.wants_a_person)
-    elif not settings.quiet or summary.wants_a_person:
+        _log("sync done", asdict(summary), needs_attention=summary.needs_attention)
+    elif not settings.quiet or summary.needs_attention:
         click.echo("\n".join(call.said))
     if settings.publish:
         _renew(settings, settings.publish, clock, has_news=bool(summary.requests or summary.facts_changed))
@@ -294,47 +314,47 @@ def _is_watched(settings: Settings) -> bool:
     return sys.stderr.isatty() and not settings.quiet and settings.log_format == "text"
 
 
-def _log(event: str, counts: Mapping[str, object], *, wants_a_person: bool) -> None:
+def _log(event: str, counts: Mapping[str, object], *, needs_attention: bool) -> None:
     import logging
 
-    level = logging.ERROR if wants_a_person else logging.INFO  # --quiet hears errors alone
+    level = logging.ERROR if needs_attention else logging.INFO  # --quiet hears errors alone
     logging.getLogger(__name__).log(level, event, extra=counts)
 
 
 def _sync_all(call: Call) -> None:
     from etl import progress
     from etl.clock import Clock
-    from etl.pipeline import side_by_side
+    from etl.sync import fleet
 
     clock = Clock()
     line = progress.StatusLine(sys.stderr)
     every, general = call.accounts(clock, sink=line)
     call.ping_url = general.ping_url
     if _is_watched(general):
-        watch = progress.on_terminal(line, clock.ticks, progress.describe_all)
+        watch = progress.terminal_reporter(line, clock.monotonic, progress.describe_all)
     else:
-        watch = progress.in_log(clock.ticks, progress.describe_all, lambda far: far.requests)
+        watch = progress.log_reporter(clock.monotonic, progress.describe_all, lambda far: far.requests)
     try:
-        together = side_by_side.sync(every, general, clock, watch, lambda ended: _tell_end(ended, call))
+        together = fleet.sync(every, general, clock, watch, lambda ended: _tell_end(ended, call))
     finally:
         line.erase()
     call.code = together.exit_code
     if general.publish and not together.was_interrupted:
         try:
             _renew_all(general, general.publish, together, clock)
-        except ProblemError as error:
+        except AppError as error:
             _tell(error, call)
-            call.code = worst([call.code, error.exit_code])
-    call.said += lines_together(together, call.code)
-    wants_a_person = call.code != 0 or any(one.wants_a_person for one in together.ended)
+            call.code = most_severe([call.code, error.exit_code])
+    call.said += format_fleet_result(together, call.code)
+    needs_attention = call.code != 0 or any(one.needs_attention for one in together.ended)
     if general.log_format == "json":
         counts = {"accounts": len(together.ended), "not_begun": together.not_begun, **sums(together.summaries)}
-        _log("all synced", counts | {"exit_code": call.code}, wants_a_person=wants_a_person)
-    elif not general.quiet or wants_a_person:
-        click.echo("\n".join(lines_together(together, call.code, wanting_alone=general.quiet)))
+        _log("all synced", counts | {"exit_code": call.code}, needs_attention=needs_attention)
+    elif not general.quiet or needs_attention:
+        click.echo("\n".join(format_fleet_result(together, call.code, wanting_alone=general.quiet)))
 
 
-def _tell_end(ended: "Ended", call: Call) -> None:
+def _tell_end(ended: "AccountOutcome", call: Call) -> None:
     """What is told of one of several accounts as soon as it ends, in its own context: a log line, and the ping that is its own."""
     import logging
 
@@ -342,23 +362,25 @@ def _tell_end(ended: "Ended", call: Call) -> None:
     if ended.defect:
         log.error("%s", DEFECT_TOLD, exc_info=ended.defect, extra={"exit_code": ended.exit_code})
     elif ended.problem and is_json:
-        log.error(ended.problem.message, extra={"remedy": ended.problem.remedy, "exit_code": ended.exit_code})
+        log.error(ended.problem.message, extra={"remedy": ended.problem.hint, "exit_code": ended.exit_code})
     elif ended.problem:
-        log.warning("exit code %d: %s", ended.exit_code, ended.problem.message)  # at the end it stands there with its remedy
+        log.warning(
+            "exit code %d: %s", ended.exit_code, ended.problem.message
+        )  # at the end it stands there with its remedy
     elif ended.summary and is_json:
-        _log("sync done", asdict(ended.summary), wants_a_person=ended.wants_a_person)
+        _log("sync done", asdict(ended.summary), needs_attention=ended.needs_attention)
     elif ended.summary:
         days, requests = count(ended.summary.days, "day"), count(ended.summary.requests, "request")
         log.info("exit code %d: %s, %s", ended.exit_code, days, requests)
     settings = ended.settings
     if settings and settings.ping_url and settings.sources["ping_url"].startswith("[accounts."):
-        from etl.care.notify import ping
+        from etl.maintenance.notify import ping
 
         said = lines(ended.summary) if ended.summary else account_lines(ended)
         ping(settings.ping_url, ended.exit_code, "\n".join(said))
 
 
-def _renew_all(general: Settings, path: Path, together: "Together", clock: "Clock") -> None:
+def _renew_all(general: Settings, path: Path, together: "FleetResult", clock: "Clock") -> None:
     """Publishes each warehouse once; most often there is one."""
     news: dict[str, bool] = {}
     for one in together.ended:
@@ -378,17 +400,17 @@ def _renew(settings: Settings, path: Path, clock: "Clock", *, has_news: bool) ->
     """Publishes after a sync that read something. What it raises is graver than what the sync itself had to say."""
     import logging
 
-    from etl.serve.publish import place, publish
+    from etl.outputs.publish import place, publish
 
     try:
         target = place(settings.warehouse, path)
         if target.exists() and not has_news:
             return
         publish(settings.warehouse, target, clock, wait=settings.lock_wait, own=settings.checks_folder)
-    except FindingsError as error:
-        raise FindingsError(f"the data is loaded, but not published: {error.message}", error.remedy) from error
+    except ChecksFailedError as error:
+        raise ChecksFailedError(f"the data is loaded, but not published: {error.message}", error.hint) from error
     except (UsageError, WarehouseError) as error:
-        raise WarehouseError(f"the data is loaded, but not published: {error.message}", error.remedy) from error
+        raise WarehouseError(f"the data is loaded, but not published: {error.message}", error.hint) from error
     logging.getLogger(__name__).info("published %s", target)
 
 
@@ -412,18 +434,18 @@ def plan(call: Call, every: bool) -> None:
 
 def _plan(call: Call, every: bool) -> None:
     from etl.clock import Clock
-    from etl.pipeline import plan as make_plan
-    from etl.pipeline import side_by_side
+    from etl.sync import fleet
+    from etl.sync.account import plan as make_plan
 
     clock = Clock()
     if every:
         several, general = call.accounts(clock)
-        forecasts, failed = side_by_side.plan(several, general, clock)
-        call.code = worst([one.exit_code for one in failed])
-        click.echo("\n".join(forecast_lines_together(forecasts, failed, general.rate)))
+        forecasts, failed = fleet.plan(several, general, clock)
+        call.code = most_severe([one.exit_code for one in failed])
+        click.echo("\n".join(format_fleet_plan(forecasts, failed, general.rate)))
         return
     settings = call.settings(clock)
-    click.echo("\n".join(forecast_lines(make_plan(settings, clock))))
+    click.echo("\n".join(format_plan(make_plan(settings, clock))))
 
 
 @cli.command()
@@ -440,7 +462,7 @@ def status(call: Call, as_json: bool) -> None:
     anticaptcha-etl status --json --max-age 26        for a monitor: exit 5 when stale
     """
     from etl.clock import Clock
-    from etl.serve.status import as_text, gather, is_stale, to_json
+    from etl.outputs.status import as_text, gather, is_stale, to_json
     from etl.warehouse.engine import open_warehouse, warehouse_url
 
     clock = Clock()
@@ -449,11 +471,13 @@ def status(call: Call, as_json: bool) -> None:
     only = None if settings.sources["account"] == "default" else settings.account
     held = gather(engine, only, clock.now())
     is_late = settings.max_age is not None and is_stale(held, settings.max_age)
-    call.code = FindingsError.exit_code if is_late else 0
+    call.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:
         click.echo(to_json(held) if as_json else as_text(held, _width()), nl=False)
     if is_late:
-        raise FindingsError(f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync")
+        raise ChecksFailedError(
+            f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync"
+        )
 
 
 def _width() -> int:
@@ -478,18 +502,20 @@ def check(call: Call, as_json: bool) -> None:
     anticaptcha-etl check --checks-folder my-checks
     """
     from etl.clock import Clock
-    from etl.serve.check import as_text, gather, to_json
+    from etl.outputs.check_report import as_text, gather, to_json
     from etl.warehouse.engine import warehouse_url
 
     clock = Clock()
     settings = call.settings(clock)
     own = settings.checks_folder
-    if own and "checks_folder" in call.given and not own.is_dir():  # elsewhere it was said long ago: then a warning among others
+    if (
+        own and "checks_folder" in call.given and not own.is_dir()
+    ):  # elsewhere it was said long ago: then a warning among others
         raise UsageError(f"--checks-folder {own} is not a folder", "name the folder that holds your SQL files")
     only = None if settings.sources["account"] == "default" else settings.account
     found = gather(warehouse_url(settings.warehouse), only, own, clock, wait=settings.lock_wait)
-    call.code = FindingsError.exit_code if found.is_blocking else 0
-    if found.wants_a_person or not settings.quiet:
+    call.code = ChecksFailedError.exit_code if found.is_blocking else 0
+    if found.needs_attention or not settings.quiet:
         click.echo(to_json(found) if as_json else as_text(found, _width()), nl=False)
 
 
@@ -510,36 +536,36 @@ def replay(call: Call) -> None:
     anticaptcha-etl replay --account shop
     """
     from etl.clock import Clock
-    from etl.pipeline.replay import replay as run_replay
+    from etl.sync.replay import replay as run_replay
 
     clock = Clock()
     settings = call.settings(clock)
     replayed = run_replay(settings, clock)
-    call.code = FindingsError.exit_code if replayed.lost else 0
+    call.code = ChecksFailedError.exit_code if replayed.lost else 0
     if not settings.quiet or replayed.rows or replayed.lost:
         click.echo("\n".join(_replay_lines(replayed)))
 
 
-def _replay_lines(replayed: "Replayed") -> Iterable[str]:
-    counts = (count(replayed.days, "day"), count(replayed.readings, "reading"), count(replayed.facts, "fact"))
+def _replay_lines(replayed: "ReplayResult") -> Iterable[str]:
+    counts = (count(replayed.days, "day"), count(replayed.snapshots, "reading"), count(replayed.facts, "fact"))
     yield f"{replayed.account}: {', '.join(counts)}"
     for one in replayed.differences[:SHOWN]:
-        yield f"  {one.hour_start:%Y-%m-%d %H:%M}, {one.filter}: held {_value(one.held)}, its answer says {_value(one.said)}"
+        yield f"  {one.hour_start:%Y-%m-%d %H:%M}, {one.series}: held {_value(one.stored)}, its answer says {_value(one.said)}"
     if len(replayed.differences) > SHOWN:
         yield f"  and {count(len(replayed.differences) - SHOWN, 'more fact')} that differed"
     for table, number in sorted(replayed.rows.items()):
         yield f"  {count(number, 'row')} of {table} mended"
     if not replayed.rows:
         yield "  nothing differs"
-    for days, why in (
+    for days, stop_reason in (
         (replayed.dropped, "their answers were dropped, as keep_answers says"),
         (replayed.lost, "their answers are gone or damaged; restore them from a copy of the warehouse"),
     ):
         if days:
-            yield f"  {count(len(days), 'day')} ({min(days)} to {max(days)}) left as they are: {why}"
+            yield f"  {count(len(days), 'day')} ({min(days)} to {max(days)}) left as they are: {stop_reason}"
 
 
-def _value(value: "Value | None") -> str:
+def _value(value: "Measures | None") -> str:
     return "nothing" if value is None else f"{value.volume:,} tasks, {value.money:f} USD"
 
 
@@ -555,7 +581,9 @@ class _Query(click.Command):
 
 @cli.command(cls=_Query)
 @click.argument("sql", required=False)
-@click.option("--list", "lists", is_flag=True, help="Name the recipes of the cookbook, each with what a row of its answer is.")
+@click.option(
+    "--list", "lists", is_flag=True, help="Name the recipes of the cookbook, each with what a row of its answer is."
+)
 @click.option(
     "--format",
     "form",
@@ -575,15 +603,17 @@ def query(call: Call, sql: str | None, lists: bool, form: str | None, output: st
     anticaptcha-etl query @cookbook/month_to_date_with_forecast
     """
     if lists:
-        from etl.serve.cookbook import listing
+        from etl.outputs.cookbook import listing
 
         click.echo(listing(), nl=False)
         return
     if sql is None:
-        raise UsageError("there is nothing to run", "give the SQL, @FILE.sql, @cookbook/NAME, or - for standard input; see --list")
+        raise UsageError(
+            "there is nothing to run", "give the SQL, @FILE.sql, @cookbook/NAME, or - for standard input; see --list"
+        )
     from etl.clock import Clock
-    from etl.serve.query import TABLE_ROWS, write_csv, write_json, write_parquet, write_table
-    from etl.serve.query import run as answer
+    from etl.outputs.query import TABLE_ROWS, write_csv, write_json, write_parquet, write_table
+    from etl.outputs.query import run as answer
     from etl.warehouse.engine import warehouse_path, warehouse_url
 
     clock = Clock()
@@ -615,7 +645,7 @@ def _sql(said: str, folder: Path) -> str:
         return sys.stdin.read()
     if not said.startswith("@"):
         return said
-    from etl.serve import cookbook
+    from etl.outputs import cookbook
 
     path = folder / Path(said[1:]).expanduser()
     if said.startswith(f"@{cookbook.PLACE}") and not path.is_file():
@@ -623,9 +653,9 @@ def _sql(said: str, folder: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        stop_reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise UsageError(
-            f"{path} cannot be read: {why}", "give @FILE.sql, the statement itself, or - for standard input"
+            f"{path} cannot be read: {stop_reason}", "give @FILE.sql, the statement itself, or - for standard input"
         ) from error
 
 
@@ -635,7 +665,9 @@ def _form(target: Path | None) -> str:
     if ending not in ("", ".txt", ".csv", ".json", ".parquet"):
         import logging
 
-        logging.getLogger(__name__).warning("%s is written as a table; --format csv, json or parquet writes another", target)
+        logging.getLogger(__name__).warning(
+            "%s is written as a table; --format csv, json or parquet writes another", target
+        )
     return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(ending, "table")
 
 
@@ -648,7 +680,11 @@ def _refuse_own(target: Path, warehouse: Path | None, config: Path) -> None:
             is_same = is_same or (own is not None and real.samefile(own))
         if is_same:
             raise UsageError(f"{target} is {what}", "give -o another place")
-    if warehouse and real.parent == warehouse.parent and re.fullmatch(re.escape(warehouse.name) + r"\.(wal|.*\.lock)", real.name):
+    if (
+        warehouse
+        and real.parent == warehouse.parent
+        and re.fullmatch(re.escape(warehouse.name) + r"\.(wal|.*\.lock)", real.name)
+    ):
         raise UsageError(f"{target} belongs to the warehouse", "give -o another place")
 
 
@@ -693,10 +729,16 @@ def _opened(target: Path | None, mode: int) -> Iterator[TextIO]:
 
 
 @cli.command()
-@click.option("-o", "--output", metavar="FILE", required=True, help="The page, whole or not at all; - is standard output.")
+@click.option(
+    "-o", "--output", metavar="FILE", required=True, help="The page, whole or not at all; - is standard output."
+)
 @_one_account
 @click.option(
-    "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="How many days, up to today, are shown in detail."
+    "--days",
+    type=click.IntRange(1, 3660),
+    default=90,
+    show_default=True,
+    help="How many days, up to today, are shown in detail.",
 )
 @_common
 @click.pass_obj
@@ -718,12 +760,14 @@ def report(call: Call, output: str, days: int) -> None:
     if target:
         _refuse_own(target, warehouse_path(warehouse_url(settings.warehouse)), config_path(call.given, call.place)[0])
     try:
-        from etl.serve.report.page import page
+        from etl.outputs.report.page import page
     except ModuleNotFoundError as error:
         if error.name not in {"altair", "vl_convert"}:
             raise
-        raise UsageError("the report draws with Altair, which is not installed", f'pip install "{NAME}[report]"') from error
-    from etl.serve.report.gather import gather
+        raise UsageError(
+            "the report draws with Altair, which is not installed", f'pip install "{NAME}[report]"'
+        ) from error
+    from etl.outputs.report.queries import gather
 
     only = None if settings.sources["account"] == "default" else settings.account
     text = page(gather(settings.warehouse, only, days, clock, wait=settings.lock_wait))
@@ -751,8 +795,8 @@ def publish(call: Call, path: str | None, despite_findings: bool) -> None:
     anticaptcha-etl publish /srv/bi/spending.duckdb
     """
     from etl.clock import Clock
-    from etl.serve.publish import place
-    from etl.serve.publish import publish as put
+    from etl.outputs.publish import place
+    from etl.outputs.publish import publish as put
 
     clock = Clock()
     call.given["publish"] = path
@@ -769,7 +813,12 @@ def publish(call: Call, path: str | None, despite_findings: bool) -> None:
 @cli.command()
 @click.argument("folder", metavar="DIR")
 @click.option(
-    "--format", "form", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True, help="Which open format."
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Which open format.",
 )
 @_one_account
 @_common
@@ -784,7 +833,7 @@ def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
     anticaptcha-etl export --format csv --account shop sheets
     """
     from etl.clock import Clock
-    from etl.serve.export import export as write
+    from etl.outputs.export import export as write
 
     clock = Clock()
     settings = call.settings(clock)
@@ -797,10 +846,15 @@ def export(call: Call, folder: str, form: Literal["parquet", "csv"]) -> None:
 
 @cli.command()
 @click.option(
-    "--to", "revision", metavar="REVISION", help="The revision to go to; without it the newest, or with --down the one before."
+    "--to",
+    "revision",
+    metavar="REVISION",
+    help="The revision to go to; without it the newest, or with --down the one before.",
 )
 @click.option(
-    "--down", is_flag=True, help="Go back; what only newer tables hold is lost. All tables are dropped by --down --to base."
+    "--down",
+    is_flag=True,
+    help="Go back; what only newer tables hold is lost. All tables are dropped by --down --to base.",
 )
 @_common
 @click.pass_obj
@@ -829,7 +883,9 @@ def migrate(call: Call, revision: str | None, down: bool) -> None:
         upgrade(engine, target)
     if not settings.quiet:
         name = name_of(url)
-        click.echo(f"{name}: schema {before} -> {target}" if before != target else f"{name}: schema {target}, nothing to do")
+        click.echo(
+            f"{name}: schema {before} -> {target}" if before != target else f"{name}: schema {target}, nothing to do"
+        )
 
 
 def _target(steps: list[str], before: str, revision: str | None, *, down: bool) -> str:
@@ -846,7 +902,8 @@ def _target(steps: list[str], before: str, revision: str | None, *, down: bool) 
     target = revision or (steps[at - 1] if down else steps[-1])
     if (steps.index(target) > at) if down else (steps.index(target) < at):
         raise UsageError(
-            f"the schema is {before}, {target} lies the other way", "leave out --down" if down else "add --down to go back"
+            f"the schema is {before}, {target} lies the other way",
+            "leave out --down" if down else "add --down to go back",
         )
     return target
 
@@ -867,8 +924,8 @@ def transfer(call: Call, source: str, target: str) -> None:
     anticaptcha-etl transfer warehouse.duckdb postgresql+psycopg://etl@db.example/spending
     anticaptcha-etl transfer postgresql+psycopg://etl@db.example/spending archive.duckdb
     """
-    from etl.care.transfer import transfer as copy
     from etl.clock import Clock
+    from etl.maintenance.transfer import transfer as copy
 
     clock = Clock()
     settings = call.settings(clock)
@@ -887,7 +944,9 @@ def transfer(call: Call, source: str, target: str) -> None:
 
 @cli.command()
 @_setting("account", "Whose key and whose history.", metavar="NAME")
-@click.option("--probe", is_flag=True, help="Ask the service what nobody has written down: at most 15 requests, one a second.")
+@click.option(
+    "--probe", is_flag=True, help="Ask the service what nobody has written down: at most 15 requests, one a second."
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines, and to be passed on: it holds no key.")
 @_common
 @click.pass_obj
@@ -903,26 +962,36 @@ def doctor(call: Call, probe: bool, as_json: bool) -> None:
     anticaptcha-etl doctor --probe
     anticaptcha-etl doctor --json > doctor.json       to be passed on: no secrets
     """
-    from etl.care.doctor import examine
-    from etl.care.show import as_text, to_json
     from etl.clock import Clock
+    from etl.maintenance.doctor import run_diagnostics
+    from etl.maintenance.doctor_output import as_text, to_json
 
     clock = Clock()
     with suppress(UsageError):  # found again below, as advice
         call.settings(clock)
-    found = examine(call.given, call.place, clock, probe=probe)
+    found = run_diagnostics(call.given, call.place, clock, probe=probe)
     call.code = found.exit_code
-    if found.wants_a_person or not found.quiet:
+    if found.needs_attention or not found.quiet:
         click.echo(to_json(found) if as_json else as_text(found), nl=False)
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="Port on 127.0.0.1; 0 = any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8484,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 = any free one.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another history.")
-@click.option("--days", type=click.IntRange(0, 20000), default=400, show_default=True, help="Days of history before today.")
+@click.option(
+    "--days", type=click.IntRange(0, 20000), default=400, show_default=True, help="Days of history before today."
+)
 @click.option("--queues", type=click.IntRange(1, 500), default=6, show_default=True, help="How many queues spend.")
 @click.option("--corrections", is_flag=True, help="Some closed hours change 1 h, 24 h or 7 days after their end.")
-@click.option("--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds each answer takes.")
+@click.option(
+    "--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds each answer takes."
+)
 @click.option(
     "--fault",
     "faults",
@@ -937,7 +1006,9 @@ def doctor(call: Call, probe: bool, as_json: bool) -> None:
     show_default=True,
     help="Hours without spend: zeros, or left out.",
 )
-@click.option("--buckets", type=click.Choice(["23", "24", "25"]), default="24", show_default=True, help="Records an answer spans.")
+@click.option(
+    "--buckets", type=click.Choice(["23", "24", "25"]), default="24", show_default=True, help="Records an answer spans."
+)
 @click.option(
     "--numbers",
     type=click.Choice(["number", "string", "noise"]),
@@ -946,7 +1017,11 @@ def doctor(call: Call, probe: bool, as_json: bool) -> None:
     help="How numbers are written.",
 )
 @click.option(
-    "--listed", type=click.Choice(["array", "object"]), default="array", show_default=True, help='data as [...] or as {"0":...}.'
+    "--listed",
+    type=click.Choice(["array", "object"]),
+    default="array",
+    show_default=True,
+    help='data as [...] or as {"0":...}.',
 )
 @click.option(
     "--unknown-queue",
@@ -955,9 +1030,15 @@ def doctor(call: Call, probe: bool, as_json: bool) -> None:
     show_default=True,
     help="What an unknown queue gives.",
 )
-@click.option("--off-hour", type=click.Choice(["snap", "shift"]), default="snap", show_default=True, help="A date inside an hour.")
 @click.option(
-    "--grid-seconds", type=click.IntRange(-3599, 3599), default=0, show_default=True, help="Where hours begin; -900 is :45."
+    "--off-hour", type=click.Choice(["snap", "shift"]), default="snap", show_default=True, help="A date inside an hour."
+)
+@click.option(
+    "--grid-seconds",
+    type=click.IntRange(-3599, 3599),
+    default=0,
+    show_default=True,
+    help="Where hours begin; -900 is :45.",
 )
 @click.option("--running/--no-running", default=True, show_default=True, help="Whether the running hour is in answers.")
 @click.option("--unbegun/--no-unbegun", default=False, show_default=True, help="Whether hours not begun are, as zeros.")
@@ -1021,7 +1102,10 @@ def sandbox(
     unknowns["buckets"] = int(buckets)
     behaviour = Behaviour(latency_seconds=latency, **unknowns)
     served = Sandbox(
-        Dataset(seed=seed, begins=begins, queues=queues, corrections=corrections), behaviour, tuple(map(_fault, faults)), port=port
+        Dataset(seed=seed, begins=begins, queues=queues, corrections=corrections),
+        behaviour,
+        tuple(map(_fault, faults)),
+        port=port,
     )
 
     def announce(url: str) -> None:
@@ -1053,7 +1137,9 @@ def _fault(text: str) -> "Fault":
     return Fault(FaultKind(kind), rate=part)
 
 
-FIRST_QUERY = "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
+FIRST_QUERY = (
+    "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
+)
 
 
 @cli.command()
@@ -1076,23 +1162,28 @@ def demo(call: Call, keep: str | None) -> None:
 
     with ExitStack() as stack:
         folder = (
-            call.place.folder / keep if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{NAME}-demo-")))
+            call.place.folder / keep
+            if keep
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{NAME}-demo-")))
         )
         if (folder / "warehouse.duckdb").exists():
             raise UsageError(
-                f"{folder} already holds a warehouse", "give --keep a new directory: invented spending is never mixed with real"
+                f"{folder} already holds a warehouse",
+                "give --keep a new directory: invented spending is never mixed with real",
             )
         folder.mkdir(parents=True, exist_ok=True)
         now = Clock().now()  # the service stands still, so that the running hour reads the same for every queue
         spending = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
         sandbox = stack.enter_context(Sandbox(spending, Behaviour(unknown_queue="zeros"), now=lambda: now))
         words = {f"{PREFIX}API_URL": sandbox.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
-        click.echo("A stand-in for the API runs on this machine, with 120 days of invented spending. What you would type:\n")
+        click.echo(
+            "A stand-in for the API runs on this machine, with 120 days of invented spending. What you would type:\n"
+        )
         click.echo("\n".join([f"$ cd {folder}", *(f"$ export {name}={value}" for name, value in words.items())]))
         for command in (["sync", "--rate", "0"], ["status"], ["query", FIRST_QUERY]):
             click.echo(f"\n$ {NAME} {_typed(command)}")
             sys.stdout.flush()
-            call.code = worst([call.code, run(command, Place(words, folder))])
+            call.code = most_severe([call.code, run(command, Environment(words, folder))])
             if call.code:
                 return
     if keep:
@@ -1111,24 +1202,27 @@ def _typed(command: Sequence[str]) -> str:
 
 def _is_json(call: Call) -> bool:
     """Whether log lines are for machines; of a run whose settings could not be read, as its words or its environment say."""
-    if not call.log_format and "json" in (call.given.get("log_format"), call.place.environ.get(SETTINGS["log_format"].variable)):
-        from etl import logs
+    if not call.log_format and "json" in (
+        call.given.get("log_format"),
+        call.place.environ.get(SETTINGS["log_format"].variable),
+    ):
+        from etl import logging_setup
 
         call.log_format = "json"
-        logs.set_up(sys.stderr, form="json", quiet=False, verbose=False)
+        logging_setup.configure_logging(sys.stderr, form="json", quiet=False, verbose=False)
     return call.log_format == "json"
 
 
-def _tell(error: ProblemError, call: Call) -> None:
-    call.said += [f"error: {error.message}", *([f"what now: {error.remedy}"] if error.remedy else [])]
+def _tell(error: AppError, call: Call) -> None:
+    call.said += [f"error: {error.message}", *([f"what now: {error.hint}"] if error.hint else [])]
     if _is_json(call):
         import logging
 
-        logging.getLogger(__name__).error(error.message, extra={"remedy": error.remedy, "exit_code": error.exit_code})
+        logging.getLogger(__name__).error(error.message, extra={"remedy": error.hint, "exit_code": error.exit_code})
         return
     click.echo(f"error: {error.message}", err=True)
-    if error.remedy:
-        click.echo(f"what now: {error.remedy}", err=True)
+    if error.hint:
+        click.echo(f"what now: {error.hint}", err=True)
 
 
 def _tell_defect(error: Exception, call: Call) -> None:
@@ -1137,7 +1231,7 @@ def _tell_defect(error: Exception, call: Call) -> None:
     if _is_json(call):
         import logging
 
-        logging.getLogger(__name__).error("%s", DEFECT_TOLD, exc_info=error, extra={"exit_code": DEFECT})
+        logging.getLogger(__name__).error("%s", DEFECT_TOLD, exc_info=error, extra={"exit_code": INTERNAL_ERROR})
         return
     import traceback
 
@@ -1145,11 +1239,11 @@ def _tell_defect(error: Exception, call: Call) -> None:
     click.echo(f"error: this is a defect of {NAME} {__version__}; please report it with the lines above", err=True)
 
 
-def run(arguments: Sequence[str], place: Place | None = None) -> int:
+def run(arguments: Sequence[str], place: Environment | None = None) -> int:
     """Run one command and give its exit code; never raises."""
     umask = os.umask(0o077)  # the warehouse, and whatever DuckDB puts beside it and spills, are for their owner alone
     try:
-        call = Call(place or Place.here(), mode=0o666 & ~umask)
+        call = Call(place or Environment.here(), mode=0o666 & ~umask)
         return Context().run(_run, arguments, call)  # what its log lines carry ends with it
     finally:
         os.umask(umask)
@@ -1158,7 +1252,7 @@ def run(arguments: Sequence[str], place: Place | None = None) -> int:
 def _run(arguments: Sequence[str], call: Call) -> int:
     code = _exit_code(arguments, call)
     if call.ping_url:
-        from etl.care.notify import ping
+        from etl.maintenance.notify import ping
 
         ping(call.ping_url, code, "\n".join(call.said))
     return code
@@ -1177,17 +1271,19 @@ def _exit_code(arguments: Sequence[str], call: Call) -> int:
         else:
             error.show()
         return error.exit_code
-    except ProblemError as error:
+    except AppError as error:
         _tell(error, call)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _tell(InterruptedRunError("interrupted; what was committed stays", "run it again: it goes on from there"), call)
         return InterruptedRunError.exit_code
-    except BrokenPipeError:  # the reader has seen enough, as in `query ... | head`; nothing is left to be flushed at exit
+    except (
+        BrokenPipeError
+    ):  # the reader has seen enough, as in `query ... | head`; nothing is left to be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # noqa: BLE001 - the last door: a traceback, and an exit code of the contract
         _tell_defect(error, call)
-        return DEFECT
+        return INTERNAL_ERROR
     return call.code
 
 

@@ -12,8 +12,8 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """``now`` is aware UTC wall time; ``ticks`` are seconds that never go backward; ``sleep`` takes seconds."""
+    """``now`` is aware UTC wall time; ``monotonic`` are seconds that never go backward; ``sleep`` takes seconds."""
 
     now: Callable[[], datetime] = _now
-    ticks: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251  # the one place

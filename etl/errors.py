@@ -1,12 +1,12 @@
 """What can stop the program, grouped by what the reader can do about it.
 
-    ProblemError                  the program says what, where, what now; exit code of the class
+    AppError                  the program says what, where, what now; exit code of the class
      +-- UsageError               2   the command line, a setting, the key's place
-     +-- AccountRefusedError      3   the API refused the account: mend that first, nothing is retried
+     +-- AccountRejectedError      3   the API refused the account: mend that first, nothing is retried
      +-- WarehouseError           4   the warehouse: locked, unreadable, newer schema, disk
      |    +-- WarehouseLockedError
-     |    +-- WarehouseNewerError
-     +-- FindingsError            5   loaded, but a blocking check or --max-age failed
+     |    +-- SchemaTooNewError
+     +-- ChecksFailedError            5   loaded, but a blocking check or --max-age failed
      +-- InterruptedRunError    130   Ctrl-C or SIGTERM: what was committed stays
 
 Windows that failed or were left (exit code 1) raise nothing: the run's summary tells of them.
@@ -18,26 +18,26 @@ defect of the program and keeps its traceback.
 from typing import ClassVar
 
 
-class ProblemError(Exception):
-    """Something the user can act on. ``remedy`` says how; both are printed, without a traceback."""
+class AppError(Exception):
+    """Something the user can act on. ``hint`` says how; both are printed, without a traceback."""
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        self.hint = hint
 
 
-class UsageError(ProblemError):
+class UsageError(AppError):
     exit_code = 2
 
 
-class AccountRefusedError(ProblemError):
+class AccountRejectedError(AppError):
     exit_code = 3
 
 
-class WarehouseError(ProblemError):
+class WarehouseError(AppError):
     exit_code = 4
 
 
@@ -45,15 +45,15 @@ class WarehouseLockedError(WarehouseError):
     pass
 
 
-class WarehouseNewerError(WarehouseError):
+class SchemaTooNewError(WarehouseError):
     pass
 
 
-class FindingsError(ProblemError):
+class ChecksFailedError(AppError):
     exit_code = 5
 
 
-class InterruptedRunError(ProblemError):
+class InterruptedRunError(AppError):
     exit_code = 130
 
 
@@ -61,6 +61,6 @@ PRECEDENCE = (130, 2, 4, 3, 5, 1, 0)
 """When several apply, the first of these is the exit code; with ``--all`` the same over accounts."""
 
 
-def worst(codes: "list[int]") -> int:
+def most_severe(codes: "list[int]") -> int:
     """The one exit code that stands for all of ``codes``."""
     return min(codes, key=PRECEDENCE.index, default=0)

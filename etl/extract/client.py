@@ -20,14 +20,23 @@ import httpx
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.extract import retry, wire
-from etl.extract.pace import SLICE, Pace, Share, wait_until
-from etl.logs import Sparing
-from etl.records import Answer, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
+from etl.extract import protocol, retry
+from etl.extract.rate_limit import SLICE, AccountRateLimiter, RateLimiter, wait_until
+from etl.logging_setup import RateLimitedLogger
+from etl.models import (
+    ApiRefusal,
+    InvalidResponse,
+    ParsedResponse,
+    Response,
+    Secret,
+    SuccessPayload,
+    TransportError,
+    Window,
+)
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 2**20
+MAX_BODY_BYTES = 2**20
 """A longer body is not read to its end, and nothing of it is kept. A day of records is about 2 kB."""
 
 _PIECE = 2**14
@@ -49,22 +58,22 @@ class Timeouts(NamedTuple):
 TIMEOUTS = Timeouts()
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: what ``ask`` was told to do
+class Cancelled(Exception):  # noqa: N818 - not an error: what ``ask`` was told to do
     """``stop`` was called before the window had its answer."""
 
 
-class Visit(NamedTuple):
+class ProbeResponse(NamedTuple):
     """What one question of ``doctor --probe`` brought; ``headers`` are the reply's, their names in small letters."""
 
-    answer: Answer
+    answer: Response
     headers: Mapping[str, str]
 
 
-class Reach(NamedTuple):
-    """What is at the API's base URL. ``trouble`` is None when anything of HTTP came back; ``kind`` is its Content-Type."""
+class Reachability(NamedTuple):
+    """What is at the API's base URL. ``failure`` is None when anything of HTTP came back; ``kind`` is its Content-Type."""
 
-    asked_at: datetime
-    trouble: Unreachable | None = None
+    requested_at: datetime
+    failure: TransportError | None = None
     status: int | None = None
     server_time: datetime | None = None
     kind: str = ""
@@ -73,7 +82,7 @@ class Reach(NamedTuple):
 class _Came(NamedTuple):
     """What one request brought."""
 
-    reply: Reply
+    reply: ParsedResponse
     status: int | None = None
     body: bytes = b""
     date: str = ""
@@ -92,7 +101,7 @@ class Client:
         self,
         api_url: str,
         key: Secret,
-        pace: Pace | Share,
+        pace: RateLimiter | AccountRateLimiter,
         clock: Clock,
         jitter: Callable[[], float],
         concurrency: int,
@@ -108,7 +117,7 @@ class Client:
         self._stopped = threading.Event()
         self._deadline = _Deadline(clock, self._stopped.is_set)
         self._counting = threading.Lock()
-        self._retried = Sparing(log, "retries")
+        self._retried = RateLimitedLogger(log, "retries")
         self.requests = 0
         self.retries = 0
         self._http = _http(transport or _transport(self._url, concurrency, self._deadline), timeout)
@@ -126,28 +135,33 @@ class Client:
         self._stopped.set()
 
     def ask(
-        self, window: Window, settled: frozenset[str] = frozenset(), is_sound: Callable[[Answer], bool] = lambda _: True
-    ) -> Answer:
+        self,
+        window: Window,
+        settled: frozenset[str] = frozenset(),
+        is_sound: Callable[[Response], bool] = lambda _: True,
+    ) -> Response:
         """The answer to ``window`` after the retries that ``retry`` grants. Thread-safe.
 
         An API error whose code is in ``settled`` is final at once; records that ``is_sound`` does not approve of are asked for
-        once more. Raises ``Stopped``, and nothing else: trouble is a reply.
+        once more. Raises ``Cancelled``, and nothing else: trouble is a reply.
         """
         attempt = refusals = 0
-        began = self._clock.ticks()
+        began = self._clock.monotonic()
         while True:
-            if not self._pace.wait_turn(self._stopped.is_set):
-                raise Stopped
+            if not self._pace.acquire(self._stopped.is_set):
+                raise Cancelled
             attempt += 1
-            asked_at = self._clock.now()
+            requested_at = self._clock.now()
             self._count(attempt)
             came = self._exchange(window)
-            if self._stopped.is_set() and isinstance(came.reply, Unreachable | Unreadable):
-                raise Stopped  # the server is not to blame for an answer that we broke off
-            seconds = self._clock.ticks() - began
-            answer = Answer(window, asked_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date), seconds)
-            sound = not isinstance(came.reply, Rows) or is_sound(answer)
-            refusals += isinstance(came.reply, Refusal) or not sound
+            if self._stopped.is_set() and isinstance(came.reply, TransportError | InvalidResponse):
+                raise Cancelled  # the server is not to blame for an answer that we broke off
+            seconds = self._clock.monotonic() - began
+            answer = Response(
+                window, requested_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date), seconds
+            )
+            sound = not isinstance(came.reply, SuccessPayload) or is_sound(answer)
+            refusals += isinstance(came.reply, ApiRefusal) or not sound
             wait = self._wait_before(came, attempt, refusals, settled, is_sound=sound)
             if wait is None:
                 return answer
@@ -159,30 +173,35 @@ class Client:
                 wait,
                 extra={**window.words, "code": _code(came.reply), "attempt": attempt, "wait_seconds": round(wait, 3)},
             )
-            if not wait_until(self._clock.ticks() + wait, self._clock, self._stopped.is_set):
-                raise Stopped
+            if not wait_until(self._clock.monotonic() + wait, self._clock, self._stopped.is_set):
+                raise Cancelled
 
-    def visit(self, window: Window) -> Visit:
+    def visit(self, window: Window) -> ProbeResponse:
         """One request for ``window``, whose start may be any whole second, and what it brought; it is never repeated.
 
-        Raises ``Stopped``, and nothing else: trouble is a reply.
+        Raises ``Cancelled``, and nothing else: trouble is a reply.
         """
-        if not self._pace.wait_turn(self._stopped.is_set):
-            raise Stopped
-        asked_at = self._clock.now()
+        if not self._pace.acquire(self._stopped.is_set):
+            raise Cancelled
+        requested_at = self._clock.now()
         self._count(1)
         came = self._exchange(window, is_question=True)
-        return Visit(Answer(window, asked_at, came.reply, came.status, came.body, 1, retry.http_date(came.date)), came.headers)
+        return ProbeResponse(
+            Response(window, requested_at, came.reply, came.status, came.body, 1, retry.http_date(came.date)),
+            came.headers,
+        )
 
     def _count(self, attempt: int) -> None:
         with self._counting:
             self.requests += 1
             self.retries += attempt > 1
 
-    def _wait_before(self, came: _Came, attempt: int, refusals: int, settled: frozenset[str], *, is_sound: bool) -> float | None:
-        """``retry.wait_before``; where the server asked for patience, all threads have it."""
+    def _wait_before(
+        self, came: _Came, attempt: int, refusals: int, settled: frozenset[str], *, is_sound: bool
+    ) -> float | None:
+        """``retry.retry_delay``; where the server asked for patience, all threads have it."""
         retry_after = retry.retry_after_seconds(came.retry_after, self._clock.now())
-        wait = retry.wait_before(
+        wait = retry.retry_delay(
             came.reply,
             came.status,
             attempt=attempt,
@@ -192,13 +211,13 @@ class Client:
             settled=settled,
             is_sound=is_sound,
         )
-        if not isinstance(came.reply, Rows) and (retry_after is not None or came.status == 429):
+        if not isinstance(came.reply, SuccessPayload) and (retry_after is not None or came.status == 429):
             self._pace.hold(max(retry_after or 0.0, wait or 0.0))
         return wait
 
     def _exchange(self, window: Window, *, is_question: bool = False) -> _Came:
         """One request. Foreign errors end here, as values: what they hold (the request, so the key) goes no further."""
-        content = wire.question(window, self._key) if is_question else wire.body(window, self._key)
+        content = protocol.question(window, self._key) if is_question else protocol.body(window, self._key)
         self._deadline.begin(self._timeout.whole)
         status, body = None, bytearray()
         try:
@@ -206,32 +225,39 @@ class Client:
                 status = response.status_code
                 for piece in _unpacked(response):
                     body += piece
-                    if len(body) > MOST_BYTES:
-                        return _Came(Unreadable("too_large", f"more than {MOST_BYTES} bytes; nothing of it is kept"), status)
+                    if len(body) > MAX_BODY_BYTES:
+                        return _Came(
+                            InvalidResponse("too_large", f"more than {MAX_BODY_BYTES} bytes; nothing of it is kept"),
+                            status,
+                        )
         except (httpx.HTTPError, OSError, UnicodeError) as error:
             code, reason = _trouble(error)
         else:
             content = self._masked(bytes(body))
-            location, date, retry_after = (response.headers.get(name, "") for name in ("location", "date", "retry-after"))
-            reply = wire.read(response.status_code, content, self._masked_text(location))
+            location, date, retry_after = (
+                response.headers.get(name, "") for name in ("location", "date", "retry-after")
+            )
+            reply = protocol.read(response.status_code, content, self._masked_text(location))
             headers = {name: self._masked_text(value) for name, value in response.headers.items()}
             return _Came(reply, status, content, date, retry_after, headers)
-        reason = wire.clean(self._masked_text(reason), 200)
+        reason = protocol.clean(self._masked_text(reason), 200)
         if status is None:
-            return _Came(Unreachable(code, reason))
+            return _Came(TransportError(code, reason))
         reason = f"HTTP {status}, broken off after {len(body)} bytes: {reason}"
-        return _Came(Unreadable("timeout" if code == "timeout" else "cut_body", reason), status, self._masked(bytes(body)))
+        return _Came(
+            InvalidResponse("timeout" if code == "timeout" else "cut_body", reason), status, self._masked(bytes(body))
+        )
 
     def _masked(self, content: bytes) -> bytes:
         """``content`` without the key: a server may echo what it was sent. A number it stood in is then unreadable, not wrong."""
-        key = self._key.reveal().encode()
+        key = self._key.get_secret_value().encode()
         return content if len(key) < _SHORTEST_MASKED else content.replace(key, b"(client key)")
 
     def _masked_text(self, text: str) -> str:
         return self._masked(text.encode(errors="replace")).decode()
 
 
-def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reach:
+def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reachability:
     """Asks the API's base URL for its page, in one request that carries no key and no question; the page itself is not read.
 
     Raises UsageError for an ``api_url`` that the key would not be sent to.
@@ -239,15 +265,15 @@ def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reach:
     url = _endpoint(api_url)
     deadline = _Deadline(clock, lambda: False)
     deadline.begin(timeout.whole)
-    asked_at = clock.now()
+    requested_at = clock.now()
     try:
         with _http(_transport(url, 1, deadline), timeout) as http, http.stream("GET", url.join(".")) as response:
             headers = response.headers
             server_time = retry.http_date(headers.get("date", ""))
-            return Reach(asked_at, None, response.status_code, server_time, headers.get("content-type", ""))
+            return Reachability(requested_at, None, response.status_code, server_time, headers.get("content-type", ""))
     except (httpx.HTTPError, OSError, UnicodeError) as error:
         code, reason = _trouble(error)
-        return Reach(asked_at, Unreachable(code, wire.clean(reason, 200)))
+        return Reachability(requested_at, TransportError(code, protocol.clean(reason, 200)))
 
 
 def _unpacked(response: httpx.Response) -> Iterator[bytes]:
@@ -260,8 +286,8 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
         raise httpx.DecodingError(f"packed as nobody asked for, {packing}")
     unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip and zlib alike
     try:
-        for packed in response.iter_raw():
-            yield unpack.decompress(packed, _PIECE)
+        for compressed_body in response.iter_raw():
+            yield unpack.decompress(compressed_body, _PIECE)
             while unpack.unconsumed_tail:
                 yield unpack.decompress(unpack.unconsumed_tail, _PIECE)
             if unpack.unused_data:  # zlib would keep whatever comes, to no end
@@ -282,34 +308,38 @@ def _http(transport: httpx.BaseTransport, timeout: Timeouts) -> httpx.Client:
             "Accept-Encoding": "identity",
         },
         follow_redirects=False,  # a redirect would carry the key elsewhere
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is needed, and a strange one could not be sent
+        cookies=CookieJar(
+            DefaultCookiePolicy(allowed_domains=())
+        ),  # none is needed, and a strange one could not be sent
         trust_env=False,  # what of the environment counts is decided in _transport
     )
 
 
-def _code(reply: Reply) -> str:
-    return "" if isinstance(reply, Rows) else reply.code
+def _code(reply: ParsedResponse) -> str:
+    return "" if isinstance(reply, SuccessPayload) else reply.code
 
 
-def _said(reply: Reply) -> str:
-    if isinstance(reply, Rows):
+def _said(reply: ParsedResponse) -> str:
+    if isinstance(reply, SuccessPayload):
         return "records that cannot be used"
-    return f"{reply.code}, {reply.description if isinstance(reply, Refusal) else reply.reason}"
+    return f"{reply.code}, {reply.description if isinstance(reply, ApiRefusal) else reply.reason}"
 
 
 # ---------------------------------------------------------------- where to
 
 
 def _endpoint(api_url: str) -> httpx.URL:
-    remedy = "Set ANTICAPTCHA_API_URL to an https:// address (http:// only for this machine), or leave it unset."
+    hint = "Set ANTICAPTCHA_API_URL to an https:// address (http:// only for this machine), or leave it unset."
     try:
         url = httpx.URL(api_url.rstrip("/") + "/getSpendingStats")
     except httpx.InvalidURL:
-        raise UsageError("the API's URL cannot be read as an address", remedy) from None
+        raise UsageError("the API's URL cannot be read as an address", hint) from None
     if not url.host or url.userinfo or url.query or url.fragment:
-        raise UsageError("the API's URL must be a plain address: a host and perhaps a path", remedy)
+        raise UsageError("the API's URL must be a plain address: a host and perhaps a path", hint)
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
-        raise UsageError(f"the API's URL would send the key unprotected, by {url.scheme or 'no scheme'} to {url.host}", remedy)
+        raise UsageError(
+            f"the API's URL would send the key unprotected, by {url.scheme or 'no scheme'} to {url.host}", hint
+        )
     return url
 
 
@@ -336,7 +366,9 @@ def _proxy(url: httpx.URL) -> httpx.Proxy | None:
     try:
         return httpx.Proxy(address if "://" in address else f"http://{address}")
     except (httpx.InvalidURL, ValueError):
-        raise UsageError("the proxy of the environment (HTTPS_PROXY) cannot be used", "Write it as http://HOST:PORT.") from None
+        raise UsageError(
+            "the proxy of the environment (HTTPS_PROXY) cannot be used", "Write it as http://HOST:PORT."
+        ) from None
 
 
 # ---------------------------------------------------------------- sockets that know when to give up
@@ -346,7 +378,7 @@ class _Deadline(threading.local):
     """Each thread's end of its present request. httpx's timeouts start anew with every byte, and know of no stop."""
 
     def __init__(self, clock: Clock, stopped: Callable[[], bool]) -> None:
-        self._ticks = clock.ticks
+        self._ticks = clock.monotonic
         self.stopped = stopped
         self._ends = math.inf
 
@@ -386,7 +418,9 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, self._deadline.within(timeout)), self._deadline)
+        return _Stream(
+            self._inner.start_tls(ssl_context, server_hostname, self._deadline.within(timeout)), self._deadline
+        )
 
     def get_extra_info(self, info: str) -> Any:  # the type of httpcore's own
         return self._inner.get_extra_info(info)

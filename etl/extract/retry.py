@@ -3,18 +3,18 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from etl.records import Effect, Refusal, Reply, Rows, Unreadable
+from etl.models import ApiRefusal, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload
 
-MOST_ATTEMPTS = 6
+MAX_ATTEMPTS = 6
 BASE = 1.0
 CAP = 60.0
 SPACED = 5.0
 """Seconds before the one retry that an API error gets: the vendor bans who repeats an error over and over."""
-RETRY_AFTER_CAP = 300.0
+MAX_RETRY_AFTER = 300.0
 
 
-def wait_before(
-    reply: Reply,
+def retry_delay(
+    reply: ParsedResponse,
     status: int | None,
     *,
     attempt: int,
@@ -29,15 +29,15 @@ def wait_before(
     ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error or with unsound records.
     ``jitter`` is in [0, 1). ``settled`` are error codes known to be final. ``is_sound``: whether all its records can be used.
     """
-    if attempt >= MOST_ATTEMPTS:
+    if attempt >= MAX_ATTEMPTS:
         return None
     asked_for = retry_after or 0.0
-    if isinstance(reply, Rows):
+    if isinstance(reply, SuccessPayload):
         return None if is_sound or refusals > 1 else max(SPACED, asked_for)
-    if isinstance(reply, Refusal) and reply.effect is not Effect.MOMENT:
-        final = reply.effect is not Effect.WINDOW or reply.code in settled or refusals > 1
+    if isinstance(reply, ApiRefusal) and reply.effect is not ErrorScope.MOMENT:
+        final = reply.effect is not ErrorScope.WINDOW or reply.code in settled or refusals > 1
         return None if final else max(SPACED, asked_for)
-    if isinstance(reply, Unreadable) and _is_final(status):
+    if isinstance(reply, InvalidResponse) and _is_final(status):
         return None
     return max(backoff(attempt, jitter), asked_for)
 
@@ -56,9 +56,9 @@ def retry_after_seconds(text: str, now: datetime) -> float | None:
     """The ``Retry-After`` header, seconds or an HTTP date, in [0, RETRY_AFTER_CAP]; None where it makes no sense."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return RETRY_AFTER_CAP if len(text) > 9 else min(float(text), RETRY_AFTER_CAP)
+        return MAX_RETRY_AFTER if len(text) > 9 else min(float(text), MAX_RETRY_AFTER)
     date = http_date(text)
-    return None if date is None else min(max((date - now).total_seconds(), 0.0), RETRY_AFTER_CAP)
+    return None if date is None else min(max((date - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
 
 
 def http_date(text: str) -> datetime | None:

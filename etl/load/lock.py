@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 from etl.warehouse import postgres
-from etl.warehouse.duck import command_of
+from etl.warehouse.duckdb import command_of
 from etl.warehouse.engine import open_warehouse, warehouse_path
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def lock_file(warehouse: Path, account: str) -> Path:
 
 
 @contextmanager
-def one_sync(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
+def account_lock(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
     """Holds the account's lock on the warehouse.
 
     Raises WarehouseLockedError when another sync holds it for longer than ``wait`` seconds, WarehouseError when it cannot be
@@ -45,15 +45,17 @@ def one_sync(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[N
         yield
 
 
-def _await(taken: Callable[[], bool], holder: Callable[[], str], account: str, clock: Clock, wait: float, see: str) -> None:
+def _await(
+    taken: Callable[[], bool], holder: Callable[[], str], account: str, clock: Clock, wait: float, see: str
+) -> None:
     """Tries until the lock is had; ``holder`` is asked only when another has it."""
-    began, said = clock.ticks(), False
+    began, said = clock.monotonic(), False
     while not taken():
-        left = began + wait - clock.ticks()
+        left = began + wait - clock.monotonic()
         running = f"another sync of account {account} is running{holder()}"
         if left <= 0:
-            remedy = f"wait for it, now or longer (--lock-wait SECONDS), or {see}"
-            raise WarehouseLockedError(f"{running}; nothing was asked", remedy)
+            hint = f"wait for it, now or longer (--lock-wait SECONDS), or {see}"
+            raise WarehouseLockedError(f"{running}; nothing was asked", hint)
         if not said:
             said = True
             log.info("%s; waiting for it, at most %d seconds", running, wait)

@@ -12,60 +12,79 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from etl.records import Belief, Cut, Fact, Filter, Finding, Lesson, Reading, Revision, Unknown, Verdict
+from etl.models import (
+    DayState,
+    Dimension,
+    Fact,
+    Finding,
+    MemberStatus,
+    Revision,
+    SeriesKey,
+    Snapshot,
+    UnknownNameAnswer,
+    UnknownNameBehaviour,
+)
+from etl.warehouse.bulk_params import lists, unnested
 from etl.warehouse.engine import merge_action
-from etl.warehouse.lists import lists, unnested
 
 
-class DayRow(NamedTuple):
+class CoverageRow(NamedTuple):
     """Coverage of one day: its verdict and status (failed, missing, open or final)."""
 
-    verdict: Verdict
+    day_state: DayState
     status: str
 
     @property
     def columns(self) -> tuple[object, ...]:
         """The row, in the order of its table's columns."""
-        verdict = self.verdict
-        fetched_at = None if verdict.total_asked is None else naive(verdict.total_asked)
-        return verdict.day, self.status, fetched_at, *verdict.total, *verdict.rest, verdict.explained, verdict.closed
+        day_state = self.day_state
+        fetched_at = None if day_state.total_requested_at is None else to_db_utc(day_state.total_requested_at)
+        return (
+            day_state.day,
+            self.status,
+            fetched_at,
+            *day_state.total,
+            *day_state.unattributed,
+            day_state.is_explained,
+            day_state.is_closed,
+        )
 
 
-class Learned(NamedTuple):
+class AccountTraits(NamedTuple):
     """What an account's first readings show: its grid, the first of them that held the last hour of the day asked for, and
     what a member of each cut that cannot exist gives."""
 
     grid: int | None = None
     reaches_end: int | None = None
-    lessons: Mapping[Cut, Lesson] = {}
+    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is loaded together. ``facts`` and ``revisions`` come with the day they are booked on, each key at most once.
 
-    ``contradictions`` are the hours in which a cut's members exceed the total, under the cut's rest: what those members say
-    together. They take the place of all that are held of the days ``contradicted``.
+    ``over_allocations`` are the hours in which a cut's members exceed the total, under the cut's rest: what those members say
+    together. They take the place of all that are held of the days ``is_over_allocated``.
     """
 
-    readings: tuple[Reading, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     facts: tuple[tuple[date, Fact], ...] = ()
     revisions: tuple[tuple[date, Revision], ...] = ()
-    days: tuple[DayRow, ...] = ()
-    contradictions: tuple[tuple[date, Fact], ...] = ()
-    contradicted: tuple[date, ...] = ()
-    beliefs: tuple[tuple[Filter, Belief, int | None], ...] = ()
+    days: tuple[CoverageRow, ...] = ()
+    over_allocations: tuple[tuple[date, Fact], ...] = ()
+    is_over_allocated: tuple[date, ...] = ()
+    member_statuses: tuple[tuple[SeriesKey, MemberStatus, int | None], ...] = ()
     """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
-    learned: Learned | None = None
+    learned: AccountTraits | None = None
 
     @property
-    def filters(self) -> list[Filter]:
+    def series_keys(self) -> list[SeriesKey]:
         """Every filter that a row is of, in the order they are met."""
-        read = [reading.window.filter for reading in self.readings]
-        return [*read, *(fact.filter for _, fact in (*self.facts, *self.contradictions))]
+        read = [snapshot.window.series for snapshot in self.snapshots]
+        return [*read, *(fact.series for _, fact in (*self.facts, *self.over_allocations))]
 
 
-class Counts(NamedTuple):
+class LoadCounts(NamedTuple):
     """Facts of totals and members that a commit inserted and changed; one that fell to nothing counts as changed.
 
     Rests are not counted: they follow from the others.
@@ -75,29 +94,31 @@ class Counts(NamedTuple):
     changed: int = 0
 
 
-class Place(NamedTuple):
+class Environment(NamedTuple):
     """Whose rows are written, in which run."""
 
     account_id: int
     run: int
 
 
-def naive(moment: datetime) -> datetime:
+def to_db_utc(moment: datetime) -> datetime:
     """UTC without its zone, as columns hold it."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def aware(moment: datetime) -> datetime:
+def from_db_utc(moment: datetime) -> datetime:
     """A column's UTC with its zone, as the program thinks of it."""
     return moment.replace(tzinfo=UTC)
 
 
-def write(connection: Connection, place: Place, batch: Batch, series: Mapping[Filter, int], at: datetime) -> Counts:
+def write(
+    connection: Connection, place: Environment, batch: Batch, series: Mapping[SeriesKey, int], at: datetime
+) -> LoadCounts:
     """Writes a batch in the transaction of ``connection``; ``series`` holds a number for each of its filters."""
-    _write_readings(connection, place, batch.readings, series, at)
+    _write_readings(connection, place, batch.snapshots, series, at)
     _write_revisions(connection, place, batch.revisions, series, at)
     counts = _write_facts(connection, place, batch.facts, series, at)
-    _write_rejections(connection, place, batch.readings, series, at)
+    _write_rejections(connection, place, batch.snapshots, series, at)
     write_days(connection, place.account_id, batch.days)
     _write_contradictions(connection, place, batch, series)
     _write_learned(connection, place, batch, at)
@@ -106,13 +127,16 @@ def write(connection: Connection, place: Place, batch: Batch, series: Mapping[Fi
 
 # ---------------------------------------------------------------- rows from lists
 
+
 def insert(
     connection: Connection, table: str, account_id: int, columns: Mapping[str, str], rows: Sequence[Sequence[object]]
 ) -> None:
     if rows:
         names = ", ".join(columns)
         connection.execute(
-            text(f"insert into {table} (account_id, {names}) select :account_id, {names} from ({unnested(columns)}) as b"),
+            text(
+                f"insert into {table} (account_id, {names}) select :account_id, {names} from ({unnested(columns)}) as b"
+            ),
             {"account_id": account_id, **lists(columns, rows)},
         )
 
@@ -135,9 +159,17 @@ _INSERT_ANSWERS = f"""
 
 
 def _write_readings(
-    connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
+    connection: Connection,
+    place: Environment,
+    snapshots: Sequence[Snapshot],
+    series: Mapping[SeriesKey, int],
+    at: datetime,
 ) -> None:
-    bodies = {_hash(reading.body): reading.packed or pack(reading.body) for reading in readings if reading.status is not None}
+    bodies = {
+        _hash(snapshot.body): snapshot.compressed_body or compress(snapshot.body)
+        for snapshot in snapshots
+        if snapshot.status is not None
+    }
     if bodies:
         rows = list(bodies.items())
         connection.execute(text(_INSERT_ANSWERS), {"account_id": place.account_id, **lists(_ANSWER, rows)})
@@ -148,16 +180,16 @@ def _write_readings(
         _READING,
         [
             (
-                reading.number, place.run, series[reading.window.filter], reading.window.day, naive(reading.window.start),
-                naive(reading.window.end), naive(reading.asked_at), naive(at), reading.outcome.value, reading.code, reading.message,
-                reading.status, None if reading.status is None else _hash(reading.body),
+                snapshot.number, place.run, series[snapshot.window.series], snapshot.window.day, to_db_utc(snapshot.window.start),
+                to_db_utc(snapshot.window.end), to_db_utc(snapshot.requested_at), to_db_utc(at), snapshot.outcome.value, snapshot.code, snapshot.message,
+                snapshot.status, None if snapshot.status is None else _hash(snapshot.body),
             )
-            for reading in readings
+            for snapshot in snapshots
         ],
     )  # fmt: skip
 
 
-def pack(body: bytes) -> bytes:
+def compress(body: bytes) -> bytes:
     """An answer's body as the warehouse keeps it."""
     return zlib.compress(body)
 
@@ -173,26 +205,37 @@ REJECTION = {
 
 
 def _write_rejections(
-    connection: Connection, place: Place, readings: Sequence[Reading], series: Mapping[Filter, int], at: datetime
+    connection: Connection,
+    place: Environment,
+    snapshots: Sequence[Snapshot],
+    series: Mapping[SeriesKey, int],
+    at: datetime,
 ) -> None:
-    rows = [row for reading in readings for row in rejection_rows(reading, series, at)]
+    rows = [row for snapshot in snapshots for row in rejection_rows(snapshot, series, at)]
     insert(connection, "rejections", place.account_id, REJECTION, rows)
 
 
-def rejection_rows(reading: Reading, series: Mapping[Filter, int], at: datetime) -> list[tuple[object, ...]]:
+def rejection_rows(snapshot: Snapshot, series: Mapping[SeriesKey, int], at: datetime) -> list[tuple[object, ...]]:
     """A reading's rejections as rows of ``REJECTION``; ``at`` is when the reading was committed."""
     return [
         (
-            reading.number, series[reading.window.filter], reading.window.day,
-            None if rejection.hour_start is None else naive(rejection.hour_start), rejection.reason, rejection.raw, naive(at),
+            snapshot.number, series[snapshot.window.series], snapshot.window.day,
+            None if rejection.hour_start is None else to_db_utc(rejection.hour_start), rejection.reason, rejection.raw, to_db_utc(at),
         )
-        for rejection in reading.rejections
+        for rejection in snapshot.rejections
     ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- facts, and what they were before
 
-FACT = {"series_id": "number", "day": "day", "hour_start": "time", "volume": "number", "money": "money", "reading": "number"}
+FACT = {
+    "series_id": "number",
+    "day": "day",
+    "hour_start": "time",
+    "volume": "number",
+    "money": "money",
+    "reading": "number",
+}
 
 _MERGE_FACTS = f"""
     merge into facts as f
@@ -209,23 +252,27 @@ _MERGE_FACTS = f"""
 
 
 def _write_facts(
-    connection: Connection, place: Place, facts: Sequence[tuple[date, Fact]], series: Mapping[Filter, int], at: datetime
-) -> Counts:
+    connection: Connection,
+    place: Environment,
+    facts: Sequence[tuple[date, Fact]],
+    series: Mapping[SeriesKey, int],
+    at: datetime,
+) -> LoadCounts:
     if not facts:
-        return Counts()
-    rows = [(*fact_row(fact, day, series), fact.leaves_nothing) for day, fact in facts]
+        return LoadCounts()
+    rows = [(*fact_row(fact, day, series), fact.is_delete) for day, fact in facts]
     columns = {**FACT, "gone": "flag"}
-    parameters = {"account_id": place.account_id, "at": naive(at), **lists(columns, rows)}
-    rests = {number for filter, number in series.items() if filter.is_rest}
+    parameters = {"account_id": place.account_id, "at": to_db_utc(at), **lists(columns, rows)}
+    unattributed_by_hour = {number for series, number in series.items() if series.is_unattributed}
     done = connection.execute(text(_MERGE_FACTS % merge_action(connection)), parameters).all()
-    actions = [action for action, number in done if number not in rests]
+    actions = [action for action, number in done if number not in unattributed_by_hour]
     inserted = actions.count("INSERT")
-    return Counts(inserted, len(actions) - inserted)
+    return LoadCounts(inserted, len(actions) - inserted)
 
 
-def fact_row(fact: Fact, day: date, series: Mapping[Filter, int]) -> tuple[object, ...]:
+def fact_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> tuple[object, ...]:
     """A fact as a row of ``FACT``."""
-    return series[fact.filter], day, naive(fact.hour_start), fact.volume, fact.money, fact.reading
+    return series[fact.series], day, to_db_utc(fact.hour_start), fact.volume, fact.money, fact.snapshot
 
 
 REVISION = {
@@ -243,18 +290,22 @@ _INSERT_REVISIONS = f"""
 
 
 def _write_revisions(
-    connection: Connection, place: Place, revisions: Sequence[tuple[date, Revision]], series: Mapping[Filter, int], at: datetime
+    connection: Connection,
+    place: Environment,
+    revisions: Sequence[tuple[date, Revision]],
+    series: Mapping[SeriesKey, int],
+    at: datetime,
 ) -> None:
     """Before the facts are merged: what they held, and since when, is read from them in the same statement."""
     if revisions:
         rows = [revision_row(row, day, series) for day, row in revisions]
-        parameters = {"account_id": place.account_id, "at": naive(at), **lists(REVISION, rows)}
+        parameters = {"account_id": place.account_id, "at": to_db_utc(at), **lists(REVISION, rows)}
         connection.execute(text(_INSERT_REVISIONS), parameters)
 
 
-def revision_row(row: Revision, day: date, series: Mapping[Filter, int]) -> tuple[object, ...]:
+def revision_row(row: Revision, day: date, series: Mapping[SeriesKey, int]) -> tuple[object, ...]:
     """A revision as a row of ``REVISION``."""
-    return series[row.filter], day, naive(row.hour_start), *row.before, *row.after, row.cause.value, row.reading
+    return series[row.series], day, to_db_utc(row.hour_start), *row.before, *row.after, row.cause.value, row.snapshot
 
 
 # ---------------------------------------------------------------- coverage, contradictions and beliefs
@@ -273,7 +324,7 @@ _MERGE_DAYS = f"""
 """
 
 
-def write_days(connection: Connection, account_id: int, days: Sequence[DayRow]) -> None:
+def write_days(connection: Connection, account_id: int, days: Sequence[CoverageRow]) -> None:
     """Coverage as it stands now; each day at most once."""
     if days:
         connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **lists(DAY, [row.columns for row in days])})
@@ -285,11 +336,13 @@ _FORGET_CONTRADICTIONS = """
 """
 
 
-def _write_contradictions(connection: Connection, place: Place, batch: Batch, series: Mapping[Filter, int]) -> None:
-    if batch.contradicted:
-        parameters = {"account_id": place.account_id, "days": list(batch.contradicted)}
+def _write_contradictions(
+    connection: Connection, place: Environment, batch: Batch, series: Mapping[SeriesKey, int]
+) -> None:
+    if batch.is_over_allocated:
+        parameters = {"account_id": place.account_id, "days": list(batch.is_over_allocated)}
         connection.execute(text(_FORGET_CONTRADICTIONS), parameters)
-    rows = [fact_row(fact, day, series) for day, fact in batch.contradictions]
+    rows = [fact_row(fact, day, series) for day, fact in batch.over_allocations]
     insert(connection, "contradictions", place.account_id, FACT, rows)
 
 
@@ -297,16 +350,16 @@ _NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number",
 _LESSON = {"cut": "text", "gives": "text", "code": "text", "decided_at": "time"}
 
 
-class Thought(NamedTuple):
+class MemberStatusChange(NamedTuple):
     """What was thought of a filter from a moment on, and the reading that decided it (None: a person did)."""
 
     since: datetime
-    filter: Filter
-    belief: Belief
-    reading: int | None
+    series: SeriesKey
+    member_status: MemberStatus
+    snapshot: int | None
 
 
-def thoughts_held(connection: Connection, account_id: int) -> list[Thought]:
+def load_member_statuses(connection: Connection, account_id: int) -> list[MemberStatusChange]:
     """What was ever thought of filters, in the order of time: the latest of a filter holds."""
     rows = connection.execute(
         text(
@@ -315,21 +368,32 @@ def thoughts_held(connection: Connection, account_id: int) -> list[Thought]:
         ),
         {"a": account_id},
     )
-    return [Thought(aware(at), Filter(Cut(cut), member), Belief(belief), reading) for cut, member, belief, reading, at in rows]
+    return [
+        MemberStatusChange(
+            from_db_utc(at), SeriesKey(Dimension(dimension), member), MemberStatus(member_status), snapshot
+        )
+        for dimension, member, member_status, snapshot, at in rows
+    ]
 
 
-def write_beliefs(
-    connection: Connection, account_id: int, beliefs: Iterable[tuple[Filter, Belief, int | None]], at: datetime
+def write_member_statuses(
+    connection: Connection,
+    account_id: int,
+    member_statuses: Iterable[tuple[SeriesKey, MemberStatus, int | None]],
+    at: datetime,
 ) -> None:
     """Adds what is thought of filters from now on."""
-    rows = [(filter.cut.value, filter.member, belief.value, reading, naive(at)) for filter, belief, reading in beliefs]
+    rows = [
+        (series.dimension.value, series.member, member_status.value, snapshot, to_db_utc(at))
+        for series, member_status, snapshot in member_statuses
+    ]
     insert(connection, "names", account_id, _NAME, rows)
 
 
 def last_commit(connection: Connection, account_id: int) -> datetime | None:
     """When the account's newest rows were committed; None: nothing was yet."""
     last = connection.execute(text(_LAST_COMMIT), {"a": account_id}).scalar_one()
-    return None if last is None else aware(last)
+    return None if last is None else from_db_utc(last)
 
 
 def commit_time(now: datetime, last: datetime | None) -> datetime:
@@ -345,30 +409,51 @@ _LAST_COMMIT = """
 """
 
 
-def _write_learned(connection: Connection, place: Place, batch: Batch, at: datetime) -> None:
-    write_beliefs(connection, place.account_id, batch.beliefs, at)
+def _write_learned(connection: Connection, place: Environment, batch: Batch, at: datetime) -> None:
+    write_member_statuses(connection, place.account_id, batch.member_statuses, at)
     if batch.learned:
         me = {"account_id": place.account_id}
         connection.execute(
             text("update accounts set grid_seconds = :grid, reaches_end = :reaches_end where account_id = :account_id"),
             {**me, "grid": batch.learned.grid, "reaches_end": batch.learned.reaches_end},
         )
-        write_lessons(connection, place.account_id, batch.learned.lessons, at)
+        write_unknown_name_behaviours(connection, place.account_id, batch.learned.unknown_name_behaviours, at)
 
 
-def lessons_held(connection: Connection, account_id: int) -> list[tuple[datetime, Cut, Lesson]]:
+def load_unknown_name_behaviours(
+    connection: Connection, account_id: int
+) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
     """Every lesson with the moment since when it holds, the latest last."""
     rows = connection.execute(
-        text("select decided_at, cut, gives, code from lessons where account_id = :a order by decided_at"), {"a": account_id}
+        text("select decided_at, cut, gives, code from lessons where account_id = :a order by decided_at"),
+        {"a": account_id},
     )
-    return [(aware(at), Cut(cut), Lesson(Unknown(gives), code)) for at, cut, gives, code in rows]
+    return [
+        (from_db_utc(at), Dimension(dimension), UnknownNameBehaviour(UnknownNameAnswer(answer), code))
+        for at, dimension, answer, code in rows
+    ]
 
 
-def write_lessons(connection: Connection, account_id: int, lessons: Mapping[Cut, Lesson], at: datetime) -> None:
+def write_unknown_name_behaviours(
+    connection: Connection,
+    account_id: int,
+    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour],
+    at: datetime,
+) -> None:
     """Adds those that are news."""
-    held = {cut: lesson for _, cut, lesson in lessons_held(connection, account_id)}
-    news = [(cut, lesson) for cut, lesson in lessons.items() if held.get(cut) != lesson]
-    rows = [(cut.value, lesson.gives.value, lesson.code, naive(at)) for cut, lesson in news]
+    stored = {
+        dimension: unknown_name_behaviour
+        for _, dimension, unknown_name_behaviour in load_unknown_name_behaviours(connection, account_id)
+    }
+    news = [
+        (dimension, unknown_name_behaviour)
+        for dimension, unknown_name_behaviour in unknown_name_behaviours.items()
+        if stored.get(dimension) != unknown_name_behaviour
+    ]
+    rows = [
+        (dimension.value, unknown_name_behaviour.answer.value, unknown_name_behaviour.code, to_db_utc(at))
+        for dimension, unknown_name_behaviour in news
+    ]
     insert(connection, "lessons", account_id, _LESSON, rows)
 
 
@@ -379,7 +464,9 @@ _FINDING = {
 }  # fmt: skip
 
 
-def write_findings(connection: Connection, place: Place, findings: Sequence[Finding], at: datetime) -> None:
+def write_findings(connection: Connection, place: Environment, findings: Sequence[Finding], at: datetime) -> None:
     """What a person should know about the numbers, kept with the run that saw it."""
-    rows = [(place.run, row.check, row.severity.value, row.day, row.queue, row.message, naive(at)) for row in findings]
+    rows = [
+        (place.run, row.check, row.severity.value, row.day, row.queue, row.message, to_db_utc(at)) for row in findings
+    ]
     insert(connection, "findings", place.account_id, _FINDING, rows)

@@ -74,7 +74,7 @@ class Dataset:
     ``weekday`` (from Monday) and ``hours`` shape the volume, in per cent.
     ``idle_hours``, ``idle_weeks``: per cent of hours of a queue, and of weeks of the whole account, without spend.
     ``idle``: whole-account pauses, first and last day inclusive.
-    ``spells``: (days, at once): a queue spends for that many days at a stretch, exactly so many queues on any day.
+    ``active_periods``: (days, at once): a queue spends for that many days at a stretch, exactly so many queues on any day.
     ``lives``: (queue, first day, last day), inclusive; a queue named here spends only then.
     ``turnover``: some of the other queues come after ``begins`` or go for good.
     ``places``: digits of money after the point, 0 to 9.
@@ -95,7 +95,7 @@ class Dataset:
     idle_hours: int = 20
     idle_weeks: int = 3
     idle: tuple[tuple[date, date], ...] = ()
-    spells: tuple[int, int] | None = None
+    active_periods: tuple[int, int] | None = None
     lives: tuple[tuple[str, date, date], ...] = ()
     turnover: bool = True
     places: int = 6
@@ -106,10 +106,17 @@ class Dataset:
 
     @classmethod
     def busy(
-        cls, seed: int = 1, begins: date = date(2023, 1, 1), queues: int | tuple[str, ...] = 6, *, corrections: bool = False
+        cls,
+        seed: int = 1,
+        begins: date = date(2023, 1, 1),
+        queues: int | tuple[str, ...] = 6,
+        *,
+        corrections: bool = False,
     ) -> "Dataset":
         """Every queue spends in every hour from ``begins`` on."""
-        return cls(seed=seed, begins=begins, queues=queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections)
+        return cls(
+            seed=seed, begins=begins, queues=queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections
+        )
 
     def __post_init__(self) -> None:
         strangers = {name for name, _, _ in self.lives} - set(self.names)
@@ -147,7 +154,7 @@ class Dataset:
         """
         return _day(self, day, min(as_of, day * DAY + SETTLED_AFTER), queue, soft_id, ip)
 
-    def books(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
+    def expected_rows(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
         """``(queue, hour_start, volume, money)`` of every hour with volume or money; both days inclusive."""
         moment = _seconds(as_of)
         for day in range(_epoch_day(since), _epoch_day(until) + 1):
@@ -187,10 +194,10 @@ class Dataset:
             return False
         if self.idle_weeks and _number(self.seed, "week", (day + 3) // 7) % 100 < self.idle_weeks:
             return False
-        if self.spells is None:
+        if self.active_periods is None:
             return True
         # The queues stand evenly spaced on a circle that turns past a window: `at_once` of them are always inside it.
-        days, at_once = self.spells
+        days, at_once = self.active_periods
         return (day * at_once + self._place[queue] * days) % (days * len(self.names)) < days * at_once
 
     def price(self, queue: str, day: int) -> int:
@@ -269,7 +276,7 @@ def _day(
     dataset: Dataset, day: int, as_of: int, queue: str | None, soft_id: int | None, ip: str | None
 ) -> tuple[tuple[int, Decimal], ...]:
     volumes, moneys = [0] * 24, [0] * 24
-    cuts = [
+    dimensions = [
         _share(dataset, kind, members, member, day)
         for kind, members, member in (("app", dataset.apps, soft_id), ("ip", dataset.ips, ip))
         if member is not None
@@ -279,11 +286,13 @@ def _day(
         if hours is _IDLE:
             continue
         for hour, (volume, money) in enumerate(_as_of(hours, day, as_of)):
-            for share in cuts:
+            for share in dimensions:
                 volume, money = _part(volume, share), _part(money, share)  # noqa: PLW2901 - narrowed cut by cut
             volumes[hour] += volume
             moneys[hour] += money
-    return tuple((volume, Decimal(money).scaleb(-dataset.places)) for volume, money in zip(volumes, moneys, strict=True))
+    return tuple(
+        (volume, Decimal(money).scaleb(-dataset.places)) for volume, money in zip(volumes, moneys, strict=True)
+    )
 
 
 def _share(dataset: Dataset, kind: str, members: Iterable[object], member: object, day: int) -> tuple[int, int, int]:

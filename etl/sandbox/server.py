@@ -135,7 +135,7 @@ class Fault:
     seconds: float = 1
     retry_after: str = "1"
 
-    def strikes(self, ask: "Ask", number: int, attempt: int, seed: int) -> bool:
+    def strikes(self, ask: "ApiQuery", number: int, attempt: int, seed: int) -> bool:
         return (
             (not self.numbers or number in self.numbers)
             and (not self.attempts or attempt in self.attempts)
@@ -160,7 +160,7 @@ def _chance(*words: object) -> float:
 # ---------------------------------------------------------------- what is asked
 
 
-class Ask(NamedTuple):
+class ApiQuery(NamedTuple):
     """What a request asked for, its key apart. ``date`` is Unix seconds as sent."""
 
     date: int | None = None
@@ -184,7 +184,7 @@ class Request:
     path: str = METHOD
 
 
-def _parse(body: bytes) -> tuple[object, Ask | None]:
+def _parse(body: bytes) -> tuple[object, ApiQuery | None]:
     """The key and what was asked; None for what is not a request of this method."""
     try:
         asked = json.loads(body)
@@ -195,7 +195,7 @@ def _parse(body: bytes) -> tuple[object, Ask | None]:
     kinds = {"clientKey": str, "date": int, "queue": str, "softId": int, "ip": str}
     if any(type(value) is not kinds.get(name) for name, value in asked.items()):
         return asked.get("clientKey"), None
-    return asked.get("clientKey"), Ask(asked.get("date"), asked.get("queue"), asked.get("softId"), asked.get("ip"))
+    return asked.get("clientKey"), ApiQuery(asked.get("date"), asked.get("queue"), asked.get("softId"), asked.get("ip"))
 
 
 # ---------------------------------------------------------------- what is answered
@@ -209,15 +209,23 @@ class ApiError(NamedTuple):
 
 KEY_DOES_NOT_EXIST = ApiError(1, "ERROR_KEY_DOES_NOT_EXIST", "Account authorization key not found in the system")
 NO_SUCH_METHOD = ApiError(14, "ERROR_NO_SUCH_METHOD", "Request made to API with method which does not exist")
-ACCESS_DENIED = ApiError(60, "ERROR_ACCESS_DENIED", "You have no access to what you asked for")  # the number is invented
-INCORRECT_QUEUE = ApiError(61, "ERROR_INCORRECT_QUEUE", "Queue not found")  # invented: what the service gives is unknown
-INCORRECT_REQUEST = ApiError(62, "ERROR_INCORRECT_REQUEST", "Unknown or mistyped property")  # invented: strictness finds defects
+ACCESS_DENIED = ApiError(
+    60, "ERROR_ACCESS_DENIED", "You have no access to what you asked for"
+)  # the number is invented
+INCORRECT_QUEUE = ApiError(
+    61, "ERROR_INCORRECT_QUEUE", "Queue not found"
+)  # invented: what the service gives is unknown
+INCORRECT_REQUEST = ApiError(
+    62, "ERROR_INCORRECT_REQUEST", "UnknownNameAnswer or mistyped property"
+)  # invented: strictness finds defects
 
 API_FAULTS = {
     FaultKind.REFUSE_KEY: KEY_DOES_NOT_EXIST,
     FaultKind.IP_BLOCKED: ApiError(21, "ERROR_IP_BLOCKED", "Your IP is blocked due to improper API usage"),
     FaultKind.SUSPENDED: ApiError(55, "ERROR_ACCOUNT_SUSPENDED", "Account is suspended"),
-    FaultKind.IP_NOT_ALLOWED: ApiError(11, "ERROR_IP_NOT_ALLOWED", "Request with current account key is not allowed from your IP"),
+    FaultKind.IP_NOT_ALLOWED: ApiError(
+        11, "ERROR_IP_NOT_ALLOWED", "Request with current account key is not allowed from your IP"
+    ),
     FaultKind.ZERO_BALANCE: ApiError(10, "ERROR_ZERO_BALANCE", "Account has zero or negative balance"),
     FaultKind.ACCESS_DENIED: ACCESS_DENIED,
     FaultKind.UNKNOWN_CODE: ApiError(12, "ERROR_NEVER_SEEN_BEFORE", "Something new"),
@@ -242,7 +250,7 @@ class Record(NamedTuple):
     money: Decimal
 
 
-def records(dataset: Dataset, behaviour: Behaviour, ask: Ask, now: int) -> list[Record] | ApiError:
+def records(dataset: Dataset, behaviour: Behaviour, ask: ApiQuery, now: int) -> list[Record] | ApiError:
     """What the service answers at a Unix second."""
     heard = _heard(dataset, behaviour, ask)
     if isinstance(heard, ApiError):
@@ -258,31 +266,36 @@ def records(dataset: Dataset, behaviour: Behaviour, ask: Ask, now: int) -> list[
     until = start + behaviour.buckets * HOUR
     if not behaviour.unbegun:
         until = min(until, as_of if behaviour.running else as_of - HOUR + 1)
-    booked = [
-        Record(bucket + behaviour.grid_seconds, *_bucket(dataset, ask, bucket, as_of)) for bucket in range(start, until, HOUR)
+    stored_facts = [
+        Record(bucket + behaviour.grid_seconds, *_bucket(dataset, ask, bucket, as_of))
+        for bucket in range(start, until, HOUR)
     ]
-    kept = booked if behaviour.idle == "zero" else [record for record in booked if record.volume or record.money]
+    kept = (
+        stored_facts
+        if behaviour.idle == "zero"
+        else [record for record in stored_facts if record.volume or record.money]
+    )
     return _with_duplicate(kept, behaviour.duplicates)
 
 
-def _heard(dataset: Dataset, behaviour: Behaviour, ask: Ask) -> Ask | ApiError:
+def _heard(dataset: Dataset, behaviour: Behaviour, ask: ApiQuery) -> ApiQuery | ApiError:
     """What the service takes a request for: a stranger in it is refused, kept (it spent nothing), or not heard."""
-    filters: tuple[tuple[str, Container[object], str, ApiError], ...] = (
+    series_keys: tuple[tuple[str, Container[object], str, ApiError], ...] = (
         ("queue", dataset.names, behaviour.unknown_queue, INCORRECT_QUEUE),
         ("soft_id", dataset.apps, behaviour.foreign_app, ACCESS_DENIED),
         ("ip", dataset.ips, behaviour.foreign_ip, ACCESS_DENIED),
     )
-    for name, known, gives, error in filters:
+    for name, known, answer, error in series_keys:
         member = getattr(ask, name)
-        if member is None or member in known or gives == "zeros":
+        if member is None or member in known or answer == "zeros":
             continue
-        if gives == "error":
+        if answer == "error":
             return error
         ask = ask._replace(**{name: None})
     return ask
 
 
-def _bucket(dataset: Dataset, ask: Ask, start: int, as_of: int) -> tuple[int, Decimal]:
+def _bucket(dataset: Dataset, ask: ApiQuery, start: int, as_of: int) -> tuple[int, Decimal]:
     """One hour from any second on: inside an hour, the parts of the two hours it lies on, in proportion."""
     volume, money = _hour(dataset, ask, start, as_of)
     second = start % HOUR
@@ -299,9 +312,9 @@ def _bucket(dataset: Dataset, ask: Ask, start: int, as_of: int) -> tuple[int, De
     )
 
 
-def _hour(dataset: Dataset, ask: Ask, second: int, as_of: int) -> tuple[int, Decimal]:
-    day, rest = divmod(second, DAY)
-    return dataset.day(day, as_of, ask.queue, ask.soft_id, ask.ip)[rest // HOUR]
+def _hour(dataset: Dataset, ask: ApiQuery, second: int, as_of: int) -> tuple[int, Decimal]:
+    day, unattributed = divmod(second, DAY)
+    return dataset.day(day, as_of, ask.queue, ask.soft_id, ask.ip)[unattributed // HOUR]
 
 
 def _with_duplicate(kept: list[Record], duplicates: Literal["none", "identical", "differing"]) -> list[Record]:
@@ -453,7 +466,7 @@ class Sandbox:
         self._now = now
         self._port = port
         self._requests: list[Request] = []
-        self._attempts: dict[Ask, int] = {}
+        self._attempts: dict[ApiQuery, int] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -464,7 +477,9 @@ class Sandbox:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -491,13 +506,17 @@ class Sandbox:
             self._faults = faults
             self._attempts.clear()
 
-    def books(self, since: date, until: date, as_of: datetime | None = None) -> Iterator[tuple[str, datetime, int, Decimal]]:
-        """``Dataset.books`` as this service would tell them now (or at ``as_of``); both days inclusive.
+    def expected_rows(
+        self, since: date, until: date, as_of: datetime | None = None
+    ) -> Iterator[tuple[str, datetime, int, Decimal]]:
+        """``Dataset.expected_rows`` as this service would tell them now (or at ``as_of``); both days inclusive.
 
         On another grid a day is the 24 buckets that a `date` of its midnight gives.
         """
         shift = timedelta(seconds=self.behaviour.grid_seconds)
-        for queue, hour_start, volume, money in self.dataset.books(since, until, (as_of or self._now()) - shift):
+        for queue, hour_start, volume, money in self.dataset.expected_rows(
+            since, until, (as_of or self._now()) - shift
+        ):
             yield queue, hour_start + shift, volume, money
 
     def decide(self, path: str, body: bytes) -> _Reply:
@@ -519,7 +538,7 @@ class Sandbox:
             reply = _reply(fault, answer, behaviour)
             kind = fault.kind if fault else None
             status = None if kind is FaultKind.RESET else reply.status
-            self._requests.append(Request(at, key_ok, *(ask or Ask()), kind, status, path))
+            self._requests.append(Request(at, key_ok, *(ask or ApiQuery()), kind, status, path))
         return replace(reply, at=self._told(at))
 
     def welcome(self) -> _Reply:
@@ -531,7 +550,7 @@ class Sandbox:
         """What a reply says the time is."""
         return at + timedelta(seconds=self.behaviour.date_skew_seconds)
 
-    def _fault(self, ask: Ask) -> Fault | None:
+    def _fault(self, ask: ApiQuery) -> Fault | None:
         attempt = self._attempts[ask] = self._attempts.get(ask, 0) + 1
         number = len(self._requests) + 1
         return next((fault for fault in self._faults if fault.strikes(ask, number, attempt, self.dataset.seed)), None)

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
-from etl.records import Record, Rejection
+from etl.models import Record, Rejection
 
 
-def one_an_hour(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
+def deduplicate_hours(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
     """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not matter.
 
     Identical repeats collapse. Else larger volume, then larger money wins: an open book only grows.
     """
-    if all(earlier.hour_start < later.hour_start for (earlier, _), (later, _) in pairwise(records)):  # as of nearly all answers
+    if all(
+        earlier.hour_start < later.hour_start for (earlier, _), (later, _) in pairwise(records)
+    ):  # as of nearly all answers
         return tuple(record for record, _ in records), ()
     kept: list[Record] = []
     lost: list[Rejection] = []

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from etl.records import Fact, Revision
-from etl.transform.fold import Book, Folded, Key, diff, fold
+from etl.models import Fact, Revision
+from etl.transform.reconcile import DaySnapshots, Key, ReconciledDay, diff, reconcile
 
 
-class Moment(NamedTuple):
+class Commit(NamedTuple):
     """A commit: when, and the day's book as it stood then."""
 
     at: datetime
-    book: Book
+    day_snapshots: DaySnapshots
 
 
-class HeldFact(NamedTuple):
+class FactVersion(NamedTuple):
     """A fact and since when its value has been believed."""
 
     fact: Fact
     loaded_at: datetime
 
 
-class SeenRevision(NamedTuple):
+class RevisionVersion(NamedTuple):
     """A revision with the commit that made it, and the earlier value's; None where that was a zero, which no fact keeps."""
 
     revision: Revision
@@ -36,30 +36,30 @@ class SeenRevision(NamedTuple):
 class History:
     """What the warehouse holds of a day after its commits: facts, every revision on the way, and the last fold."""
 
-    facts: tuple[HeldFact, ...]
-    revisions: tuple[SeenRevision, ...]
-    folded: Folded
+    facts: tuple[FactVersion, ...]
+    revisions: tuple[RevisionVersion, ...]
+    reconciled: ReconciledDay
 
 
-def history(moments: Iterable[Moment], before: Folded) -> History:
+def history(moments: Iterable[Commit], before: ReconciledDay) -> History:
     """Plays commits in their order; ``before`` is the fold before the first of them: nothing."""
-    held: dict[Key, HeldFact] = {}
-    revisions: list[SeenRevision] = []
-    for at, book in moments:
-        folded = fold(book)
-        changes = diff(before, folded)
+    stored: dict[Key, FactVersion] = {}
+    revisions: list[RevisionVersion] = []
+    for at, day_snapshots in moments:
+        reconciled = reconcile(day_snapshots)
+        changes = diff(before, reconciled)
         for revision in changes.revisions:
-            earlier = held.get((revision.filter, revision.hour_start))
+            earlier = stored.get((revision.series, revision.hour_start))
             revisions.append(
-                SeenRevision(revision, at, earlier.loaded_at, earlier.fact.reading)
+                RevisionVersion(revision, at, earlier.loaded_at, earlier.fact.snapshot)
                 if earlier
-                else SeenRevision(revision, at, None, None)
+                else RevisionVersion(revision, at, None, None)
             )
         for fact in changes.facts:
-            key = (fact.filter, fact.hour_start)
-            if fact.leaves_nothing:
-                held.pop(key, None)
+            key = (fact.series, fact.hour_start)
+            if fact.is_delete:
+                stored.pop(key, None)
             else:
-                held[key] = HeldFact(fact, at)
-        before = folded
-    return History(tuple(held.values()), tuple(revisions), before)
+                stored[key] = FactVersion(fact, at)
+        before = reconciled
+    return History(tuple(stored.values()), tuple(revisions), before)

@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from etl.errors import ProblemError
-from etl.records import Finding, Severity
+from etl.errors import AppError
+from etl.models import Finding, Severity
 from etl.warehouse import engine, views
-from etl.warehouse.reading import gives_rows, refusal
-from etl.warehouse.resources import folder
+from etl.warehouse.package_files import folder
+from etl.warehouse.sql_guard import gives_rows, refusal
 
 SHOWN = 5
 """Rows that a finding spells out."""
@@ -54,17 +54,17 @@ Row = Mapping[str, object]
 
 
 class Check(NamedTuple):
-    """One file: ``name`` is the file's, in words; ``sentence`` is what should hold. ``remedy`` may be empty in the user's own."""
+    """One file: ``name`` is the file's, in words; ``sentence`` is what should hold. ``hint`` may be empty in the user's own."""
 
     name: str
     sentence: str
     severity: Severity
-    remedy: str
+    hint: str
     sql: str
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class CheckFailure:
     """A check that does not hold. ``told`` says by which rows, or why it could not be run; ``day`` is the newest day among them.
 
     ``rows`` are at most ``MOST``, the newest day first; ``has_more`` says that there are others.
@@ -81,16 +81,16 @@ class Broken:
 
     @property
     def finding(self) -> Finding:
-        remedy = f"; {self.check.remedy}" if self.check.remedy else ""
-        message = f"it does not hold that {self.check.sentence}: {self.told}{remedy}"
+        hint = f"; {self.check.hint}" if self.check.hint else ""
+        message = f"it does not hold that {self.check.sentence}: {self.told}{hint}"
         return Finding(self.check.name, self.check.severity, message, self.day)
 
 
-class Checked(NamedTuple):
+class CheckRun(NamedTuple):
     """How many checks there were, and those that do not hold, in the order they were run."""
 
     number: int
-    broken: tuple[Broken, ...]
+    broken: tuple[CheckFailure, ...]
 
 
 # ---------------------------------------------------------------- which
@@ -116,13 +116,15 @@ def parse_own(name: str, sql: str) -> Check:
     return Check(_words(name), sentence or _words(name), Severity(severity), said.get("remedy", ""), sql)
 
 
-def _own(place: Path) -> Iterator[Check | Broken]:
+def _own(place: Path) -> Iterator[Check | CheckFailure]:
     """The checks of the user's folder, in the order of their names; what cannot be read is told of in its place."""
     try:
         files = sorted(file for file in place.iterdir() if file.suffix == ".sql" and not file.name.startswith("."))
     except OSError as error:
-        there = Check("the checks folder is there", f"{place} is a folder", Severity.WARNING, "make it, or mend checks_folder", "")
-        yield Broken(there, str(error))
+        there = Check(
+            "the checks folder is there", f"{place} is a folder", Severity.WARNING, "make it, or mend checks_folder", ""
+        )
+        yield CheckFailure(there, str(error))
         return
     for file in files:
         try:
@@ -135,18 +137,24 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _not_run(name: str, why: object) -> Broken:
+def _not_run(name: str, stop_reason: object) -> CheckFailure:
     """The user's own check could not be run, which is no more than a warning, however grave the check itself is."""
-    can_be_run = Check(_words(name), "this check of the checks folder can be run", Severity.WARNING, "mend its file", "")
-    return Broken(can_be_run, " ".join(str(why).split()))
+    can_be_run = Check(
+        _words(name), "this check of the checks folder can be run", Severity.WARNING, "mend its file", ""
+    )
+    return CheckFailure(can_be_run, " ".join(str(stop_reason).split()))
 
 
 # ---------------------------------------------------------------- running
 
 
 def run(
-    connection: sa.Connection, now: datetime, account: str | None = None, own: Path | None = None, since: date = date.min
-) -> Checked:
+    connection: sa.Connection,
+    now: datetime,
+    account: str | None = None,
+    own: Path | None = None,
+    since: date = date.min,
+) -> CheckRun:
     """Runs every check on the rows of an account, or of all, from a day on.
 
     ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
@@ -157,28 +165,30 @@ def run(
     found = [_look(connection, check._replace(sql=at(now, check.sql, since, number)), account) for check in load()]
     if own:
         found += [_look_with_care(connection, check, now, account) for check in _own(own)]
-    return Checked(len(found), tuple(broken for broken in found if broken))
+    return CheckRun(len(found), tuple(broken for broken in found if broken))
 
 
-def _look_with_care(connection: sa.Connection, check: Check | Broken, now: datetime, account: str | None) -> Broken | None:
-    if isinstance(check, Broken):
+def _look_with_care(
+    connection: sa.Connection, check: Check | CheckFailure, now: datetime, account: str | None
+) -> CheckFailure | None:
+    if isinstance(check, CheckFailure):
         return check
     told = check._replace(sql=at(now, check.sql))
-    why: object = refusal(told.sql, connection.dialect.name)
-    if why is not None:
-        return _not_run(check.name, why)
-    broken: Broken | None = None
+    stop_reason: object = refusal(told.sql, connection.dialect.name)
+    if stop_reason is not None:
+        return _not_run(check.name, stop_reason)
+    broken: CheckFailure | None = None
     with _stopped_after(LONGEST, connection) as stopped:
         try:
             broken = _look(connection, told, account, stopped)
-        except (sa.exc.SQLAlchemyError, ProblemError) as error:
-            why = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        except (sa.exc.SQLAlchemyError, AppError) as error:
+            stop_reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if stopped.is_set():
-        why = f"it was stopped after {LONGEST:g} seconds"
-    if why is None:
+        stop_reason = f"it was stopped after {LONGEST:g} seconds"
+    if stop_reason is None:
         return broken
     connection.rollback()
-    return _not_run(check.name, why)
+    return _not_run(check.name, stop_reason)
 
 
 @contextmanager
@@ -202,7 +212,9 @@ def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[thread
         thread.join()  # so that the next query is not the one that is stopped
 
 
-def _look(connection: sa.Connection, check: Check, account: str | None, stopped: threading.Event | None = None) -> Broken | None:
+def _look(
+    connection: sa.Connection, check: Check, account: str | None, stopped: threading.Event | None = None
+) -> CheckFailure | None:
     """The check itself when rows of the account break it. A row that names no account is of each.
 
     A server that is stopped while it waits to be asked for more rows does not notice it: none are asked for then.
@@ -216,9 +228,13 @@ def _look(connection: sa.Connection, check: Check, account: str | None, stopped:
         found = list(islice(concerning, MOST + 1))
     if not found:
         return None
-    rows = sorted(found[:MOST], key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None)))
+    rows = sorted(
+        found[:MOST], key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None))
+    )
     has_more = len(found) > MOST
-    return Broken(check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more)
+    return CheckFailure(
+        check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more
+    )
 
 
 def at(now: datetime, sql: str, since: date = date.min, number: int | None = None) -> str:
@@ -249,8 +265,8 @@ def _told(row: Row, *, names_account: bool) -> str:
     """The row's day, and beside it what else the check selects."""
     day = _day(row)
     left_out = {*([] if day is None else ["day"]), *([] if names_account else ["account"])}
-    beside = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in left_out)
-    return beside if day is None else f"{day} ({beside})" if beside else f"{day}"
+    temporary_beside = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in left_out)
+    return temporary_beside if day is None else f"{day} ({temporary_beside})" if temporary_beside else f"{day}"
 
 
 def _day(row: Row) -> date | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError
-from etl.warehouse import duck, postgres
+from etl.warehouse import duckdb, postgres
 
 _FORM = "--warehouse takes a path, duckdb:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
@@ -21,7 +21,7 @@ def warehouse_url(text: str) -> str:
     Raises UsageError for what names no warehouse.
     """
     if "://" not in text:
-        return duck.file_url(text)
+        return duckdb.file_url(text)
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):  # the latter of a port that is no number
@@ -31,14 +31,16 @@ def warehouse_url(text: str) -> str:
     if url.get_backend_name() != "duckdb":
         raise UsageError(f"no warehouse is kept in {url.get_backend_name()}", _FORM)
     if url.query:
-        raise UsageError(f"the warehouse's URL takes no settings: {', '.join(url.query)}", "leave out what stands after the ?")
-    return duck.file_url(url.database or "")
+        raise UsageError(
+            f"the warehouse's URL takes no settings: {', '.join(url.query)}", "leave out what stands after the ?"
+        )
+    return duckdb.file_url(url.database or "")
 
 
 def warehouse_path(url: str) -> Path | None:
     """The absolute path of a DuckDB warehouse's file itself, whatever link names it; None for one on a server."""
     parts = sa.make_url(url)
-    return None if postgres.is_ours(parts) else duck.file_of(parts)
+    return None if postgres.is_ours(parts) else duckdb.file_of(parts)
 
 
 def name_of(url: str | sa.URL) -> str:
@@ -48,12 +50,12 @@ def name_of(url: str | sa.URL) -> str:
 
 
 def open_warehouse(
-    url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None, drafts: Path | None = None
+    url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None, atomic: Path | None = None
 ) -> sa.Engine:
     """The engine of a warehouse; a DuckDB file that is not there is created, unless ``read_only``.
 
     ``read_only`` also seals it against what SQL can do outside the warehouse, and what one connection reads is of one moment.
-    ``drafts`` is for SQL of our own on a file: an absolute folder below which it may write and read all the same. What another
+    ``atomic`` is for SQL of our own on a file: an absolute folder below which it may write and read all the same. What another
     program holds is tried again for ``wait`` seconds at every ``connect`` and ``begin``.
 
     The engine itself raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
@@ -62,7 +64,7 @@ def open_warehouse(
     parts, clock = sa.make_url(url), clock or Clock()
     if postgres.is_ours(parts):
         return postgres.open_database(parts, read_only=read_only, wait=wait, clock=clock)
-    return duck.open_file(parts, read_only=read_only, wait=wait, clock=clock, drafts=drafts)
+    return duckdb.open_file(parts, read_only=read_only, wait=wait, clock=clock, atomic=atomic)
 
 
 def exists(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> bool:
@@ -89,7 +91,7 @@ def merge_action(connection: sa.Connection) -> str:
 
 def stop(connection: sa.Connection) -> None:
     """Makes the statement that the connection is at fail; from another thread. None is no error."""
-    (postgres if connection.dialect.name == "postgresql" else duck).stop(connection)
+    (postgres if connection.dialect.name == "postgresql" else duckdb).stop(connection)
 
 
 def expect_many(connection: sa.Connection) -> None:

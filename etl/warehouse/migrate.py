@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from etl.errors import WarehouseError, WarehouseNewerError
+from etl.errors import SchemaTooNewError, WarehouseError
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, take_turns
-from etl.warehouse.resources import folder
+from etl.warehouse.package_files import folder
 from etl.warehouse.schema import metadata
 
 _VERSION = sa.table("alembic_version", sa.column("version_num"))
@@ -19,7 +19,7 @@ _MARK = sa.table(views.MARK, sa.column("revision"), sa.column("views"))
 State = Literal["none", "old", "current", "newer"]
 
 
-class _Held(NamedTuple):
+class SchemaVersion(NamedTuple):
     """What a warehouse says of itself: the tables' revision, and for which revision and texts its views were made.
 
     ``own``: the texts of this program's views, in the words of the warehouse's engine.
@@ -60,7 +60,9 @@ def require_readable(engine: sa.Engine) -> None:
     _refuse_copy(engine, held)
     revision = held.revision
     if revision is None:
-        raise WarehouseError(f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one")
+        raise WarehouseError(
+            f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one"
+        )
     _refuse_newer(engine, revision)
     if revision != revisions()[-1]:
         raise WarehouseError(
@@ -96,7 +98,7 @@ def upgrade(engine: sa.Engine, to: str = "head") -> None:
             views.rebuild(connection, head)
 
 
-def _is_there(held: _Held, to: str) -> bool:
+def _is_there(held: SchemaVersion, to: str) -> bool:
     return to == held.revision and (to != revisions()[-1] or _state(held) == "current")
 
 
@@ -122,12 +124,12 @@ def _alembic(connection: sa.Connection, direction: Literal["upgrade", "downgrade
     {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, to)
 
 
-def _held(connection: sa.Connection) -> _Held:
+def _held(connection: sa.Connection) -> SchemaVersion:
     there = _tables(connection)
     revision = connection.execute(sa.select(_VERSION)).scalar() if _VERSION.name in there else None
     mark = connection.execute(sa.select(_MARK)).one() if _MARK.name in there else None
     own = views.fingerprint(connection.dialect.name)
-    return _Held(revision, None if mark is None else (mark.revision, mark.views), own)
+    return SchemaVersion(revision, None if mark is None else (mark.revision, mark.views), own)
 
 
 def _tables(connection: sa.Connection) -> set[str]:
@@ -136,7 +138,7 @@ def _tables(connection: sa.Connection) -> set[str]:
     return set(connection.exec_driver_sql(ours).scalars())
 
 
-def _state(held: _Held) -> State:
+def _state(held: SchemaVersion) -> State:
     known = revisions()
     if held.revision is None:
         return "none"
@@ -148,17 +150,17 @@ def _state(held: _Held) -> State:
 def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
     known = revisions()
     if revision is not None and revision not in known:
-        raise WarehouseNewerError(
+        raise SchemaTooNewError(
             f"{name_of(engine.url)} has schema {revision}, this program knows them up to {known[-1]}",
             "upgrade anticaptcha-etl; nothing was changed",
         )
 
 
-def _is_copy(held: _Held) -> bool:
+def _is_copy(held: SchemaVersion) -> bool:
     return held.revision is None and held.views is not None
 
 
-def _refuse_copy(engine: sa.Engine, held: _Held) -> None:
+def _refuse_copy(engine: sa.Engine, held: SchemaVersion) -> None:
     if _is_copy(held):
         raise WarehouseError(
             f"{name_of(engine.url)} is a published copy: it holds what its views read and nothing else",

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from etl.warehouse.reading import gives_rows
+from etl.warehouse.sql_guard import gives_rows
 
 _ASKED = "asked_for_parquet"
 
@@ -84,7 +84,9 @@ def _write_from_server(connection: sa.Connection, sql: str, path: Path) -> None:
         kinds = [_kind(driver.adapters.types, column.type_code) for column in told]
         types = [_type(kind, column) for kind, column in zip(kinds, told, strict=True)]
         places = [f"c{place}" for place in range(len(told))]
-        writer.execute(f"create table rows ({', '.join(f'{place} {kind}' for place, kind in zip(places, types, strict=True))})")
+        writer.execute(
+            f"create table rows ({', '.join(f'{place} {kind}' for place, kind in zip(places, types, strict=True))})"
+        )
         add = f"insert into rows select {', '.join(f'unnest(?::{kind}[])' for kind in types)}"
         for part in result.partitions(_AT_ONCE):
             columns = zip(*part, strict=True)
@@ -104,7 +106,12 @@ def _kind(types: Any, number: int) -> str:
 
 def _type(kind: str, column: Any) -> str:
     """The type that holds a column until it is written: of a numeric its own, where it says one."""
-    if kind == "numeric" and column.precision and column.precision <= MOST_DIGITS and 0 <= column.scale <= column.precision:
+    if (
+        kind == "numeric"
+        and column.precision
+        and column.precision <= MOST_DIGITS
+        and 0 <= column.scale <= column.precision
+    ):
         return f"decimal({column.precision}, {column.scale})"
     return _SERVERS.get(kind, "varchar")
 

@@ -35,7 +35,10 @@ _POLL_SECONDS = 0.5
 _BUSY = ("too many clients", "remaining connection slots", "starting up", "shutting down", "recovery mode")
 """Words of a server that will take us in a moment."""
 
-_WRITING = ("timezone = 'UTC'", "datestyle = 'ISO'")  # else current_date is the server's day, and a date's text its habit
+_WRITING = (
+    "timezone = 'UTC'",
+    "datestyle = 'ISO'",
+)  # else current_date is the server's day, and a date's text its habit
 _READING = (
     *_WRITING,
     "default_transaction_read_only = on",
@@ -50,7 +53,9 @@ def is_ours(url: sa.URL) -> bool:
 def database_url(url: sa.URL) -> str:
     """The URL with its driver. Raises UsageError for another driver, or where no database is named."""
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
-        raise UsageError(f"PostgreSQL is not reached by {url.drivername}", "write postgresql+psycopg://USER@HOST/DATABASE")
+        raise UsageError(
+            f"PostgreSQL is not reached by {url.drivername}", "write postgresql+psycopg://USER@HOST/DATABASE"
+        )
     if not url.database:
         raise UsageError("the warehouse's URL names no database", "write postgresql+psycopg://USER@HOST/DATABASE")
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -71,13 +76,17 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
         import psycopg  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UsageError(
-            "PostgreSQL is reached by psycopg, which is not installed or lacks libpq", 'pip install "anticaptcha-etl[postgres]"'
+            "PostgreSQL is reached by psycopg, which is not installed or lacks libpq",
+            'pip install "anticaptcha-etl[postgres]"',
         ) from error
     engine = sa.create_engine(
         database_url(url),
         poolclass=sa.NullPool,
         # Prepared at once, SQL of strangers is one statement or none: the server takes no second behind a semicolon.
-        connect_args={"application_name": f"{NAME} (PID {os.getpid()})", **({"prepare_threshold": 0} if read_only else {})},
+        connect_args={
+            "application_name": f"{NAME} (PID {os.getpid()})",
+            **({"prepare_threshold": 0} if read_only else {}),
+        },
         execution_options={"no_parameters": True},  # a percent sign in SQL without parameters is a percent sign
         json_deserializer=partial(json.loads, parse_float=Decimal),
         hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
@@ -86,13 +95,13 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        began, has_told = clock.ticks(), False
+        began, has_told = clock.monotonic(), False
         while True:
             try:
                 return _set_up(dialect.connect(*args, **options), place, _READING if read_only else _WRITING)
             except psycopg.Error as error:
                 found = problem(error, place)
-                if not isinstance(found, WarehouseLockedError) or clock.ticks() >= began + wait:
+                if not isinstance(found, WarehouseLockedError) or clock.monotonic() >= began + wait:
                     raise (found or error) from error
                 if not has_told:
                     has_told = True
@@ -115,7 +124,9 @@ def _set_up(connection: DBAPIConnection, place: str, settings: tuple[str, ...]) 
     version = driver.info.server_version // 10_000
     if version < OLDEST:
         driver.close()
-        raise WarehouseError(f"{place} is PostgreSQL {version}", f"upgrade the server: {OLDEST} is the oldest that does")
+        raise WarehouseError(
+            f"{place} is PostgreSQL {version}", f"upgrade the server: {OLDEST} is the oldest that does"
+        )
     driver.autocommit = True
     for setting in settings:
         driver.execute(f"set {setting}")
@@ -125,13 +136,15 @@ def _set_up(connection: DBAPIConnection, place: str, settings: tuple[str, ...]) 
 
 class _Remedy(NamedTuple):
     what: str
-    remedy: str
+    hint: str
 
 
 _READ_ONLY = "25006"
 _ANYWAY = "what was committed is kept, run it again"
 _REMEDIES = {
-    "23505": _Remedy("another program wrote rows of the same account meanwhile", f"{_ANYWAY}, one sync of an account at a time"),
+    "23505": _Remedy(
+        "another program wrote rows of the same account meanwhile", f"{_ANYWAY}, one sync of an account at a time"
+    ),
     _READ_ONLY: _Remedy("it is read-only, as a standby is", "name the primary server with --warehouse"),
     "28000": _Remedy("it does not let this user in", "mend the user, the password or pg_hba.conf"),
     "28P01": _Remedy("the password is wrong or missing", "mend it in the URL, in PGPASSWORD or in ~/.pgpass"),
@@ -142,7 +155,9 @@ _REMEDIES = {
     "3D000": _Remedy("there is no such database", "make it (createdb), or name another with --warehouse"),
     "40001": _Remedy("another program wrote the same rows meanwhile", _ANYWAY),
     "40P01": _Remedy("another program and this one waited for each other", _ANYWAY),
-    "42501": _Remedy("this user may not do that", "a sync makes tables and writes them, a reader needs select: grant it"),
+    "42501": _Remedy(
+        "this user may not do that", "a sync makes tables and writes them, a reader needs select: grant it"
+    ),
     "53100": _Remedy("the server's disk is full", f"make room; {_ANYWAY}"),
     "53200": _Remedy("the server is out of memory", _ANYWAY),
     "57P01": _Remedy("the server was shut down", _ANYWAY),
@@ -175,11 +190,11 @@ def problem(error: Any, place: str) -> WarehouseError | None:
     if is_of_connection:
         code = next((code for words, code in _UNCODED if words in said), None)
     if code in _REMEDIES:
-        what, remedy = _REMEDIES[code]
-        return WarehouseError(f"cannot use {place}: {what} ({_told(error)})", remedy)
+        what, hint = _REMEDIES[code]
+        return WarehouseError(f"cannot use {place}: {what} ({_told(error)})", hint)
     if is_of_connection:
-        remedy = f"look at the server, its address and its log; {_ANYWAY}"
-        return WarehouseError(f"cannot reach {place}: {_told(error)}", remedy)
+        hint = f"look at the server, its address and its log; {_ANYWAY}"
+        return WarehouseError(f"cannot reach {place}: {_told(error)}", hint)
     return None
 
 
@@ -205,9 +220,7 @@ class Server(NamedTuple):
 
 
 def describe(connection: sa.Connection) -> Server:
-    may_write = (
-        "coalesce(has_table_privilege(to_regclass('facts'), 'insert'), has_schema_privilege(current_schema(), 'create'), false)"
-    )
+    may_write = "coalesce(has_table_privilege(to_regclass('facts'), 'insert'), has_schema_privilege(current_schema(), 'create'), false)"
     version, allowed = connection.exec_driver_sql(f"select current_setting('server_version'), {may_write}").one()
     return Server(version, allowed)
 

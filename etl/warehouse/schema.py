@@ -43,7 +43,12 @@ accounts = Table(
     Column("account_id", Integer, autoincrement=False, nullable=False),
     Column("name", Text, nullable=False),
     Column("key_salt", LargeBinary, nullable=False),
-    Column("key_hash", LargeBinary, nullable=False, comment="scrypt of the client key; tells a rotated key from a wrong account"),
+    Column(
+        "key_hash",
+        LargeBinary,
+        nullable=False,
+        comment="scrypt of the client key; tells a rotated key from a wrong account",
+    ),
     Column("since", Date, comment="first day asked for with --since; null: found by --empty-days"),
     Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
     Column("created_at", DateTime, nullable=False),
@@ -77,7 +82,7 @@ names = Table(
     comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
 )
 
-lessons = Table(
+unknown_name_behaviours = Table(
     "lessons",
     metadata,
     Column("account_id", Integer, nullable=False),
@@ -123,7 +128,7 @@ answers = Table(
     comment="One row per account and distinct body.",
 )
 
-readings = Table(
+snapshots = Table(
     "readings",
     metadata,
     Column("account_id", Integer, nullable=False),
@@ -161,7 +166,7 @@ facts = Table(
     comment="One row per account, series and hour: the money as believed now.",
 )
 
-contradictions = Table(
+over_allocations = Table(
     "contradictions",
     metadata,
     Column("account_id", Integer, nullable=False),
@@ -188,7 +193,11 @@ revisions = Table(
     Column("money_after", MONEY, nullable=False),
     Column("cause", Text, nullable=False, comment="source, growth or attribution"),
     Column("reading", Integer, nullable=False, comment="the reading that brought the change"),
-    Column("loaded_before", DateTime, comment="since when the earlier value was held; null: it was a zero, which no fact keeps"),
+    Column(
+        "loaded_before",
+        DateTime,
+        comment="since when the earlier value was held; null: it was a zero, which no fact keeps",
+    ),
     Column("reading_before", Integer, comment="the earlier value's reading"),
     Column("seen_at", DateTime, nullable=False, comment="commit time of the change"),
     _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
@@ -222,7 +231,12 @@ days = Table(
     Column("money", MONEY, nullable=False),
     Column("unattributed_volume", BigInteger, nullable=False),
     Column("unattributed_money", MONEY, nullable=False),
-    Column("explained", Boolean, nullable=False, comment="queues explain every hour that had ended when the total was asked"),
+    Column(
+        "explained",
+        Boolean,
+        nullable=False,
+        comment="queues explain every hour that had ended when the total was asked",
+    ),
     Column("closed", Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"),
     PrimaryKeyConstraint("account_id", "day"),
     comment="One row per account and day of the history: coverage, and what is left of the day's total.",
@@ -235,11 +249,18 @@ probes = Table(
     Column("question", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("certainty", Text, nullable=False, comment="sure or likely"),
-    Column("cut", Text, comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked"),
+    Column(
+        "cut", Text, comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked"
+    ),
     Column("member", Text, comment="the window asked: queue name, softId or IP"),
     Column("window_start", DateTime, comment="what was sent as date; any second"),
     Column("status", Integer, comment="HTTP status"),
-    Column("seen_at", DateTime, nullable=False, comment="when the request began; where none was made, when the question was put"),
+    Column(
+        "seen_at",
+        DateTime,
+        nullable=False,
+        comment="when the request began; where none was made, when the question was put",
+    ),
     _on_a_server(Index(None, "account_id", "question")),
     comment="Append-only: how the service itself answered an open question about it. The latest row of a question holds.",
 )

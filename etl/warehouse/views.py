@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from etl.warehouse.resources import folder
+from etl.warehouse.package_files import folder
 
 MARK = "warehouse_version"
 """A view of one row that says for which revision and from which texts the views were made."""
@@ -64,7 +64,9 @@ def _body(view: View) -> str:
 
 def load() -> list[View]:
     """The views of this program, each after those it uses."""
-    return in_order([parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "views").glob("*.sql"))])
+    return in_order(
+        [parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "views").glob("*.sql"))]
+    )
 
 
 def shared() -> list[View]:
@@ -114,8 +116,12 @@ def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | Non
         connection.exec_driver_sql(f"comment on view {view.name} is {_quoted(view.comment)}")
         for column, comment in view.columns.items():
             connection.exec_driver_sql(f"comment on column {view.name}.{column} is {_quoted(comment)}")
-    connection.exec_driver_sql(f"create view {MARK} as select '{revision}' as revision, '{fingerprint(engine)}' as views")
-    connection.exec_driver_sql(f"comment on view {MARK} is 'one row: the tables'' revision and a fingerprint of the views'' text'")
+    connection.exec_driver_sql(
+        f"create view {MARK} as select '{revision}' as revision, '{fingerprint(engine)}' as views"
+    )
+    connection.exec_driver_sql(
+        f"comment on view {MARK} is 'one row: the tables'' revision and a fingerprint of the views'' text'"
+    )
 
 
 def _quoted(text: str) -> str:

@@ -18,10 +18,15 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("key_salt", sa.LargeBinary, nullable=False),
         sa.Column(
-            "key_hash", sa.LargeBinary, nullable=False, comment="scrypt of the client key; tells a rotated key from a wrong account"
+            "key_hash",
+            sa.LargeBinary,
+            nullable=False,
+            comment="scrypt of the client key; tells a rotated key from a wrong account",
         ),
         sa.Column("since", sa.Date, comment="first day asked for with --since; null: found by --empty-days"),
-        sa.Column("grid_seconds", sa.Integer, comment="first second of the account's hours after the asked hour; normally 0"),
+        sa.Column(
+            "grid_seconds", sa.Integer, comment="first second of the account's hours after the asked hour; normally 0"
+        ),
         sa.Column("unknown_names", sa.Text, comment="what a queue that cannot exist answers: error, zeros or totals"),
         sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error"),
         sa.Column("created_at", sa.DateTime, nullable=False),
@@ -122,7 +127,9 @@ def upgrade() -> None:
         sa.Column("cause", sa.Text, nullable=False, comment="source, growth or attribution"),
         sa.Column("reading", sa.Integer, nullable=False, comment="the reading that brought the change"),
         sa.Column(
-            "loaded_before", sa.DateTime, comment="since when the earlier value was held; null: it was a zero, which no fact keeps"
+            "loaded_before",
+            sa.DateTime,
+            comment="since when the earlier value was held; null: it was a zero, which no fact keeps",
         ),
         sa.Column("reading_before", sa.Integer, comment="the earlier value's reading"),
         sa.Column("seen_at", sa.DateTime, nullable=False, comment="commit time of the change"),
@@ -151,9 +158,14 @@ def upgrade() -> None:
         sa.Column("unattributed_volume", sa.BigInteger, nullable=False),
         sa.Column("unattributed_money", MONEY, nullable=False),
         sa.Column(
-            "explained", sa.Boolean, nullable=False, comment="queues explain every hour that had ended when the total was asked"
+            "explained",
+            sa.Boolean,
+            nullable=False,
+            comment="queues explain every hour that had ended when the total was asked",
         ),
-        sa.Column("closed", sa.Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"),
+        sa.Column(
+            "closed", sa.Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"
+        ),
         sa.PrimaryKeyConstraint("account_id", "day", name="pk_days"),
         comment="One row per account and day of the history: coverage, and what is left of the day's total.",
     )

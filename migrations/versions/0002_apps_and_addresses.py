@@ -52,7 +52,11 @@ def upgrade() -> None:
     op.drop_column("accounts", "unknown_code")
     op.add_column(
         "accounts",
-        sa.Column("reaches_end", sa.Integer, comment="the first reading of a total that held the last hour of the day asked for"),
+        sa.Column(
+            "reaches_end",
+            sa.Integer,
+            comment="the first reading of a total that held the last hour of the day asked for",
+        ),
     )
     op.create_table(
         "contradictions",
@@ -71,9 +75,12 @@ def downgrade() -> None:
     op.drop_table("contradictions")
     op.drop_column("accounts", "reaches_end")
     op.add_column(
-        "accounts", sa.Column("unknown_names", sa.Text, comment="what a queue that cannot exist answers: error, zeros or totals")
+        "accounts",
+        sa.Column("unknown_names", sa.Text, comment="what a queue that cannot exist answers: error, zeros or totals"),
     )
-    op.add_column("accounts", sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error"))
+    op.add_column(
+        "accounts", sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error")
+    )
     op.execute(
         "update accounts set unknown_names = l.gives, unknown_code = l.code "
         "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue' "

@@ -20,7 +20,9 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text, nullable=False),
         sa.Column("certainty", sa.Text, nullable=False, comment="sure or likely"),
         sa.Column(
-            "cut", sa.Text, comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked"
+            "cut",
+            sa.Text,
+            comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked",
         ),
         sa.Column("member", sa.Text, comment="the window asked: queue name, softId or IP"),
         sa.Column("window_start", sa.DateTime, comment="what was sent as date; any second"),

@@ -10,7 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("accounts", sa.Column("answers_since", sa.Date, comment="final days before this may have lost their answers"))
+    op.add_column(
+        "accounts", sa.Column("answers_since", sa.Date, comment="final days before this may have lost their answers")
+    )
 
 
 def downgrade() -> None:

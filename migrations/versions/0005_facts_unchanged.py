@@ -12,7 +12,9 @@ depends_on = None
 def upgrade() -> None:
     op.add_column(
         "runs",
-        sa.Column("facts_unchanged", sa.Integer, comment="facts read again that stayed as they were; null: not counted yet"),
+        sa.Column(
+            "facts_unchanged", sa.Integer, comment="facts read again that stayed as they were; null: not counted yet"
+        ),
     )
 
 

@@ -97,12 +97,20 @@ class Fleet:
         return tuple(name for name, service in self.services.items() if held[name] != self._books(service))
 
     def _books(self, service: Sandbox) -> Counter[tuple[object, ...]]:
-        told = service.books(self.begins, self.today)
+        told = service.expected_rows(self.begins, self.today)
         return Counter((queue, hour.replace(tzinfo=None), volume, money) for queue, hour, volume, money in told)
 
 
 def run(
-    folder: Path, accounts: int, days: int, queues: int, *, processes: int = 4, kills: int = 0, seed: int = 1, pause: float = 4
+    folder: Path,
+    accounts: int,
+    days: int,
+    queues: int,
+    *,
+    processes: int = 4,
+    kills: int = 0,
+    seed: int = 1,
+    pause: float = 4,
 ) -> Toll:
     """Syncs all accounts while ``kills`` of the processes die at random moments, and syncs on until each has ended by itself."""
     dice = random.Random(seed)
@@ -139,7 +147,16 @@ def run(
         requests = sum(len(service.requests) for service in fleet.services.values())
         least = sum(len({(one.date, one.queue) for one in service.requests}) for service in fleet.services.values())
         return Toll(
-            accounts, facts, hours, requests, least, kills - left, fleet.wrong(), tuple(sorted(unfinished)), round(seconds, 1), size
+            accounts,
+            facts,
+            hours,
+            requests,
+            least,
+            kills - left,
+            fleet.wrong(),
+            tuple(sorted(unfinished)),
+            round(seconds, 1),
+            size,
         )
 
 
@@ -151,7 +168,13 @@ def main() -> int:
     said = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         toll = run(
-            Path(folder), said.accounts, said.days, said.queues, processes=said.processes, kills=said.kills, seed=said.seed
+            Path(folder),
+            said.accounts,
+            said.days,
+            said.queues,
+            processes=said.processes,
+            kills=said.kills,
+            seed=said.seed,
         )
     for name, value in toll._asdict().items():
         print(f"{name:<11} {value if isinstance(value, tuple) else f'{value:,}'}")

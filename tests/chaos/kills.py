@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import duckdb
 
 from etl.clock import Clock
+from etl.outputs import atomic
 from etl.sandbox.dataset import Dataset
-from etl.serve import drafts
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
 from tests.e2e.world import LOOKBACK, TODAY, Asked, World, ago, export, small, totals, windows
-from tests.integration.bank import FILLED, HOURS, Bank, rows
+from tests.integration.sample_warehouse import FILLED, HOURS, Bank, rows
 from tests.matrix import markdown
 
 CONCURRENCY = 16
@@ -128,9 +128,9 @@ def kills_of(killer: Killer, number: int, damage: Callable[[int], None], look: C
 
 def sync(folder: Path, kills: int, dice: random.Random) -> Toll:
     """A load that is killed again and again, and then left alone: it must come to the stand-in's own books."""
-    years = Dataset(seed=7, begins=YEARS, queues=9, spells=(120, 3))  # three of the nine on any day
+    years = Dataset(seed=7, begins=YEARS, queues=9, active_periods=(120, 3))  # three of the nine on any day
     with World(folder, years if kills >= MANY else small(90, 4)) as world:
-        spent = {(queue, hour.date()) for queue, hour in world.books()}
+        spent = {(queue, hour.date()) for queue, hour in world.expected_rows()}
         moments = sorted(dice.sample(range(1, int(0.9 * (len(spent) + (TODAY - world.dataset.begins).days))), kills))
         starts, committed = list[int](), [Committed()]
         for moment in moments:
@@ -143,10 +143,14 @@ def sync(folder: Path, kills: int, dice: random.Random) -> Toll:
         assert (process.returncode, said) == (0, "")
         committed.append(committed_readings(world, folder / "copy"))
         gone = sum(len(before - after) for before, after in pairwise(committed))
-        held, books = world.hourly(), world.books()
-        wrong = sum(held.get(hour) != books.get(hour) for hour in held.keys() | books.keys())
+        held, expected_rows = world.hourly(), world.expected_rows()
+        wrong = sum(held.get(hour) != expected_rows.get(hour) for hour in held.keys() | expected_rows.keys())
         return Toll(
-            "sync", kills, lost=gone + wrong, doubled=doubled(world.file), repeats=repeats_by_kill(world, starts, committed[1:-1])
+            "sync",
+            kills,
+            lost=gone + wrong,
+            doubled=doubled(world.file),
+            repeats=repeats_by_kill(world, starts, committed[1:-1]),
         )
 
 
@@ -159,7 +163,9 @@ def committed_readings(world: World, copy: Path) -> Committed:
     if not (copy / world.file.name).exists():
         return set()
     with duckdb.connect(copy / world.file.name) as connection:
-        there = connection.execute("select count(*) from information_schema.tables where table_name = 'readings'").fetchone()
+        there = connection.execute(
+            "select count(*) from information_schema.tables where table_name = 'readings'"
+        ).fetchone()
         rows = "select window_start, member, r.* from readings r join series using (account_id, series_id)"
         return set(connection.execute(rows).fetchall()) if there != (0,) else set()
 
@@ -168,7 +174,9 @@ def doubled(file: Path) -> int:
     """Facts and readings that stand there more than once."""
     keys = {"facts": "account_id, series_id, hour_start", "readings": "account_id, reading"}
     with duckdb.connect(file) as connection:
-        told = [connection.execute(f"select count(*) - count(distinct ({key})) from {table}") for table, key in keys.items()]
+        told = [
+            connection.execute(f"select count(*) - count(distinct ({key})) from {table}") for table, key in keys.items()
+        ]
         return sum(count for [count] in (one.fetchone() or (0,) for one in told))
 
 
@@ -197,7 +205,7 @@ def replay(folder: Path, kills: int, dice: random.Random) -> Toll:
     with World(folder, small(90)) as world:
         assert world.sync().exit_code == 0
         before, twice = export(world), 0
-        killer = Killer(folder, dice, "etl.pipeline.replay", "replay")
+        killer = Killer(folder, dice, "etl.sync.replay", "replay")
         killer.whole()
 
         def damage(number: int) -> None:
@@ -254,7 +262,7 @@ def moved(folder: Path, kills: int, dice: random.Random) -> Toll:
             lost += len({*facts} ^ {*export(world)["facts"]})
 
         kills_of(killer, kills, damage, look)
-        lost += world.hourly() != world.books()
+        lost += world.hourly() != world.expected_rows()
         return Toll("migrate", kills, lost=lost, doubled=doubled(world.file), torn=torn)
 
 
@@ -291,7 +299,7 @@ def publish(folder: Path, kills: int, dice: random.Random) -> Toll:
     """Readers of the copy see the state before or the new one."""
     bank, copy = _bank(folder), folder / "bi" / "warehouse.duckdb"
     copy.parent.mkdir()
-    killer = Killer(folder, dice, "etl.serve.publish, etl.serve.check", "publish", "bi", "--quiet")
+    killer = Killer(folder, dice, "etl.outputs.publish, etl.outputs.check_report", "publish", "bi", "--quiet")
     killer.whole()
     states = _States(bank)
 
@@ -310,13 +318,13 @@ def publish(folder: Path, kills: int, dice: random.Random) -> Toll:
 def exported(folder: Path, kills: int, dice: random.Random) -> Toll:
     """The folder is that of the export before or the new one; gone for an instant, it is put back by the next maker."""
     bank, lake = _bank(folder), folder / "lake"
-    killer = Killer(folder, dice, "etl.serve.export", "export", "lake", "--quiet")
+    killer = Killer(folder, dice, "etl.outputs.export", "export", "lake", "--quiet")
     killer.whole()
     states = _States(bank)
 
     def look() -> None:
         if not lake.exists():
-            with drafts.beside(lake, Clock(), wait=0):
+            with atomic.temporary_beside(lake, Clock(), wait=0):
                 pass
         files = f"read_parquet('{lake}/spending_hourly/**/*.parquet', hive_partitioning = true)"
         with duckdb.connect() as memory:
@@ -342,7 +350,15 @@ COMMANDS: dict[str, Callable[[Path, int, random.Random], Toll]] = {
     "migrate": moved,
 }
 
-HEADS = ("killed", "kills", "facts lost", "facts doubled", "seen half done", "requests repeated by one kill, at most", "in all")
+HEADS = (
+    "killed",
+    "kills",
+    "facts lost",
+    "facts doubled",
+    "seen half done",
+    "requests repeated by one kill, at most",
+    "in all",
+)
 
 
 def _line(toll: Toll) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pytest
 
-from etl.records import HOUR
+from etl.models import HOUR
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Sandbox
 from etl.warehouse import migrate
@@ -52,13 +52,15 @@ def _ends_exact(world: World) -> None:
     if world.now != NOW:  # programs of their own have asked later than that
         world.now = datetime.now(UTC)
     assert world.sync().exit_code == 0
-    held, told = world.hourly(), world.books()
-    ended = world.now.replace(tzinfo=None) - HOUR  # a day's first hour has no queues before it is over: tests run at midnight too
+    held, told = world.hourly(), world.expected_rows()
+    ended = (
+        world.now.replace(tzinfo=None) - HOUR
+    )  # a day's first hour has no queues before it is over: tests run at midnight too
     assert {key: held[key] for key in held if key[1] <= ended} == {key: told[key] for key in told if key[1] <= ended}
     assert kills.doubled(world.file) == 0
 
 
-class Ended(NamedTuple):
+class AccountOutcome(NamedTuple):
     """How a program ended, and what it said."""
 
     code: int
@@ -82,18 +84,18 @@ def _start(world: World, *words: str, first: str = "", **environ: str) -> "subpr
     return process
 
 
-def _end(process: "subprocess.Popen[str]") -> Ended:
+def _end(process: "subprocess.Popen[str]") -> AccountOutcome:
     with process:
         said, complaint = process.communicate(timeout=120)
     assert "Traceback" not in complaint, complaint
-    return Ended(process.returncode, said, complaint)
+    return AccountOutcome(process.returncode, said, complaint)
 
 
-def _run(world: World, *words: str, first: str = "", **environ: str) -> Ended:
+def _run(world: World, *words: str, first: str = "", **environ: str) -> AccountOutcome:
     return _end(_start(world, *words, first=first, **environ))
 
 
-def _is_a_problem(ended: Ended) -> int:
+def _is_a_problem(ended: AccountOutcome) -> int:
     """One sentence that says what, one that says what now."""
     told = [line for line in ended.complaint.splitlines() if line.startswith(("error: ", "what now: "))]
     assert len(told) == 2, ended.complaint
@@ -167,7 +169,12 @@ def killed_replay(folder: Path) -> int:
     return _survives(kills.replay(folder, 3, random.Random(1)))
 
 
-@row("SIGKILL while it publishes", does=KILLED, code=DEAD, held="the copy before or the new one, whole; the next publish clears up")
+@row(
+    "SIGKILL while it publishes",
+    does=KILLED,
+    code=DEAD,
+    held="the copy before or the new one, whole; the next publish clears up",
+)
 def killed_publish(folder: Path) -> int:
     return _survives(kills.publish(folder, 3, random.Random(1)))
 
@@ -182,7 +189,12 @@ def killed_export(folder: Path) -> int:
     return _survives(kills.exported(folder, 3, random.Random(1)))
 
 
-@row("SIGKILL while it upgrades the schema", does=KILLED, code=DEAD, held="the schema before or the new one, all facts with it")
+@row(
+    "SIGKILL while it upgrades the schema",
+    does=KILLED,
+    code=DEAD,
+    held="the schema before or the new one, all facts with it",
+)
 def killed_migrate(folder: Path) -> int:
     return _survives(kills.moved(folder, 3, random.Random(1)))
 
@@ -252,13 +264,13 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 ROOMS = {
     "migrate": "etl.warehouse.migrate, alembic.command",
-    "publish": "etl.serve.publish, etl.serve.check",
-    "export": "etl.serve.export",
-    "replay": "etl.pipeline.replay",
-    "query": "etl.serve.query",
-    "report": "etl.serve.report.page, etl.serve.report.gather",
-    "check": "etl.serve.check",
-    "doctor": "etl.care.doctor",
+    "publish": "etl.outputs.publish, etl.outputs.check_report",
+    "export": "etl.outputs.export",
+    "replay": "etl.sync.replay",
+    "query": "etl.outputs.query",
+    "report": "etl.outputs.report.page, etl.outputs.report.queries",
+    "check": "etl.outputs.check_report",
+    "doctor": "etl.maintenance.doctor",
 }
 
 
@@ -360,7 +372,12 @@ def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@row("a file system that is full to the last byte", does=FULL, code=4, held="what was committed; the next run with room goes on")
+@row(
+    "a file system that is full to the last byte",
+    does=FULL,
+    code=4,
+    held="what was committed; the next run with room goes on",
+)
 def full_file_system(folder: Path) -> int:
     with _mounted(folder, 8) as place, _world(place, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
@@ -531,7 +548,12 @@ def two_syncs_one_after_the_other(folder: Path) -> int:
         return ended.code
 
 
-@row("two syncs of two accounts, one warehouse", does="they take turns for each commit", code=0, held="everything of both")
+@row(
+    "two syncs of two accounts, one warehouse",
+    does="they take turns for each commit",
+    code=0,
+    held="everything of both",
+)
 def two_accounts(folder: Path) -> int:
     with _world(folder, latency=0.01) as world:
         other = Sandbox(
@@ -550,8 +572,10 @@ def two_accounts(folder: Path) -> int:
                 "select queue, hour_start, volume, money from spending_hourly "
                 f"where account = '{account}' and hour_start < date '{yesterday + timedelta(days=1)}'"
             )
-            books = sandbox.books(world.dataset.begins, yesterday, world.now)
-            assert sorted(held) == sorted((queue, hour.replace(tzinfo=None), *rest) for queue, hour, *rest in books)
+            expected_rows = sandbox.expected_rows(world.dataset.begins, yesterday, world.now)
+            assert sorted(held) == sorted(
+                (queue, hour.replace(tzinfo=None), *unattributed) for queue, hour, *unattributed in expected_rows
+            )
         return max(codes)
 
 
@@ -641,14 +665,21 @@ def reader_of_the_copy(folder: Path) -> int:
         return ended.code
 
 
-@row("publish, query and export while it syncs", does="they take turns; each reader sees whole commits", code=0, held="everything")
+@row(
+    "publish, query and export while it syncs",
+    does="they take turns; each reader sees whole commits",
+    code=0,
+    held="everything",
+)
 def readers_of_ours(folder: Path) -> int:
     with _world(folder, days=60, latency=0.02) as world:
         syncing = _start(world, "sync", "--concurrency", "2")
         world.wait_for(syncing, 20)
         seen: list[Sequence[Any]] = []
         while syncing.poll() is None and len(seen) < 4:
-            sums = "select sum(money) as money from spending_hourly union all select sum(money) from spending_total_hourly"
+            sums = (
+                "select sum(money) as money from spending_hourly union all select sum(money) from spending_total_hourly"
+            )
             asked = _run(world, "query", sums, "--format", "csv")
             assert asked.code == 0, asked.complaint
             seen.append(re.findall(r"^[\d.]+$", asked.said, re.MULTILINE))

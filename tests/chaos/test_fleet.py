@@ -9,7 +9,9 @@ from tests.chaos import fleet
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 
-def test_accounts_of_several_processes_of_which_some_are_killed_are_all_exact_and_none_is_left_out(tmp_path: Path) -> None:
+def test_accounts_of_several_processes_of_which_some_are_killed_are_all_exact_and_none_is_left_out(
+    tmp_path: Path,
+) -> None:
     toll = fleet.run(tmp_path, accounts=10, days=8, queues=2, processes=2, kills=2, pause=1)
     assert (toll.wrong, toll.unfinished) == ((), ())
     assert toll.kills == 2

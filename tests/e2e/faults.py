@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from etl import settings
-from etl.errors import ProblemError
+from etl import config
+from etl.errors import AppError
 from etl.extract.client import Client, Timeouts
-from etl.pipeline import Summary, hall, sync
 from etl.sandbox.server import Fault, FaultKind
+from etl.sync.account import sync
+from etl.sync.results import Summary
+from etl.sync import account as sync_account
 from tests.e2e.world import KEY, World, ago, napless
-from tests.integration.scripted import says, sends, serving, serving_tls
+from tests.integration.scripted_server import says, sends, serving, serving_tls
 from tests.matrix import Matrix
 
 TRIES = 6
@@ -47,15 +49,17 @@ class Scene:
 
     def sync_at(self, url: str, concurrency: int = 8) -> int:
         """The exit code of a sync that is sent to another server than the stand-in."""
-        place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, self.world.folder)
+        place = config.Environment({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, self.world.folder)
         clock = napless(lambda: self.world.now)
         said = {"rate": 0, "concurrency": concurrency, "empty_days": 5}
-        chosen = settings.load(said, clock.now(), place, needs_key=True)
-        return _code(lambda: Context().run(sync, chosen, clock, lambda progress: None))  # its log lines' fields end with it
+        chosen = config.load(said, clock.now(), place, needs_key=True)
+        return _code(
+            lambda: Context().run(sync, chosen, clock, lambda progress: None)
+        )  # its log lines' fields end with it
 
     def hurry(self) -> None:
         """The program gives up waiting for a server within a second."""
-        self.monkeypatch.setattr(hall, "Client", partial(Client, timeout=IMPATIENT))
+        self.monkeypatch.setattr(sync_account, "Client", partial(Client, timeout=IMPATIENT))
 
     @property
     def struck(self) -> int:
@@ -75,7 +79,7 @@ class Scene:
 def _code(act: Callable[[], Summary]) -> int:
     try:
         return act().exit_code
-    except ProblemError as error:
+    except AppError as error:
         return error.exit_code
 
 
@@ -156,7 +160,9 @@ def unknown_host_midway(scene: Scene) -> int:
     lost: list[int] = []
     _unresolved(scene, lambda asked: asked >= 30 and len(lost) < 2, lost)
     scene.world.sandbox.faults = (Fault(FaultKind.RESET, numbers=(30, 31)),)
-    code = scene.sync_at(_by_name(scene.world), concurrency=2)  # so both its connections are gone, and it has to connect anew
+    code = scene.sync_at(
+        _by_name(scene.world), concurrency=2
+    )  # so both its connections are gone, and it has to connect anew
     assert len(lost) == 2
     return code
 
@@ -169,12 +175,12 @@ def _unresolved(scene: Scene, is_down: Callable[[int], bool], lost: list[int] | 
     """The resolver of the process knows no name, as often as ``is_down`` says of the number of requests so far."""
     resolve = socket.getaddrinfo
 
-    def resolve_or_not(host: Any, *rest: Any, **more: Any) -> Any:
+    def resolve_or_not(host: Any, *unattributed: Any, **more: Any) -> Any:
         if host in ("localhost", b"localhost") and is_down(len(scene.world.requests)):
             if lost is not None:
                 lost.append(1)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return resolve("127.0.0.1" if host in ("localhost", b"localhost") else host, *rest, **more)
+        return resolve("127.0.0.1" if host in ("localhost", b"localhost") else host, *unattributed, **more)
 
     scene.monkeypatch.setattr(socket, "getaddrinfo", resolve_or_not)
 
@@ -202,7 +208,12 @@ def slow_drip(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.SLOW_DRIP, seconds=2)
 
 
-@row("an answer that never ends, or of more than 1 MB", does=f"breaks off and keeps none of it; {AGAIN}", code=0, held=EVERYTHING)
+@row(
+    "an answer that never ends, or of more than 1 MB",
+    does=f"breaks off and keeps none of it; {AGAIN}",
+    code=0,
+    held=EVERYTHING,
+)
 def endless(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.ENDLESS)
 
@@ -213,7 +224,7 @@ def half_sent(scene: Scene) -> int:
 
 
 @row("half of an answer, sent as if it were whole", does=AGAIN, code=0, held=EVERYTHING)
-def cut(scene: Scene) -> int:
+def dimension(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.CUT)
 
 
@@ -260,7 +271,10 @@ def _answers_hello(peer: socket.socket) -> None:
 def redirect(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.held
-    with serving(says(b"")) as elsewhere, serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server:
+    with (
+        serving(says(b"")) as elsewhere,
+        serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server,
+    ):
         code = scene.sync_at(server.url)
     assert elsewhere.requests == []
     assert scene.held == before > 0
@@ -381,19 +395,31 @@ def no_slot(scene: Scene) -> int:
 
 @row("an unknown error code once", does="asks once more after 5 s", code=0, held=EVERYTHING)
 def unknown_code_once(scene: Scene) -> int:
-    code = scene.sync(Fault(FaultKind.UNKNOWN_CODE, rate=0.3, attempts=(1,), days=tuple(ago(days) for days in range(1, 10))))
+    code = scene.sync(
+        Fault(FaultKind.UNKNOWN_CODE, rate=0.3, attempts=(1,), days=tuple(ago(days) for days in range(1, 10)))
+    )
     assert scene.struck > 5
     return code
 
 
-@row("an unknown error code for one window", does="asks once more after 5 s, then that window fails", code=1, held=THE_REST)
+@row(
+    "an unknown error code for one window",
+    does="asks once more after 5 s, then that window fails",
+    code=1,
+    held=THE_REST,
+)
 def unknown_code_for_one(scene: Scene) -> int:
     code = scene.sync(Fault(FaultKind.UNKNOWN_CODE, days=(ago(7),), queues=("Russian ImageToText",)))
     assert (scene.struck, scene.world.days("failed")) == (2, {ago(7)})
     return code
 
 
-@row("an unknown error code for everything", does="asks each window twice; after five in a row gives up", code=1, held=BEFORE)
+@row(
+    "an unknown error code for everything",
+    does="asks each window twice; after five in a row gives up",
+    code=1,
+    held=BEFORE,
+)
 def unknown_code_everywhere(scene: Scene) -> int:
     return _for_good(scene, Fault(FaultKind.UNKNOWN_CODE), concurrency=1, most=10)
 
@@ -401,7 +427,12 @@ def unknown_code_everywhere(scene: Scene) -> int:
 # ---------------------------------------------------------------- answers with something wrong in them
 
 
-@row("once, a record that cannot be used (a negative volume, NaN)", does="asks once more after 5 s", code=0, held=EVERYTHING)
+@row(
+    "once, a record that cannot be used (a negative volume, NaN)",
+    does="asks once more after 5 s",
+    code=0,
+    held=EVERYTHING,
+)
 def bad_record_once(scene: Scene) -> int:
     kinds = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
     code = scene.sync(*(Fault(kind, rate=0.2, attempts=(1,)) for kind in kinds))
@@ -448,7 +479,12 @@ def no_records_once(scene: Scene) -> int:
 OPEN = "everything; no day is final until a run by a right clock"
 
 
-@row("the clock is days ahead", does="dates readings by the server's time, makes no day final, says so", code=0, held=OPEN)
+@row(
+    "the clock is days ahead",
+    does="dates readings by the server's time, makes no day final, says so",
+    code=0,
+    held=OPEN,
+)
 def clock_ahead(scene: Scene) -> int:
     return _by_wrong_clock(scene, timedelta(days=3))
 
@@ -466,7 +502,9 @@ def _by_wrong_clock(scene: Scene, ahead: timedelta) -> int:
     return code
 
 
-@row("the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, held=OPEN)
+@row(
+    "the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, held=OPEN
+)
 def clock_jumps(scene: Scene) -> int:
     world = scene.world
     world.sandbox.behaviour = replace(world.behaviour, latency_seconds=0.02)

@@ -5,21 +5,21 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from etl import settings
+from etl import config
 from etl.clock import Clock
-from etl.errors import ProblemError
-from etl.pipeline import sync
+from etl.errors import AppError
+from etl.sync.account import sync
 
 
 def main(folder: str, url: str, at: str, concurrency: str) -> int:
     logging.basicConfig(level=logging.ERROR)
     now = datetime.fromisoformat(at)
-    environ = {**settings.Place.here().environ, "ANTICAPTCHA_API_URL": url}
+    environ = {**config.Environment.here().environ, "ANTICAPTCHA_API_URL": url}
     said = {"rate": 0, "concurrency": concurrency, "empty_days": 30}
-    chosen = settings.load(said, now, settings.Place(environ, Path(folder)), needs_key=True)
+    chosen = config.load(said, now, config.Environment(environ, Path(folder)), needs_key=True)
     try:
         return sync(chosen, Clock(now=lambda: now), lambda progress: None).exit_code
-    except ProblemError as error:
+    except AppError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code
 

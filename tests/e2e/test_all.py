@@ -17,17 +17,19 @@ import pytest
 
 from etl import cli
 from etl.clock import Clock
-from etl.load.lock import one_sync
-from etl.pipeline import hall
-from etl.pipeline.run import Run
+from etl.config import Environment, Shard
+from etl.load.lock import account_lock
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
-from etl.settings import Place, Shard
-from tests.e2e.test_told import lines, monitor
+from etl.sync import account
+from etl.sync.request_loop import Run
+from tests.e2e.test_output import lines, monitor
 from tests.e2e.world import LOOKBACK, Hours, World
 
 WRONG = "0000000000000000000000000000wrong"
-KNOWN = Behaviour(unknown_queue="zeros", refused_keys=frozenset({WRONG}))  # an error would be asked again, five seconds later
+KNOWN = Behaviour(
+    unknown_queue="zeros", refused_keys=frozenset({WRONG})
+)  # an error would be asked again, five seconds later
 TWELVE = tuple(f"acc{number:02}" for number in range(12))
 
 
@@ -50,13 +52,15 @@ def environ(world: World, names: Iterable[str], **more: str) -> dict[str, str]:
 
 
 def program(world: World, *words: str, names: Iterable[str], **more: str) -> int:
-    return cli.run(words, Place(environ(world, names, **more), world.folder))
+    return cli.run(words, Environment(environ(world, names, **more), world.folder))
 
 
 def start(world: World, *words: str, names: Iterable[str], **more: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "etl", *words]
     given = environ(world, names, **more)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world.folder, env=given)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world.folder, env=given
+    )
 
 
 def hourly(world: World, account: str) -> Hours:
@@ -66,7 +70,7 @@ def hourly(world: World, account: str) -> Hours:
     return held
 
 
-def closed(hours: Hours, today: date) -> Hours:
+def is_closed(hours: Hours, today: date) -> Hours:
     """Without the day that is still running: its total and its queues are read at slightly different moments."""
     return {(queue, hour): value for (queue, hour), value in hours.items() if hour.date() < today}
 
@@ -82,7 +86,7 @@ def test_twelve_accounts_are_exact_and_two_that_cannot_be_read_fail_alone(
         assert program(world, "sync", "--all", names=TWELVE, KEY_acc03=WRONG) == 2
         said = capsys.readouterr()
         good = [name for name in TWELVE if name not in ("acc03", "acc07")]
-        assert all(hourly(world, name) == world.books() for name in good)
+        assert all(hourly(world, name) == world.expected_rows() for name in good)
         assert world.one("select count(distinct account_id) from accounts") == 11  # of one the settings were not read
         rows = [line.split() for line in said.out.splitlines() if line.startswith("acc") and ":" not in line]
         assert [(name, code) for name, code, *_ in rows[1:]] == [
@@ -112,9 +116,9 @@ def test_accounts_may_have_warehouses_of_their_own(tmp_path: Path) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"), b="warehouse = 'b.duckdb'")
         assert program(world, "sync", "--all", names=("a", "b")) == 0
-        assert hourly(world, "a") == world.books()
+        assert hourly(world, "a") == world.expected_rows()
         world.file = tmp_path / "b.duckdb"
-        assert hourly(world, "b") == world.books()
+        assert hourly(world, "b") == world.expected_rows()
         assert world.rows("select name from accounts") == [("b",)]
 
 
@@ -133,9 +137,9 @@ def test_an_account_that_another_sync_holds_is_exit_code_4_of_that_account(
 ) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
-        with one_sync(world.warehouse, "a", Clock(), wait=0):
+        with account_lock(world.warehouse, "a", Clock(), wait=0):
             assert program(world, "sync", "--all", "--lock-wait", "0", names=("a", "b")) == 4
-        assert hourly(world, "b") == world.books()
+        assert hourly(world, "b") == world.expected_rows()
     assert "a: error: another sync of account a is running" in capsys.readouterr().out
 
 
@@ -147,11 +151,11 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
     def broken(settings: object, *others: object) -> object:
         return 1 // 0 if getattr(settings, "account", "") == "a" else run(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hall, "Run", broken)
+    monkeypatch.setattr(account, "Run", broken)
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", names=("a", "b")) == 1
-        assert hourly(world, "b") == world.books()
+        assert hourly(world, "b") == world.expected_rows()
     said = capsys.readouterr()
     assert "ZeroDivisionError" in said.err
     assert "[a] this is a defect of anticaptcha-etl" in said.err
@@ -162,7 +166,7 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "stop_reason"),
     [
         (("sync", "--all", "--account", "a"), "--account is one"),
         (("sync", "--shard", "0/2"), "say --all too"),
@@ -186,7 +190,9 @@ def test_a_command_line_that_contradicts_itself_asks_nothing(
     assert why in capsys.readouterr().err
 
 
-def test_the_plan_of_all_is_each_one_s_and_the_sum_and_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_of_all_is_each_one_s_and_the_sum_and_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b", "c"), top="since = 2026-01-01", c="lookback = 'x'")
         assert program(world, "plan", "--all", names=()) == 2
@@ -246,7 +252,7 @@ def test_an_account_s_own_rate_slows_that_account_alone(tmp_path: Path) -> None:
     with today_s(tmp_path, days=3) as world:
         toml(world, ("a", "b"), top="rate = 0", a="rate = 10")
         del (given := environ(world, ("a", "b")))["ANTICAPTCHA_RATE"]
-        assert cli.run(("sync", "--all"), Place(given, tmp_path)) == 0
+        assert cli.run(("sync", "--all"), Environment(given, tmp_path)) == 0
         seconds = dict(world.rows("select account, seconds from sync_runs"))
         requests = world.one("select requests from sync_runs where account = 'a'")
     assert seconds["a"] >= (requests - 1) / 10
@@ -257,7 +263,9 @@ def test_an_account_s_own_rate_slows_that_account_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
-def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     slow = Behaviour(unknown_queue="zeros", latency_seconds=0.05)
     with today_s(tmp_path, days=20, behaviour=slow) as world:
         toml(world, TWELVE)
@@ -277,7 +285,7 @@ def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(t
         assert program(world, "sync", "--all", names=TWELVE) == 0
         assert kept <= set(world.rows("select * from readings"))
         today = world.now.date()
-        assert all(closed(hourly(world, name), today) == closed(world.books(), today) for name in TWELVE)
+        assert all(is_closed(hourly(world, name), today) == is_closed(world.expected_rows(), today) for name in TWELVE)
 
 
 def test_a_stop_does_not_wait_for_a_slow_server(tmp_path: Path) -> None:
@@ -308,7 +316,7 @@ def test_a_second_stop_leaves_at_once(tmp_path: Path) -> None:
 def test_a_stop_reaches_accounts_that_wait_for_what_another_program_holds(tmp_path: Path) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
-        with one_sync(world.warehouse, "a", Clock(), wait=0), one_sync(world.warehouse, "b", Clock(), wait=0):
+        with account_lock(world.warehouse, "a", Clock(), wait=0), account_lock(world.warehouse, "b", Clock(), wait=0):
             with start(world, "sync", "--all", names=("a", "b")) as process:
                 for line in process.stderr or ():
                     if "waiting for it" in line:
@@ -335,17 +343,21 @@ def test_after_a_kill_those_that_were_not_done_go_first_and_everything_is_exact(
         assert done < begun < set(TWELVE)
         world.sandbox.behaviour = KNOWN
         assert program(world, "sync", "--all", "--accounts-at-once", "1", names=TWELVE) == 0
-        order = [name for (name,) in world.rows("select account from sync_runs group by account order by max(started_at)")]
+        order = [
+            name for (name,) in world.rows("select account from sync_runs group by account order by max(started_at)")
+        ]
         assert order[: len(TWELVE) - len(done)] == [name for name in TWELVE if name not in done]
         assert set(order[len(TWELVE) - len(done) :]) == done
         today = world.now.date()
-        assert all(closed(hourly(world, name), today) == closed(world.books(), today) for name in TWELVE)
+        assert all(is_closed(hourly(world, name), today) == is_closed(world.expected_rows(), today) for name in TWELVE)
 
 
 # ---------------------------------------------------------------- what is told
 
 
-def test_programs_have_a_line_for_each_account_and_a_last_one_for_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_have_a_line_for_each_account_and_a_last_one_for_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b", "c"), c="lookback = 'x'")
         assert program(world, "sync", "--all", "--log-format", "json", names=("a", "b", "c"), KEY_b=WRONG) == 2
@@ -373,7 +385,9 @@ def test_text_lines_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFix
     assert sum("there was no warehouse yet" in line for line in said) == 1
 
 
-def test_quiet_speaks_of_those_alone_for_whom_a_person_must_act(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_speaks_of_those_alone_for_whom_a_person_must_act(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", "--quiet", names=("a", "b")) == 0
@@ -405,7 +419,9 @@ def test_a_monitor_of_one_account_hears_of_it_and_the_general_one_of_all(tmp_pat
     assert met[3].text.startswith("account ")
 
 
-def test_a_copy_is_published_once_and_not_when_nothing_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_is_published_once_and_not_when_nothing_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with today_s(tmp_path) as world:
         (tmp_path / "bi").mkdir()
         toml(world, ("a", "b", "c"), top="publish = 'bi'")
@@ -426,7 +442,7 @@ def test_that_nothing_could_be_published_is_told_beside_what_became_of_the_accou
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"), top="publish = 'no/where.duckdb'")
         assert program(world, "sync", "--all", names=("a", "b")) == 4
-        assert hourly(world, "a") == world.books()
+        assert hourly(world, "a") == world.expected_rows()
     said = capsys.readouterr()
     assert "the data is loaded, but not published" in said.err
     assert "2 accounts          4" in said.out
@@ -443,7 +459,7 @@ def test_eight_accounts_of_a_new_warehouse_meet_in_every_commit_and_none_is_in_a
         toml(world, names, top="concurrency = 8")
         for night in range(2):
             assert program(world, "sync", "--all", names=names) == 0
-            assert all(hourly(world, name) == world.books() for name in names), night
+            assert all(hourly(world, name) == world.expected_rows() for name in names), night
         assert sorted(world.rows("select account_id from accounts")) == [(number,) for number in range(1, 9)]
         runs = world.rows("select started_at, ended_at from runs where run = 1 order by started_at")
         assert any(later < ended for (_, ended), (later, _) in pairwise(runs))  # they did run side by side

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from etl.extract.client import MOST_BYTES
+from etl.extract.client import MAX_BODY_BYTES
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import KEY, SYNC_ONCE, World, ago, small
-from tests.integration.scripted import Script, serving
+from tests.integration.scripted_server import Script, serving
 
 MEGABYTE = 2**20
 GIGABYTE = 2**30
 PEAK = Path("/proc/self/status")
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PEAK.exists(), reason="reads a process' peak of memory from /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PEAK.exists(), reason="reads a process' peak of memory from /proc"),
+]
 
 MEASURED = """
 import runpy, sys
@@ -68,11 +71,11 @@ def _blanks() -> Iterator[bytes]:
 
 
 def _packed_blanks() -> Iterator[bytes]:
-    pack = zlib.compressobj(wbits=31)
+    compress = zlib.compressobj(wbits=31)
     for piece in _blanks():
-        if packed := pack.compress(piece):
-            yield packed
-    yield pack.flush()
+        if compressed_body := compress.compress(piece):
+            yield compressed_body
+    yield compress.flush()
 
 
 ANSWERS = {
@@ -97,7 +100,7 @@ def test_an_answer_of_a_gigabyte_is_refused_in_little_memory(name: str, tmp_path
         with serving(_sent_whole(head, pieces, sent), lambda peer: peer.sendall(end)) as server:
             peak = _peak(world, server.url, code=3)
     assert peak < usual + 16 * MEGABYTE
-    assert sent[0] < MOST_BYTES + 16 * MEGABYTE  # what is in the sockets' own memory was not read
+    assert sent[0] < MAX_BODY_BYTES + 16 * MEGABYTE  # what is in the sockets' own memory was not read
 
 
 # ---------------------------------------------------------------- histories

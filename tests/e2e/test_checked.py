@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from etl.records import Finding, Severity
+from etl.models import Finding, Severity
+from etl.outputs import check_report
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour
-from etl.serve import check
 from tests.e2e.world import NOW, TODAY, World, ago, napless, small
 
 pytestmark = pytest.mark.contract
@@ -36,7 +36,7 @@ def wanting(findings: tuple[Finding, ...]) -> list[str]:
 def checked(world: World) -> list[str]:
     """What ``check`` says, an hour after the sync."""
     clock = napless(lambda: world.now + timedelta(hours=1))
-    found = check.gather(world.warehouse, None, None, clock, wait=0)
+    found = check_report.gather(world.warehouse, None, None, clock, wait=0)
     return wanting(tuple(broken.finding for broken in found.checked.broken))
 
 
@@ -124,9 +124,15 @@ def test_ones_own_checks_run_after_each_sync_and_are_kept_with_it(tmp_path: Path
         assert world.sync().exit_code == 0
         summary = world.sync(checks_folder="own")
         assert summary.exit_code == 5
-        kept = world.rows("select check_name, severity, day from findings where run = 2 and severity <> 'note' order by 1")
-        assert kept == [("broken", "warning", None), ("no spend at all", "blocking", ago(0)), ("writes", "warning", None)]
-        assert world.hourly() == world.books()
+        kept = world.rows(
+            "select check_name, severity, day from findings where run = 2 and severity <> 'note' order by 1"
+        )
+        assert kept == [
+            ("broken", "warning", None),
+            ("no spend at all", "blocking", ago(0)),
+            ("writes", "warning", None),
+        ]
+        assert world.hourly() == world.expected_rows()
 
 
 def test_a_refund_is_told_once(tmp_path: Path) -> None:
@@ -158,7 +164,9 @@ class Refunding(Odd):
     charge = (1, Decimal("-0.5"))
 
 
-@pytest.mark.parametrize(("dataset", "check"), [(Odd, "money comes with tasks"), (Refunding, "negative money was seen before")])
+@pytest.mark.parametrize(
+    ("dataset", "check"), [(Odd, "money comes with tasks"), (Refunding, "negative money was seen before")]
+)
 def test_an_hour_read_while_its_day_ran_is_told_once_by_the_sync_that_closes_the_day(
     tmp_path: Path, dataset: type[Odd], check: str
 ) -> None:

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from etl.outputs import cookbook
+from etl.outputs.publish import publish
+from etl.outputs.query import run
 from etl.sandbox.dataset import Dataset
-from etl.serve import cookbook
-from etl.serve.publish import publish
-from etl.serve.query import run
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, napless, place
@@ -29,7 +29,7 @@ from tests.postgres import ask, migrated, new_database
 pytestmark = pytest.mark.contract
 
 Row = tuple[Any, ...]
-Value = tuple[int, Decimal]
+Measures = tuple[int, Decimal]
 Asked = Callable[[str, str, str], list[Row]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -52,7 +52,7 @@ class Account(NamedTuple):
     then: Hours
     first: date
     last_final: date
-    app: dict[date, Value]
+    app: dict[date, Measures]
 
     def is_final(self, day: date) -> bool:
         return day <= self.last_final and not (self.name == "other" and day in MARKED)
@@ -61,7 +61,7 @@ class Account(NamedTuple):
     def days(self) -> list[date]:
         return [self.first + n * DAY for n in range((TODAY - self.first).days + 1)]
 
-    def total(self) -> dict[datetime, Value]:
+    def total(self) -> dict[datetime, Measures]:
         """Every hour that was read."""
         start = datetime(self.first.year, self.first.month, self.first.day)
         sums = {start + n * HOUR: NOTHING for n in range((NEWEST - start) // HOUR + 1)}
@@ -69,13 +69,15 @@ class Account(NamedTuple):
             sums[hour] = plus(sums[hour], value)
         return sums
 
-    def by(self, key: Callable[[date], Any]) -> dict[tuple[Any, str], Value]:
+    def by(self, key: Callable[[date], Any]) -> dict[tuple[Any, str], Measures]:
         """Sums over what ``key`` makes of the hours' days, queue by queue."""
         return summed(((key(hour.date()), queue), value) for (queue, hour), value in self.hours.items())
 
-    def by_day(self) -> dict[date, Value]:
+    def by_day(self) -> dict[date, Measures]:
         """The totals of every day that was read."""
-        return summed([*((day, NOTHING) for day in self.days), *((hour.date(), value) for (_, hour), value in self.hours.items())])
+        return summed(
+            [*((day, NOTHING) for day in self.days), *((hour.date(), value) for (_, hour), value in self.hours.items())]
+        )
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,23 @@ def load(folder: Path, kept_in: str) -> Held:
         idle=((ago(40), ago(39)),), idle_hours=0, idle_weeks=0, corrections=True,
     )  # fmt: skip
     patchy = Dataset(
-        seed=7, begins=ago(30), queues=("FunCaptcha", "A queue of our own"), turnover=False, idle_hours=60, idle_weeks=0, places=9
+        seed=7,
+        begins=ago(30),
+        queues=("FunCaptcha", "A queue of our own"),
+        turnover=False,
+        idle_hours=60,
+        idle_weeks=0,
+        places=9,
     )
     with World(folder, steady, now=EARLIER) as world:
         world.warehouse = url
         for moment in (EARLIER, NOW):
             world.now = moment
             assert world.sync(lookback=8, soft_ids=(APP,)).exit_code == 0  # corrections end seven days after their hour
-        then = steady.books(ago(200), EARLIER.date(), EARLIER)
+        then = steady.expected_rows(ago(200), EARLIER.date(), EARLIER)
         default = Account(
             "default",
-            world.books(),
+            world.expected_rows(),
             {(queue, hour.replace(tzinfo=None)): (volume, money) for queue, hour, volume, money in then},
             world.one("select min(day) from coverage_daily"),
             ago(9),
@@ -127,7 +135,10 @@ def load(folder: Path, kept_in: str) -> Held:
     with World(folder, patchy) as world:
         world.warehouse = url
         assert world.sync(key="f" * 32, account="other").exit_code == 0
-        told = {(UNATTRIBUTED if queue.startswith("A ") else queue, hour): value for (queue, hour), value in world.books().items()}
+        told = {
+            (UNATTRIBUTED if queue.startswith("A ") else queue, hour): value
+            for (queue, hour), value in world.expected_rows().items()
+        }
         first = world.one("select min(day) from coverage_daily where account = 'other'")
         other = Account("other", told, {}, first, ago(4), {})
         for day, status in MARKED.items():
@@ -136,7 +147,7 @@ def load(folder: Path, kept_in: str) -> Held:
     return Held(url, (default, other))
 
 
-def in_app(dataset: Dataset, day: date) -> Value:
+def in_app(dataset: Dataset, day: date) -> Measures:
     sums = NOTHING
     for value in dataset.day((day - date(1970, 1, 1)).days, int(NOW.timestamp()), soft_id=int(APP)):
         sums = plus(sums, value)
@@ -146,12 +157,12 @@ def in_app(dataset: Dataset, day: date) -> Value:
 # ---------------------------------------------------------------- arithmetic
 
 
-def plus(one: Value, other: Value) -> Value:
+def plus(one: Measures, other: Measures) -> Measures:
     return one[0] + other[0], one[1] + other[1]
 
 
-def summed(parts: Iterable[tuple[Any, Value]]) -> dict[Any, Value]:
-    sums: defaultdict[Any, Value] = defaultdict(lambda: NOTHING)
+def summed(parts: Iterable[tuple[Any, Measures]]) -> dict[Any, Measures]:
+    sums: defaultdict[Any, Measures] = defaultdict(lambda: NOTHING)
     for key, value in parts:
         sums[key] = plus(sums[key], value)
     return dict(sums)
@@ -161,7 +172,7 @@ def rounded(number: Decimal, places: int) -> Decimal:
     return number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
 
-def price(value: Value) -> Decimal | None:
+def price(value: Measures) -> Decimal | None:
     return rounded(value[1] * 1000 / value[0], 9) if value[0] else None
 
 
@@ -183,7 +194,7 @@ def week(day: date) -> date:
     return day - day.weekday() * DAY
 
 
-def costliest_first(sums: dict[tuple[date, str], Value]) -> list[tuple[tuple[date, str], Value]]:
+def costliest_first(sums: dict[tuple[date, str], Measures]) -> list[tuple[tuple[date, str], Measures]]:
     """Newest period first, in it the most money."""
     return sorted(sums.items(), key=lambda item: (-item[0][0].toordinal(), -item[1][1], item[0][1]))
 
@@ -282,7 +293,18 @@ def change_against_the_week_before(account: Account) -> Iterator[Row]:
         old = price(before)
         tasks = change if old is None else rounded(old * (now[0] - before[0]) / 1000, 9)
         rows.append(
-            (account.name, queue, before[0], now[0], before[1], now[1], change, tasks, change - tasks, percent(change, before[1]))
+            (
+                account.name,
+                queue,
+                before[0],
+                now[0],
+                before[1],
+                now[1],
+                change,
+                tasks,
+                change - tasks,
+                percent(change, before[1]),
+            )
         )
     yield from sorted(rows, key=lambda row: (-abs(row[6]), row[1]))
 
@@ -322,7 +344,7 @@ def busiest_stretches(account: Account) -> Iterator[Row]:
 
 
 def changed_since_last_monday(account: Account) -> Iterator[Row]:
-    def by_day(hours: Hours) -> dict[Any, Value]:
+    def by_day(hours: Hours) -> dict[Any, Measures]:
         return summed(((hour.date(), queue), value) for (queue, hour), value in hours.items() if hour < MONDAY)
 
     then, now = by_day(account.then), by_day(account.hours)
@@ -339,17 +361,23 @@ def how_late_numbers_change(account: Account) -> Iterator[Row]:
         if hour + HOUR <= EARLIER.replace(tzinfo=None) and total[hour] != (volume, money):
             changes[(TODAY - hour.date()).days].append((total[hour][0] - volume, total[hour][1] - money))
     for days, each in sorted(changes.items()):
-        yield account.name, days, len(each), *summed((0, change) for change in each)[0], max(abs(money) for _, money in each)
+        yield (
+            account.name,
+            days,
+            len(each),
+            *summed((0, change) for change in each)[0],
+            max(abs(money) for _, money in each),
+        )
 
 
 def coverage_by_month(account: Account) -> Iterator[Row]:
     marked = MARKED if account.name == "other" else {}
     statuses = {day: marked.get(day, "final" if day <= account.last_final else "open") for day in account.days}
     whole = summed((month(day), value) for day, value in account.by_day().items())
-    rest = {first: money for (first, queue), (_, money) in account.by(month).items() if queue == UNATTRIBUTED}
+    unattributed = {first: money for (first, queue), (_, money) in account.by(month).items() if queue == UNATTRIBUTED}
     for first in sorted(whole, reverse=True):
         counts = [sum(status == one and month(day) == first for day, status in statuses.items()) for one in STATUSES]
-        left = rest.get(first, Decimal(0))
+        left = unattributed.get(first, Decimal(0))
         yield account.name, first, *counts, whole[first][1], left, percent(left, whole[first][1])
 
 
@@ -371,13 +399,15 @@ def spend_by_app_and_month(account: Account) -> Iterator[Row]:
     whole = summed((month(day), value) for day, value in account.by_day().items())
     apps = summed((month(day), value) for day, value in account.app.items())
     for first in sorted(apps, reverse=True):
-        rest = whole[first][0] - apps[first][0], whole[first][1] - apps[first][1]
-        for soft_id, value in sorted([(int(APP), apps[first]), (None, rest)], key=lambda one: -one[1][1]):
+        unattributed = whole[first][0] - apps[first][0], whole[first][1] - apps[first][1]
+        for soft_id, value in sorted([(int(APP), apps[first]), (None, unattributed)], key=lambda one: -one[1][1]):
             yield account.name, first, soft_id, *value, price(value), percent(value[1], whole[first][1])
 
 
 def focus_cost_and_usage(account: Account) -> Iterator[Row]:
-    for (queue, hour), (volume, money) in sorted(account.hours.items(), key=lambda item: (NEWEST - item[0][1], item[0][0])):
+    for (queue, hour), (volume, money) in sorted(
+        account.hours.items(), key=lambda item: (NEWEST - item[0][1], item[0][0])
+    ):
         told = f"{queue}, {volume} tasks"
         final = account.is_final(hour.date())
         yield (
@@ -440,7 +470,7 @@ def empty(kept_in: str, tmp_path: Path) -> str:
 
 
 @RECIPES
-def test_an_empty_warehouse_gives_no_row_and_no_error(empty: str, recipe: cookbook.Recipe) -> None:
+def test_an_empty_warehouse_gives_no_row_and_no_error(empty: str, recipe: cookbook.SavedQuery) -> None:
     with run(empty, recipe.sql) as result:
         assert list(result.rows) == []
 
@@ -453,21 +483,27 @@ def types_of(url: str, sql: str) -> dict[str, str]:
     if url.startswith("duckdb"):
         with run(url, f"describe {sql}") as result:
             return {str(name): str(kind) for name, kind, *_ in result.rows}
-    with psycopg.connect(sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+    with psycopg.connect(
+        sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    ) as connection:
         told = connection.execute(sql.encode()).description or []
     kinds = {column.name: column.type_display.replace("numeric", "decimal").replace(", ", ",") for column in told}
     return {name: _ON_A_SERVER.get(kind, kind.upper()) for name, kind in kinds.items()}
 
 
 @RECIPES
-def test_no_column_is_a_type_that_loses_digits_or_moves_with_a_zone(empty: str, recipe: cookbook.Recipe) -> None:
+def test_no_column_is_a_type_that_loses_digits_or_moves_with_a_zone(empty: str, recipe: cookbook.SavedQuery) -> None:
     types = types_of(empty, recipe.sql)
     assert set(types.values()) <= {"VARCHAR", "DATE", "TIMESTAMP", "BOOLEAN", "INTEGER", "BIGINT", *decimals(types)}
 
 
 def decimals(types: dict[str, str]) -> set[str]:
     """Money has nine places, forecasts of it two; a server's numeric without places has as many as its values."""
-    assert all(kind in ("DECIMAL(18,9)", "DECIMAL") for name, kind in types.items() if "money" in name and "percent" not in name)
+    assert all(
+        kind in ("DECIMAL(18,9)", "DECIMAL")
+        for name, kind in types.items()
+        if "money" in name and "percent" not in name
+    )
     return {kind for kind in types.values() if kind.startswith("DECIMAL")}
 
 
@@ -509,7 +545,9 @@ def days(first: str, last: str, money: str) -> str:
 def test_a_forecast_is_withheld_while_a_weekday_to_come_was_never_seen(asked: Asked) -> None:
     six, seven = days("2026-11-02", "2026-11-08", "'1'"), days("2026-11-02", "2026-11-09", "'1'")
     so_far = date(2026, 11, 8), Decimal(7)
-    assert asked("month_to_date_with_forecast", "coverage_daily", six) == [("a", date(2026, 11, 1), *so_far, None, None, None)]
+    assert asked("month_to_date_with_forecast", "coverage_daily", six) == [
+        ("a", date(2026, 11, 1), *so_far, None, None, None)
+    ]
     thirty_but_one = Decimal(29)  # the first of the month was not read
     [(*_, low, middle, high)] = asked("month_to_date_with_forecast", "coverage_daily", seven)
     assert (low, middle, high) == (thirty_but_one, thirty_but_one, thirty_but_one)
@@ -552,4 +590,6 @@ def test_a_correction_counts_once_and_not_again_for_its_queues(asked: Asked) -> 
         from (values ('(total)', 5, 5.0, 3, 3.5), ('FunCaptcha', 2, 2.0, 1, 1.0), ('Square Net Task', 3, 3.0, 2, 2.5))
              t(queue, volume_before, money_before, volume_after, money_after)
     """
-    assert asked("how_late_numbers_change", "spending_revisions", corrections) == [("a", 2, 1, -2, Decimal("-1.5"), Decimal("1.5"))]
+    assert asked("how_late_numbers_change", "spending_revisions", corrections) == [
+        ("a", 2, 1, -2, Decimal("-1.5"), Decimal("1.5"))
+    ]

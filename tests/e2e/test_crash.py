@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.extract.walk import NO_SUCH
-from etl.records import Cut
+from etl.extract.planner import NONEXISTENT_MEMBERS
+from etl.models import Dimension
 from etl.sandbox.dataset import Dataset
 from tests.chaos.kills import CONCURRENCY, RECENT, Committed, committed_readings, kill_sync, repeats_by_kill
 from tests.e2e.world import LOOKBACK, TODAY, World, ago
@@ -18,7 +18,9 @@ YEAR, YEARS = 365, 3 * 365
 
 
 def _world(folder: Path, days: int = YEARS) -> World:
-    return World(folder, Dataset(seed=7, begins=ago(days), queues=9, spells=(120, 3)))  # three of the nine on any day
+    return World(
+        folder, Dataset(seed=7, begins=ago(days), queues=9, active_periods=(120, 3))
+    )  # three of the nine on any day
 
 
 def _finish(world: World) -> None:
@@ -29,26 +31,36 @@ def _finish(world: World) -> None:
 
 def _is_whole_and_exact(world: World) -> None:
     """What an uninterrupted and an often killed load must both come to, and therefore have in common."""
-    assert world.hourly() == world.books()
+    assert world.hourly() == world.expected_rows()
     assert world.statuses() == {"final": world.statuses()["final"], "open": LOOKBACK + 1}
     assert world.days("open") == {TODAY, *(ago(days) for days in range(1, LOOKBACK + 1))}
-    first = min(hour.date() for _, hour in world.books())
+    first = min(hour.date() for _, hour in world.expected_rows())
     assert min(world.days("final")) == first - timedelta(days=30)  # the oldest spend less empty_days, in sync_once.py
     assert world.rows("select day from coverage_daily where unattributed_volume <> 0 or unattributed_money <> 0") == []
 
 
 def _fewest(world: World) -> int:
     """The windows no sync can do without: the total of every day, and each queue on the days it spent."""
-    return len(world.rows("select day from coverage_daily")) + len({(queue, hour.date()) for queue, hour in world.books()})
+    return len(world.rows("select day from coverage_daily")) + len(
+        {(queue, hour.date()) for queue, hour in world.expected_rows()}
+    )
 
 
-@pytest.mark.parametrize("days", [pytest.param(YEAR, marks=pytest.mark.slow), pytest.param(YEARS, marks=pytest.mark.long)])
-def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_nothing(tmp_path: Path, days: int) -> None:
+@pytest.mark.parametrize(
+    "days", [pytest.param(YEAR, marks=pytest.mark.slow), pytest.param(YEARS, marks=pytest.mark.long)]
+)
+def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_nothing(
+    tmp_path: Path, days: int
+) -> None:
     with _world(tmp_path, days) as world:
         _finish(world)
         _is_whole_and_exact(world)
         asked = world.asked()
-        assert [window for window, times in asked.items() if times > 1 and window.queue != NO_SUCH[Cut.QUEUE].member] == []
+        assert [
+            window
+            for window, times in asked.items()
+            if times > 1 and window.queue != NONEXISTENT_MEMBERS[Dimension.QUEUE].member
+        ] == []
         assert len(world.requests) <= _fewest(world) * 1.05
 
         facts = "select * from facts order by series_id, hour_start"
@@ -78,7 +90,10 @@ def test_a_load_killed_twenty_times_ends_as_if_it_had_not_been_and_repeats_littl
         _is_whole_and_exact(world)
         assert committed_readings(world, tmp_path / "copy") >= committed[-1]
         assert world.rows("select reading from readings group by account_id, reading having count(*) > 1") == []
-        assert world.rows("select hour_start from facts group by account_id, series_id, hour_start having count(*) > 1") == []
+        assert (
+            world.rows("select hour_start from facts group by account_id, series_id, hour_start having count(*) > 1")
+            == []
+        )
         repeats = repeats_by_kill(world, begins, committed[1:])
         assert max(repeats) <= 2 * CONCURRENCY, repeats
         assert len(world.asked()) <= _fewest(world) * 1.05

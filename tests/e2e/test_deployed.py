@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from etl.config import PREFIX, SETTINGS
 from etl.sandbox.dataset import Dataset
-from etl.settings import PREFIX, SETTINGS
 from tests.e2e.world import World
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -48,7 +48,9 @@ def said(unit: Path, name: str) -> list[str]:
 def environ(folder: Path, key: Path) -> dict[str, str]:
     """The service's environment, its specifiers as systemd fills them in."""
     pairs = (line.split("=", 1) for line in said(SERVICE, "Environment"))
-    filled = {name: value.replace("%S/anticaptcha-etl", str(folder)).replace("%d", str(key.parent)) for name, value in pairs}
+    filled = {
+        name: value.replace("%S/anticaptcha-etl", str(folder)).replace("%d", str(key.parent)) for name, value in pairs
+    }
     assert not any("%" in value for value in filled.values())
     return filled
 
@@ -83,7 +85,9 @@ def test_the_timer_names_a_time_in_utc() -> None:
     assert re.search(r"Normalized form: \*-\*-\* 03:15:00 UTC", done.stdout)
 
 
-@pytest.mark.parametrize("name", ["NoNewPrivileges", "PrivateTmp", "ProtectHome", "MemoryDenyWriteExecute", "DynamicUser"])
+@pytest.mark.parametrize(
+    "name", ["NoNewPrivileges", "PrivateTmp", "ProtectHome", "MemoryDenyWriteExecute", "DynamicUser"]
+)
 def test_what_readers_of_the_service_look_for_is_on(name: str) -> None:
     assert said(SERVICE, name) == ["yes"]
     assert said(SERVICE, "ProtectSystem") == ["strict"]
@@ -94,7 +98,9 @@ def test_the_service_is_failed_where_a_person_must_act_and_tries_again_where_not
     assert said(SERVICE, "SuccessExitStatus") == ["130"]  # and 1 is none: a defect of the program ends with it too
 
 
-@pytest.mark.parametrize("setting", [*said(SERVICE, "Environment"), *re.findall(rf"^{PREFIX}.*", CRON.read_text(), re.MULTILINE)])
+@pytest.mark.parametrize(
+    "setting", [*said(SERVICE, "Environment"), *re.findall(rf"^{PREFIX}.*", CRON.read_text(), re.MULTILINE)]
+)
 def test_every_variable_of_the_schedules_is_a_setting(setting: str) -> None:
     known = {one.variable for one in SETTINGS.values()} | {f"{PREFIX}CLIENT_KEY_FILE"}
     assert setting.partition("=")[0] in known
@@ -104,7 +110,12 @@ def test_every_variable_of_the_schedules_is_a_setting(setting: str) -> None:
 
 
 def run(world: World, words: list[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
-    told = {**variables, "ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "3"}
+    told = {
+        **variables,
+        "ANTICAPTCHA_API_URL": world.sandbox.url,
+        "ANTICAPTCHA_RATE": "0",
+        "ANTICAPTCHA_EMPTY_DAYS": "3",
+    }
     alone: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # no terminal
     return subprocess.run(words, capture_output=True, env=told, cwd=world.folder, timeout=120, check=False, **alone)
 
@@ -143,15 +154,29 @@ def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp
     state = tmp_path / "state"
     state.mkdir()
     key = key_in(tmp_path / "credentials")
-    mounts = ["mount --make-rprivate /", f"mount --bind {state} {state}", "mount -o remount,bind,ro /", f"cd {state}", "umask 077"]
+    mounts = [
+        "mount --make-rprivate /",
+        f"mount --bind {state} {state}",
+        "mount -o remount,bind,ro /",
+        f"cd {state}",
+        "umask 077",
+    ]
     shut = f"{' && '.join(mounts)} && exec "
     bound = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", LOCKED_IN]
     inside = ["unshare", "--mount", "--ipc", "sh", "-c"]
-    tried = subprocess.run([*inside, f"{shut} {shlex.join([*bound, '/bin/true'])}"], capture_output=True, text=True, check=False)
+    tried = subprocess.run(
+        [*inside, f"{shut} {shlex.join([*bound, '/bin/true'])}"], capture_output=True, text=True, check=False
+    )
     if tried.returncode:
         pytest.skip(f"nothing can be locked in here: {tried.stderr.strip()}")
     with world_of_now(state) as world:
-        for words in (["sync"], ["sync"], ["status"], ["check"], ["query", "select count(*) from days", "-o", "days.csv"]):
+        for words in (
+            ["sync"],
+            ["sync"],
+            ["status"],
+            ["check"],
+            ["query", "select count(*) from days", "-o", "days.csv"],
+        ):
             done = run(world, [*inside, shut + shlex.join([*bound, str(PROGRAM), *words])], environ(state, key))
             assert done.returncode == 0, done.stderr
         assert world.one("select count(*) from spending_hourly") > 0
@@ -163,7 +188,9 @@ def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp
 def test_the_cron_file_has_one_line_that_cron_takes_and_its_command_exists(tmp_path: Path) -> None:
     text = CRON.read_text()
     assert text.endswith("\n")  # cron passes over a last line without an end
-    [line] = [line for line in text.splitlines() if line and not line.startswith("#") and not re.match(r"[A-Z_]+=", line)]
+    [line] = [
+        line for line in text.splitlines() if line and not line.startswith("#") and not re.match(r"[A-Z_]+=", line)
+    ]
     fields = line.split(maxsplit=6)
     assert all(re.fullmatch(r"\*|\d+", field) for field in fields[:5])
     assert fields[5] == "etl"

@@ -21,7 +21,9 @@ HABITS = {
     "the running hour not told": Behaviour(running=False),
     "unknown queues give zeros": Behaviour(unknown_queue="zeros"),
     "unknown queues give totals": Behaviour(unknown_queue="totals"),
-    "unknown queues give totals, 23 records, idle hours left out": Behaviour(unknown_queue="totals", buckets=23, idle="omit"),
+    "unknown queues give totals, 23 records, idle hours left out": Behaviour(
+        unknown_queue="totals", buckets=23, idle="omit"
+    ),
     "identical duplicates": Behaviour(duplicates="identical"),
     "differing duplicates": Behaviour(duplicates="differing"),
     "hours from a quarter to": Behaviour(grid_seconds=-900),
@@ -31,18 +33,21 @@ HABITS = {
 
 
 def _equals_the_books(world: World) -> None:
-    books, held = world.books(), world.hourly()
+    expected_rows, held = world.expected_rows(), world.hourly()
     if not world.behaviour.running:  # hours that had ended are all that can be known
         ended = world.now.replace(minute=0, tzinfo=None)
-        books = {key: value for key, value in books.items() if key[1] < ended}
-    assert {key: (held.get(key), value) for key, value in books.items() if held.get(key) != value} == {}
-    assert held.keys() - books.keys() == set()
-    volume, paid = money(books)
+        expected_rows = {key: value for key, value in expected_rows.items() if key[1] < ended}
+    assert {key: (held.get(key), value) for key, value in expected_rows.items() if held.get(key) != value} == {}
+    assert held.keys() - expected_rows.keys() == set()
+    volume, paid = money(expected_rows)
     assert volume > 0
     for view in ("spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly"):
         assert world.rows(f"select cast(sum(volume) as bigint), sum(money) from {view}") == [(volume, paid)]
-    total = {hour: (tasks, usd) for hour, tasks, usd in world.rows("select hour_start, volume, money from spending_total_hourly")}
-    assert {hour: value for hour, value in total.items() if value != (0, 0)} == by_hour(books)
+    total = {
+        hour: (tasks, usd)
+        for hour, tasks, usd in world.rows("select hour_start, volume, money from spending_total_hourly")
+    }
+    assert {hour: value for hour, value in total.items() if value != (0, 0)} == by_hour(expected_rows)
     assert (0, Decimal(0)) in total.values()
 
 
@@ -59,20 +64,29 @@ def test_the_hourly_view_equals_the_services_books_to_the_last_digit(tmp_path: P
 @pytest.mark.parametrize("seed", [2, 3])
 def test_queues_that_come_and_go_and_weeks_without_spend_are_exact(tmp_path: Path, seed: int) -> None:
     dataset = Dataset(
-        seed=seed, begins=ago(45), queues=6, idle=((ago(30), ago(24)),), spells=(12, 2), turnover=False, idle_weeks=0, places=9
+        seed=seed,
+        begins=ago(45),
+        queues=6,
+        idle=((ago(30), ago(24)),),
+        active_periods=(12, 2),
+        turnover=False,
+        idle_weeks=0,
+        places=9,
     )
     with World(tmp_path, dataset) as world:
         assert world.sync(empty_days=8).exit_code == 0
         _equals_the_books(world)
 
 
-def test_a_queue_no_catalogue_names_stays_unattributed_until_it_is_named_and_the_sum_is_exact_throughout(tmp_path: Path) -> None:
+def test_a_queue_no_catalogue_names_stays_unattributed_until_it_is_named_and_the_sum_is_exact_throughout(
+    tmp_path: Path,
+) -> None:
     dataset = small(days=8, queues=("Recaptcha Proxyless", "FunCaptcha", "A queue of our own"))
     with World(tmp_path, dataset) as world:
         assert world.sync().exit_code == 0
-        held, books = world.hourly(), world.books()
+        held, expected_rows = world.hourly(), world.expected_rows()
         assert {queue for queue, _ in held} == {"Recaptcha Proxyless", "FunCaptcha", UNATTRIBUTED}
-        assert by_hour(held) == by_hour(books)
+        assert by_hour(held) == by_hour(expected_rows)
         again = world.asked_by(lambda: world.sync(queues=("A queue of our own",)))
         _equals_the_books(world)
         assert {asked.queue for asked in again if asked.start.date() < ago(3)} == {"A queue of our own"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from etl.extract.client import Client
-from etl.pipeline import hall
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Fault, FaultKind
+from etl.sync import account as sync_account
 from tests.e2e.faults import IMPATIENT
 from tests.e2e.world import World, ago
 
@@ -36,14 +36,14 @@ def _equal_shares() -> tuple[Fault, ...]:
 def test_a_history_of_which_three_answers_of_ten_fail_is_exact_in_at_most_1_6_times_the_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    monkeypatch.setattr(hall, "Client", partial(Client, timeout=IMPATIENT))
+    monkeypatch.setattr(sync_account, "Client", partial(Client, timeout=IMPATIENT))
     dataset = Dataset.busy(begins=ago(days - 1), queues=5)
     with World(tmp_path, dataset, faults=_equal_shares()) as world:
         codes = [world.sync(empty_days=90, concurrency=16).exit_code]
         while codes[-1] == 1 and len(codes) < 6:
             codes.append(world.sync(empty_days=90, concurrency=16).exit_code)
         assert codes[-1] == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
         assert world.days("failed") == set()
         struck = [request.fault for request in world.requests if request.fault]
         assert set(struck) == set(KINDS)
@@ -53,4 +53,8 @@ def test_a_history_of_which_three_answers_of_ten_fail_is_exact_in_at_most_1_6_ti
 
 def _undisturbed(world: World) -> int:
     """The fewest requests that read this history without faults: days with their queues, and those before the first spend."""
-    return len({(queue, hour.date()) for queue, hour in world.books()}) + len({hour.date() for _, hour in world.books()}) + 90
+    return (
+        len({(queue, hour.date()) for queue, hour in world.expected_rows()})
+        + len({hour.date() for _, hour in world.expected_rows()})
+        + 90
+    )

@@ -15,16 +15,16 @@ from sqlalchemy import Connection
 
 from etl import __version__
 from etl.clock import Clock
+from etl.config import Environment, load
 from etl.errors import InterruptedRunError
-from etl.load.ledger import Ledger
-from etl.load.upsert import Batch, Counts
-from etl.pipeline.replay import Replayed, replay
-from etl.records import RawRecord, Record, Rejection
+from etl.load.state import SyncStateStore
+from etl.load.upsert import Batch, LoadCounts
+from etl.models import RawRecord, Record, Rejection
+from etl.outputs.status import AccountStatus, gather
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
-from etl.serve.status import AccountStatus, gather
-from etl.settings import Place, load
-from etl.transform import validate
+from etl.sync.replay import ReplayResult, replay
+from etl.transform import parse
 from etl.warehouse.engine import open_warehouse
 from tests.e2e.world import NOW, Hours, World, ago, export, midnight, small
 
@@ -34,9 +34,9 @@ ALONE, BESIDE, OWN = "Recaptcha Proxyless", "FunCaptcha", "A queue of our own"
 GIVES_TOTALS = Behaviour(unknown_queue="totals")
 
 
-def replayed(world: World) -> Replayed:
+def replayed(world: World) -> ReplayResult:
     clock = Clock(lambda: world.now)
-    settings = load({"warehouse": world.warehouse}, clock.now(), Place({}, world.folder))
+    settings = load({"warehouse": world.warehouse}, clock.now(), Environment({}, world.folder))
     return Context().run(replay, settings, clock)  # its log lines' fields end with it
 
 
@@ -63,19 +63,25 @@ def live(world: World, nights: int = 8) -> None:
         world.now = NOW + night * (NOW - NOW.replace(day=21))
         given: dict[str, Any] = {"queues": (OWN,) if night >= 4 else ()}
         if night in (3, 4):
-            given |= {"soft_ids": ("1011", "1022"), "trusted_queues": ("Recaptcha Proxyles",), "queues": ("Recaptcha Proxyles",)}
+            given |= {
+                "soft_ids": ("1011", "1022"),
+                "trusted_queues": ("Recaptcha Proxyles",),
+                "queues": ("Recaptcha Proxyles",),
+            }
         assert world.sync(since=ago(4 if night < 2 else 8), **given).exit_code in (0, 1, 5)
 
 
-def _copying_after_every_commit(copies: dict[datetime, Hours]) -> Callable[[Ledger, Connection, Batch], Counts]:
-    commit = Ledger._commit
+def _copying_after_every_commit(
+    copies: dict[datetime, Hours],
+) -> Callable[[SyncStateStore, Connection, Batch], LoadCounts]:
+    commit = SyncStateStore._commit
 
-    def copying(ledger: Ledger, connection: Connection, batch: Batch) -> Counts:
-        counts = commit(ledger, connection, batch)
-        assert ledger._last_commit
+    def copying(state_store: SyncStateStore, connection: Connection, batch: Batch) -> LoadCounts:
+        counts = commit(state_store, connection, batch)
+        assert state_store._last_commit
         rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
         connection.rollback()
-        moment = ledger._last_commit.replace(tzinfo=None)
+        moment = state_store._last_commit.replace(tzinfo=None)
         assert moment not in copies
         copies[moment] = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
         return counts
@@ -83,9 +89,11 @@ def _copying_after_every_commit(copies: dict[datetime, Hours]) -> Callable[[Ledg
     return copying
 
 
-def test_the_hourly_view_of_every_past_commit_can_be_seen_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hourly_view_of_every_past_commit_can_be_seen_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copies: dict[datetime, Hours] = {}
-    monkeypatch.setattr(Ledger, "_commit", _copying_after_every_commit(copies))
+    monkeypatch.setattr(SyncStateStore, "_commit", _copying_after_every_commit(copies))
     with eventful(tmp_path) as world:
         live(world)
         assert {queue for queue, _ in world.hourly()} >= {ALONE, BESIDE, OWN}
@@ -133,26 +141,26 @@ def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path
 
 
 def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.pipeline.replay.DAYS_AT_ONCE", 3)
+    monkeypatch.setattr("etl.sync.replay.DAYS_AT_ONCE", 3)
     with eventful(tmp_path) as world:
         live(world)
         before = export(world)
         world.rows("delete from facts")
-        rebuild = Ledger.rebuild
+        rebuild = SyncStateStore.rebuild
         done: list[object] = []
 
-        def dying(ledger: Ledger, days: object) -> object:
+        def dying(state_store: SyncStateStore, days: object) -> object:
             if len(done) == 2:
                 raise KeyboardInterrupt
             done.append(days)
-            return rebuild(ledger, days)  # type: ignore[arg-type]  # whatever came goes on
+            return rebuild(state_store, days)  # type: ignore[arg-type]  # whatever came goes on
 
-        monkeypatch.setattr(Ledger, "rebuild", dying)
+        monkeypatch.setattr(SyncStateStore, "rebuild", dying)
         with pytest.raises(InterruptedRunError, match="after 6 days"):
             replayed(world)
         assert world.one("select exit_code from runs order by run desc limit 1") == 130
         assert world.one("select count(*) from facts") < len(before["facts"])
-        monkeypatch.setattr(Ledger, "rebuild", rebuild)
+        monkeypatch.setattr(SyncStateStore, "rebuild", rebuild)
         replayed(world)
         assert export(world) == before
 
@@ -179,7 +187,9 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
         assert world.hourly() == held
 
 
-def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_would_have_caught_it(tmp_path: Path) -> None:
+def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_would_have_caught_it(
+    tmp_path: Path,
+) -> None:
     with World(tmp_path, small(8, 6, corrections=True, idle_hours=0)) as world:
         world.sync()
         assert told(world).corrections is None
@@ -191,7 +201,7 @@ def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_wou
         own = "from revisions v join readings r using (account_id, reading) where cause = 'source'"
         revised = world.rows(f"select v.hour_start, v.day, r.asked_at {own}")
         assert seen.hours == len({hour for hour, _, _ in revised})
-        assert seen.lookback == max((asked_at.date() - day).days for _, day, asked_at in revised)
+        assert seen.lookback == max((requested_at.date() - day).days for _, day, requested_at in revised)
         assert 24 <= seen.oldest_hours <= 24 * 5
 
 
@@ -202,16 +212,18 @@ def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp
         rows = world.rows(cookbook.read_text())
         assert rows
         bodies = {name: zlib.decompress(body) for name, body in world.rows("select hash, body from answers")}
-        for _, queue, hour, volume, *_, asked_at, asked_for, answer, size, run, _, version in rows:
+        for _, queue, hour, volume, *_, requested_at, asked_for, answer, size, run, _, version in rows:
             told = json.loads(bodies[answer])["data"]
             of_hour = [record for record in told if record["dateFrom"] == int(hour.replace(tzinfo=UTC).timestamp())]
             assert [record["volume"] for record in of_hour] == [volume], queue
-            assert (asked_for.date(), asked_at.date()) == (hour.date(), NOW.date())
+            assert (asked_for.date(), requested_at.date()) == (hour.date(), NOW.date())
             assert (run, version, size > 0) == (1, __version__, True)
 
 
-def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = validate._record
+def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = parse._record
     dataset = small(4, (ALONE, BESIDE), idle_hours=0)
     odd = {dataset.hour(BESIDE, midnight(ago(n)) + timedelta(hours=7)) for n in range(1, 5)}
 
@@ -223,24 +235,26 @@ def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(tmp_path: 
 
     with World(tmp_path, dataset) as world:
         with monkeypatch.context() as older:
-            older.setattr(validate, "_record", refusing)
+            older.setattr(parse, "_record", refusing)
             assert world.sync().exit_code == 1
-        assert world.hourly() != world.books()
+        assert world.hourly() != world.expected_rows()
         assert world.days("failed")
         result = replayed(world)
         assert {one.hour_start.hour for one in result.differences} == {7}
-        assert of_closed_days(world.hourly()) == of_closed_days(world.books())
+        assert of_closed_days(world.hourly()) == of_closed_days(world.expected_rows())
         assert world.rows("select * from spending_rejections") == []
         assert world.days("failed") == set()
         assert world.sync().exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
         assert replayed(world).rows == {}
 
 
 @pytest.mark.long
 def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to_the_last_row(tmp_path: Path) -> None:
     dice = random.Random(9)
-    with World(tmp_path, Dataset(seed=9, begins=ago(364), queues=9, spells=(40, 3), idle_weeks=0, corrections=True)) as world:
+    with World(
+        tmp_path, Dataset(seed=9, begins=ago(364), queues=9, active_periods=(40, 3), idle_weeks=0, corrections=True)
+    ) as world:
         world.sync(concurrency=16)
         before = export(world)
         world.rows("delete from facts")
@@ -250,17 +264,17 @@ def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to
                 threading.Event().wait(1 + 3 * dice.random())
                 process.kill()
         with world.command("replay", key=None) as process:
-            said, trouble = process.communicate()
-        assert (process.returncode, trouble) == (0, "")
+            said, failure = process.communicate()
+        assert (process.returncode, failure) == (0, "")
         assert f"{len(before['facts']):,} facts" in said
         assert export(world) == before
 
 
 def test_records_of_an_answer_refused_as_a_whole_stay_refused_with_their_reasons(tmp_path: Path) -> None:
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
-        reads = validate._record
+        reads = parse._record
         with pytest.MonkeyPatch.context() as odd:
-            odd.setattr(validate, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
+            odd.setattr(parse, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
             world.sync()
             before = export(world)
             assert before["rejections"]
@@ -305,7 +319,9 @@ def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_pat
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         world.sync()
         before = export(world)
-        world.rows(f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3")
+        world.rows(
+            f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3"
+        )
         world.rows(f"update days set money = money + 1, explained = false where day = date '{ago(1)}'")
         assert replayed(world).rows.keys() == {"facts", "days"}
         assert export(world) == before

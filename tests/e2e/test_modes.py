@@ -48,7 +48,9 @@ def _watched(folder: Path) -> Iterator[dict[Path, int]]:
         look()
 
 
-@pytest.mark.parametrize("umask", [pytest.param("000", marks=pytest.mark.slow), pytest.param("022", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "umask", [pytest.param("000", marks=pytest.mark.slow), pytest.param("022", marks=pytest.mark.long)]
+)
 def test_every_file_is_its_owners_alone_but_for_what_was_made_to_be_read(tmp_path: Path, umask: str) -> None:
     now = datetime.now(UTC)
     work, bi = tmp_path / "work", tmp_path / "bi"
@@ -70,7 +72,12 @@ def test_every_file_is_its_owners_alone_but_for_what_was_made_to_be_read(tmp_pat
         environ["ANTICAPTCHA_API_URL"] = world.sandbox.url
         for words in commands:
             done = subprocess.run(
-                [sys.executable, "-c", PROGRAM, umask, *words], cwd=work, env=environ, capture_output=True, timeout=120, check=False
+                [sys.executable, "-c", PROGRAM, umask, *words],
+                cwd=work,
+                env=environ,
+                capture_output=True,
+                timeout=120,
+                check=False,
             )
             assert done.returncode == 0, (words, done.stderr)
     followed = ~int(umask, 8)
@@ -92,12 +99,15 @@ def test_what_a_large_query_spills_is_its_owners_alone(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.duckdb"
     duckdb.connect(file).close()
     program = (
-        "import etl.warehouse.duck as duck\nduck._SEALED |= {'memory_limit': '60MB', 'threads': '1'}\n" + PROGRAM
+        "import etl.warehouse.duckdb as duck\nduck._SEALED |= {'memory_limit': '60MB', 'threads': '1'}\n" + PROGRAM
     )
     sql = "select max(b) from (select repeat('x', 50) || range as b from range(3000000) order by b limit 2900000)"
     with _watched(tmp_path) as seen:
         done = subprocess.run(
-            [sys.executable, "-c", program, "000", "query", sql, "--warehouse", str(file)], env={}, capture_output=True, check=False
+            [sys.executable, "-c", program, "000", "query", sql, "--warehouse", str(file)],
+            env={},
+            capture_output=True,
+            check=False,
         )
     assert done.returncode == 0, done.stderr
     spilled = {path: mode for path, mode in seen.items() if "warehouse.duckdb.tmp" in path.parts}

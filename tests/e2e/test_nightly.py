@@ -29,7 +29,7 @@ def test_the_next_nights_requests_are_the_lookback_what_grew_and_what_becomes_fi
         asked = world.asked_by(world.sync)
         grown_or_final = {Asked(midnight(day), name) for day in (ago(-1), TODAY, ago(3)) for name in dataset.names}
         assert asked == Counter(totals(ago(-1), TODAY, ago(1), ago(2), ago(3)) | grown_or_final)
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_corrections_within_the_lookback_are_followed_and_each_is_a_revision(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_corrections_within_the_lookback_are_followed_and_each_is_a_revision(tmp
         told = {}
         for night in range(4):
             world.now = NOW + timedelta(days=night)
-            before = world.books()
+            before = world.expected_rows()
             assert world.sync(lookback=9).exit_code == 0
             assert world.hourly() == before
             told[night] = before
@@ -60,23 +60,23 @@ def test_since_is_the_first_day_asked_and_is_remembered_until_it_is_lifted(tmp_p
     with World(tmp_path, small(days=20)) as world:
         assert world.sync(since=ago(7)).exit_code == 0
         assert _oldest(world) == midnight(ago(7))
-        assert world.hourly() == world.books(since=ago(7))
+        assert world.hourly() == world.expected_rows(since=ago(7))
         assert world.asked_by(world.sync) == Counter(RECENT)
 
         assert world.sync(since=ago(12)).exit_code == 0
         assert _oldest(world) == midnight(ago(12))
         assert world.sync(since="all").exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_until_is_the_last_day_asked_and_a_later_sync_fills_what_is_newer(tmp_path: Path) -> None:
     with World(tmp_path, small(days=15)) as world:
         assert world.sync(until=ago(6)).exit_code == 0
         assert max(window.start for window in world.asked()) == midnight(ago(6))
-        assert world.hourly() == world.books(until=ago(6))
+        assert world.hourly() == world.expected_rows(until=ago(6))
         older = {window for window in world.asked_by(world.sync) if window.start <= midnight(ago(6))}
         assert older == set()
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_a_bite_of_max_requests_is_exit_code_1_and_the_next_bite_repeats_nothing(tmp_path: Path) -> None:
@@ -88,9 +88,13 @@ def test_a_bite_of_max_requests_is_exit_code_1_and_the_next_bite_repeats_nothing
         assert codes == [1] * (len(codes) - 1) + [0]
         assert len(codes) > 2
         assert all(len(bite) <= 20 for bite in bites)
-        often = {window for window, times in sum((Counter(bite.keys()) for bite in bites), Counter[Asked]()).items() if times > 1}
+        often = {
+            window
+            for window, times in sum((Counter(bite.keys()) for bite in bites), Counter[Asked]()).items()
+            if times > 1
+        }
         assert {window.start.date() for window in often} <= {TODAY, ago(1), ago(2), ago(3)}
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_max_requests_bounds_what_is_sent_retries_included(tmp_path: Path) -> None:
@@ -103,16 +107,16 @@ def test_totals_only_books_all_as_unattributed_and_a_later_sync_attributes_it(tm
     with World(tmp_path, small(days=12)) as world:
         assert world.sync(totals_only=True).exit_code == 0
         assert {window.queue for window in world.asked()} == {None}
-        held, books = world.hourly(), world.books()
+        held, expected_rows = world.hourly(), world.expected_rows()
         assert {queue for queue, _ in held} == {UNATTRIBUTED}
-        assert by_hour(held) == by_hour(books)
+        assert by_hour(held) == by_hour(expected_rows)
 
         asked = world.asked_by(lambda: world.sync(max_requests=25))
         assert asked[Asked(midnight(TODAY), None)] == 1
-        assert by_hour(world.hourly()) == by_hour(books)
+        assert by_hour(world.hourly()) == by_hour(expected_rows)
         more = world.asked_by(world.sync)
         assert {window for window in [*asked, *more] if window.queue is None} == RECENT
-        assert world.hourly() == books
+        assert world.hourly() == expected_rows
 
 
 # ---------------------------------------------------------------- the start of history
@@ -121,10 +125,10 @@ def test_totals_only_books_all_as_unattributed_and_a_later_sync_attributes_it(tm
 def test_history_begins_after_empty_days_without_spend_and_nothing_older_is_ever_asked(tmp_path: Path) -> None:
     with World(tmp_path, small(days=12, idle=((ago(8), ago(5)),))) as world:
         assert world.sync(empty_days=6).exit_code == 0
-        oldest_spend = min(hour for _, hour in world.books()).date()
+        oldest_spend = min(hour for _, hour in world.expected_rows()).date()
         assert oldest_spend == ago(12)
         assert {window.start.date() for window in world.asked()} == {ago(days) for days in range(12 + 6 + 1)}
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
         assert world.asked_by(lambda: world.sync(empty_days=6)) == Counter(RECENT)
 
 
@@ -132,9 +136,9 @@ def test_a_pause_of_empty_days_is_taken_for_the_start_until_more_are_asked_for(t
     with World(tmp_path, small(days=14, idle=((ago(9), ago(5)),))) as world:
         assert world.sync(empty_days=5).exit_code == 0
         assert _oldest(world) == midnight(ago(9))
-        assert world.hourly() == world.books(since=ago(4))
+        assert world.hourly() == world.expected_rows(since=ago(4))
         assert world.sync(empty_days=6).exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_an_account_that_never_spent_is_searched_ten_times_as_far_and_a_warning_says_so(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import AccountRefusedError, UsageError, WarehouseError, WarehouseLockedError, WarehouseNewerError
+from etl.errors import AccountRejectedError, SchemaTooNewError, UsageError, WarehouseError, WarehouseLockedError
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, TODAY, UNATTRIBUTED, Asked, World, ago, by_hour, midnight, small, totals
 
@@ -24,7 +24,7 @@ CODE = "ERROR_NEVER_SEEN_BEFORE"
 
 def test_a_wrong_key_costs_one_request(tmp_path: Path) -> None:
     with World(tmp_path, small(days=5), Behaviour(refused_keys=frozenset({KEY}))) as world:
-        with pytest.raises(AccountRefusedError, match="ERROR_KEY_DOES_NOT_EXIST") as refusal:
+        with pytest.raises(AccountRejectedError, match="ERROR_KEY_DOES_NOT_EXIST") as refusal:
             world.sync()
         assert refusal.value.exit_code == 3
         assert len(world.requests) == 1
@@ -35,7 +35,7 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
     concurrency, fatal = 8, 40
     blocked = Fault(FaultKind.IP_BLOCKED, numbers=(fatal,))
     with World(tmp_path, small(days=20), Behaviour(latency_seconds=0.02), (blocked,)) as world:
-        with pytest.raises(AccountRefusedError, match="ERROR_IP_BLOCKED"):
+        with pytest.raises(AccountRejectedError, match="ERROR_IP_BLOCKED"):
             world.sync(concurrency=concurrency)
         asked = len(world.requests)
         assert asked < fatal + concurrency
@@ -44,7 +44,7 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
         assert world.one("select exit_code from runs") == 3
 
         assert world.sync().exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
         assert set(kept) <= set(world.rows("select * from readings"))
         repeated = _well_read(world, run=1) & world.asked(asked).keys()
         assert repeated
@@ -53,8 +53,8 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
 
 def _well_read(world: World, run: int) -> set[Asked]:
     """The windows of a run with a good reading."""
-    readings = "readings join series using (account_id, series_id)"
-    rows = world.rows(f"select window_start, member from {readings} where run = {run} and outcome = 'good'")
+    snapshots = "readings join series using (account_id, series_id)"
+    rows = world.rows(f"select window_start, member from {snapshots} where run = {run} and outcome = 'good'")
     return {Asked(start.replace(tzinfo=UTC), name) for start, name in rows}
 
 
@@ -74,7 +74,7 @@ def test_the_same_unknown_error_on_five_windows_in_a_row_stops(tmp_path: Path, c
 
         world.sandbox.faults = ()
         assert world.sync().exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_one_failed_window_is_told_kept_apart_and_mended_by_asking_exactly_it(tmp_path: Path) -> None:
@@ -83,15 +83,15 @@ def test_one_failed_window_is_told_kept_apart_and_mended_by_asking_exactly_it(tm
         summary = world.sync()
         assert (summary.exit_code, summary.windows_failed) == (1, 1)
         assert world.days("failed") == {day}
-        held, books = world.hourly(), world.books()
-        elsewhere = {key: value for key, value in books.items() if key[1].date() != day}
+        held, expected_rows = world.hourly(), world.expected_rows()
+        elsewhere = {key: value for key, value in expected_rows.items() if key[1].date() != day}
         assert {key: value for key, value in held.items() if key[1].date() != day} == elsewhere
 
         world.sandbox.faults = ()
         asked = world.asked_by(world.sync)
         assert asked == dict.fromkeys(RECENT | {Asked(midnight(day), failing)}, 1)
         assert world.days("failed") == set()
-        assert world.hourly() == books
+        assert world.hourly() == expected_rows
 
 
 def test_an_error_in_an_answer_of_http_200_is_never_an_empty_page(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_an_error_in_an_answer_of_http_200_is_never_an_empty_page(tmp_path: Path
         assert {request.status for request in world.requests if request.fault} == {200}
         assert world.days("failed") == {day, darkest}
         held = {key: value for key, value in world.hourly().items() if key[1].date() == day}
-        books = {key: value for key, value in world.books().items() if key[1].date() == day}
-        assert by_hour(held) == by_hour(books)  # the total was read
-        assert {key[0] for key in books} - {key[0] for key in held} == {failing}
-        missed = {hour: value for (queue, hour), value in books.items() if queue == failing}
+        expected_rows = {key: value for key, value in world.expected_rows().items() if key[1].date() == day}
+        assert by_hour(held) == by_hour(expected_rows)  # the total was read
+        assert {key[0] for key in expected_rows} - {key[0] for key in held} == {failing}
+        missed = {hour: value for (queue, hour), value in expected_rows.items() if queue == failing}
         assert {hour: value for (queue, hour), value in held.items() if queue == UNATTRIBUTED} == missed
         assert world.one(f"select count(*) from facts where day = '{darkest}'") == 0  # absent, never zero
         assert set(world.rows("select outcome, code from readings where outcome <> 'good'")) >= {("refused", CODE)}
@@ -120,13 +120,13 @@ def test_a_day_on_which_everything_goes_wrong_is_a_gap_and_is_filled_later(tmp_p
         assert (summary.exit_code, summary.windows_failed) == (1, 1)
         assert [request.fault for request in world.requests if request.fault] == list(ways)
         assert world.days("failed") == {day}
-        assert world.hourly() == {key: value for key, value in world.books().items() if key[1].date() != day}
+        assert world.hourly() == {key: value for key, value in world.expected_rows().items() if key[1].date() != day}
 
         world.sandbox.faults = ()
         asked = world.asked_by(world.sync)
         assert {window.start for window in asked.keys() - RECENT} == {midnight(day)}
         assert world.statuses() == {"final": world.statuses()["final"], "open": 4}
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 # ---------------------------------------------------------------- by us: keys
@@ -150,7 +150,7 @@ def test_another_key_for_the_same_account_is_refused_until_it_is_said_to_be_rota
         with pytest.raises(UsageError, match="not the key that account default was loaded with") as refusal:
             world.sync(key=OTHER_KEY)
         assert refusal.value.exit_code == 2
-        assert "--key-changed" in refusal.value.remedy
+        assert "--key-changed" in refusal.value.hint
         assert len(world.requests) == before
 
         assert world.sync(key=OTHER_KEY, key_changed=True).exit_code == 0
@@ -196,7 +196,7 @@ def test_a_warehouse_of_a_newer_schema_is_left_byte_for_byte(tmp_path: Path) -> 
         world.sync(until=ago(5))
         world.rows("update alembic_version set version_num = '9999'")
         before, held = len(world.requests), world.file.read_bytes()
-        with pytest.raises(WarehouseNewerError, match="9999") as refusal:
+        with pytest.raises(SchemaTooNewError, match="9999") as refusal:
             world.sync()
         assert refusal.value.exit_code == 4
         assert len(world.requests) == before
@@ -204,7 +204,10 @@ def test_a_warehouse_of_a_newer_schema_is_left_byte_for_byte(tmp_path: Path) -> 
 
 
 def test_a_second_sync_of_an_account_is_refused_while_one_runs(tmp_path: Path) -> None:
-    with World(tmp_path, small(days=15), Behaviour(latency_seconds=0.02)) as world, World(tmp_path, small(days=15)) as aside:
+    with (
+        World(tmp_path, small(days=15), Behaviour(latency_seconds=0.02)) as world,
+        World(tmp_path, small(days=15)) as aside,
+    ):
         with world.start(concurrency=2) as running:
             world.wait_for(running, 10)
             with pytest.raises(WarehouseError) as refusal:
@@ -215,4 +218,4 @@ def test_a_second_sync_of_an_account_is_refused_while_one_runs(tmp_path: Path) -
         assert str(running.pid) in refusal.value.message
         assert aside.requests == ()
         assert (running.returncode, said) == (0, "")
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()

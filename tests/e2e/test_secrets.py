@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl.records import Secret
+from etl.models import Secret
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import LIKELIEST, World
@@ -71,7 +71,11 @@ def _run(world: World, *words: str, program: tuple[str, ...] = ("-m", "etl")) ->
 
 
 def test_the_traces_looked_for_would_be_found(tmp_path: Path) -> None:
-    leaks = (SECRET, SECRET.encode().hex(), *(base64.b64encode(b"x" * n + SECRET.encode() + b"y").decode() for n in range(3)))
+    leaks = (
+        SECRET,
+        SECRET.encode().hex(),
+        *(base64.b64encode(b"x" * n + SECRET.encode() + b"y").decode() for n in range(3)),
+    )
     assert all(any(trace in leak.encode() for trace in _traces()) for leak in leaks)
 
 
@@ -114,7 +118,9 @@ class Life:
             **told,
         }
         command = [sys.executable, *program, *words, "-v"]
-        done = subprocess.run(command, capture_output=True, cwd=self.world.folder, env=environ, timeout=120, check=False)
+        done = subprocess.run(
+            command, capture_output=True, cwd=self.world.folder, env=environ, timeout=120, check=False
+        )
         self.heard += [done.stdout, done.stderr]
         assert done.returncode == code, (words, done.stderr)
 
@@ -123,8 +129,14 @@ def _opened(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file of the open formats, its rows unpacked, and every database but the warehouse itself."""
     reader = duckdb.connect()
     for file in folder.rglob("*.parquet"):
-        yield file.name, repr(reader.execute(f"select * from read_parquet('{file}', hive_partitioning = true)").fetchall()).encode()
-        yield file.name, repr(reader.execute(f"select key, value from parquet_kv_metadata('{file}')").fetchall()).encode()
+        yield (
+            file.name,
+            repr(reader.execute(f"select * from read_parquet('{file}', hive_partitioning = true)").fetchall()).encode(),
+        )
+        yield (
+            file.name,
+            repr(reader.execute(f"select key, value from parquet_kv_metadata('{file}')").fetchall()).encode(),
+        )
     for file in (folder / "bi").rglob("*.duckdb"):
         with duckdb.connect(file, read_only=True) as published:
             for (table,) in published.execute("select table_name from information_schema.tables").fetchall():
@@ -138,7 +150,7 @@ def test_a_whole_life_leaves_the_key_nowhere(tmp_path: Path) -> None:
     (folder / "bi").mkdir()
     kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
-    crash = "import etl.extract.wire as room\nroom.read = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
+    crash = "import etl.extract.protocol as room\nroom.read = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
     with _world(folder, *faults) as world:
         life = Life(world)
         life.run("sync", ANTICAPTCHA_PUBLISH="bi")
@@ -186,7 +198,16 @@ def test_a_secret_has_no_way_of_showing_itself() -> None:
     ]  # fmt: skip
     assert not [text for text in shown if any(trace.decode() in text for trace in _traces())]
     assert not hasattr(secret, "__dict__")
-    acts: tuple[Callable[[Any], object], ...] = (pickle.dumps, copy.copy, copy.deepcopy, json.dumps, vars, bytes, len, iter)
+    acts: tuple[Callable[[Any], object], ...] = (
+        pickle.dumps,
+        copy.copy,
+        copy.deepcopy,
+        json.dumps,
+        vars,
+        bytes,
+        len,
+        iter,
+    )
     for act in acts:
         with pytest.raises(TypeError):
             act(secret)
@@ -212,7 +233,8 @@ def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["etl.extract.wire.body", "etl.extract.wire.read", "etl.load.upsert._write_facts", "etl.load.ledger.hashed"]
+    "room",
+    ["etl.extract.protocol.body", "etl.extract.protocol.read", "etl.load.upsert._write_facts", "etl.load.state.hashed"],
 )
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path, room: str) -> None:
     module, _, name = room.rpartition(".")

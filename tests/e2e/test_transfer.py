@@ -15,21 +15,21 @@ import duckdb
 import pytest
 import sqlalchemy as sa
 
-from etl.care.transfer import transfer
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError
+from etl.maintenance.transfer import transfer
+from etl.outputs.publish import publish
 from etl.sandbox.server import Fault, FaultKind
-from etl.serve.publish import publish
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.schema import accounts, answers, facts, metadata, readings, rejections, runs, series
+from etl.warehouse.schema import accounts, answers, facts, metadata, rejections, runs, series, snapshots
 from tests.e2e.test_history import eventful, live, replayed
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
 from tests.postgres import ask, migrated, new_database
 
 pytestmark = pytest.mark.server
 
-Rows = dict[str, list[tuple[Any, ...]]]
+SuccessPayload = dict[str, list[tuple[Any, ...]]]
 
 
 def moved(source: str, target: str) -> str:
@@ -37,7 +37,7 @@ def moved(source: str, target: str) -> str:
     return target
 
 
-def rows(url: str) -> Rows:
+def rows(url: str) -> SuccessPayload:
     """Every row of every table, as Python's values."""
     with open_warehouse(url, read_only=True).connect() as connection:
         return {
@@ -55,12 +55,16 @@ def accounts_of(url: str) -> list[str]:
         return list(connection.execute(sa.select(accounts.c.name)).scalars())
 
 
-def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_there_finds_nothing(tmp_path: Path) -> None:
+def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_there_finds_nothing(
+    tmp_path: Path,
+) -> None:
     with eventful(tmp_path) as world:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
         live(world)
         before = rows(world.warehouse)
-        assert {name for name, held in before.items() if not held} <= {"probes", "contradictions"}, "too little happened"
+        assert {name for name, held in before.items() if not held} <= {"probes", "contradictions"}, (
+            "too little happened"
+        )
         on_a_server = moved(world.warehouse, new_database())
         assert rows(on_a_server) == before
         again = moved(on_a_server, file(tmp_path))
@@ -82,7 +86,7 @@ def test_the_next_sync_goes_on_where_the_last_one_stopped(tmp_path: Path, to: st
         asked = world.asked_by(world.sync)
         assert {window for window in asked if window.queue is None} == totals(*(ago(n) for n in range(LOOKBACK + 1)))
         assert {window.start.date() for window in asked} == {ago(n) for n in range(LOOKBACK + 1)}
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 # ---------------------------------------------------------------- what is refused
@@ -141,7 +145,7 @@ def test_a_source_of_an_older_schema_is_told_how_to_upgrade_it(held: str) -> Non
     target = new_database()
     with pytest.raises(WarehouseError) as refused:
         moved(held, target)
-    assert "anticaptcha-etl migrate" in refused.value.remedy
+    assert "anticaptcha-etl migrate" in refused.value.hint
 
 
 def test_a_published_copy_is_no_source(held: str, tmp_path: Path) -> None:
@@ -220,7 +224,16 @@ def test_a_transfer_into_a_file_killed_half_way_leaves_no_account(held: str, tmp
 
 AT = datetime(2026, 11, 22, 9, 30, 0, 123456)
 LARGEST = Decimal("999999999.999999999")
-COUNTS = ("requests", "retries", "windows_good", "windows_failed", "windows_left", "facts_inserted", "facts_changed", "rejections")
+COUNTS = (
+    "requests",
+    "retries",
+    "windows_good",
+    "windows_failed",
+    "windows_left",
+    "facts_inserted",
+    "facts_changed",
+    "rejections",
+)
 VALUES = (
     (2**63 - 1, LARGEST), (0, -LARGEST), (-(2**63), Decimal("-0.000000001")), (1, Decimal("0.000000001")), (0, Decimal(0)),
     (10**15, Decimal("100000000.000000001")),
@@ -244,7 +257,7 @@ EDGES: dict[sa.Table, list[dict[str, object]]] = {
         {"account_id": 1, "hash": "empty", "body": b""},
         {"account_id": 1, "hash": "huge", "body": zlib.compress(bytes(range(256)) * 40_000, 0)},
     ],
-    readings: [
+    snapshots: [
         {"account_id": 1, "reading": 1, "run": 1, "series_id": 1, "day": date(9999, 12, 31), "window_start": AT, "window_end": AT,
          "asked_at": AT, "committed_at": datetime(9999, 12, 31, 23, 59, 59, 999999), "outcome": "good", "code": "",
          "message": "a|b~"},

@@ -33,7 +33,9 @@ def test_the_vendors_example_loads_with_its_grid_from_a_quarter_to(tmp_path: Pat
         assert VENDOR_EXAMPLE.encode() in _answers(world)
 
 
-def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with World(tmp_path, IDLE, FROM_A_QUARTER_TO, (Fault(FaultKind.VENDOR_PAGE),), now=LATER) as world:
         summary = world.sync(since=DAY, until=DAY)
         assert (summary.exit_code, summary.windows_failed) == (1, 1)

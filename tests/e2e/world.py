@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Self
 
 import duckdb
 
-from etl import settings
+from etl import config
 from etl.clock import Clock
-from etl.pipeline import Summary, sync
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, Request, Sandbox
+from etl.sync.account import sync
+from etl.sync.results import Summary
 from etl.warehouse.engine import warehouse_url
 from etl.warehouse.schema import metadata
 from tests import postgres
@@ -110,24 +111,30 @@ class World:
         self.sandbox.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.sandbox.__exit__(kind, error, trace)
 
     # -- syncing
 
     def sync(self, key: str = KEY, **given: object) -> Summary:
         """One sync in this process, at ``now``; what it does not wait for is time."""
-        place = settings.Place({"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder)
+        place = config.Environment(
+            {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder
+        )
         said = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **given}
         clock = napless(lambda: self.now + self.ahead)
-        chosen = settings.load(said, clock.now(), place, needs_key=True)
+        chosen = config.load(said, clock.now(), place, needs_key=True)
         return Context().run(sync, chosen, clock, lambda progress: None)  # its log lines' fields end with it
 
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """The same in a process of its own, with real waiting."""
         words = [str(self.folder), self.sandbox.url, self.now.isoformat(), str(concurrency)]
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_WAREHOUSE": self.warehouse}
-        return subprocess.Popen([sys.executable, str(SYNC_ONCE), *words], stderr=subprocess.PIPE, text=True, env=environ)
+        return subprocess.Popen(
+            [sys.executable, str(SYNC_ONCE), *words], stderr=subprocess.PIPE, text=True, env=environ
+        )
 
     def command(self, *words: str, key: str | None = KEY) -> "subprocess.Popen[str]":
         """``anticaptcha-etl`` as a person starts it, in this folder, with real time."""
@@ -166,9 +173,9 @@ class World:
 
     # -- the two sides that must agree
 
-    def books(self, since: date = date(2015, 1, 1), until: date | None = None) -> Hours:
+    def expected_rows(self, since: date = date(2015, 1, 1), until: date | None = None) -> Hours:
         """What the stand-in itself has in its books at ``now``."""
-        told = self.sandbox.books(since, until or self.now.date(), self.now)
+        told = self.sandbox.expected_rows(since, until or self.now.date(), self.now)
         return {(queue, hour.replace(tzinfo=None)): (volume, money) for queue, hour, volume, money in told}
 
     def hourly(self) -> Hours:

@@ -18,7 +18,13 @@ DRIVER = shutil.which("chromedriver")
 MISSING = "needs Chromium and its driver (Debian: apt install chromium chromium-driver)"
 
 _SECONDS = 60
-_ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+_ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+]
 
 
 class Browser:
@@ -30,22 +36,28 @@ class Browser:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             driver = opened.enter_context(
-                subprocess.Popen([str(DRIVER), "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                subprocess.Popen(
+                    [str(DRIVER), "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                )
             )
             opened.callback(driver.terminate)
-            port = next(found[1] for line in driver.stdout or () if (found := re.search(r"successfully on port (\d+)", line)))
+            port = next(
+                found[1] for line in driver.stdout or () if (found := re.search(r"successfully on port (\d+)", line))
+            )
             base = f"http://127.0.0.1:{port}"
             self._http = opened.enter_context(httpx.Client(base_url=base, timeout=_SECONDS, trust_env=False))
             options = {"binary": CHROMIUM, "args": [*_ARGUMENTS, "--host-resolver-rules=MAP * ~NOTFOUND"]}
-            logs = {"browser": "ALL", "performance": "ALL"}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs}
+            logging_setup = {"browser": "ALL", "performance": "ALL"}
+            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logging_setup}
             answer = self._http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()
             self._session = f"/session/{answer['value']['sessionId']}"
             opened.callback(self._http.delete, self._session)
             self._closing = opened.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._closing.close()
 
     def _do(self, path: str, body: object) -> Any:
@@ -59,7 +71,9 @@ class Browser:
 
     def look(self, width: int, *, dark: bool) -> None:
         """From now on through a screen of that width."""
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
 

@@ -19,10 +19,10 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synced")
     spending = small(DAYS, idle_hours=20, places=9, corrections=True)
     refused = Fault(FaultKind.NEGATIVE_VOLUME, days=(ago(9),), soft_ids=(None,), ips=(None,))
-    cuts: dict[str, Any] = {"soft_ids": ["1011", "1022"], "ips": ["192.0.2.10"]}
+    dimensions: dict[str, Any] = {"soft_ids": ["1011", "1022"], "ips": ["192.0.2.10"]}
     with World(folder, spending, faults=(refused,)) as world:
-        world.sync(**cuts)
+        world.sync(**dimensions)
         world.sandbox.faults = ()
         world.now += timedelta(days=1)
-        world.sync(**cuts)
+        world.sync(**dimensions)
     return world.file

@@ -21,7 +21,13 @@ WTF_CSRF_ENABLED = False
 TALISMAN_ENABLED = False
 JWT_ACCESS_TOKEN_EXPIRES = 86400
 """
-_ADMIN = {"username": "admin", "password": "of one test", "firstname": "A", "lastname": "Person", "email": "admin@localhost"}
+_ADMIN = {
+    "username": "admin",
+    "password": "of one test",
+    "firstname": "A",
+    "lastname": "Person",
+    "email": "admin@localhost",
+}
 
 
 class Superset:
@@ -60,7 +66,9 @@ class Superset:
             self._closing = opened.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._closing.close()
 
     def post(self, path: str, body: object) -> Any:

@@ -19,7 +19,9 @@ def test_no_locked_dependency_has_a_known_vulnerability(lock: str) -> None:
     if not AUDITOR.exists():
         pytest.skip("the auditor is not installed: make extended does it")
     words = ["--disable-pip", "--require-hashes", "--format", "json", "--progress-spinner", "off", "--timeout", "30"]
-    done = subprocess.run([AUDITOR, *words, "-r", ROOT / lock], capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        [AUDITOR, *words, "-r", ROOT / lock], capture_output=True, text=True, check=False, timeout=600
+    )
     if not done.stdout and re.search(r"connect|resol|timed? ?out|service", done.stderr, re.IGNORECASE):
         pytest.skip(f"nobody could be asked: {done.stderr.strip().splitlines()[-1]}")
     assert done.stdout, done.stderr
@@ -28,4 +30,6 @@ def test_no_locked_dependency_has_a_known_vulnerability(lock: str) -> None:
     vulnerable = {one["name"]: [found["id"] for found in one["vulns"]] for one in looked_at if one.get("vulns")}
     assert vulnerable == {}
     if unknown := [one["name"] for one in looked_at if "skip_reason" in one]:
-        pytest.skip(f"{len(unknown)} of {len(looked_at)} packages are not known where it was asked, which may be a mirror")
+        pytest.skip(
+            f"{len(unknown)} of {len(looked_at)} packages are not known where it was asked, which may be a mirror"
+        )

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from etl.clock import Clock
+from etl.outputs.report.queries import gather
+from etl.outputs.report.page import page
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour
-from etl.serve.report.gather import gather
-from etl.serve.report.page import page
 from etl.warehouse.engine import warehouse_url
 from tests.e2e.world import NOW, World, ago
 from tests.extended.browser import CHROMIUM, DRIVER, MISSING, Browser
@@ -40,7 +40,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     made = {}
     for days in (3, 90, 130):
         made[days] = folder / f"{days}.html"
-        made[days].write_text(page(gather(warehouse_url(str(world.file)), None, days, Clock(lambda: NOW), wait=0)), "utf-8")
+        made[days].write_text(
+            page(gather(warehouse_url(str(world.file)), None, days, Clock(lambda: NOW), wait=0)), "utf-8"
+        )
     return made
 
 
@@ -69,12 +71,16 @@ def test_every_chart_is_drawn_in_every_light_and_nothing_is_loaded_or_complained
         assert browser.ask("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
         assert browser.log("browser") == []
         events = [json.loads(entry)["message"] for entry in browser.log("performance")]
-        asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+        asked = {
+            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+        }
         assert asked == {reports[days].as_uri()}
 
 
 def test_dark_is_dark_and_paper_is_light(browser: Browser, reports: dict[int, Path]) -> None:
-    lightness = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    lightness = (
+        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    )
     bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--line-0)\"]')).fill"
     seen = {}
     for dark in (False, True):
@@ -83,7 +89,9 @@ def test_dark_is_dark_and_paper_is_light(browser: Browser, reports: dict[int, Pa
         seen[dark] = (browser.ask(lightness), browser.ask(bar))
     assert seen[False][0] > 600 > 150 > seen[True][0]
     assert seen[False][1] != seen[True][1]
-    browser.command("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.command(
+        "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+    )
     assert browser.ask(lightness) > 600
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from etl.clock import Clock
-from etl.serve.export import export
+from etl.outputs.export import export
 from etl.warehouse import views
 from etl.warehouse.engine import warehouse_url
 from tests.extended.environment import environment
-from tests.integration.bank import rows
+from tests.integration.sample_warehouse import rows
 
 pytestmark = pytest.mark.extended
 
@@ -70,7 +70,9 @@ def java() -> str:
     return found
 
 
-def test_spark_reads_every_row_and_sum_of_an_export_to_the_last_digit_wherever_it_runs(synced: Path, tmp_path: Path) -> None:
+def test_spark_reads_every_row_and_sum_of_an_export_to_the_last_digit_wherever_it_runs(
+    synced: Path, tmp_path: Path
+) -> None:
     path = f"{Path(java()).parent}:{os.defpath}"
     python = environment("spark", (3, 10), (3, 13)) / "python"
     export(warehouse_url(str(synced)), tmp_path / "lake", "parquet", Clock(), wait=5)

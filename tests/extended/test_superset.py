@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from etl.clock import Clock
-from etl.serve.publish import place, publish
+from etl.outputs.publish import place, publish
 from etl.warehouse import views
 from tests.extended.environment import environment
 from tests.extended.superset_server import Superset
-from tests.integration.bank import Bank, rows
+from tests.integration.sample_warehouse import Bank, rows
 
 pytestmark = pytest.mark.extended
 
@@ -28,7 +28,7 @@ READERS = 3
 _TEMPORAL = 2
 """Superset's number for the columns that are times."""
 
-Rows = Counter[tuple[object, ...]]
+SuccessPayload = Counter[tuple[object, ...]]
 
 ORIGINAL = "create table original_facts as from facts; create table original_days as from days"
 
@@ -59,8 +59,16 @@ class Chart(NamedTuple):
 
     def asked(self, dataset: int) -> dict[str, Any]:
         """The same as Superset's pages ask for it."""
-        day = {"columnType": "BASE_AXIS", "expressionType": "SQL", "timeGrain": "P1D", "sqlExpression": self.by_day, "label": "day"}
-        sums = [{"expressionType": "SIMPLE", "aggregate": "SUM", "column": {"column_name": name}} for name in self.summed]
+        day = {
+            "columnType": "BASE_AXIS",
+            "expressionType": "SQL",
+            "timeGrain": "P1D",
+            "sqlExpression": self.by_day,
+            "label": "day",
+        }
+        sums = [
+            {"expressionType": "SIMPLE", "aggregate": "SUM", "column": {"column_name": name}} for name in self.summed
+        ]
         return _context(dataset, [*([day] if self.by_day else []), *self.by], sums)
 
 
@@ -85,13 +93,13 @@ class Dashboard(NamedTuple):
     bank: Bank
     copy: Path
 
-    def told(self, asked: dict[str, Any]) -> Rows:
+    def told(self, asked: dict[str, Any]) -> SuccessPayload:
         """The rows of a chart, read from the database and not from a cache."""
         [result] = self.superset.post("chart/data", asked)["result"]
         kinds = dict(zip(result["colnames"], result["coltypes"], strict=True))
         return Counter(tuple(_read(row[name], kind) for name, kind in kinds.items()) for row in result["data"])
 
-    def draw(self, chart: Chart) -> Rows:
+    def draw(self, chart: Chart) -> SuccessPayload:
         return self.told(chart.asked(self.datasets[chart.view]))
 
 
@@ -104,7 +112,7 @@ def published(bank: Bank) -> Path:
     return publish(bank.url, place(bank.url, bank.folder / "bi"), Clock(), wait=60).path
 
 
-def expected(copy: Path, sql: str) -> Rows:
+def expected(copy: Path, sql: str) -> SuccessPayload:
     """What DuckDB itself says, with times as Superset writes them: milliseconds since 1970, UTC."""
     return Counter(tuple(map(_written, row)) for row in rows(copy, sql))
 
@@ -156,11 +164,13 @@ def test_every_view_is_a_dataset_with_its_columns_and_their_comments_and_gives_i
     assert told == expected(dashboard.copy, f"select distinct {', '.join(names)} from {view.name}") != Counter()
 
 
-def test_charts_are_one_published_state_to_the_last_digit_while_a_writer_publishes_a_hundred_times(dashboard: Dashboard) -> None:
-    states: dict[Chart, list[Rows]] = {chart: [expected(dashboard.copy, chart.sql)] for chart in CHARTS}
+def test_charts_are_one_published_state_to_the_last_digit_while_a_writer_publishes_a_hundred_times(
+    dashboard: Dashboard,
+) -> None:
+    states: dict[Chart, list[SuccessPayload]] = {chart: [expected(dashboard.copy, chart.sql)] for chart in CHARTS}
     done = Event()
 
-    def read(first: int) -> list[tuple[Chart, Rows]]:
+    def read(first: int) -> list[tuple[Chart, SuccessPayload]]:
         drawn, turn = [], first
         while not (done.is_set() and turn - first >= len(CHARTS)):
             chart = CHARTS[turn % len(CHARTS)]
@@ -169,7 +179,7 @@ def test_charts_are_one_published_state_to_the_last_digit_while_a_writer_publish
         return drawn
 
     with ThreadPoolExecutor(READERS) as readers:
-        reading = [readers.submit(read, first) for first in range(READERS)]
+        snapshot = [readers.submit(read, first) for first in range(READERS)]
         try:
             for state in range(1, PUBLISHES + 1):
                 dashboard.bank.write(SCALED.format(by=1000 * state + 1))
@@ -178,7 +188,7 @@ def test_charts_are_one_published_state_to_the_last_digit_while_a_writer_publish
                     states[chart].append(expected(dashboard.copy, chart.sql))
         finally:
             done.set()
-        told = [one.result() for one in reading]
+        told = [one.result() for one in snapshot]
 
     seen = [[states[chart].index(drawn) for chart, drawn in one] for one in told]  # a torn read is none of them
     assert [one for one in seen if one != sorted(one)] == []  # nor does anyone go back

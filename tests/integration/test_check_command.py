@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from etl.cli import run
-from etl.settings import Place
+from etl.config import Environment
 from etl.warehouse import checks
 
 NUMBER = len(checks.load())
@@ -33,7 +33,7 @@ class Desk:
         return self.folder / "warehouse.duckdb"
 
     def check(self, *words: str) -> int:
-        code = run(["check", *words], Place(self.environ, self.folder))
+        code = run(["check", *words], Environment(self.environ, self.folder))
         self.out, self.err = self.capsys.readouterr()
         return code
 
@@ -154,7 +154,9 @@ def test_nothing_is_written(desk: Desk) -> None:
 
 def test_a_commit_of_a_running_sync_is_waited_for(desk: Desk) -> None:
     hold = f"import duckdb, sys; held = duckdb.connect({str(desk.file)!r}); print('held', flush=True); sys.stdin.readline()"
-    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
         program, pipe = [sys.executable, "-m", "etl", "check"], subprocess.PIPE

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pytest
 import sqlalchemy as sa
 
-from etl.records import Finding, Severity
+from etl.models import Finding, Severity
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse
-from etl.warehouse.schema import accounts, contradictions, days, metadata, series
+from etl.warehouse.schema import accounts, days, metadata, over_allocations, series
 from tests.e2e.world import NOW, World, ago, small
 from tests.postgres import new_database
 
@@ -90,7 +90,7 @@ FAULTS: dict[str, list[Case]] = {
              f"where series_id = {TOTAL} and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
         # a day without any queue, and one cut alone
         Case(f"delete from facts where day = '{FINAL}' and series_id <> {TOTAL}"),
-        *(Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({cut})") for cut in (APPS, IPS)),
+        *(Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({dimension})") for dimension in (APPS, IPS)),
     ],
     "days_sum_up_their_hours": [
         Case(f"update days set {column} = {column} + 1 where day = '{FINAL}'")
@@ -259,7 +259,9 @@ def test_every_check_is_proved_by_a_fault_and_by_what_only_looks_like_one() -> N
 
 
 def each(cases: Mapping[str, list[Case]]) -> pytest.MarkDecorator:
-    named = [pytest.param(name, case, id=f"{name}-{n}") for name, several in cases.items() for n, case in enumerate(several)]
+    named = [
+        pytest.param(name, case, id=f"{name}-{n}") for name, several in cases.items() for n, case in enumerate(several)
+    ]
     return pytest.mark.parametrize(("name", "case"), named)
 
 
@@ -279,7 +281,9 @@ def test_no_check_speaks_of_what_a_sync_loaded(synced: str) -> None:
 
 
 @pytest.mark.parametrize("check", checks.load(), ids=stem)
-def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(warehouse: sa.Engine, check: checks.Check) -> None:
+def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(
+    warehouse: sa.Engine, check: checks.Check
+) -> None:
     with warehouse.connect() as connection:
         result = connection.exec_driver_sql(checks.at(NOW, check.sql))
         assert "account" in result.keys()  # noqa: SIM118 - a result is no mapping
@@ -293,17 +297,25 @@ DAY = date(2026, 3, 14)
 
 def found(warehouse: sa.Engine, account: str | None = None, own: Path | None = None) -> list[Finding]:
     with warehouse.connect() as connection:
-        return [broken.finding for broken in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).broken]
+        return [
+            broken.finding for broken in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).broken
+        ]
 
 
-def day(number: int, *, closed: bool = True, account_id: int = 1) -> dict[str, object]:
-    return {"account_id": account_id, "day": date(2026, 3, number), "status": "open", "closed": closed, "explained": False}
+def day(number: int, *, is_closed: bool = True, account_id: int = 1) -> dict[str, object]:
+    return {
+        "account_id": account_id,
+        "day": date(2026, 3, number),
+        "status": "open",
+        "closed": is_closed,
+        "explained": False,
+    }
 
 
 def exceeding(number: int, hour: int, *, series_id: int = 2, account_id: int = 1) -> dict[str, object]:
     hour_start = datetime(2026, 3, number, hour)
-    booked = {"day": hour_start.date(), "hour_start": hour_start, "volume": 3, "money": Decimal("0.3")}
-    return {"account_id": account_id, "series_id": series_id, **booked}
+    stored_facts = {"day": hour_start.date(), "hour_start": hour_start, "volume": 3, "money": Decimal("0.3")}
+    return {"account_id": account_id, "series_id": series_id, **stored_facts}
 
 
 @pytest.fixture
@@ -322,9 +334,11 @@ def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
     return insert
 
 
-def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
+    two_accounts: Insert, warehouse: sa.Engine
+) -> None:
     two_accounts(days, day(13), day(14))
-    two_accounts(contradictions, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3))
+    two_accounts(over_allocations, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3))
     (finding,) = found(warehouse, "default")
     assert finding == Finding(
         "members are within the total",
@@ -337,9 +351,11 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(two_ac
     )
 
 
-def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
+    two_accounts: Insert, warehouse: sa.Engine
+) -> None:
     two_accounts(days, day(14, account_id=2))
-    two_accounts(contradictions, exceeding(14, 1, account_id=2))
+    two_accounts(over_allocations, exceeding(14, 1, account_id=2))
     assert found(warehouse, "default") == []
     (finding,) = found(warehouse)
     assert "1 row, 2026-03-14 (account other, cut ip, hours 1);" in finding.message
@@ -348,7 +364,7 @@ def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
 def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, warehouse: sa.Engine) -> None:
     many = checks.SHOWN + 3
     two_accounts(days, *(day(number) for number in range(1, many + 1)))
-    two_accounts(contradictions, *(exceeding(number, 0) for number in range(1, many + 1)))
+    two_accounts(over_allocations, *(exceeding(number, 0) for number in range(1, many + 1)))
     (finding,) = found(warehouse, "default")
     assert f"{many} rows, 2026-03-0{many} (cut queue, hours 1), " in finding.message
     assert finding.message.count("hours 1") == checks.SHOWN
@@ -403,7 +419,9 @@ def test_a_row_of_another_account_is_left_out_of_the_users_own_too(own: Callable
 
 
 def test_now_is_the_moment_of_the_check_in_utc_without_zone(own: Callable[[str], Finding], kept_in: str) -> None:
-    kind, told = {"duckdb": ("typeof", "TIMESTAMP"), "postgresql": ("pg_typeof", "timestamp without time zone")}[kept_in]
+    kind, told = {"duckdb": ("typeof", "TIMESTAMP"), "postgresql": ("pg_typeof", "timestamp without time zone")}[
+        kept_in
+    ]
     said = own(f"select :now as now, :now - interval '1 day' as before, {kind}(:now) as kind, 'it:now' as text").message
     assert f"now 2026-03-15 00:00:00, before 2026-03-14 00:00:00, kind {told}, text it:now" in said
 
@@ -488,7 +506,7 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops
     assert "\n" not in finding.message
     (folder / "z.sql").write_text("-- blocking or not\n-- severity: blocking\nselect 1 as one")
     two_accounts(days, day(14))
-    two_accounts(contradictions, exceeding(14, 1))
+    two_accounts(over_allocations, exceeding(14, 1))
     names = [finding.check for finding in found(open_warehouse(str(warehouse.url), read_only=True), "default", folder)]
     assert names == ["members are within the total", "my own check", "z"]
 

@@ -17,13 +17,13 @@ from typing import get_args
 import click
 import pytest
 
-from etl import __version__, logs, progress
+from etl import __version__, logging_setup, progress
 from etl.cli import cli, run
-from etl.pipeline import Forecast, Progress, Summary
+from etl.config import Environment
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
-from etl.settings import Place
-from etl.summary import forecast_lines, lines
+from etl.sync.results import Forecast, Progress, Summary
+from etl.sync.summary import format_plan, lines
 
 PYTHON = (sys.executable, "-m", "etl")
 TODAY = datetime.now(UTC).date()
@@ -40,7 +40,7 @@ class Seat:
     err: str = ""
 
     def run(self, *words: str) -> int:
-        code = run(words, Place(self.environ, self.folder))
+        code = run(words, Environment(self.environ, self.folder))
         self.out, self.err = self.capsys.readouterr()
         return code
 
@@ -77,7 +77,9 @@ def test_the_version_is_told_before_and_after_the_command(seat: Seat, words: tup
     assert seat.out == f"anticaptcha-etl {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [("--warehouse", "there.duckdb", "status"), ("status", "--warehouse", "there.duckdb")])
+@pytest.mark.parametrize(
+    "words", [("--warehouse", "there.duckdb", "status"), ("status", "--warehouse", "there.duckdb")]
+)
 def test_common_options_work_before_and_after_the_command(seat: Seat, words: tuple[str, ...]) -> None:
     assert seat.run(*words) == 4
     assert f"error: there is no warehouse at {seat.folder}/there.duckdb" in seat.err
@@ -132,7 +134,9 @@ def test_a_variable_that_is_no_setting_is_told_of_once_on_standard_error(loaded:
     loaded.environ |= {"ANTICAPTCHA_QUEU": "FunCaptcha", "ANTICAPTCHA_CLIENTKEY": "0123abcd"}
     for words in (("sync", "--totals-only"), ("status",), ("query", "select 1")):
         assert loaded.run(*words) == 0
-        assert loaded.err.count("ANTICAPTCHA_QUEU is not a setting and is ignored; did you mean ANTICAPTCHA_QUEUE?") == 1
+        assert (
+            loaded.err.count("ANTICAPTCHA_QUEU is not a setting and is ignored; did you mean ANTICAPTCHA_QUEUE?") == 1
+        )
         assert loaded.err.count("ANTICAPTCHA_CLIENTKEY") == 1
         assert "0123abcd" not in loaded.out + loaded.err
 
@@ -196,7 +200,9 @@ def test_plan_says_when_some_of_its_days_need_no_request(connected: Seat) -> Non
     since = ("--since", f"{TODAY - timedelta(days=9)}", "--totals-only")
     assert connected.run("sync", *since, "--max-requests", "5") == 1
     assert connected.run("plan", *since) == 0
-    found = re.match(r"default: (\d+) days? to look at(; some need no request)?\n  requests  (?:at least )?(\d+)", connected.out)
+    found = re.match(
+        r"default: (\d+) days? to look at(; some need no request)?\n  requests  (?:at least )?(\d+)", connected.out
+    )
     assert found
     assert bool(found[2]) is (int(found[3]) < int(found[1]))
 
@@ -205,9 +211,11 @@ def test_each_exit_code_has_its_next_command_and_one_is_not_many() -> None:
     def told(code: int, requests: int = 2) -> list[str]:
         return list(lines(Summary("a", code, requests=requests, days=requests)))
 
-    assert [told(code)[-1] for code in (0, 1, 5)] == [f"next: anticaptcha-etl {name}" for name in ("status", "sync", "check")]
+    assert [told(code)[-1] for code in (0, 1, 5)] == [
+        f"next: anticaptcha-etl {name}" for name in ("status", "sync", "check")
+    ]
     assert told(0, 1)[0] == "a: 1 day, 1 request"
-    days = [next(iter(forecast_lines(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
+    days = [next(iter(format_plan(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
     assert days == ["a: 101 days to look at; some need no request", "a: 94 days to look at"]
 
 
@@ -307,7 +315,9 @@ def test_migrate_creates_no_warehouse(seat: Seat) -> None:
 def own_files(seat: Seat) -> dict[str, bytes]:
     (seat.folder / "anticaptcha-etl.toml").write_text("lookback = 3\n")
     files = sorted(file for file in seat.folder.iterdir() if file.is_file())
-    assert {"warehouse.duckdb", "warehouse.duckdb.default.lock", "anticaptcha-etl.toml"} <= {file.name for file in files}
+    assert {"warehouse.duckdb", "warehouse.duckdb.default.lock", "anticaptcha-etl.toml"} <= {
+        file.name for file in files
+    }
     return {file.name: file.read_bytes() for file in files}
 
 
@@ -413,7 +423,9 @@ def test_a_file_of_sql_that_cannot_be_read_is_named_once(seat: Seat) -> None:
         ("mysql://me:hush@localhost/x", "no warehouse is kept in mysql"),
     ],
 )
-def test_what_can_be_no_warehouse_is_refused_in_the_same_words_everywhere(seat: Seat, words: str, url: str, told: str) -> None:
+def test_what_can_be_no_warehouse_is_refused_in_the_same_words_everywhere(
+    seat: Seat, words: str, url: str, told: str
+) -> None:
     seat.environ["ANTICAPTCHA_CLIENT_KEY"] = "any-text"
     assert seat.run(*words.split(), "--warehouse", url) == 2
     assert seat.err.startswith(f"error: {told}\nwhat now: --warehouse takes a path")
@@ -492,7 +504,12 @@ def test_the_sandbox_serves_until_it_is_stopped(tmp_path: Path, number: signal.S
 @pytest.mark.slow
 def test_demo_teaches_by_typing_and_leaves_nothing_behind(seat: Seat) -> None:
     assert seat.run("demo") == 0
-    for typed in ("export ANTICAPTCHA_CLIENT_KEY=", "anticaptcha-etl sync", "anticaptcha-etl status", "anticaptcha-etl query"):
+    for typed in (
+        "export ANTICAPTCHA_CLIENT_KEY=",
+        "anticaptcha-etl sync",
+        "anticaptcha-etl status",
+        "anticaptcha-etl query",
+    ):
         assert f"$ {typed}" in seat.out
     place = re.search(r"\$ cd (\S+)", seat.out)
     assert place
@@ -525,10 +542,10 @@ def test_a_stopped_sync_is_130_keeps_what_it_had_and_goes_on(tmp_path: Path, num
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
-def test_a_sync_runs_with_its_streams_closed(connected: Seat, closed: str) -> None:
+@pytest.mark.parametrize("is_closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_sync_runs_with_its_streams_closed(connected: Seat, is_closed: str) -> None:
     environ = {**connected.environ, "PATH": "/usr/bin:/bin"}
-    command = ["bash", "-c", f"{sys.executable} -m etl sync --since {TODAY} --totals-only {closed}"]
+    command = ["bash", "-c", f"{sys.executable} -m etl sync --since {TODAY} --totals-only {is_closed}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=connected.folder, env=environ, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert connected.run("query", "select count(*) as n from spending_daily", "--format", "csv") == 0
@@ -539,17 +556,21 @@ def test_a_sync_runs_with_its_streams_closed(connected: Seat, closed: str) -> No
 def test_a_reader_that_has_seen_enough_is_no_error(loaded: Seat, form: str) -> None:
     query = f"{sys.executable} -m etl query 'select unnest(range(20000)) as n' --format {form}"
     command = ["bash", "-c", f"{query} | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=loaded.folder, env={"PATH": "/usr/bin:/bin"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=loaded.folder, env={"PATH": "/usr/bin:/bin"}, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_defect_keeps_its_traceback_and_never_shows_what_was_in_hand(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_keeps_its_traceback_and_never_shows_what_was_in_hand(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seat.environ["ANTICAPTCHA_CLIENT_KEY"] = "0123abcd"
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("etl.pipeline.sync", broken)
+    monkeypatch.setattr("etl.sync.sync", broken)
     assert seat.run("sync") == 1
     assert "ZeroDivisionError: a defect" in seat.err
     assert "this is a defect of anticaptcha-etl" in seat.err
@@ -565,13 +586,16 @@ def _progress(days: int, planned: int | None = 120) -> Progress:
 
 def test_progress_is_one_sentence() -> None:
     assert (
-        progress.describe(_progress(30)) == "2026-03-01 · 30 of 120 days · 1,234 requests · 20,000 rows · $12.34 · about 2 min left"
+        progress.describe(_progress(30))
+        == "2026-03-01 · 30 of 120 days · 1,234 requests · 20,000 rows · $12.34 · about 2 min left"
     )
     assert progress.describe(Progress(days_done=1)) == "1 day · 0 requests · 0 rows · $0.00"
     assert progress.describe(Progress(days_done=1, requests=1, facts=1)) == "1 day · 1 request · 1 row · $0.00"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
 def test_a_span_is_told_in_the_unit_people_would_use(seconds: float, text: str) -> None:
     assert progress.span(seconds) == text
 
@@ -590,7 +614,7 @@ def test_a_log_line_stands_above_the_drawn_line_and_nothing_is_left_at_the_end()
 def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
     moments = iter([0.0, 0.0, 0.0, 0.05, 0.1, 0.1])
     terminal = StringIO()
-    watch = progress.on_terminal(progress.StatusLine(terminal), lambda: next(moments), progress.describe)
+    watch = progress.terminal_reporter(progress.StatusLine(terminal), lambda: next(moments), progress.describe)
     for days in (1, 2, 3):
         watch(_progress(days))
     assert [days for days in (1, 2, 3) if f" {days} of" in terminal.getvalue()] == [1, 3]
@@ -598,7 +622,7 @@ def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
 
 def test_without_a_terminal_a_line_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    watch = progress.in_log(lambda: now[0], progress.describe, lambda far: far.days_done)
+    watch = progress.log_reporter(lambda: now[0], progress.describe, lambda far: far.days_done)
     with caplog.at_level(logging.INFO, "etl"):
         for second in range(31):
             now[0] = float(second)
@@ -609,12 +633,12 @@ def test_without_a_terminal_a_line_is_logged_every_ten_seconds(caplog: pytest.Lo
 def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> None:
     said = {"name": "etl.x", "levelname": "WARNING", "msg": "%d left", "args": (3,), "created": 0.0}
     record = logging.makeLogRecord({**said, "window": date(2026, 3, 1)})
-    assert logs.TextFormatter().format(record) == "1970-01-01T00:00:00Z warning  3 left"
-    assert json.loads(Context().run(logs.JsonFormatter().format, record)) == {
+    assert logging_setup.TextFormatter().format(record) == "1970-01-01T00:00:00Z warning  3 left"
+    assert json.loads(Context().run(logging_setup.JsonFormatter().format, record)) == {
         "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "etl.x", "message": "3 left", "window": "2026-03-01",
     }  # fmt: skip
     try:
         raise ValueError("bad")
     except ValueError:
         record.exc_info = sys.exc_info()
-    assert json.loads(logs.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")
+    assert json.loads(logging_setup.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")

@@ -18,10 +18,21 @@ import pytest
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.extract.client import MOST_BYTES, Client, Stopped, Timeouts
-from etl.extract.pace import Pace
-from etl.records import TOTAL, Answer, RawRecord, Refusal, Reply, Rows, Secret, Unreachable, Unreadable, Window
-from tests.integration.scripted import (
+from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client, Timeouts
+from etl.extract.rate_limit import RateLimiter
+from etl.models import (
+    TOTAL,
+    ApiRefusal,
+    InvalidResponse,
+    ParsedResponse,
+    RawRecord,
+    Response,
+    Secret,
+    SuccessPayload,
+    TransportError,
+    Window,
+)
+from tests.integration.scripted_server import (
     Script,
     drips,
     floods,
@@ -37,7 +48,7 @@ from tests.integration.scripted import (
 KEY = Secret("0123456789abcdef0123456789abcdef")
 WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
 GOOD = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":5,"money":7.495948}]}'
-ROWS = Rows((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), GOOD[21:-2].decode()),))
+ROWS = SuccessPayload((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), GOOD[21:-2].decode()),))
 REFUSED = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
 SHORT = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, whole=0.6)
 
@@ -56,7 +67,7 @@ class Rest:
 
     def __init__(self) -> None:
         self.slept = 0.0
-        self.clock = Clock(ticks=lambda: time.monotonic() + self.slept, sleep=self.sleep)
+        self.clock = Clock(monotonic=lambda: time.monotonic() + self.slept, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -64,20 +75,20 @@ class Rest:
 
 def client(url: str, clock: Clock | None = None, timeout: Timeouts = SHORT, key: Secret = KEY) -> Client:
     clock = clock or Rest().clock
-    return Client(url, key, Pace(0, clock), clock, lambda: 0.0, 4, timeout=timeout)
+    return Client(url, key, RateLimiter(0, clock), clock, lambda: 0.0, 4, timeout=timeout)
 
 
-def ask(url: str, settled: frozenset[str] = frozenset()) -> tuple[Answer, float]:
+def ask(url: str, settled: frozenset[str] = frozenset()) -> tuple[Response, float]:
     """The answer, and for how long it would have waited between requests."""
-    rest = Rest()
-    with client(url, rest.clock) as one:
+    unattributed = Rest()
+    with client(url, unattributed.clock) as one:
         answer = one.ask(WINDOW, settled)
         assert (one.requests, one.retries) == (answer.requests, answer.requests - 1)
-    return answer, round(rest.slept, 3)
+    return answer, round(unattributed.slept, 3)
 
 
-def code(reply: Reply) -> str:
-    assert not isinstance(reply, Rows)
+def code(reply: ParsedResponse) -> str:
+    assert not isinstance(reply, SuccessPayload)
     return reply.code
 
 
@@ -88,14 +99,16 @@ def test_a_window_is_posted_as_json_and_its_answer_kept_as_it_came() -> None:
     with serving(says(GOOD, "200 OK", "Date: Fri, 02 Jan 2026 03:04:05 GMT")) as server:
         before = datetime.now(UTC)
         answer, slept = ask(server.url)
-    assert before <= answer.asked_at <= datetime.now(UTC)
-    assert answer == Answer(WINDOW, answer.asked_at, ROWS, 200, GOOD, 1, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert before <= answer.requested_at <= datetime.now(UTC)
+    assert answer == Response(
+        WINDOW, answer.requested_at, ROWS, 200, GOOD, 1, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    )
     assert slept == 0
     head, body = server.requests[0].split(b"\r\n\r\n")
     assert head.startswith(b"POST /getSpendingStats HTTP/1.1\r\n")
     assert b"\r\nUser-Agent: anticaptcha-etl/" in head
     assert b"\r\nContent-Type: application/json" in head
-    assert json.loads(body) == {"clientKey": KEY.reveal(), "date": 1767225600}
+    assert json.loads(body) == {"clientKey": KEY.get_secret_value(), "date": 1767225600}
 
 
 def test_a_compressed_answer_is_read_too() -> None:
@@ -143,22 +156,22 @@ def test_six_requests_are_the_most() -> None:
 
 
 def test_retry_after_is_honoured_by_all_threads() -> None:
-    rest = Rest()
-    pace = Pace(0, rest.clock)
+    unattributed = Rest()
+    pace = RateLimiter(0, unattributed.clock)
     with (
         serving(says(b"", "429 Too Many Requests", "Retry-After: 42"), says(GOOD)) as server,
-        Client(server.url, KEY, pace, rest.clock, lambda: 0.0, 1) as one,
+        Client(server.url, KEY, pace, unattributed.clock, lambda: 0.0, 1) as one,
     ):
         assert one.ask(WINDOW).requests == 2
-    assert rest.slept == pytest.approx(42, abs=0.01)
+    assert unattributed.slept == pytest.approx(42, abs=0.01)
     pace.hold(0)
     with (
         serving(says(b"", "403 Forbidden", "Retry-After: 30")) as server,
-        Client(server.url, KEY, pace, rest.clock, lambda: 0.0, 1) as one,
+        Client(server.url, KEY, pace, unattributed.clock, lambda: 0.0, 1) as one,
     ):
         assert one.ask(WINDOW).requests == 1
-        assert pace.wait_turn(lambda: False)
-    assert rest.slept == pytest.approx(72, abs=0.02)
+        assert pace.acquire(lambda: False)
+    assert unattributed.slept == pytest.approx(72, abs=0.02)
 
 
 # ---------------------------------------------------------------- what the network does
@@ -167,37 +180,41 @@ def test_retry_after_is_honoured_by_all_threads() -> None:
 @pytest.mark.parametrize(
     ("script", "kind", "expected"),
     [
-        (resets, Unreachable, "reset"),
-        (says_nothing, Unreachable, "timeout"),
-        (sends(b"220 mail.example ESMTP\r\n\r\n"), Unreachable, "protocol"),
-        (sends(b""), Unreachable, "protocol"),
-        (drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"), Unreachable, "timeout"),
-        (drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "), Unreadable, "timeout"),
-        (drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"), Unreadable, "timeout"),
-        (sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD), Unreadable, "cut_body"),
-        (sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), Unreadable, "cut_body"),
-        (says(GOOD, "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
-        (floods, Unreadable, "too_large"),
-        (says(gzip.compress(b" " * (MOST_BYTES + 1)), "200 OK", "Content-Encoding: gzip"), Unreadable, "too_large"),
-        (says(gzip.compress(GOOD)[:-9], "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
-        (says(gzip.compress(GOOD) + b" ", "200 OK", "Content-Encoding: gzip"), Unreadable, "cut_body"),
-        (says(GOOD, "200 OK", "Content-Encoding: br"), Unreadable, "cut_body"),
-        (says(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip, gzip"), Unreadable, "cut_body"),
+        (resets, TransportError, "reset"),
+        (says_nothing, TransportError, "timeout"),
+        (sends(b"220 mail.example ESMTP\r\n\r\n"), TransportError, "protocol"),
+        (sends(b""), TransportError, "protocol"),
+        (drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"), TransportError, "timeout"),
+        (drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "), InvalidResponse, "timeout"),
+        (drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"), InvalidResponse, "timeout"),
+        (sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD), InvalidResponse, "cut_body"),
+        (sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), InvalidResponse, "cut_body"),
+        (says(GOOD, "200 OK", "Content-Encoding: gzip"), InvalidResponse, "cut_body"),
+        (floods, InvalidResponse, "too_large"),
+        (
+            says(gzip.compress(b" " * (MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
+            InvalidResponse,
+            "too_large",
+        ),
+        (says(gzip.compress(GOOD)[:-9], "200 OK", "Content-Encoding: gzip"), InvalidResponse, "cut_body"),
+        (says(gzip.compress(GOOD) + b" ", "200 OK", "Content-Encoding: gzip"), InvalidResponse, "cut_body"),
+        (says(GOOD, "200 OK", "Content-Encoding: br"), InvalidResponse, "cut_body"),
+        (says(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip, gzip"), InvalidResponse, "cut_body"),
     ],
 )
-def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[Reply], expected: str) -> None:
+def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[ParsedResponse], expected: str) -> None:
     with serving(script, says(b"", "404 Not Found")) as server:
-        rest = Rest()
-        with client(server.url, rest.clock) as one:
+        unattributed = Rest()
+        with client(server.url, unattributed.clock) as one:
             came = one._exchange(WINDOW)
     assert isinstance(came.reply, kind)
     assert code(came.reply) == expected
-    assert (came.status == 200) is (kind is Unreadable)
+    assert (came.status == 200) is (kind is InvalidResponse)
 
 
 def test_a_cut_body_is_refused_and_kept() -> None:
-    cut = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n" + GOOD
-    with serving(sends(cut)) as server:
+    dimension = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n" + GOOD
+    with serving(sends(dimension)) as server:
         answer, _ = ask(server.url)
     assert (code(answer.reply), answer.body, answer.status) == ("cut_body", GOOD, 404)
 
@@ -224,7 +241,7 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
             reply = one._exchange(WINDOW).reply
         thread.join()
     assert code(reply) == "tls"
-    assert KEY.reveal().encode() not in hello[0]
+    assert KEY.get_secret_value().encode() not in hello[0]
 
 
 @needs_openssl
@@ -235,7 +252,9 @@ def test_a_certificate_nobody_signed_gets_no_key(tmp_path: Path) -> None:
 
 
 @needs_openssl
-def test_a_certificate_of_the_machines_own_authority_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_of_the_machines_own_authority_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server:
         assert ask(server.url)[0].reply == ROWS
@@ -260,7 +279,9 @@ def test_a_certificate_of_the_machines_own_authority_is_trusted(tmp_path: Path, 
         "ANTICAPTCHA_INSECURE=1",
     ],
 )
-def test_no_variable_switches_the_look_at_certificates_off(tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_variable_switches_the_look_at_certificates_off(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, _, value = variable.partition("=")
     monkeypatch.setenv(name, value.format(cert=tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
@@ -277,7 +298,9 @@ def test_a_trusted_certificate_of_another_host_gets_no_key(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-def test_certificates_are_looked_at_whatever_is_trusted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_are_looked_at_whatever_is_trusted(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder, or nothing at all, in a variable leaves nobody trusted: not everybody."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv(name, "" if name == "SSL_CERT_FILE" else str(tmp_path))
@@ -313,7 +336,7 @@ def test_a_redirect_is_not_followed() -> None:
         serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x?y=z")) as server,
     ):
         answer, _ = ask(server.url)
-    assert answer.reply == Unreadable("redirect", "HTTP 307 points to 127.0.0.1; redirects are not followed")
+    assert answer.reply == InvalidResponse("redirect", "HTTP 307 points to 127.0.0.1; redirects are not followed")
     assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
 
 
@@ -342,7 +365,7 @@ def test_the_machines_proxy_is_used_for_the_world(monkeypatch: pytest.MonkeyPatc
         thread.join()
     assert code(reply) == "proxy"
     assert tunnels[0].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1\r\n")
-    assert KEY.reveal().encode() not in tunnels[0]
+    assert KEY.get_secret_value().encode() not in tunnels[0]
 
 
 # ---------------------------------------------------------------- the key
@@ -352,12 +375,16 @@ def test_the_machines_proxy_is_used_for_the_world(monkeypatch: pytest.MonkeyPatc
     "script",
     [
         says(
-            b'{"errorId":1,"errorCode":"ERROR_' + KEY.reveal().encode() + b'","errorDescription":"' + KEY.reveal().encode() + b'"}'
+            b'{"errorId":1,"errorCode":"ERROR_'
+            + KEY.get_secret_value().encode()
+            + b'","errorDescription":"'
+            + KEY.get_secret_value().encode()
+            + b'"}'
         ),
-        says(b"<html>you sent " + KEY.reveal().encode()),
-        says(b"", "302 Found", f"Location: https://{KEY.reveal()}/"),
-        sends(KEY.reveal().encode() + b"\r\n\r\n"),
-        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + KEY.reveal().encode()),
+        says(b"<html>you sent " + KEY.get_secret_value().encode()),
+        says(b"", "302 Found", f"Location: https://{KEY.get_secret_value()}/"),
+        sends(KEY.get_secret_value().encode() + b"\r\n\r\n"),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + KEY.get_secret_value().encode()),
         resets,
     ],
 )
@@ -365,8 +392,8 @@ def test_a_key_echoed_by_the_server_is_neither_kept_nor_said(script: Script, cap
     caplog.set_level(logging.INFO)
     with serving(script) as server:
         answer, _ = ask(server.url)
-    assert KEY.reveal().encode() in server.requests[0]
-    assert KEY.reveal() not in repr(answer) + repr(answer.body) + caplog.text
+    assert KEY.get_secret_value().encode() in server.requests[0]
+    assert KEY.get_secret_value() not in repr(answer) + repr(answer.body) + caplog.text
 
 
 def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCaptureFixture) -> None:
@@ -383,7 +410,11 @@ def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize(
     "script",
-    [says_nothing, says(b"", "503 Service Unavailable", "Retry-After: 300"), drips(b"HTTP/1.1 404 Not Found\r\n\r\n", b" ")],
+    [
+        says_nothing,
+        says(b"", "503 Service Unavailable", "Retry-After: 300"),
+        drips(b"HTTP/1.1 404 Not Found\r\n\r\n", b" "),
+    ],
 )
 def test_a_stop_frees_every_thread_at_once(script: Script) -> None:
     with serving(script) as server, client(server.url, Clock(), Timeouts()) as one, ThreadPoolExecutor(4) as pool:
@@ -395,15 +426,17 @@ def test_a_stop_frees_every_thread_at_once(script: Script) -> None:
         errors = [future.exception(timeout=5) for future in asked]
         assert time.monotonic() - began < 1.5
     for error in errors:
-        assert type(error) is Stopped
-        assert KEY.reveal() not in "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        assert type(error) is Cancelled
+        assert KEY.get_secret_value() not in "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
         assert error.__context__ is None
 
 
 def test_a_stopped_client_asks_nothing() -> None:
     with serving(says(GOOD)) as server, client(server.url) as one:
         one.stop()
-        with pytest.raises(Stopped):
+        with pytest.raises(Cancelled):
             one.ask(WINDOW)
         assert (one.requests, server.requests) == (0, [])
 
@@ -438,7 +471,7 @@ def test_threads_share_one_client_and_every_request_is_counted() -> None:
 def test_the_key_goes_only_where_it_is_safe(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         client(url)
-    assert caught.value.remedy
+    assert caught.value.hint
     assert "pw" not in caught.value.message
 
 
@@ -453,5 +486,5 @@ def test_https_and_this_machine_are_accepted(url: str) -> None:
 def test_a_refusal_is_a_value_with_its_http_status() -> None:
     with serving(says(REFUSED, "400 Bad Request")) as server:
         answer, _ = ask(server.url)
-    assert isinstance(answer.reply, Refusal)
+    assert isinstance(answer.reply, ApiRefusal)
     assert answer.status == 400

@@ -17,18 +17,18 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl.care import advice
-from etl.care.advice import LITTLE_SPACE, Package, Site, State
-from etl.care.doctor import Examination, examine
-from etl.care.show import as_text, to_json
 from etl.clock import Clock
+from etl.config import Environment
 from etl.errors import UsageError
-from etl.extract import wire
-from etl.load.lock import lock_file, one_sync
-from etl.records import TOTAL, Secret, Window, day_start
+from etl.extract import protocol
+from etl.load.lock import account_lock, lock_file
+from etl.maintenance import diagnostics
+from etl.maintenance.diagnostics import LITTLE_SPACE, Level, Package, WarehouseFile
+from etl.maintenance.doctor import DoctorReport, run_diagnostics
+from etl.maintenance.doctor_output import as_text, to_json
+from etl.models import TOTAL, Secret, Window, day_start
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
-from etl.settings import Place
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small
@@ -37,21 +37,25 @@ MOST_REQUESTS = 15
 HABITS = Behaviour()
 
 
-def look(world: World, *, probe: bool = False, environ: Mapping[str, str] | None = None, **given: object) -> Examination:
+def look(
+    world: World, *, probe: bool = False, environ: Mapping[str, str] | None = None, **given: object
+) -> DoctorReport:
     """The doctor in the world's folder; what it does not wait for is time."""
     said = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": world.sandbox.url} if environ is None else environ
-    return examine(given, Place(said, world.folder), napless(lambda: world.now + world.ahead), probe=probe)
+    return run_diagnostics(
+        given, Environment(said, world.folder), napless(lambda: world.now + world.ahead), probe=probe
+    )
 
 
-def states(found: Examination, name: str) -> list[State]:
+def states(found: DoctorReport, name: str) -> list[Level]:
     return [one.state for one in found.advice if one.name == name]
 
 
-def said(found: Examination, name: str) -> str:
-    return " ".join(f"{one.found} {one.remedy}" for one in found.advice if one.name == name)
+def said(found: DoctorReport, name: str) -> str:
+    return " ".join(f"{one.found} {one.hint}" for one in found.advice if one.name == name)
 
 
-def answered(found: Examination) -> dict[str, tuple[str, str]]:
+def answered(found: DoctorReport) -> dict[str, tuple[str, str]]:
     return {probe.question: (probe.answer, probe.certainty.value) for probe in found.probes}
 
 
@@ -163,7 +167,9 @@ MODES: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("habits", "answers"), MODES, ids=str)
-def test_a_habit_of_the_service_is_found_and_named(tmp_path: Path, habits: dict[str, Any], answers: dict[str, str]) -> None:
+def test_a_habit_of_the_service_is_found_and_named(
+    tmp_path: Path, habits: dict[str, Any], answers: dict[str, str]
+) -> None:
     with world(tmp_path, replace(HABITS, **habits)) as there:
         found = look(there, probe=True)
         assert {question: answer for question, (answer, _) in answered(found).items() if question in answers} == answers
@@ -174,7 +180,9 @@ def test_a_habit_of_the_service_is_found_and_named(tmp_path: Path, habits: dict[
 
 def test_every_habit_the_stand_in_can_have_is_asked_for() -> None:
     not_of_answers = {"latency_seconds", "accepted_keys", "refused_keys"}
-    assert {name for habits, _ in MODES for name in habits} == {habit.name for habit in fields(Behaviour)} - not_of_answers
+    assert {name for habits, _ in MODES for name in habits} == {
+        habit.name for habit in fields(Behaviour)
+    } - not_of_answers
 
 
 def test_float_noise_in_money_is_told(tmp_path: Path) -> None:
@@ -192,7 +200,10 @@ def test_what_could_be_something_else_is_not_called_sure(tmp_path: Path) -> None
 
 def test_on_days_without_spend_zeros_are_not_told_from_the_total(tmp_path: Path) -> None:
     with World(tmp_path, Dataset(begins=ago(0)), Behaviour(unknown_queue="totals")) as there:
-        assert answered(look(there, probe=True))["unknown queue"] == ("zeros or the total: the day has no spend", "open")
+        assert answered(look(there, probe=True))["unknown queue"] == (
+            "zeros or the total: the day has no spend",
+            "open",
+        )
 
 
 def test_a_day_with_spend_is_taken_from_what_was_asked_before(tmp_path: Path) -> None:
@@ -245,7 +256,7 @@ def test_a_visit_is_polite_whatever_the_rate(tmp_path: Path, rate: float, second
     clock = Clock(lambda: NOW, lambda: ticking.slept, ticking.sleep)
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url}
-        found = examine({"rate": rate}, Place(environ, tmp_path), clock, probe=True)
+        found = run_diagnostics({"rate": rate}, Environment(environ, tmp_path), clock, probe=True)
         assert ticking.slept == pytest.approx((found.requests - 1) * seconds)
 
 
@@ -265,18 +276,26 @@ def test_a_refused_account_ends_the_visit_at_once(tmp_path: Path, fault: FaultKi
         assert len(there.requests) == 3
         assert found.exit_code == 3
         assert code in said(found, "probe")
-        assert wire.REMEDIES[code] in said(found, "probe")
+        assert protocol.REMEDIES[code] in said(found, "probe")
 
 
 @pytest.mark.parametrize(
-    "fault", [FaultKind.HTML, FaultKind.HTML_502, FaultKind.RETRY_AFTER, FaultKind.RESET, FaultKind.EMPTY, FaultKind.UNKNOWN_CODE]
+    "fault",
+    [
+        FaultKind.HTML,
+        FaultKind.HTML_502,
+        FaultKind.RETRY_AFTER,
+        FaultKind.RESET,
+        FaultKind.EMPTY,
+        FaultKind.UNKNOWN_CODE,
+    ],
 )
 def test_a_service_that_is_not_well_is_left_alone_and_never_asked_twice(tmp_path: Path, fault: FaultKind) -> None:
     with world(tmp_path, HABITS, Fault(fault)) as there:
         found = look(there, probe=True)
         assert len(there.requests) == len({request.date for request in there.requests}) == 3
         assert found.exit_code == 1
-        assert State.PROBLEM in states(found, "probe")
+        assert Level.PROBLEM in states(found, "probe")
 
 
 def test_one_lost_answer_leaves_one_question_open(tmp_path: Path) -> None:
@@ -294,28 +313,30 @@ def test_without_probe_there_is_one_request_and_it_has_no_key(tmp_path: Path) ->
         assert request.startswith(b"GET / HTTP/1.1\r\n")
         assert KEY.encode() not in request
         assert found.requests == 1
-        assert states(found, "clock") == [State.NOTE]
+        assert states(found, "clock") == [Level.NOTE]
 
 
 @pytest.mark.parametrize(
     ("head", "state"),
     [
-        ("404 Not Found", State.WARNING),
-        ("302 Found\r\nLocation: /elsewhere", State.WARNING),
-        ("200 OK\r\nContent-Type: Text/HTML; charset=utf-8", State.WARNING),
-        ("200 OK\r\nContent-Type: application/json", State.OK),
-        ("200 OK", State.OK),
+        ("404 Not Found", Level.WARNING),
+        ("302 Found\r\nLocation: /elsewhere", Level.WARNING),
+        ("200 OK\r\nContent-Type: Text/HTML; charset=utf-8", Level.WARNING),
+        ("200 OK\r\nContent-Type: application/json", Level.OK),
+        ("200 OK", Level.OK),
     ],
 )
-def test_what_answers_but_may_not_be_the_api_is_a_warning(tmp_path: Path, head: str, state: State) -> None:
+def test_what_answers_but_may_not_be_the_api_is_a_warning(tmp_path: Path, head: str, state: Level) -> None:
     with listening(head) as heard, world(tmp_path) as there:
         found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": heard.url})
         assert (states(found, "api"), found.exit_code) == ([state], 0)
-        assert ("whether it is the API is not known" in said(found, "api")) is (state is State.WARNING)
+        assert ("whether it is the API is not known" in said(found, "api")) is (state is Level.WARNING)
 
 
 def test_the_page_of_the_vendors_own_address_is_not_doubted() -> None:
-    assert advice.of_reach(None, 404, "text/html", "https://api.anti-captcha.com", is_named=False).state is State.OK
+    assert (
+        diagnostics.of_reach(None, 404, "text/html", "https://api.anti-captcha.com", is_named=False).state is Level.OK
+    )
 
 
 def test_the_stand_in_meets_no_question_without_probe(tmp_path: Path) -> None:
@@ -323,12 +344,12 @@ def test_the_stand_in_meets_no_question_without_probe(tmp_path: Path) -> None:
         found = look(there)
         assert (found.exit_code, there.requests) == (0, ())
         assert "sqlalchemy 2." in said(found, "packages")
-        assert states(found, "api") == states(found, "clock") == [State.OK]
+        assert states(found, "api") == states(found, "clock") == [Level.OK]
 
 
 @pytest.mark.parametrize("probe", [False, True])
-@pytest.mark.parametrize(("ahead", "state"), [(290, State.OK), (330, State.WARNING), (-330, State.WARNING)])
-def test_a_clock_that_is_five_minutes_off_is_a_warning(tmp_path: Path, ahead: int, state: State, probe: bool) -> None:
+@pytest.mark.parametrize(("ahead", "state"), [(290, Level.OK), (330, Level.WARNING), (-330, Level.WARNING)])
+def test_a_clock_that_is_five_minutes_off_is_a_warning(tmp_path: Path, ahead: int, state: Level, probe: bool) -> None:
     with world(tmp_path, Behaviour(date_skew_seconds=ahead)) as there:
         found = look(there, probe=probe)
         assert states(found, "clock") == [state]
@@ -342,8 +363,8 @@ def test_an_api_that_is_down_is_a_problem_and_the_rest_is_looked_at(tmp_path: Pa
     there = world(tmp_path)
     found = look(there, probe=probe, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url})
     assert found.exit_code == 1
-    assert states(found, "api") == [State.PROBLEM]
-    assert states(found, "space") == [State.OK]
+    assert states(found, "api") == [Level.PROBLEM]
+    assert states(found, "space") == [Level.OK]
     assert states(found, "clock") == []
 
 
@@ -378,7 +399,7 @@ def test_without_a_warehouse_a_visit_makes_none(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there, probe=True)
         assert list(tmp_path.iterdir()) == []
-        assert states(found, "file") == [State.NOTE]
+        assert states(found, "file") == [Level.NOTE]
         assert "not kept" in said(found, "probe")
         assert found.exit_code == 0
 
@@ -386,7 +407,7 @@ def test_without_a_warehouse_a_visit_makes_none(tmp_path: Path) -> None:
 def test_an_older_schema_is_a_note_and_a_visit_brings_it_up_to_date(loaded: World) -> None:
     engine = open_warehouse(warehouse_url(str(loaded.file)))
     migrate.downgrade(engine, "0002")
-    assert states(look(loaded), "schema") == [State.NOTE]
+    assert states(look(loaded), "schema") == [Level.NOTE]
     assert look(loaded, probe=True).exit_code == 0
     assert migrate.state(engine) == "current"
     assert loaded.one("select count(*) from probes")
@@ -402,12 +423,20 @@ def test_lessons_not_learned_yet_are_stored_and_not_asked_again(tmp_path: Path) 
         there.sync(totals_only=True)
         assert there.rows(LESSONS) == []
         look(there, probe=True)
-        learned = [("app", "error", "ERROR_ACCESS_DENIED"), ("ip", "zeros", None), ("queue", "error", "ERROR_INCORRECT_QUEUE")]
+        learned = [
+            ("app", "error", "ERROR_ACCESS_DENIED"),
+            ("ip", "zeros", None),
+            ("queue", "error", "ERROR_INCORRECT_QUEUE"),
+        ]
         assert there.rows(LESSONS) == learned
         before = len(there.requests)
         there.sync()
-        assert not [request for request in there.requests[before:] if request.queue and request.queue.startswith("no such queue")]
-        assert there.hourly() == there.books()
+        assert not [
+            request
+            for request in there.requests[before:]
+            if request.queue and request.queue.startswith("no such queue")
+        ]
+        assert there.hourly() == there.expected_rows()
 
 
 def test_when_unknown_names_give_something_else_those_set_aside_get_another_chance(loaded: World) -> None:
@@ -421,7 +450,7 @@ def test_when_unknown_names_give_something_else_those_set_aside_get_another_chan
     assert rows[0][0] == "set aside"
     assert rows[1:] == [("doubted", None)]
     loaded.sync(queues=("Mistyped",))
-    assert loaded.hourly() == loaded.books()
+    assert loaded.hourly() == loaded.expected_rows()
 
 
 def test_names_set_aside_stay_so_while_unknown_names_give_the_same(loaded: World) -> None:
@@ -435,7 +464,7 @@ def test_another_chance_is_the_last_word_even_when_the_clock_was_set_back(loaded
     loaded.now -= timedelta(minutes=30)
     loaded.sandbox.behaviour = Behaviour(unknown_queue="totals")
     found = look(loaded, probe=True)
-    assert states(found, "names") == [State.WARNING]
+    assert states(found, "names") == [Level.WARNING]
     [(last,)] = loaded.rows("select belief from names where member = 'Mistyped' order by decided_at desc limit 1")
     assert last == "doubted"
 
@@ -447,9 +476,9 @@ def test_no_key_is_a_problem_and_the_rest_is_looked_at(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there, probe=True, environ={"ANTICAPTCHA_API_URL": there.sandbox.url})
         assert found.exit_code == 2
-        assert states(found, "key") == [State.PROBLEM]
+        assert states(found, "key") == [Level.PROBLEM]
         assert "ANTICAPTCHA_CLIENT_KEY" in said(found, "key")
-        assert states(found, "api") == [State.OK]
+        assert states(found, "api") == [Level.OK]
         assert there.requests == ()
 
 
@@ -487,7 +516,7 @@ def test_a_variable_that_is_no_setting_is_a_warning(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url, "ANTICAPTCHA_LOKBACK": "7"}
         found = look(there, environ=environ)
-        assert states(found, "settings") == [State.OK, State.WARNING]
+        assert states(found, "settings") == [Level.OK, Level.WARNING]
         assert "ANTICAPTCHA_LOOKBACK" in said(found, "settings")
         assert found.exit_code == 0
 
@@ -496,7 +525,9 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_question(loaded: World, probe: bool) -> None:
+def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_question(
+    loaded: World, probe: bool
+) -> None:
     before = len(loaded.requests)
     command = [sys.executable, "-c", HOLD, str(loaded.file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -506,14 +537,14 @@ def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_qu
         holder.communicate()
     assert found.exit_code == 4
     assert f"PID {holder.pid}" in said(found, "warehouse")
-    assert states(found, "api") == [State.OK]
+    assert states(found, "api") == [Level.OK]
     assert len(loaded.requests) == before
 
 
 @pytest.mark.parametrize("probe", [False, True])
 def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
-    with one_sync(loaded.warehouse, "default", Clock(), wait=0):
+    with account_lock(loaded.warehouse, "default", Clock(), wait=0):
         found = look(loaded, probe=probe)
         assert look(loaded, account="other", environ={}).exit_code == 2  # no key; but the lock is another's
     assert (found.exit_code, len(loaded.requests)) == (4, before)
@@ -526,7 +557,7 @@ def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe:
 def test_a_lock_file_that_cannot_be_one_is_a_problem(loaded: World) -> None:
     lock_file(loaded.file, "default").mkdir()
     found = look(loaded)
-    assert (found.exit_code, states(found, "lock")) == (4, [State.PROBLEM])
+    assert (found.exit_code, states(found, "lock")) == (4, [Level.PROBLEM])
 
 
 def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_is_said(loaded: World) -> None:
@@ -568,15 +599,17 @@ def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of files are POSIX's")
-@pytest.mark.parametrize(("mode", "state"), [(0o600, []), (0o400, []), (0o640, []), (0o604, [State.WARNING])])
-def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: int, state: list[State]) -> None:
+@pytest.mark.parametrize(("mode", "state"), [(0o600, []), (0o400, []), (0o640, []), (0o604, [Level.WARNING])])
+def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: int, state: list[Level]) -> None:
     file = tmp_path / "the-key"
     file.write_text(KEY)
     file.chmod(mode)
     with world(tmp_path) as there:
-        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": there.sandbox.url})
-        assert states(found, "key") == [State.OK, *state]
-        assert [one.remedy for one in found.advice if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
+        found = look(
+            there, environ={"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": there.sandbox.url}
+        )
+        assert states(found, "key") == [Level.OK, *state]
+        assert [one.hint for one in found.advice if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
         assert found.exit_code == 0
         assert "the-key" not in to_json(found) + as_text(found)
 
@@ -601,7 +634,9 @@ def test_no_secret_is_printed_or_exported(loaded: World) -> None:
     file = loaded.folder / "secret-place"
     file.write_text(KEY)
     environ = {"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": loaded.sandbox.url}
-    shown = "".join(show(look(loaded, probe=probe, environ=environ)) for show in (as_text, to_json) for probe in (True, False))
+    shown = "".join(
+        show(look(loaded, probe=probe, environ=environ)) for show in (as_text, to_json) for probe in (True, False)
+    )
     [(salt, digest)] = loaded.rows("select key_salt, key_hash from accounts")
     rows = repr(loaded.rows("select * from probes"))
     assert not [trace for trace in (KEY, salt.hex(), digest.hex(), repr(salt), "secret-place") if trace in shown + rows]
@@ -609,7 +644,9 @@ def test_no_secret_is_printed_or_exported(loaded: World) -> None:
 
 def test_a_password_in_the_apis_address_is_not_shown(tmp_path: Path) -> None:
     with world(tmp_path) as there:
-        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": "https://me:hush-hush@127.0.0.1:9"})
+        found = look(
+            there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": "https://me:hush-hush@127.0.0.1:9"}
+        )
         assert found.exit_code == 2
         assert "hush-hush" not in to_json(found) + as_text(found)
 
@@ -625,7 +662,7 @@ def test_a_refused_key_is_shown_by_no_way_of_asking(tmp_path: Path, words: tuple
 
 
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> None:
-    program = "import etl.extract.wire as room\nroom.question = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
+    program = "import etl.extract.protocol as room\nroom.question = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url}
         command = [sys.executable, "-c", program, "doctor", "--probe"]
@@ -640,7 +677,11 @@ def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> Non
 
 def test_the_text_fits_80_columns_and_a_terminal(tmp_path: Path) -> None:
     with world(tmp_path) as there:
-        environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url, "ANTICAPTCHA_QUEUE": "a\x1b[31mred"}
+        environ = {
+            "ANTICAPTCHA_CLIENT_KEY": KEY,
+            "ANTICAPTCHA_API_URL": there.sandbox.url,
+            "ANTICAPTCHA_QUEUE": "a\x1b[31mred",
+        }
         text = as_text(look(there, probe=True, environ=environ))
         assert max(map(len, text.splitlines())) <= 80
         assert all(sign.isprintable() or sign == "\n" for sign in text)
@@ -670,40 +711,44 @@ def test_quiet_speaks_only_when_a_person_must_act(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- advice and spelling, without any door
 
-SITE = Site("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=10**6, mode=0o600, free=10**12)
+SITE = WarehouseFile("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=10**6, mode=0o600, free=10**12)
 
 
 @pytest.mark.parametrize(
     ("site", "name", "state", "code"),
     [
-        (SITE, "space", State.OK, 0),
-        (replace(SITE, free=LITTLE_SPACE - 1), "space", State.WARNING, 0),
-        (replace(SITE, size=10**10, free=10**10 - 1), "space", State.WARNING, 0),
-        (replace(SITE, free=10**6), "space", State.PROBLEM, 4),
-        (replace(SITE, can_write=False), "file", State.PROBLEM, 4),
-        (replace(SITE, size=None, can_write=False), "file", State.PROBLEM, 4),
-        (replace(SITE, mode=0o644), "file", State.NOTE, 0),
+        (SITE, "space", Level.OK, 0),
+        (replace(SITE, free=LITTLE_SPACE - 1), "space", Level.WARNING, 0),
+        (replace(SITE, size=10**10, free=10**10 - 1), "space", Level.WARNING, 0),
+        (replace(SITE, free=10**6), "space", Level.PROBLEM, 4),
+        (replace(SITE, can_write=False), "file", Level.PROBLEM, 4),
+        (replace(SITE, size=None, can_write=False), "file", Level.PROBLEM, 4),
+        (replace(SITE, mode=0o644), "file", Level.NOTE, 0),
     ],
 )
-def test_a_site_where_a_sync_would_fail_is_a_problem(site: Site, name: str, state: State, code: int) -> None:
-    last = [one for one in advice.of_site(site) if one.name == name][-1]
+def test_a_site_where_a_sync_would_fail_is_a_problem(site: WarehouseFile, name: str, state: Level, code: int) -> None:
+    last = [one for one in diagnostics.of_site(site) if one.name == name][-1]
     assert (last.state, last.exit_code) == (state, code)
 
 
 def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it() -> None:
-    good, odd, gone = Package("a", ">=1,<2", "1.5", True), Package("b", ">=1,<2", "2.0", False), Package("c", ">=3", None, False)
-    fits, *others = advice.of_packages([good, odd, gone])
-    assert (fits.state, fits.found) == (State.OK, "a 1.5")
-    assert [one.state for one in others] == [State.WARNING, State.WARNING]
-    assert [one.remedy for one in others] == ["pip install 'b>=1,<2'", "pip install 'c>=3'"]
+    good, odd, gone = (
+        Package("a", ">=1,<2", "1.5", True),
+        Package("b", ">=1,<2", "2.0", False),
+        Package("c", ">=3", None, False),
+    )
+    fits, *others = diagnostics.of_packages([good, odd, gone])
+    assert (fits.state, fits.found) == (Level.OK, "a 1.5")
+    assert [one.state for one in others] == [Level.WARNING, Level.WARNING]
+    assert [one.hint for one in others] == ["pip install 'b>=1,<2'", "pip install 'c>=3'"]
 
 
 def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> None:
     start = datetime(2026, 11, 20, 12, 17, tzinfo=UTC)
     window = Window("default", TOTAL, date(2026, 11, 20), start, start + timedelta(days=1))
-    assert json.loads(wire.question(window, Secret(KEY)))["date"] == int(start.timestamp())
+    assert json.loads(protocol.question(window, Secret(KEY)))["date"] == int(start.timestamp())
     with pytest.raises(ValueError, match="not a whole UTC hour"):
-        wire.body(window, Secret(KEY))
+        protocol.body(window, Secret(KEY))
 
 
 @pytest.mark.parametrize(
@@ -719,4 +764,4 @@ def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> 
     ],
 )
 def test_how_a_success_writes_its_records_is_told(body: str, found: str) -> None:
-    assert wire.listed(body.encode()) == found
+    assert protocol.listed(body.encode()) == found

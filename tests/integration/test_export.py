@@ -19,12 +19,12 @@ import pytest
 
 from etl.cli import run
 from etl.clock import Clock
+from etl.config import Environment
 from etl.errors import UsageError, WarehouseError
-from etl.serve.export import ABOUT, export
-from etl.serve.query import write_parquet
-from etl.settings import Place
+from etl.outputs.export import ABOUT, export
+from etl.outputs.query import write_parquet
 from etl.warehouse import views
-from tests.integration.bank import FILLED, HOURS, Bank, rows
+from tests.integration.sample_warehouse import FILLED, HOURS, Bank, rows
 from tests.integration.test_query import REFUSED
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 7, tzinfo=UTC)
@@ -99,18 +99,26 @@ def test_files_stand_in_folders_by_account_and_month(bank: Bank) -> None:
     name = "20261122T093000000007_0.parquet"
     held = files(out)
     assert [file for file in held if file.startswith("spending_hourly/")] == [
-        f"spending_hourly/account={account}/month=2026-{month}/{name}" for account in ("default", "shop") for month in ("10", "11")
+        f"spending_hourly/account={account}/month=2026-{month}/{name}"
+        for account in ("default", "shop")
+        for month in ("10", "11")
     ]
     assert [file for file in held if file.startswith("spending_daily/")] == [
         f"spending_daily/account={account}/{name}" for account in ("default", "shop")
     ]
-    inside = columns(f"read_parquet('{out}/spending_hourly/account=shop/month=2026-11/{name}', hive_partitioning = false)")
+    inside = columns(
+        f"read_parquet('{out}/spending_hourly/account=shop/month=2026-11/{name}', hive_partitioning = false)"
+    )
     assert not {"account", "month"} & inside.keys()
 
 
 @pytest.mark.parametrize("name", ["a=b", "a?b", "%", "..", "x/../../../../gone", "ü 漢"])
-def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_without_rows(bank: Bank, name: str) -> None:
-    bank.write(f"update accounts set name = '{name}' where account_id = 1; update accounts set name = 'zz' where account_id = 2")
+def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_without_rows(
+    bank: Bank, name: str
+) -> None:
+    bank.write(
+        f"update accounts set name = '{name}' where account_id = 1; update accounts set name = 'zz' where account_id = 2"
+    )
     out = written(bank, account=name)
     assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]
     for view in ("spending_daily", "spending_rejections"):
@@ -121,7 +129,11 @@ def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_wit
 
 def test_the_export_says_what_it_holds_and_as_of_when(bank: Bank) -> None:
     about = json.loads((written(bank, account="shop") / ABOUT).read_text())
-    assert (about["exported_at"], about["account"], about["format"]) == ("2026-11-22T09:30:00.000007Z", "shop", "parquet")
+    assert (about["exported_at"], about["account"], about["format"]) == (
+        "2026-11-22T09:30:00.000007Z",
+        "shop",
+        "parquet",
+    )
     assert about["rows"] == {view: len(rows(bank.file, f"from {view} where account = 'shop'")) for view in VIEWS}
     assert about["rows"]["spending_hourly"] == HOURS // 2
 
@@ -131,7 +143,7 @@ def test_one_account_is_written_alone_and_a_strange_one_is_refused(bank: Bank) -
     assert not [file for file in files(out) if "account=default" in file]
     with pytest.raises(UsageError) as caught:
         written(bank, account="nobody")
-    assert caught.value.remedy == "it holds: default, shop"
+    assert caught.value.hint == "it holds: default, shop"
 
 
 # ---------------------------------------------------------------- csv
@@ -165,7 +177,9 @@ def test_an_empty_folder_is_taken(bank: Bank) -> None:
     assert files(written(bank))
 
 
-@pytest.mark.parametrize("what", ["a file", "notes", "notes in an export", "a view's name alone", "a link", "a missing parent"])
+@pytest.mark.parametrize(
+    "what", ["a file", "notes", "notes in an export", "a view's name alone", "a link", "a missing parent"]
+)
 def test_what_no_export_wrote_is_not_replaced(bank: Bank, what: str) -> None:
     out = bank.folder / "out"
     if what == "a file":
@@ -181,7 +195,7 @@ def test_what_no_export_wrote_is_not_replaced(bank: Bank, what: str) -> None:
     before = files(bank.folder)
     with pytest.raises(UsageError) as caught:
         export(bank.url, out, "parquet", Clock(), wait=5)
-    assert caught.value.remedy
+    assert caught.value.hint
     assert files(bank.folder) == before
 
 
@@ -200,7 +214,7 @@ def test_a_warehouse_that_is_held_is_told_and_nothing_is_left(bank: Bank) -> Non
 def test_a_killed_export_leaves_the_one_before_or_none_and_never_half(bank: Bank) -> None:
     written(bank)
     for number in range(8):
-        program = "import etl.serve.export, sys; from etl.cli import run; print(flush=True); sys.exit(run(['export', 'out', '-q']))"
+        program = "import etl.outputs.export, sys; from etl.cli import run; print(flush=True); sys.exit(run(['export', 'out', '-q']))"
         with subprocess.Popen([sys.executable, "-c", program], cwd=bank.folder, stdout=subprocess.PIPE) as exporter:
             assert exporter.stdout is not None
             exporter.stdout.readline()
@@ -220,7 +234,9 @@ def test_a_killed_export_leaves_the_one_before_or_none_and_never_half(bank: Bank
 def test_a_query_writes_parquet_with_every_digit(bank: Bank) -> None:
     target = bank.folder / "x.parquet"
     write_parquet(
-        bank.url, "select queue, sum(volume) as n, sum(money) as m, max(hour_end) as t from spending_hourly group by 1;", target
+        bank.url,
+        "select queue, sum(volume) as n, sum(money) as m, max(hour_end) as t from spending_hourly group by 1;",
+        target,
     )
     assert list(columns(f"'{target}'").values()) == ["VARCHAR", "DECIMAL(38,0)", "DECIMAL(38,9)", "TIMESTAMP"]
     held = memory(f"from '{target}' order by queue limit 1")[0]
@@ -238,7 +254,9 @@ def test_a_query_writes_parquet_with_every_digit(bank: Bank) -> None:
         ("[1.5, null]", "DECIMAL(2,1)[]", [Decimal("1.5"), None]),
     ],
 )
-def test_what_parquet_does_not_hold_exactly_is_written_as_what_it_does(bank: Bank, sql: str, kind: str, value: object) -> None:
+def test_what_parquet_does_not_hold_exactly_is_written_as_what_it_does(
+    bank: Bank, sql: str, kind: str, value: object
+) -> None:
     target = bank.folder / "x.parquet"
     write_parquet(bank.url, f'select {sql} as "a ""b"""', target)
     assert columns(f"'{target}'") == {'a "b"': kind}
@@ -295,7 +313,9 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("sql", [sql for sql in REFUSED if sql not in TAKEN])
-def test_a_query_for_parquet_reads_nothing_but_the_warehouse_and_writes_nothing_but_its_file(bank: Bank, sql: str) -> None:
+def test_a_query_for_parquet_reads_nothing_but_the_warehouse_and_writes_nothing_but_its_file(
+    bank: Bank, sql: str
+) -> None:
     before = bank.file.read_bytes()
     with pytest.raises(UsageError):
         write_parquet(bank.url, sql.format(folder=bank.folder), bank.folder / "x.parquet")
@@ -335,7 +355,7 @@ def test_a_comment_at_the_end_comments_out_nothing_of_ours(bank: Bank) -> None:
 @pytest.fixture
 def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def command(*words: str) -> tuple[int, str, str]:
-        code = run(words, Place({}, bank.folder))
+        code = run(words, Environment({}, bank.folder))
         return code, *capsys.readouterr()
 
     return command
@@ -348,7 +368,9 @@ def test_export_says_where_and_how_much(bank: Bank, command: Callable[..., tuple
     assert command("export", "--account", "nobody", "out")[0] == 2
 
 
-def test_parquet_goes_to_a_file_by_its_ending_or_by_format(bank: Bank, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_parquet_goes_to_a_file_by_its_ending_or_by_format(
+    bank: Bank, command: Callable[..., tuple[int, str, str]]
+) -> None:
     assert command("query", "select 1 as a", "-o", "a.parquet") == (0, "", "")
     assert command("query", "select 2 as a", "-o", "b", "--format", "parquet") == (0, "", "")
     assert memory(f"from read_parquet(['{bank.folder}/a.parquet', '{bank.folder}/b'])") == [(1,), (2,)]

@@ -12,7 +12,7 @@ import pytest
 
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
-from etl.load.lock import one_sync
+from etl.load.lock import account_lock
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.postgres import ask, new_database
 
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def held(file: Path, account: str = "default") -> AbstractContextManager[None]:
-    return one_sync(warehouse_url(str(file)), account, Clock(), wait=0)
+    return account_lock(warehouse_url(str(file)), account, Clock(), wait=0)
 
 
 def test_a_link_to_the_warehouse_has_no_lock_of_its_own(file: Path, tmp_path: Path) -> None:
@@ -98,13 +98,15 @@ def test_a_lock_that_cannot_be_had_is_a_problem_of_the_warehouse_with_its_remedy
         pass
     assert problem.value.exit_code == 4
     assert "cannot lock" in problem.value.message
-    assert problem.value.remedy
+    assert problem.value.hint
 
 
 def test_a_sync_that_ends_in_time_is_waited_for_and_named_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
     naps: list[float] = []
     with ExitStack() as other:
-        other.enter_context(one_sync(url, "default", Clock(now=lambda: datetime(2026, 3, 1, 3, 15, tzinfo=UTC)), wait=0))
+        other.enter_context(
+            account_lock(url, "default", Clock(now=lambda: datetime(2026, 3, 1, 3, 15, tzinfo=UTC)), wait=0)
+        )
 
         def sleep(seconds: float) -> None:
             naps.append(seconds)
@@ -113,7 +115,7 @@ def test_a_sync_that_ends_in_time_is_waited_for_and_named_once(url: str, caplog:
 
         with (
             caplog.at_level(logging.INFO, "etl"),
-            one_sync(url, "default", Clock(ticks=lambda: sum(naps), sleep=sleep), wait=10),
+            account_lock(url, "default", Clock(monotonic=lambda: sum(naps), sleep=sleep), wait=10),
         ):
             pass
     assert naps == [1, 1, 1]
@@ -126,12 +128,12 @@ def test_a_sync_that_ends_in_time_is_waited_for_and_named_once(url: str, caplog:
 
 def test_waiting_ends_when_its_seconds_are_over_and_says_who_is_in_the_way(url: str) -> None:
     naps: list[float] = []
-    clock = Clock(ticks=lambda: sum(naps), sleep=naps.append)
-    other = one_sync(url, "default", Clock(), wait=0)
+    clock = Clock(monotonic=lambda: sum(naps), sleep=naps.append)
+    other = account_lock(url, "default", Clock(), wait=0)
     with other, pytest.raises(WarehouseLockedError, match=f"PID {os.getpid()}") as problem:
-        one_sync(url, "default", clock, wait=2.5).__enter__()
+        account_lock(url, "default", clock, wait=2.5).__enter__()
     assert naps == [1, 1, 0.5]
-    assert (problem.value.exit_code, "--lock-wait" in problem.value.remedy) == (4, True)
+    assert (problem.value.exit_code, "--lock-wait" in problem.value.hint) == (4, True)
 
 
 def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
@@ -148,29 +150,29 @@ def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
 def test_accounts_have_locks_of_their_own_and_databases_too() -> None:
     url, other = new_database(), new_database()
     with (
-        one_sync(url, "a", Clock(), wait=0),
-        one_sync(url, "b", Clock(), wait=0),
-        one_sync(other, "a", Clock(), wait=0),
+        account_lock(url, "a", Clock(), wait=0),
+        account_lock(url, "b", Clock(), wait=0),
+        account_lock(other, "a", Clock(), wait=0),
         pytest.raises(WarehouseLockedError, match="account a is running"),
-        one_sync(url, "a", Clock(), wait=0),
+        account_lock(url, "a", Clock(), wait=0),
     ):
         pass
-    with one_sync(url, "a", Clock(), wait=0):
+    with account_lock(url, "a", Clock(), wait=0):
         pass
 
 
 @pytest.mark.server
 def test_the_lock_of_a_program_that_is_gone_is_nobodys() -> None:
     url = new_database()
-    with one_sync(url, "a", Clock(), wait=0):
+    with account_lock(url, "a", Clock(), wait=0):
         ask(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
-        with one_sync(url, "a", Clock(), wait=5):
+        with account_lock(url, "a", Clock(), wait=5):
             pass
 
 
 @pytest.mark.server
 def test_who_waits_keeps_no_transaction_open() -> None:
     url = new_database()
-    with one_sync(url, "a", Clock(), wait=0):
+    with account_lock(url, "a", Clock(), wait=0):
         [(state,)] = ask(url, "select state from pg_stat_activity where application_name like 'anticaptcha-etl%'")
         assert state == "idle"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.care.notify import MOST_CHARS, ping
-from etl.records import Secret
+from etl.maintenance.notify import MOST_CHARS, ping
+from etl.models import Secret
 
 TOKEN = "8c6f3b2e-unmistakable"
 
@@ -22,7 +22,9 @@ Peer = Callable[[socket.socket], None]
 
 
 def says(status: str, *headers: str) -> Peer:
-    return lambda peer: peer.sendall("\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *headers, "", ""]).encode())
+    return lambda peer: peer.sendall(
+        "\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *headers, "", ""]).encode()
+    )
 
 
 def hangs(peer: socket.socket) -> None:
@@ -107,7 +109,9 @@ def test_a_long_text_is_cut() -> None:
     ],
     ids=["unknown", "broken", "redirect", "nothing", "no HTTP", "hang", "drip"],
 )
-def test_what_goes_wrong_is_one_warning_without_the_url_soon(answer: Peer, said: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_goes_wrong_is_one_warning_without_the_url_soon(
+    answer: Peer, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     began = time.monotonic()
     with caplog.at_level(logging.DEBUG, "etl"), monitor(answer) as (url, met):
         ping(Secret(url), 0, "done", seconds=0.5)

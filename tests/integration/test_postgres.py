@@ -18,15 +18,15 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError, WarehouseError
-from etl.load.ledger import open_account
-from etl.records import Secret
+from etl.load.state import open_account
+from etl.models import Secret
+from etl.outputs.query import run as query
+from etl.outputs.query import write_parquet
 from etl.sandbox.server import Sandbox
-from etl.serve.query import run as query
-from etl.serve.query import write_parquet
 from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
 from tests.e2e.world import World, ago, small
-from tests.integration.scripted import says, serving
+from tests.integration.scripted_server import says, serving
 from tests.postgres import ask, migrated, new_database, server
 
 pytestmark = pytest.mark.server
@@ -76,7 +76,7 @@ def test_a_url_needs_no_driver_and_keeps_its_parameters(driver: str) -> None:
 def test_a_url_that_names_no_warehouse_is_refused_without_its_password(url: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as refused:
         warehouse_url(url.format(f"{USER}:{PASSWORD}"))
-    assert PASSWORD not in refused.value.message + refused.value.remedy
+    assert PASSWORD not in refused.value.message + refused.value.hint
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,9 @@ def _refusal(url: sa.URL) -> str:
     return ""
 
 
-def etl(folder: Path, warehouse: sa.URL, *words: str, api: str = "http://127.0.0.1:9/") -> "subprocess.CompletedProcess[str]":
+def etl(
+    folder: Path, warehouse: sa.URL, *words: str, api: str = "http://127.0.0.1:9/"
+) -> "subprocess.CompletedProcess[str]":
     url = warehouse.render_as_string(hide_password=False)
     environ = {"ANTICAPTCHA_WAREHOUSE": url, "ANTICAPTCHA_CLIENT_KEY": "k" * 32, "ANTICAPTCHA_API_URL": api}
     command = [sys.executable, "-m", "etl", *words]
@@ -130,8 +132,16 @@ WRONG: dict[str, tuple[Callable[[sa.URL], sa.URL], str, str]] = {
     "a wrong password": (lambda url: url, "the password is wrong", "mend it in the URL"),
     "an unknown user": (lambda url: url.set(username="nobody_at_all"), "does not let this user in", "mend the user"),
     "an unknown database": (lambda url: server().set(database="nowhere"), "there is no such database", "createdb"),
-    "an unknown host": (lambda url: url.set(host="nowhere.invalid", query={}), "cannot reach postgresql://nowhere.invalid", "look"),
-    "a closed port": (lambda url: url.set(host="127.0.0.1", port=1, query={}), "Connection refused", "look at the server"),
+    "an unknown host": (
+        lambda url: url.set(host="nowhere.invalid", query={}),
+        "cannot reach postgresql://nowhere.invalid",
+        "look",
+    ),
+    "a closed port": (
+        lambda url: url.set(host="127.0.0.1", port=1, query={}),
+        "Connection refused",
+        "look at the server",
+    ),
     "a password among the parameters": (
         lambda url: url.set(username=None, password=None).update_query_dict({"user": USER, "password": PASSWORD}),
         "the password is wrong",
@@ -144,20 +154,22 @@ WRONG: dict[str, tuple[Callable[[sa.URL], sa.URL], str, str]] = {
 def test_a_server_that_is_not_to_be_had_is_exit_4_with_what_to_do_and_names_no_user(
     tmp_path: Path, locked_out: sa.URL, wrong: str
 ) -> None:
-    made, told, remedy = WRONG[wrong]
+    made, told, hint = WRONG[wrong]
     for command in ("sync", "query select"):
         done = etl(tmp_path, made(locked_out), *command.split())
         said = done.stdout + done.stderr
         assert done.returncode == 4, said
         assert told in said
-        assert remedy in said
+        assert hint in said
         assert "Traceback" not in said
         assert not any(secret in said for secret in (USER, PASSWORD, "nobody_at_all"))
 
 
 def test_neither_status_nor_the_doctor_nor_a_log_names_the_user_or_the_password(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
-    ask(server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$")
+    ask(
+        server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$"
+    )
     mine = url.set(username=f"{USER}_2", password=PASSWORD)
     refusal = says(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
     with serving(refusal) as service, Sandbox(small(2)) as sandbox:
@@ -209,7 +221,7 @@ def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_o
         before = world.one("select count(*) from readings")
         assert world.sync().exit_code == 0
         assert world.one("select count(*) from readings where run = 1") == before > 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 def test_an_interrupted_query_ends_at_once_and_nothing_of_it_stays_on_the_server(tmp_path: Path) -> None:
@@ -313,11 +325,13 @@ def test_a_query_is_one_statement_that_reads_and_all_else_is_refused_and_changes
     read_alone: str, tmp_path: Path, form: str, sql: str
 ) -> None:
     before, asked = everything(read_alone), sql.format(folder=tmp_path)
-    answer: Callable[[str, str], object] = answered if form == "rows" else partial(write_parquet, target=tmp_path / "out.parquet")
+    answer: Callable[[str, str], object] = (
+        answered if form == "rows" else partial(write_parquet, target=tmp_path / "out.parquet")
+    )
     with pytest.raises(UsageError) as caught:
         answer(read_alone, asked)
     assert caught.value.message
-    assert caught.value.remedy
+    assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
     assert everything(read_alone) == before
 
@@ -363,7 +377,9 @@ def test_every_way_to_read_is_open(read_alone: str, tmp_path: Path, form: str, s
         ("'a'::name", "VARCHAR", "a"),
     ],
 )
-def test_parquet_from_a_server_keeps_every_digit(read_alone: str, tmp_path: Path, sql: str, kind: str, value: object) -> None:
+def test_parquet_from_a_server_keeps_every_digit(
+    read_alone: str, tmp_path: Path, sql: str, kind: str, value: object
+) -> None:
     write_parquet(read_alone, f"select {sql} as n", tmp_path / "out.parquet")
     made = duckdb.read_parquet(str(tmp_path / "out.parquet"))
     assert (str(made.types[0]), made.fetchall()) == (kind, [(value,)])
@@ -429,7 +445,7 @@ def test_two_syncs_that_both_think_they_hold_the_lock_are_told_apart_by_the_keys
         assert "another program wrote rows of the same account meanwhile" in said
         assert "Traceback" not in said
         assert world.sync().exit_code == 0
-        assert world.hourly() == world.books()
+        assert world.hourly() == world.expected_rows()
 
 
 # ---------------------------------------------------------------- views of one's own
@@ -439,7 +455,10 @@ def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = new_database(like=migrated())
-    ask(url, "create view my_days as select * from spending_daily; create view my_months as select * from spending_monthly")
+    ask(
+        url,
+        "create view my_days as select * from spending_daily; create view my_months as select * from spending_monthly",
+    )
     engine = open_warehouse(url)
     migrate.upgrade(engine)  # nothing is to be made
     monkeypatch.setattr(views, "fingerprint", lambda engine: "of another version")
@@ -447,7 +466,7 @@ def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_no
         migrate.upgrade(engine)
     assert "view my_days depends on view spending_daily" in refused.value.message
     assert "view my_months depends on view spending_monthly" in refused.value.message
-    assert "drop them, run anticaptcha-etl migrate, make them again; nothing was changed" in refused.value.remedy
+    assert "drop them, run anticaptcha-etl migrate, make them again; nothing was changed" in refused.value.hint
     assert ask(url, "select count(*) from my_days") == [(0,)]
     ask(url, "drop view my_days; drop view my_months")
     migrate.upgrade(engine)
@@ -464,13 +483,17 @@ ODD = rb"""{"errorId": 0, "data": [
 REFUSED = rb"""{"errorId": 9, "errorCode": "ERROR_\u0000\ud800", "errorDescription": "no \u0000 such \udfff thing"}"""
 
 
-def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for body in (ODD, REFUSED):
         with serving(says(body)) as service, world_on_a_server(tmp_path, 3) as world:
             monkeypatch.setattr(type(world.sandbox), "url", service.url)
             assert world.sync(since=ago(1)).exit_code == 1
-            [packed] = {bytes(packed) for (packed,) in world.rows("select body from answers")}
-            assert zlib.decompress(packed) == body
+            [compressed_body] = {
+                bytes(compressed_body) for (compressed_body,) in world.rows("select body from answers")
+            }
+            assert zlib.decompress(compressed_body) == body
             if body is REFUSED:
                 told = world.rows("select distinct code, message from readings where outcome <> 'good'")
                 assert ("ERROR_", "no such thing") in told

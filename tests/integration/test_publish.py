@@ -17,12 +17,12 @@ import pytest
 
 from etl.cli import run
 from etl.clock import Clock
-from etl.errors import FindingsError, UsageError, WarehouseError, WarehouseLockedError
-from etl.serve import drafts
-from etl.serve.publish import COPIED, place, publish
-from etl.settings import Place
+from etl.config import Environment
+from etl.errors import ChecksFailedError, UsageError, WarehouseError, WarehouseLockedError
+from etl.outputs import atomic
+from etl.outputs.publish import PUBLISHED_COLUMNS, place, publish
 from etl.warehouse import views
-from tests.integration.bank import BROKEN, FILLED, HOURS, SECRETS, Bank, rows
+from tests.integration.sample_warehouse import BROKEN, FILLED, HOURS, SECRETS, Bank, rows
 
 CLOCK = Clock()
 
@@ -51,11 +51,15 @@ def names(folder: Path) -> list[str]:
 def test_every_view_and_function_gives_what_the_warehouse_gives(bank: Bank) -> None:
     copy = put(bank)
     asked = [f"select * from {view.name} order by all" for view in views.shared()]
-    asked += [f"select * from spending_as_of(timestamp '{moment}') order by all" for moment in ("2026-11-04", "2026-11-06")]
+    asked += [
+        f"select * from spending_as_of(timestamp '{moment}') order by all" for moment in ("2026-11-04", "2026-11-06")
+    ]
     asked += ["select price_per_1000(cast(1.5 as decimal(18, 9)), 7)"]
     of_views = f"from duckdb_columns() where table_name in {tuple(view.name for view in views.shared())}"
     asked += [f"select table_name, column_name, data_type, comment {of_views} order by table_name, column_index"]
-    asked += [f"select comment from duckdb_views() where view_name in (select table_name {of_views}) order by view_name"]
+    asked += [
+        f"select comment from duckdb_views() where view_name in (select table_name {of_views}) order by view_name"
+    ]
     for sql in asked:
         assert rows(copy, sql) == rows(bank.file, sql)
     assert rows(copy, "select count(*), sum(money) from spending_hourly") == [(HOURS, HOURS * Decimal("1.000000001"))]
@@ -67,9 +71,11 @@ def test_it_holds_what_readers_need_and_nothing_else(bank: Bank) -> None:
         connection.execute("checkpoint")
     assert all(secret in bank.file.read_bytes() for secret in SECRETS)
     copy = put(bank)
-    held = rows(copy, "select table_name, column_name from duckdb_columns() where not internal and schema_name = 'main'")
+    held = rows(
+        copy, "select table_name, column_name from duckdb_columns() where not internal and schema_name = 'main'"
+    )
     tables = rows(copy, "select table_name from duckdb_tables()")
-    assert {name for (name,) in tables} == COPIED.keys()
+    assert {name for (name,) in tables} == PUBLISHED_COLUMNS.keys()
     assert {column for table, column in held if table == "accounts"} == {"account_id", "name"}
     assert [secret for secret in SECRETS if secret in copy.read_bytes()] == []
 
@@ -106,13 +112,21 @@ def test_no_program_of_ours_takes_the_copy_for_a_warehouse_to_write_into(bank: B
     before = copy.read_bytes()
     words = ["sync", "--warehouse", str(copy)]
     environ = {"ANTICAPTCHA_CLIENT_KEY": "any-text", "ANTICAPTCHA_API_URL": "http://127.0.0.1:9"}
-    assert run(words, Place(environ, bank.folder)) == 4
+    assert run(words, Environment(environ, bank.folder)) == 4
     assert copy.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "words",
-    [["report", "-o", "r.html"], ["status"], ["check"], ["publish", "bi/x.duckdb"], ["export", "lake"], ["migrate"], ["replay"]],
+    [
+        ["report", "-o", "r.html"],
+        ["status"],
+        ["check"],
+        ["publish", "bi/x.duckdb"],
+        ["export", "lake"],
+        ["migrate"],
+        ["replay"],
+    ],
 )
 def test_what_needs_the_warehouse_itself_says_that_this_is_a_copy(
     bank: Bank, command: Callable[..., tuple[int, str, str]], words: list[str]
@@ -140,11 +154,13 @@ def test_a_place_that_is_not_for_a_copy_is_refused_and_left_alone(bank: Bank, wh
     before = {file: file.read_bytes() for file in bank.folder.iterdir() if file.is_file()}
     with pytest.raises(UsageError) as caught:
         publish(bank.url, place(bank.url, bank.folder / where), CLOCK, wait=5)
-    assert caught.value.remedy
+    assert caught.value.hint
     assert {file: file.read_bytes() for file in bank.folder.iterdir() if file.is_file()} == before
 
 
-@pytest.mark.parametrize("where", [".", "warehouse.duckdb", "link.duckdb", "hard.duckdb", "archive.duckdb", "notes.txt"])
+@pytest.mark.parametrize(
+    "where", [".", "warehouse.duckdb", "link.duckdb", "hard.duckdb", "archive.duckdb", "notes.txt"]
+)
 def test_a_file_that_was_made_read_only_to_keep_it_is_not_taken_for_a_copy(bank: Bank, where: str) -> None:
     shutil.copy(bank.file, bank.folder / "archive.duckdb")
     (bank.folder / "notes.txt").write_text("mine")
@@ -160,7 +176,7 @@ def test_a_file_that_was_made_read_only_to_keep_it_is_not_taken_for_a_copy(bank:
 def test_a_name_that_no_copy_can_have_is_told_and_nothing_is_left(bank: Bank, name: str) -> None:
     with pytest.raises((UsageError, WarehouseError)) as caught:
         publish(bank.url, place(bank.url, bank.folder / "bi" / name), CLOCK, wait=5)
-    assert caught.value.remedy
+    assert caught.value.hint
     assert names(bank.folder / "bi") == []
 
 
@@ -171,7 +187,7 @@ def test_a_blocking_finding_leaves_the_copy_before_unless_told_otherwise(bank: B
     copy = put(bank)
     before = copy.read_bytes()
     bank.write(BROKEN)
-    with pytest.raises(FindingsError, match=r"add up to exactly the account's total.*: 1 row, 2026-10-31"):
+    with pytest.raises(ChecksFailedError, match=r"add up to exactly the account's total.*: 1 row, 2026-10-31"):
         put(bank)
     assert copy.read_bytes() == before
     assert names(copy.parent) == ["warehouse.duckdb"]
@@ -183,7 +199,7 @@ def test_ones_own_blocking_check_blocks_too(bank: Bank) -> None:
     (bank.folder / "own").mkdir()
     (bank.folder / "own" / "never.sql").write_text("-- it never holds\n-- severity: blocking\nselect 1 as one")
     target = place(bank.url, bank.folder / "bi")
-    with pytest.raises(FindingsError, match="it never holds"):
+    with pytest.raises(ChecksFailedError, match="it never holds"):
         publish(bank.url, target, CLOCK, wait=5, own=bank.folder / "own")
     assert not target.exists()
 
@@ -192,7 +208,7 @@ def test_views_of_another_version_are_renewed_first(bank: Bank) -> None:
     bank.write("create or replace view warehouse_version as select '0004' as revision, 'other' as views")
     with pytest.raises(WarehouseError) as caught:
         put(bank)
-    assert "anticaptcha-etl migrate" in caught.value.remedy
+    assert "anticaptcha-etl migrate" in caught.value.hint
 
 
 def test_a_disk_that_does_not_take_the_copy_leaves_the_one_before(bank: Bank) -> None:
@@ -217,9 +233,9 @@ def test_a_disk_that_does_not_take_the_copy_leaves_the_one_before(bank: Bank) ->
 def test_a_second_publish_to_the_same_place_waits_and_then_says_so(bank: Bank) -> None:
     target = place(bank.url, bank.folder / "bi")
     with (
-        drafts.beside(target, CLOCK, wait=0),
+        atomic.temporary_beside(target, CLOCK, wait=0),
         pytest.raises(WarehouseLockedError, match="another program is just writing"),
-        drafts.beside(target, CLOCK, wait=0.1),
+        atomic.temporary_beside(target, CLOCK, wait=0.1),
     ):
         pass
     assert put(bank) == target
@@ -282,9 +298,7 @@ def test_killed_publishes_leave_the_old_copy_or_the_new_and_the_next_clears_up(b
     state, killed = Decimal(0), 0
     for price in map(Decimal, range(1, 16)):
         bank.set_price(price)
-        program = (
-            "import etl.serve.publish, sys; from etl.cli import run; print(flush=True); sys.exit(run(['publish', 'bi', '-q']))"
-        )
+        program = "import etl.outputs.publish, sys; from etl.cli import run; print(flush=True); sys.exit(run(['publish', 'bi', '-q']))"
         with subprocess.Popen([sys.executable, "-c", program], cwd=bank.folder, stdout=subprocess.PIPE) as publisher:
             assert publisher.stdout is not None
             publisher.stdout.readline()
@@ -310,7 +324,7 @@ def test_what_a_killed_maker_left_is_cleared_or_put_back(tmp_path: Path, left: s
     if "swapped" in left:
         (draft / "before").mkdir()
         (draft / "before" / "whole").write_text("whole")
-    with drafts.beside(target, CLOCK, wait=0) as made:
+    with atomic.temporary_beside(target, CLOCK, wait=0) as made:
         assert list(made.iterdir()) == []
         assert names(tmp_path) == [".out.draft", *(["out"] if "swapped" in left else [])]
     assert names(tmp_path) == (["out"] if "swapped" in left else [])
@@ -322,7 +336,7 @@ def test_what_a_killed_maker_left_is_cleared_or_put_back(tmp_path: Path, left: s
 @pytest.fixture
 def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def command(*words: str, **environ: str) -> tuple[int, str, str]:
-        code = run(words, Place(environ, bank.folder))
+        code = run(words, Environment(environ, bank.folder))
         return code, *capsys.readouterr()
 
     return command
@@ -341,7 +355,9 @@ def test_the_command_says_where_the_copy_is_and_the_setting_stands_for_its_path(
     assert "publish = PATH" in told
 
 
-def test_a_refusal_is_exit_code_5_with_the_findings_words(bank: Bank, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_refusal_is_exit_code_5_with_the_findings_words(
+    bank: Bank, command: Callable[..., tuple[int, str, str]]
+) -> None:
     bank.write(BROKEN)
     code, _, told = command("publish", "bi")
     assert code == 5

@@ -17,9 +17,9 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
-from etl.serve.query import TABLE_ROWS, Result, run, write_csv, write_json, write_table
+from etl.outputs.query import TABLE_ROWS, Result, run, write_csv, write_json, write_table
 from etl.warehouse import checks
-from etl.warehouse.duck import file_of
+from etl.warehouse.duckdb import file_of
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import days
 
@@ -97,10 +97,16 @@ def test_a_table_aligns_numbers_right_and_cuts_nothing(warehouse: sa.Engine) -> 
 
 
 def test_a_table_says_when_there_is_more_than_it_shows(warehouse: sa.Engine) -> None:
-    on_terminal = partial(write_table, most=TABLE_ROWS)
-    assert f"({TABLE_ROWS:,} rows)" in printed(warehouse, f"select * from generate_series(1, {TABLE_ROWS}) t", on_terminal)
-    assert "--format csv gives all" in printed(warehouse, f"select * from generate_series(1, {TABLE_ROWS + 1}) t", on_terminal)
-    assert f"({TABLE_ROWS + 1:,} rows)" in printed(warehouse, f"select * from generate_series(1, {TABLE_ROWS + 1}) t", write_table)
+    terminal_reporter = partial(write_table, most=TABLE_ROWS)
+    assert f"({TABLE_ROWS:,} rows)" in printed(
+        warehouse, f"select * from generate_series(1, {TABLE_ROWS}) t", terminal_reporter
+    )
+    assert "--format csv gives all" in printed(
+        warehouse, f"select * from generate_series(1, {TABLE_ROWS + 1}) t", terminal_reporter
+    )
+    assert f"({TABLE_ROWS + 1:,} rows)" in printed(
+        warehouse, f"select * from generate_series(1, {TABLE_ROWS + 1}) t", write_table
+    )
 
 
 def test_values_do_not_steer_the_terminal(warehouse: sa.Engine) -> None:
@@ -252,7 +258,7 @@ def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.
     with pytest.raises(UsageError) as caught:
         printed(warehouse, sql.format(folder=path.parent), write_csv)
     assert caught.value.message
-    assert caught.value.remedy
+    assert caught.value.hint
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == before
 
@@ -281,7 +287,11 @@ def test_of_files_the_warehouse_itself_alone_is_within_reach(warehouse: sa.Engin
     path.with_name("other.duckdb").write_bytes(path.read_bytes())
     sql = "select size from read_blob('{}')"
     assert printed(warehouse, sql.format(path), write_csv) == f"size\n{path.stat().st_size}\n"
-    for other in (path.with_name("other.duckdb"), path.parent / "warehouse.duckdb.more", path.parent / "x" / ".." / "other.duckdb"):
+    for other in (
+        path.with_name("other.duckdb"),
+        path.parent / "warehouse.duckdb.more",
+        path.parent / "x" / ".." / "other.duckdb",
+    ):
         with pytest.raises(UsageError, match="disabled"):
             printed(warehouse, sql.format(other), write_csv)
 
@@ -302,7 +312,9 @@ def test_a_query_without_end_is_ended_by_a_signal(warehouse: sa.Engine, tmp_path
     threading.Event().wait(0.3)  # it is in the midst of it
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
-    assert (process.returncode, said.splitlines()[0]) == (130, b"error: interrupted; what was committed stays"), said.decode()
+    assert (process.returncode, said.splitlines()[0]) == (130, b"error: interrupted; what was committed stays"), (
+        said.decode()
+    )
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -365,9 +377,12 @@ def test_an_error_in_the_middle_of_the_rows_is_a_usage_error_too(warehouse: sa.E
 
 @pytest.mark.of_the_file
 def test_a_missing_warehouse_is_named_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(WarehouseError, match=str(tmp_path)) as caught, run(warehouse_url(str(tmp_path / "w.duckdb")), "select 1"):
+    with (
+        pytest.raises(WarehouseError, match=str(tmp_path)) as caught,
+        run(warehouse_url(str(tmp_path / "w.duckdb")), "select 1"),
+    ):
         pass
-    assert "anticaptcha-etl sync" in caught.value.remedy
+    assert "anticaptcha-etl sync" in caught.value.hint
 
 
 def test_what_the_caller_raises_comes_through_unchanged(warehouse: sa.Engine) -> None:

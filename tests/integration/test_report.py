@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from etl.cli import run
 from etl.clock import Clock
+from etl.config import Environment
 from etl.errors import UsageError
-from etl.serve.report.gather import gather
-from etl.serve.report.page import page
-from etl.settings import Place
+from etl.outputs.report.queries import gather
+from etl.outputs.report.page import page
 from etl.warehouse.schema import accounts, days, findings, rejections, revisions, runs, series
 
 pytestmark = pytest.mark.contract
@@ -87,7 +87,10 @@ def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
         series,
         {"account_id": 1, "series_id": 1, "cut": "total"},
         {"account_id": 1, "series_id": 2, "cut": "queue"},
-        *({"account_id": 1, "series_id": 3 + place, "cut": "queue", "member": name} for place, name in enumerate(NAMES)),
+        *(
+            {"account_id": 1, "series_id": 3 + place, "cut": "queue", "member": name}
+            for place, name in enumerate(NAMES)
+        ),
         {"account_id": 2, "series_id": 1, "cut": "total"},
         {"account_id": 2, "series_id": 2, "cut": "queue", "member": NAMES[0]},
     )
@@ -192,7 +195,8 @@ def test_each_days_numbers_and_prices_are_the_views(filled: Insert, warehouse: s
     )
     assert number
     daily = asked(
-        warehouse, f"select money, price_per_1000 from spending_daily where {SHOWN} and queue = '{name}' order by day desc"
+        warehouse,
+        f"select money, price_per_1000 from spending_daily where {SHOWN} and queue = '{name}' order by day desc",
     )
     head, *rows = tables["US dollars by day and queue"]
     assert [Decimal(row[head.index(name)]) for row in rows] == [money for money, _ in daily]
@@ -218,7 +222,8 @@ def test_what_is_drawn_is_what_the_views_hold(filled: Insert, warehouse: sa.Engi
 def test_months_and_the_headline_are_the_views(filled: Insert, warehouse: sa.Engine) -> None:
     read = Page(html(warehouse))
     months = asked(
-        warehouse, "select sum(money) from spending_monthly where account = 'default' group by month order by month desc"
+        warehouse,
+        "select sum(money) from spending_monthly where account = 'default' group by month order by month desc",
     )
     assert [(Decimal(row[1]),) for row in read.tables["Spend by month"][1:]] == months
     sql = "select sum(money) from spending_daily where account = 'default' and extract(day from day) not in (9, 10) and"
@@ -241,7 +246,9 @@ def test_an_hour_of_the_week_is_the_mean_of_the_hours_read(filled: Insert, wareh
         " from spending_total_hourly where account = 'default' and hour_start >= '2026-02-19' group by 3, 4 order by 3, 4",
     )
     rows = {(row["weekday"], row["hour"]): row for row in drawn(html(warehouse))["week"]["slots"]}
-    assert {key: row["hours"] for key, row in rows.items()} == {(weekday, hour): count for _, count, weekday, hour in means}
+    assert {key: row["hours"] for key, row in rows.items()} == {
+        (weekday, hour): count for _, count, weekday, hour in means
+    }
     for money, count, weekday, hour in means:
         assert abs(rows[weekday, hour]["money"] * count - money) <= count * Decimal("5e-10")
     assert {rows[weekday, 6]["money"] for weekday in range(1, 8)} == {0}
@@ -278,7 +285,9 @@ def test_a_long_period_is_shown_by_weeks(filled: Insert, warehouse: sa.Engine) -
 def test_missing_failed_and_open_days_are_marked_counted_and_named(filled: Insert, warehouse: sa.Engine) -> None:
     text = html(warehouse)
     cells = [attributes for tag, attributes in Page(text).elements if tag == "td" and "title" in attributes]
-    by_status = {status: [cell["title"] for cell in cells if cell["class"] == status] for status in ("missing", "failed", "open")}
+    by_status = {
+        status: [cell["title"] for cell in cells if cell["class"] == status] for status in ("missing", "failed", "open")
+    }
     assert by_status == {
         "missing": ["9 Mar 2026: missing", "10 Mar 2026: missing"],
         "failed": ["28 Feb 2026: failed"],
@@ -303,8 +312,16 @@ def test_findings_revisions_refusals_and_runs_are_told(filled: Insert, warehouse
     filled(findings, {"account_id": 1, "run": 1, "severity": "blocking", "message": "of yesterday"})
     filled(findings, {"account_id": 1, "run": 2, "severity": "warning", "message": "look <at> this"})
     filled(findings, {"account_id": 1, "run": 2, "severity": "blocking", "message": "does not fit"})
-    change = {"account_id": 1, "series_id": 3, "hour_start": datetime(2026, 3, 18, 5), "cause": "source", "seen_at": seen}
-    filled(revisions, {**change, "money_before": Decimal("1.5"), "money_after": Decimal("1.500000001"), "volume_after": 4})
+    change = {
+        "account_id": 1,
+        "series_id": 3,
+        "hour_start": datetime(2026, 3, 18, 5),
+        "cause": "source",
+        "seen_at": seen,
+    }
+    filled(
+        revisions, {**change, "money_before": Decimal("1.5"), "money_after": Decimal("1.500000001"), "volume_after": 4}
+    )
     filled(rejections, {"account_id": 1, "series_id": 3, "seen_at": seen})
     read = Page(html(warehouse))
     assert "1 blocking finding: do not trust the numbers yet" in read.text
@@ -321,7 +338,12 @@ def test_neither_a_replay_nor_a_sync_that_was_stopped_hides_what_the_last_whole_
     filled: Insert, warehouse: sa.Engine
 ) -> None:
     run = {"account_id": 1, "command": "sync", "started_at": datetime(2026, 3, 20, 9)}
-    filled(runs, {**run, "run": 1, "exit_code": 5}, {**run, "run": 2, "exit_code": None}, {**run, "run": 3, "exit_code": 130})
+    filled(
+        runs,
+        {**run, "run": 1, "exit_code": 5},
+        {**run, "run": 2, "exit_code": None},
+        {**run, "run": 3, "exit_code": 130},
+    )
     filled(runs, {**run, "run": 4, "command": "replay", "exit_code": 0})
     filled(findings, {"account_id": 1, "run": 1, "severity": "blocking", "message": "does not fit"})
     read = Page(html(warehouse))
@@ -330,8 +352,15 @@ def test_neither_a_replay_nor_a_sync_that_was_stopped_hides_what_the_last_whole_
     assert [row[1] for row in read.tables["The last runs"][1:]] == ["130", "\N{EN DASH}", "5"]
 
 
-def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(filled: Insert, warehouse: sa.Engine) -> None:
-    change = {"account_id": 1, "hour_start": datetime(2026, 3, 18, 5), "cause": "source", "seen_at": datetime(2026, 3, 20, 9)}
+def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(
+    filled: Insert, warehouse: sa.Engine
+) -> None:
+    change = {
+        "account_id": 1,
+        "hour_start": datetime(2026, 3, 18, 5),
+        "cause": "source",
+        "seen_at": datetime(2026, 3, 20, 9),
+    }
     filled(revisions, *({**change, "series_id": number} for number in (1, 3, 4)))
     text = Page(html(warehouse)).text
     assert "Closed hours that the API changed later: 1 since" in text
@@ -346,7 +375,9 @@ def test_the_largest_part_is_that_of_a_queue_and_not_of_all_the_others(filled: I
     assert re.search(r"The largest part, 9\.\d %, went to (?!3 other queues)", text)
 
 
-def test_a_day_that_several_accounts_lack_is_hatched_once_and_says_whose_it_is(filled: Insert, warehouse: sa.Engine) -> None:
+def test_a_day_that_several_accounts_lack_is_hatched_once_and_says_whose_it_is(
+    filled: Insert, warehouse: sa.Engine
+) -> None:
     filled(days, {"account_id": 2, "day": ago(12), "status": "final", "fetched_at": datetime(2026, 3, 20)})
     rows = drawn(html(warehouse, None))["spend"]["days"]
     assert len({row["from"] for row in rows[1:]}) == len(rows[1:])
@@ -397,13 +428,17 @@ def test_names_with_markup_in_them_stay_text(filled: Insert, warehouse: sa.Engin
     assert "<" not in told
 
 
-def test_the_page_loads_nothing_and_its_policy_lets_its_own_script_alone_run(filled: Insert, warehouse: sa.Engine) -> None:
+def test_the_page_loads_nothing_and_its_policy_lets_its_own_script_alone_run(
+    filled: Insert, warehouse: sa.Engine
+) -> None:
     text = html(warehouse)
     read = Page(text)
     assert "://" not in text
     assert "@import" not in text
     assert {*re.findall(r"url\([^)]*\)", text)} == {"url(#hatch)"}
-    assert not [attributes for _, attributes in read.elements if {"src", "href", "srcset", "action", "data"} & attributes.keys()]
+    assert not [
+        attributes for _, attributes in read.elements if {"src", "href", "srcset", "action", "data"} & attributes.keys()
+    ]
     (policy,) = [attributes["content"] for _, attributes in read.elements if attributes.get("http-equiv")]
     digest = b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy
@@ -427,12 +462,14 @@ def test_what_can_be_drawn_can_be_read(filled: Insert, warehouse: sa.Engine) -> 
 
 
 @pytest.fixture
-def place(filled: Insert, tmp_path: Path) -> Place:
-    return Place({}, tmp_path)
+def place(filled: Insert, tmp_path: Path) -> Environment:
+    return Environment({}, tmp_path)
 
 
 @pytest.mark.of_the_file
-def test_the_command_writes_the_page_whole_with_its_runtime_in_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_page_whole_with_its_runtime_in_it(
+    place: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
     (place.folder / "report.html").write_text("of yesterday")
     assert run(["report", "-o", "report.html", "--account", "default", "--days", "5000"], place) == 2
     assert run(["report", "-o", "report.html", "--account", "nobody"], place) == 2
@@ -451,7 +488,9 @@ def test_the_command_writes_the_page_whole_with_its_runtime_in_it(place: Place, 
 
 @pytest.mark.of_the_file
 @pytest.mark.parametrize("where", ["warehouse.duckdb", "link.html", "warehouse.duckdb.default.lock"])
-def test_the_page_never_takes_the_place_of_the_warehouse(place: Place, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_never_takes_the_place_of_the_warehouse(
+    place: Environment, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (place.folder / "link.html").symlink_to(place.folder / "warehouse.duckdb")
     before = (place.folder / "warehouse.duckdb").read_bytes()
     assert run(["report", "-o", where], place) == 2
@@ -460,7 +499,9 @@ def test_the_page_never_takes_the_place_of_the_warehouse(place: Place, where: st
 
 
 @pytest.mark.of_the_file
-def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(
+    place: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["report", "-o", "-"], place) == 0
     out = capsys.readouterr().out
     assert out.startswith("<!doctype html>")
@@ -469,9 +510,13 @@ def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(place: Plac
 
 @pytest.mark.of_the_file
 @pytest.mark.parametrize("absent", ["altair", "vl_convert"])
-def test_without_the_extra_the_command_says_how_to_install_it(absent: str, warehouse: sa.Engine, tmp_path: Path) -> None:
+def test_without_the_extra_the_command_says_how_to_install_it(
+    absent: str, warehouse: sa.Engine, tmp_path: Path
+) -> None:
     program = f"import sys; sys.modules[{absent!r}] = None; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert 'what now: pip install "anticaptcha-etl[report]"' in done.stderr
     assert not (tmp_path / "r.html").exists()

@@ -39,7 +39,9 @@ def sandbox(behaviour: Behaviour = LIKELIEST, *faults: Fault, dataset: Dataset =
 
 @contextmanager
 def connected(server: Sandbox, timeout: float = 5) -> Iterator[http.client.HTTPConnection]:
-    with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=timeout)) as connection:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=timeout)
+    ) as connection:
         yield connection
 
 
@@ -83,12 +85,12 @@ def test_a_day_is_24_records_that_say_what_the_books_say() -> None:
     assert [(record["dateFrom"], record["dateTill"]) for record in answer["data"]] == [
         (START + hour * HOUR, START + hour * HOUR + 3599) for hour in range(24)
     ]
-    books = [
+    expected_rows = [
         (int(hour.timestamp()), volume, money)
-        for queue, hour, volume, money in BUSY.books(DAY_START.date(), DAY_START.date(), NOW)
+        for queue, hour, volume, money in BUSY.expected_rows(DAY_START.date(), DAY_START.date(), NOW)
         if queue == QUEUE
     ]
-    assert [(record["dateFrom"], record["volume"], record["money"]) for record in answer["data"]] == books
+    assert [(record["dateFrom"], record["volume"], record["money"]) for record in answer["data"]] == expected_rows
 
 
 def test_apps_and_ips_answer_with_their_part_of_the_total() -> None:
@@ -108,12 +110,12 @@ def test_today_ends_with_the_running_hour_as_grown_so_far() -> None:
     with sandbox() as server:
         running = ask(server, date=today)["data"]
         server.behaviour = Behaviour(running=False)
-        closed = ask(server, date=today)["data"]
+        is_closed = ask(server, date=today)["data"]
         server.behaviour = Behaviour(unbegun=True)
         whole = ask(server, date=today)["data"]
     assert len(running) == 17
     assert 0 < running[16]["volume"] < BUSY.total(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
-    assert closed == running[:16]
+    assert is_closed == running[:16]
     assert whole[:17] == running
     assert [record["volume"] for record in whole[17:]] == [0] * 7
 
@@ -122,7 +124,9 @@ def test_without_a_date_the_24_hours_before_now_come_to_the_second() -> None:
     with sandbox() as server, connected(server) as connection:
         connection.request("POST", METHOD, '{"clientKey":"k"}')
         answer = json.loads(connection.getresponse().read())
-    assert [record["dateFrom"] for record in answer["data"]] == [int(NOW.timestamp()) - DAY + hour * HOUR for hour in range(24)]
+    assert [record["dateFrom"] for record in answer["data"]] == [
+        int(NOW.timestamp()) - DAY + hour * HOUR for hour in range(24)
+    ]
 
 
 def test_a_future_date_gives_nothing() -> None:
@@ -140,7 +144,9 @@ def test_other_paths_are_methods_that_do_not_exist() -> None:
     assert json.loads(body)["errorId"] == 14
 
 
-@pytest.mark.parametrize("asked", [{"date": "1748822400"}, {"date": 1748822400.0}, {"queue": None}, {"softId": "7"}, {"until": 5}])
+@pytest.mark.parametrize(
+    "asked", [{"date": "1748822400"}, {"date": 1748822400.0}, {"queue": None}, {"softId": "7"}, {"until": 5}]
+)
 def test_a_mistyped_or_unknown_property_is_refused(asked: dict[str, object]) -> None:
     with sandbox() as server:
         assert code(server, **asked) == "ERROR_INCORRECT_REQUEST"
@@ -177,8 +183,22 @@ def test_the_log_tells_what_was_asked_in_order() -> None:
         post(server)
         post(server, queue=QUEUE, softId=BUSY.apps[1], ip="192.0.2.1")
         one, two = server.requests
-    assert (one.at, one.date, one.queue, one.soft_id, one.ip, one.fault, one.status) == (NOW, START, None, None, None, None, 200)
-    assert (two.queue, two.soft_id, two.ip, two.fault, two.status) == (QUEUE, BUSY.apps[1], "192.0.2.1", FaultKind.HTML_502, 502)
+    assert (one.at, one.date, one.queue, one.soft_id, one.ip, one.fault, one.status) == (
+        NOW,
+        START,
+        None,
+        None,
+        None,
+        None,
+        200,
+    )
+    assert (two.queue, two.soft_id, two.ip, two.fault, two.status) == (
+        QUEUE,
+        BUSY.apps[1],
+        "192.0.2.1",
+        FaultKind.HTML_502,
+        502,
+    )
 
 
 # ---------------------------------------------------------------- behaviours
@@ -239,20 +259,23 @@ def test_an_unknown_queue_gives_an_error_zeros_or_the_totals() -> None:
 STRANGERS = [("softId", 5, "foreign_app", "error"), ("ip", "203.0.113.9", "foreign_ip", "zeros")]
 
 
-@pytest.mark.parametrize(("filter", "stranger", "told", "unless_told"), STRANGERS)
+@pytest.mark.parametrize(("series", "stranger", "told", "unless_told"), STRANGERS)
 def test_a_foreign_app_or_ip_is_denied_spends_nothing_or_is_not_heard(
-    filter: str, stranger: object, told: str, unless_told: str
+    series: str, stranger: object, told: str, unless_told: str
 ) -> None:
     with sandbox() as server:
         totals = ask(server)["data"]
         silence = [record | {"volume": 0, "money": 0} for record in totals]
-        answers: dict[str, object] = {"zeros": {"errorId": 0, "data": silence}, "totals": {"errorId": 0, "data": totals}}
+        answers: dict[str, object] = {
+            "zeros": {"errorId": 0, "data": silence},
+            "totals": {"errorId": 0, "data": totals},
+        }
         assert getattr(server.behaviour, told) == unless_told
-        for gives, answer in answers.items():
-            server.behaviour = Behaviour(**{told: gives})  # type: ignore[arg-type]  # its literals, from the table above
-            assert ask(server, **{filter: stranger}) == answer
+        for kind, answer in answers.items():
+            server.behaviour = Behaviour(**{told: kind})  # type: ignore[arg-type]  # its literals, from the table above
+            assert ask(server, **{series: stranger}) == answer
         server.behaviour = Behaviour(**{told: "error"})  # type: ignore[arg-type]  # the same
-        assert code(server, **{filter: stranger}) == "ERROR_ACCESS_DENIED"
+        assert code(server, **{series: stranger}) == "ERROR_ACCESS_DENIED"
 
 
 def test_what_is_not_heard_leaves_the_other_filters_of_its_request() -> None:
@@ -270,7 +293,10 @@ def hours(server: Sandbox, **asked: object) -> Hours:
 
 
 def added(*parts: Hours) -> Hours:
-    return [(sum(volume for volume, _ in hour), sum((money for _, money in hour), Decimal(0))) for hour in zip(*parts, strict=True)]
+    return [
+        (sum(volume for volume, _ in hour), sum((money for _, money in hour), Decimal(0)))
+        for hour in zip(*parts, strict=True)
+    ]
 
 
 def unlisted_part(queue: Hours, percent: int) -> Hours:
@@ -284,14 +310,14 @@ def unlisted_part(queue: Hours, percent: int) -> Hours:
 
 
 @pytest.mark.parametrize("percent", [0, 10, 100])
-@pytest.mark.parametrize(("filter", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
+@pytest.mark.parametrize(("series", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
 @pytest.mark.parametrize("day", [START, int(NOW.timestamp()) // DAY * DAY], ids=["closed", "running"])
 def test_the_listed_apps_or_ips_and_the_unlisted_part_are_the_total_in_every_hour(
-    filter: str, members: tuple[object, ...], percent: int, day: int
+    series: str, members: tuple[object, ...], percent: int, day: int
 ) -> None:
     with sandbox(dataset=replace(BUSY, unlisted=percent)) as server:
         total = hours(server, date=day)
-        listed = [hours(server, date=day, **{filter: member}) for member in members]
+        listed = [hours(server, date=day, **{series: member}) for member in members]
         unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in BUSY.names]
     assert len(total) in (24, 17)
     assert added(*listed, *unlisted) == total
@@ -314,13 +340,13 @@ def test_a_grid_beside_the_hour_moves_every_bucket_and_the_books_with_it() -> No
     with sandbox(Behaviour(grid_seconds=-900)) as server:
         records = ask(server, queue=QUEUE)["data"]
         today = ask(server, date=int(NOW.timestamp()) // DAY * DAY)["data"]
-        books = [
+        expected_rows = [
             (int(hour.timestamp()), volume, money)
-            for queue, hour, volume, money in server.books(date(2025, 6, 2), date(2025, 6, 2))
+            for queue, hour, volume, money in server.expected_rows(date(2025, 6, 2), date(2025, 6, 2))
             if queue == QUEUE
         ]
     assert [record["dateFrom"] for record in records] == [START - 900 + hour * HOUR for hour in range(24)]
-    assert [(record["dateFrom"], record["volume"], record["money"]) for record in records] == books
+    assert [(record["dateFrom"], record["volume"], record["money"]) for record in records] == expected_rows
     assert today[-1]["dateFrom"] == int(NOW.timestamp()) - 45 * 60
 
 
@@ -384,7 +410,8 @@ def test_errors_of_the_api_come_in_the_body_with_status_200(kind: FaultKind, err
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [(FaultKind.HTML, 200), (FaultKind.HTML_500, 500), (FaultKind.HTML_502, 502), (FaultKind.HTML_503, 503)]
+    ("kind", "status"),
+    [(FaultKind.HTML, 200), (FaultKind.HTML_500, 500), (FaultKind.HTML_502, 502), (FaultKind.HTML_503, 503)],
 )
 def test_a_proxy_can_answer_with_a_page(kind: FaultKind, status: int) -> None:
     with sandbox(LIKELIEST, Fault(kind)) as server:
@@ -515,15 +542,15 @@ def test_every_kind_of_fault_has_its_test_here() -> None:
 
 def test_an_app_or_ip_can_be_refused_from_now_on_and_its_neighbours_stay() -> None:
     with sandbox() as server:
-        for filter, (one, other, *_), fault in (
+        for series, (one, other, *_), fault in (
             ("softId", BUSY.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(BUSY.apps[0],))),
             ("ip", BUSY.ips, Fault(FaultKind.ACCESS_DENIED, ips=(BUSY.ips[0],))),
         ):
             server.faults = ()
-            assert ask(server, **{filter: one})["errorId"] == 0
+            assert ask(server, **{series: one})["errorId"] == 0
             server.faults = (fault,)
-            assert [code(server, **{filter: one}) for _ in range(2)] == ["ERROR_ACCESS_DENIED"] * 2
-            assert ask(server, **{filter: other})["errorId"] == ask(server)["errorId"] == 0
+            assert [code(server, **{series: one}) for _ in range(2)] == ["ERROR_ACCESS_DENIED"] * 2
+            assert ask(server, **{series: other})["errorId"] == ask(server)["errorId"] == 0
 
 
 def test_faults_strike_by_number_day_filter_and_attempt() -> None:
@@ -538,7 +565,11 @@ def test_faults_strike_by_number_day_filter_and_attempt() -> None:
         server.faults = (Fault(FaultKind.EMPTY, queues=(QUEUE,)),)
         assert [struck(server), struck(server, queue=QUEUE)] == [False, True]
         server.faults = (Fault(FaultKind.EMPTY, queues=(None,), soft_ids=(None,), ips=(None,)),)
-        assert [struck(server), struck(server, softId=BUSY.apps[0]), struck(server, ip=BUSY.ips[0])] == [True, False, False]
+        assert [struck(server), struck(server, softId=BUSY.apps[0]), struck(server, ip=BUSY.ips[0])] == [
+            True,
+            False,
+            False,
+        ]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
         assert [struck(server), struck(server), struck(server, queue=QUEUE)] == [True, False, True]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)

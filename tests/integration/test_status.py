@@ -13,11 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import UsageError, WarehouseError
-from etl.records import DAY, ZERO, Finding, Severity, Value
-from etl.serve.status import RUNS_SHOWN, AccountStatus, Days, Run, Status, as_text, gather, in_a_row, is_stale, to_json
+from etl.models import DAY, ZERO_MEASURES, Finding, Measures, Severity
+from etl.outputs.status import (
+    RUNS_SHOWN,
+    AccountStatus,
+    Days,
+    Run,
+    Status,
+    as_text,
+    gather,
+    in_a_row,
+    is_stale,
+    to_json,
+)
 from etl.warehouse import migrate
 from etl.warehouse.engine import name_of, open_warehouse
-from etl.warehouse.schema import accounts, contradictions, days, facts, findings, runs, series
+from etl.warehouse.schema import accounts, days, facts, findings, over_allocations, runs, series
 
 pytestmark = pytest.mark.contract
 
@@ -28,8 +39,8 @@ ASKED = datetime(2026, 3, 20, 9, 5)
 
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
-    failed=(), open=(), rest=(), unfinished=(), contradicted=(),
-    newest_hour=None, freshness_hours=None, spent=ZERO, unattributed=ZERO, corrections=None, runs=(), findings=(),
+    failed=(), open=(), unattributed_days=(), unfinished=(), over_allocated_days=(),
+    newest_hour=None, freshness_hours=None, spent=ZERO_MEASURES, unattributed=ZERO_MEASURES, corrections=None, runs=(), findings=(),
 )  # fmt: skip
 
 
@@ -37,8 +48,15 @@ def march(number: int) -> date:
     return date(2026, 3, number)
 
 
-def day(number: int, status: str, **rest: object) -> dict[str, object]:
-    return {"account_id": 1, "day": march(number), "status": status, "explained": True, "fetched_at": ASKED, **rest}
+def day(number: int, status: str, **unattributed: object) -> dict[str, object]:
+    return {
+        "account_id": 1,
+        "day": march(number),
+        "status": status,
+        "explained": True,
+        "fetched_at": ASKED,
+        **unattributed,
+    }
 
 
 def hour(day: int, number: int) -> dict[str, object]:
@@ -54,22 +72,29 @@ def held(insert: Insert) -> Insert:
     """One account with a week, and another that must not show in it."""
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
-        series, {"account_id": 1, "series_id": 1, "cut": "total"}, {"account_id": 1, "series_id": 2, "cut": "queue", "member": "A"}
+        series,
+        {"account_id": 1, "series_id": 1, "cut": "total"},
+        {"account_id": 1, "series_id": 2, "cut": "queue", "member": "A"},
     )
-    spent = {"volume": 10, "money": Decimal("0.1"), "unattributed_volume": 1, "unattributed_money": Decimal("0.000000001")}
+    spent = {
+        "volume": 10,
+        "money": Decimal("0.1"),
+        "unattributed_volume": 1,
+        "unattributed_money": Decimal("0.000000001"),
+    }
     insert(
         days,
         day(1, "final", **spent),
-        day(2, "final", explained=False, **spent),
-        day(3, "missing", explained=False, fetched_at=None),
+        day(2, "final", is_explained=False, **spent),
+        day(3, "missing", is_explained=False, fetched_at=None),
         # the 4th and 5th have not even a row
-        day(6, "failed", explained=False),
-        day(7, "open", explained=False, closed=True),
+        day(6, "failed", is_explained=False),
+        day(7, "open", is_explained=False, is_closed=True),
         day(20, "open"),
         day(5, "missing", account_id=2, **spent),
     )
     insert(
-        contradictions,
+        over_allocations,
         *({"account_id": 1, "series_id": 3, **hour(7, number)} for number in (1, 2)),
         {"account_id": 1, "series_id": 3, **hour(20, 1)},  # not closed
         {"account_id": 2, "series_id": 3, **hour(1, 1)},
@@ -89,16 +114,22 @@ def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: s
         gaps=(Days(march(3), march(5)), Days(march(8), march(19))),
         failed=(Days(march(6), march(6)),),
         open=(Days(march(7), march(7)), Days(march(20), march(20))),
-        rest=(Days(march(2), march(2)),),
+        unattributed_days=(Days(march(2), march(2)),),
         unfinished=(Days(march(7), march(7)),),
-        contradicted=(Days(march(7), march(7)),),
-        spent=Value(20, Decimal("0.2")),
-        unattributed=Value(2, Decimal("0.000000002")),
+        over_allocated_days=(Days(march(7), march(7)),),
+        spent=Measures(20, Decimal("0.2")),
+        unattributed=Measures(2, Decimal("0.000000002")),
     )
 
 
-def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_asked(held: Insert, warehouse: sa.Engine) -> None:
-    held(facts, *(total(datetime(2026, 3, 20, hour)) for hour in range(10)), total(datetime(2026, 3, 20, 10), series_id=2))
+def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_asked(
+    held: Insert, warehouse: sa.Engine
+) -> None:
+    held(
+        facts,
+        *(total(datetime(2026, 3, 20, hour)) for hour in range(10)),
+        total(datetime(2026, 3, 20, 10), series_id=2),
+    )
     (account,) = gather(warehouse, "default", NOW).accounts
     assert account.newest_hour == datetime(2026, 3, 20, 8, tzinfo=UTC)
     assert account.freshness_hours == 0.5
@@ -106,11 +137,16 @@ def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_as
     assert later.freshness_hours == 24.5
 
 
-def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(held: Insert, warehouse: sa.Engine) -> None:
+def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
+    held: Insert, warehouse: sa.Engine
+) -> None:
     started = datetime(2026, 3, 20, 9)
     held(
         runs,
-        *({"account_id": 1, "run": number, "command": "sync", "started_at": started, "exit_code": 1} for number in range(1, 13)),
+        *(
+            {"account_id": 1, "run": number, "command": "sync", "started_at": started, "exit_code": 1}
+            for number in range(1, 13)
+        ),
     )
     held(runs, {"account_id": 1, "run": 13, "command": "sync", "started_at": started})
     held(runs, {"account_id": 1, "run": 14, "command": "replay", "started_at": started})
@@ -135,7 +171,7 @@ def test_every_account_is_shown_unless_one_is_named(held: Insert, warehouse: sa.
     assert [account.account for account in gather(warehouse, None, NOW).accounts] == ["default", "other"]
     with pytest.raises(UsageError, match="'nobody'") as caught:
         gather(warehouse, "nobody", NOW)
-    assert "default, other" in caught.value.remedy
+    assert "default, other" in caught.value.hint
 
 
 def test_status_needs_no_more_than_to_read(held: Insert, warehouse: sa.Engine) -> None:
@@ -146,19 +182,29 @@ def test_a_warehouse_without_tables_says_what_to_do(warehouse: sa.Engine) -> Non
     migrate.downgrade(warehouse, "base")
     with pytest.raises(WarehouseError) as caught:
         gather(warehouse, None, NOW)
-    assert "anticaptcha-etl sync" in caught.value.remedy
+    assert "anticaptcha-etl sync" in caught.value.hint
 
 
 @given(st.sets(st.dates(date(2026, 1, 1), date(2026, 2, 28))))
 def test_spans_name_every_day_once_and_do_not_touch(found: set[date]) -> None:
     spans = in_a_row(found)
-    assert [span.first + DAY * step for span in spans for step in range((span.last - span.first).days + 1)] == sorted(found)
+    assert [span.first + DAY * step for span in spans for step in range((span.last - span.first).days + 1)] == sorted(
+        found
+    )
     assert all(after.first - before.last > DAY for before, after in pairwise(spans))
 
 
 @pytest.mark.parametrize(
     ("ages", "stale"),
-    [([], True), ([None], True), ([5.0], False), ([5.1], True), ([0.1, 6.0], True), ([0.1, None], True), ([0.1, 4.9], False)],
+    [
+        ([], True),
+        ([None], True),
+        ([5.0], False),
+        ([5.1], True),
+        ([0.1, 6.0], True),
+        ([0.1, None], True),
+        ([0.1, 4.9], False),
+    ],
 )
 def test_stale_is_when_any_account_is_older_than_allowed(ages: list[float | None], stale: bool) -> None:
     status = Status("w", NOW, tuple(replace(NOTHING, freshness_hours=age) for age in ages))
@@ -185,7 +231,14 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
     )
     held(
         findings,
-        {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "day": march(2), "message": "[does] not fit"},
+        {
+            "account_id": 1,
+            "run": 1,
+            "check_name": "split",
+            "severity": "warning",
+            "day": march(2),
+            "message": "[does] not fit",
+        },
     )
     text = as_text(gather(warehouse, "default", NOW), 100)
     title, body = text[: text.index("Account")], text[text.index("Account") :]

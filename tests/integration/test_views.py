@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.warehouse import views
-from etl.warehouse.schema import accounts, contradictions, days, facts, rejections, revisions, series
+from etl.warehouse.schema import accounts, days, facts, over_allocations, rejections, revisions, series
 
 pytestmark = pytest.mark.contract
 
@@ -132,7 +132,9 @@ def test_every_view_and_column_explains_itself_where_bi_tools_look(warehouse: sa
 
 
 def test_an_hour_with_spend_is_a_row_and_accounts_do_not_meet(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"})
+    two_accounts(
+        days, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"}
+    )
     two_accounts(
         facts,
         fact(1, NOON, 5, "1.5"),
@@ -192,7 +194,9 @@ halves = st.tuples(st.integers(1, 10**6), st.integers(0, 10**6)).map(
 )
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.one_of(values, halves), min_size=20, max_size=80))
 @pytest.mark.parametrize(("view", "grain"), [("spending_daily", "day"), ("spending_monthly", "month")])
 def test_the_price_is_the_exact_quotient_rounded_once(
@@ -267,9 +271,11 @@ def exceeding(series_id: int, hour_start: datetime, volume: int, money: str, acc
 
 
 def test_an_hour_contradicted_by_two_cuts_is_one_contradicted_hour(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    two_accounts(days, *({"account_id": account, "day": DAY} for account in (1, 2)), {"account_id": 1, "day": DAY + timedelta(1)})
     two_accounts(
-        contradictions,
+        days, *({"account_id": account, "day": DAY} for account in (1, 2)), {"account_id": 1, "day": DAY + timedelta(1)}
+    )
+    two_accounts(
+        over_allocations,
         exceeding(2, NOON, 9, "9"),
         exceeding(5, NOON, 9, "9"),
         exceeding(5, NOON + timedelta(hours=1), 9, "9"),
@@ -312,16 +318,19 @@ def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehous
 
 
 @pytest.mark.parametrize(
-    ("view", "member", "its", "rest"), [("spending_by_app_daily", 77, 4, 5), ("spending_by_ip_daily", "192.0.2.10", 6, 7)]
+    ("view", "member", "its", "unattributed"),
+    [("spending_by_app_daily", 77, 4, 5), ("spending_by_ip_daily", "192.0.2.10", 6, 7)],
 )
 def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
-    two_accounts: Insert, warehouse: sa.Engine, view: str, member: object, its: int, rest: int
+    two_accounts: Insert, warehouse: sa.Engine, view: str, member: object, its: int, unattributed: int
 ) -> None:
     two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"})
     later = NOON + timedelta(hours=1)
-    two_accounts(facts, fact(1, NOON, 5, "1.5"), fact(1, later, 2, "0.000000001"), fact(1, NOON + timedelta(days=1), 1, "1"))
-    two_accounts(facts, fact(3, NOON, 5, "1.5"), fact(its, NOON, 4, "1"), fact(rest, NOON, 1, "0.5"))
-    two_accounts(facts, fact(rest, later, 2, "0.000000001"), fact(3, NOON, 9, "9", account_id=2))
+    two_accounts(
+        facts, fact(1, NOON, 5, "1.5"), fact(1, later, 2, "0.000000001"), fact(1, NOON + timedelta(days=1), 1, "1")
+    )
+    two_accounts(facts, fact(3, NOON, 5, "1.5"), fact(its, NOON, 4, "1"), fact(unattributed, NOON, 1, "0.5"))
+    two_accounts(facts, fact(unattributed, later, 2, "0.000000001"), fact(3, NOON, 9, "9", account_id=2))
     other = {4: 6, 6: 4}[its]
     two_accounts(facts, fact(other, NOON, 5, "1.5"))
     assert select(warehouse, f"select * from {view} order by volume desc") == [
@@ -352,10 +361,15 @@ def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: In
         fact(3, whole, 9, "9", account_id=2),
     )
     two_accounts(
-        contradictions, exceeding(2, beyond, 6, "1.7"), exceeding(5, whole, 9, "9"), exceeding(1, whole, 9, "9", account_id=2)
+        over_allocations,
+        exceeding(2, beyond, 6, "1.7"),
+        exceeding(5, whole, 9, "9"),
+        exceeding(1, whole, 9, "9", account_id=2),
     )
     columns = "hour_start, total_volume, total_money, queues_volume, queues_money, rest_volume, rest_money, state"
-    assert select(warehouse, f"select {columns} from reconciliation_hourly where account = 'default' order by hour_start") == [
+    assert select(
+        warehouse, f"select {columns} from reconciliation_hourly where account = 'default' order by hour_start"
+    ) == [
         (whole, 5, Decimal("1.5"), 5, Decimal("1.5"), 0, Decimal(0), "explained"),
         (crumbs, 5, Decimal("1.5"), 5, Decimal("1.500003"), 0, Decimal("-0.000003"), "explained"),
         (unasked, 5, Decimal("1.5"), 0, Decimal(0), 5, Decimal("1.5"), "rest"),
@@ -376,8 +390,8 @@ ZONES = pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"
 @pytest.fixture
 def as_of(two_accounts: Insert, warehouse: sa.Engine) -> Callable[[str, str], int]:
     """``as_of(zone, moment)``: how many hours a session in that zone sees of the one that was seen at ``SEEN``."""
-    booked = {"day": DAY, "hour_start": NOON, "volume": 1, "money": Decimal(1), "loaded_at": SEEN}
-    two_accounts(facts, {"account_id": 1, "series_id": 3, **booked})
+    stored_facts = {"day": DAY, "hour_start": NOON, "volume": 1, "money": Decimal(1), "loaded_at": SEEN}
+    two_accounts(facts, {"account_id": 1, "series_id": 3, **stored_facts})
 
     def hours(zone: str, moment: str) -> int:
         with warehouse.connect() as connection:
@@ -402,7 +416,9 @@ def as_of(two_accounts: Insert, warehouse: sa.Engine) -> Callable[[str, str], in
         ("null", 0),
     ],
 )
-def test_as_of_is_the_same_moment_in_every_session(as_of: Callable[[str, str], int], zone: str, moment: str, hours: int) -> None:
+def test_as_of_is_the_same_moment_in_every_session(
+    as_of: Callable[[str, str], int], zone: str, moment: str, hours: int
+) -> None:
     assert as_of(zone, moment) == hours
 
 

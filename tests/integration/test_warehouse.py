@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.clock import Clock
-from etl.errors import UsageError, WarehouseError, WarehouseLockedError, WarehouseNewerError
+from etl.errors import SchemaTooNewError, UsageError, WarehouseError, WarehouseLockedError
 from etl.warehouse import migrate, views
-from etl.warehouse.duck import file_of
+from etl.warehouse.duckdb import file_of
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
-from etl.warehouse.resources import folder
+from etl.warehouse.package_files import folder
 from etl.warehouse.schema import facts, metadata
 
 reflects = pytest.mark.filterwarnings("ignore:duckdb-engine doesn't yet support reflection on indices")
@@ -80,15 +80,23 @@ def test_any_file_name_survives_its_url(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", ":memory:", "duckdb://", "duckdb:///:memory:", "mysql://u:secret@h/d", "://", "duckdb:///x?threads=1", "md:spending",
-        "duckdb:///md:spending?motherduck_token=secret", "duckdb:///md:spending",
+        "",
+        ":memory:",
+        "duckdb://",
+        "duckdb:///:memory:",
+        "mysql://u:secret@h/d",
+        "://",
+        "duckdb:///x?threads=1",
+        "md:spending",
+        "duckdb:///md:spending?motherduck_token=secret",
+        "duckdb:///md:spending",
     ],
 )
 def test_what_names_no_warehouse_is_a_usage_error_that_shows_no_password(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         warehouse_url(text)
-    assert "secret" not in caught.value.message + caught.value.remedy
-    assert caught.value.remedy
+    assert "secret" not in caught.value.message + caught.value.hint
+    assert caught.value.hint
 
 
 # ---------------------------------------------------------------- opening
@@ -103,7 +111,9 @@ def test_a_new_warehouse_is_its_owners_alone_and_of_a_format_bi_tools_read(tmp_p
     assert "v1.2.0" in str(tags)
 
 
-def test_creating_never_replaces_a_warehouse_made_meanwhile(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_never_replaces_a_warehouse_made_meanwhile(
+    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert migrate.state(open_warehouse(str(warehouse.url))) == "current"
 
@@ -111,13 +121,13 @@ def test_creating_never_replaces_a_warehouse_made_meanwhile(warehouse: sa.Engine
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="does not exist") as caught:
         open_warehouse(warehouse_url(str(tmp_path / "no" / "w.duckdb")))
-    assert caught.value.remedy == f"mkdir -p '{tmp_path}/no'"
+    assert caught.value.hint == f"mkdir -p '{tmp_path}/no'"
 
 
 def test_reading_a_warehouse_that_is_not_there_names_the_path_and_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match=re.escape(str(tmp_path / "w.duckdb"))) as caught:
         open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")), read_only=True)
-    assert "anticaptcha-etl sync" in caught.value.remedy
+    assert "anticaptcha-etl sync" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,7 +159,7 @@ def test_waiting_ends_when_its_seconds_are_over(warehouse: sa.Engine) -> None:
     def sleep(seconds: float) -> None:
         elapsed[0] += seconds
 
-    clock = Clock(ticks=lambda: elapsed[0], sleep=sleep)
+    clock = Clock(monotonic=lambda: elapsed[0], sleep=sleep)
     with held_elsewhere(file_of(warehouse.url)):
         with pytest.raises(WarehouseLockedError):
             open_warehouse(str(warehouse.url), wait=0, clock=clock).connect()
@@ -183,7 +193,7 @@ def test_an_unreadable_file_is_a_warehouse_error_with_a_remedy(
         with pytest.raises(WarehouseError, match=says) as caught:
             migrate.state(open_warehouse(warehouse_url(str(path)), read_only=read_only))
         assert str(path) in caught.value.message
-        assert caught.value.remedy
+        assert caught.value.hint
 
 
 def test_a_folder_in_the_warehouses_place_is_said_to_be_one(tmp_path: Path) -> None:
@@ -298,7 +308,9 @@ def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, dr
 
 
 def test_every_table_and_column_tells_what_the_model_says(warehouse: sa.Engine) -> None:
-    told = dict(select(warehouse, "select table_name, comment from duckdb_tables() where table_name <> 'alembic_version'"))
+    told = dict(
+        select(warehouse, "select table_name, comment from duckdb_tables() where table_name <> 'alembic_version'")
+    )
     assert told == {table.name: table.comment for table in metadata.tables.values()}
 
 
@@ -319,17 +331,21 @@ def first_release(tmp_path: Path) -> sa.Engine:
                 ),
                 {"n": number, "unknown": unknown, "code": code},
             )
-        for place, (account, name, belief, reading) in enumerate(NAMES):
+        for place, (account, name, member_status, snapshot) in enumerate(NAMES):
             connection.execute(
-                sa.text("insert into names (account_id, queue, belief, reading, decided_at) values (:a, :name, :belief, :r, :at)"),
-                {"a": account, "name": name, "belief": belief, "r": reading, "at": datetime(2026, 1, 1, place)},
+                sa.text(
+                    "insert into names (account_id, queue, belief, reading, decided_at) values (:a, :name, :belief, :r, :at)"
+                ),
+                {"a": account, "name": name, "belief": member_status, "r": snapshot, "at": datetime(2026, 1, 1, place)},
             )
     return engine
 
 
 def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: sa.Engine) -> None:
     def learned() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        accounts = select(first_release, "select account_id, unknown_names, unknown_code, key_hash from accounts order by all")
+        accounts = select(
+            first_release, "select account_id, unknown_names, unknown_code, key_hash from accounts order by all"
+        )
         return accounts, select(first_release, "select * from names order by decided_at")
 
     before = learned()
@@ -339,9 +355,11 @@ def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: s
         (2, "queue", "zeros", None),
     ]
     assert select(first_release, "select account_id, cut, member, belief, reading from names order by decided_at") == [
-        (account, "queue", name, belief, reading) for account, name, belief, reading in NAMES
+        (account, "queue", name, member_status, snapshot) for account, name, member_status, snapshot in NAMES
     ]
-    kept = "select account_id, name, key_salt, key_hash, since, grid_seconds, created_at from accounts order by account_id"
+    kept = (
+        "select account_id, name, key_salt, key_hash, since, grid_seconds, created_at from accounts order by account_id"
+    )
     made = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
     assert select(first_release, kept) == [(number, f"a{number}", *made) for number in (1, 2, 3)]
     with first_release.begin() as connection:
@@ -392,7 +410,9 @@ def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_releas
     assert file_of(first_release.url).with_name("first.duckdb.wal").exists()
     assert migrate.state(first_release) == "current"
     assert select(first_release, "select count(*) from names") == [(len(NAMES),)]
-    assert select(first_release, "select account_id, name, grid_seconds from accounts where account_id = 3") == [(3, "a3", 900)]
+    assert select(first_release, "select account_id, name, grid_seconds from accounts where account_id = 3") == [
+        (3, "a3", 900)
+    ]
 
 
 def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:
@@ -416,16 +436,18 @@ def test_a_newer_warehouse_is_refused_untouched_naming_both_revisions(warehouse:
     before = path.read_bytes()
     assert migrate.state(warehouse) == "newer"
     for touch in (migrate.upgrade, migrate.require_readable, lambda engine: migrate.downgrade(engine, "base")):
-        with pytest.raises(WarehouseNewerError, match=rf"9999.*{migrate.revisions()[-1]}") as caught:
+        with pytest.raises(SchemaTooNewError, match=rf"9999.*{migrate.revisions()[-1]}") as caught:
             touch(warehouse)
-        assert "upgrade anticaptcha-etl" in caught.value.remedy
+        assert "upgrade anticaptcha-etl" in caught.value.hint
     assert path.read_bytes() == before
 
 
 def test_views_of_another_program_version_are_rebuilt_and_those_of_users_stay(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("create view mine as select account from spending_daily")
-        connection.exec_driver_sql(f"create or replace view {views.MARK} as select '0001' as revision, 'another text' as views")
+        connection.exec_driver_sql(
+            f"create or replace view {views.MARK} as select '0001' as revision, 'another text' as views"
+        )
         connection.exec_driver_sql("create or replace view spending_daily as select 1 as account")
     assert migrate.state(warehouse) == "old"
     migrate.require_readable(warehouse)
@@ -476,7 +498,7 @@ def test_sql_and_migrations_are_found_inside_an_installed_package(tmp_path: Path
     shutil.copytree(source / "etl", tmp_path / "etl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("sql", "migrations"):
         shutil.copytree(source / name, tmp_path / "etl" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "from etl.warehouse.resources import folder; print(folder('sql'), folder('migrations'))"
+    code = "from etl.warehouse.package_files import folder; print(folder('sql'), folder('migrations'))"
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert said.stdout.split() == [str(tmp_path / "etl" / "sql"), str(tmp_path / "etl" / "migrations")]
 
@@ -486,9 +508,9 @@ def test_opening_and_looking_is_cheap_enough_for_every_run(warehouse: sa.Engine)
     clock = Clock()
     best = float("inf")
     for _ in range(5):
-        start = clock.ticks()
+        start = clock.monotonic()
         migrate.upgrade(open_warehouse(str(warehouse.url)))
-        best = min(best, clock.ticks() - start)
+        best = min(best, clock.monotonic() - start)
     assert best < 0.5, "measured at 0.05 s; ten times that is another design"
 
 
@@ -519,12 +541,14 @@ def test_a_signal_at_any_moment_of_opening_is_an_interruption_and_no_error(wareh
     assert done.stdout == "to the end\n", done.stderr
 
 
-def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")), wait=5)
     with engine.begin() as connection:
         connection.execute(sa.text("create table t (n integer)"))
-    trouble: list[BaseException] = []
+    failure: list[BaseException] = []
 
     def work(sql: str) -> None:
         try:
@@ -532,11 +556,13 @@ def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(tmp_pat
                 with engine.begin() as connection:
                     connection.execute(sa.text(sql))
         except BaseException as error:  # noqa: BLE001  # shown by the assertion below
-            trouble.append(error)
+            failure.append(error)
 
-    threads = [threading.Thread(target=work, args=(sql,)) for sql in ("select count(*) from t", "insert into t values (1)")]
+    threads = [
+        threading.Thread(target=work, args=(sql,)) for sql in ("select count(*) from t", "insert into t values (1)")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (trouble, caplog.messages) == ([], [])  # nobody else is in the way
+    assert (failure, caplog.messages) == ([], [])  # nobody else is in the way

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from etl.records import HOUR, TOTAL, Window
+from etl.models import HOUR, TOTAL, Window
 
 DAY = date(2026, 1, 1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,13 +25,13 @@ class Context(NamedTuple):
     """What was asked when, and what is known of the account's hours."""
 
     window: Window
-    asked_at: datetime
+    requested_at: datetime
     grid: int | None
 
 
 CONTEXTS = (
     *(Context(_WHOLE, _LATER, grid) for grid in (None, 0, -900, 2700)),
-    *(Context(_WHOLE, asked_at, 0) for asked_at in (_RUNNING, _ON_THE_HOUR)),
+    *(Context(_WHOLE, requested_at, 0) for requested_at in (_RUNNING, _ON_THE_HOUR)),
     *(Context(_TAIL, _LATER, grid) for grid in (None, 0, -900)),
 )
 
@@ -85,7 +85,9 @@ def _digits(chance: random.Random) -> str:
     """A number of many digits."""
     many = chance.choice("0123456789") * chance.choice((18, 19, 40, 99, 100, 101, 400, 4300, 4301, 9000))
     whole = many.lstrip("0") or "0"
-    return chance.choice((whole, f"0.{many}", f"1.{many}", f"5.{'0' * len(many)}", f"1{many}e-{len(many)}", f"7.{many}e3"))
+    return chance.choice(
+        (whole, f"0.{many}", f"1.{many}", f"5.{'0' * len(many)}", f"1{many}e-{len(many)}", f"7.{many}e3")
+    )
 
 
 def _spelled(number: str, chance: random.Random) -> str:
@@ -113,7 +115,13 @@ def _spelled(number: str, chance: random.Random) -> str:
 
 def _day(chance: random.Random, grid: int | None) -> list[Fields]:
     shift = (grid or 0) if chance.random() < 0.9 else chance.choice((0, -900, 2700, 1))
-    some = (range(24), range(chance.randrange(24), 24), chance.sample(range(24), 3), [chance.randrange(-2, 27)], [19, 20, 21])
+    some = (
+        range(24),
+        range(chance.randrange(24), 24),
+        chance.sample(range(24), 3),
+        [chance.randrange(-2, 27)],
+        [19, 20, 21],
+    )
     hours: Sequence[int] = chance.choice(some)
     if chance.random() < 0.6:
         hours = hours[: chance.randrange(1, 5)]
@@ -158,7 +166,10 @@ def _odd_name(fields: Fields, chance: random.Random) -> None:
     elif way == 1:
         fields.append((name, chance.choice((text, "0"))))
     elif way == 2:
-        fields[at] = (chance.choice((name.lower(), f" {name}", f"{name}\\u0000", f"\\ufeff{name}", "\\ud800", "")), text)
+        fields[at] = (
+            chance.choice((name.lower(), f" {name}", f"{name}\\u0000", f"\\ufeff{name}", "\\ud800", "")),
+            text,
+        )
     elif way == 3 and name:
         fields[at] = (f"\\u{ord(name[0]):04x}{name[1:]}", text)
     elif way == 4:
@@ -187,7 +198,14 @@ def _moved(fields: Fields, chance: random.Random) -> None:
             fields[at] = (name, f"{text}.{chance.choice(('0', '5', '999999999'))}")
 
 
-_BY_RECORD: Sequence[Callable[[Fields, random.Random], None]] = (_respell, _odd_field, _odd_field, _odd_name, _moved, _moved)
+_BY_RECORD: Sequence[Callable[[Fields, random.Random], None]] = (
+    _respell,
+    _odd_field,
+    _odd_field,
+    _odd_name,
+    _moved,
+    _moved,
+)
 
 # ---------------------------------------------------------------- lists
 
@@ -219,7 +237,9 @@ def _odd_list(texts: list[str], chance: random.Random) -> list[str]:
     if way == 0:
         return texts + chance.sample(texts, chance.randint(0, len(texts)))
     if way == 1:
-        return texts + [_text(_record(_MIDNIGHT + 3600 * chance.randrange(3), chance), chance) for _ in range(chance.randrange(12))]
+        return texts + [
+            _text(_record(_MIDNIGHT + 3600 * chance.randrange(3), chance), chance) for _ in range(chance.randrange(12))
+        ]
     if way == 2:
         return chance.sample(texts, len(texts))
     if way == 3:
@@ -233,7 +253,10 @@ def _odd_list(texts: list[str], chance: random.Random) -> list[str]:
         count = chance.choice((9_999, 10_000, 10_001))
         return ((texts or ["0"]) * count)[:count]
     if way == 7:
-        return [*texts, json.dumps({"dateFrom": _MIDNIGHT, "note": chance.choice('xé\ud800"') * chance.choice((1, 500, 5000))})]
+        return [
+            *texts,
+            json.dumps({"dateFrom": _MIDNIGHT, "note": chance.choice('xé\ud800"') * chance.choice((1, 500, 5000))}),
+        ]
     return texts
 
 

@@ -13,9 +13,9 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from etl.extract import retry, wire
-from etl.records import Answer, Effect, Outcome, Reading, Refusal, Rejection, Rows, Unreadable
-from etl.transform import validate
+from etl.extract import protocol, retry
+from etl.models import ApiRefusal, ErrorScope, InvalidResponse, Outcome, Rejection, Response, Snapshot, SuccessPayload
+from etl.transform import parse
 from tests.property.hostile import Came, Context
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,7 +102,9 @@ def _elements(came: Came) -> list[object]:
     if _depth(text) > _MOST_DEPTH:
         raise _RefusedError
     try:
-        parsed = json.loads(text, parse_int=Literal, parse_float=Literal, parse_constant=_constant, object_pairs_hook=_unambiguous)
+        parsed = json.loads(
+            text, parse_int=Literal, parse_float=Literal, parse_constant=_constant, object_pairs_hook=_unambiguous
+        )
     except ValueError:
         raise _RefusedError from None
     if not isinstance(parsed, dict):
@@ -148,7 +150,7 @@ def _depth(text: str) -> int:
 
 
 @dataclass
-class Said:
+class Interpretation:
     """What a good reply's elements amount to, in seconds and billionths of a dollar."""
 
     records: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -191,7 +193,7 @@ def _shown_grid(start: int, hours: set[int]) -> int:
     return past if runs_from_start or not past else past - 3600
 
 
-def said(elements: list[object], context: Context) -> Said:
+def said(elements: list[object], context: Context) -> Interpretation:
     """What the elements say of the window asked for."""
     good: list[tuple[int, int, int]] = []
     bad: list[int | None] = []
@@ -210,8 +212,8 @@ def said(elements: list[object], context: Context) -> Said:
     grid = context.grid
     if grid is None:
         grid = _shown_grid(start, {hour for hour, _, _ in good})
-    found = Said(off_grid=any((hour - start - grid) % 3600 for hour, _, _ in good))
-    last = min(end + grid - 1, int(context.asked_at.timestamp()))
+    found = Interpretation(off_grid=any((hour - start - grid) % 3600 for hour, _, _ in good))
+    last = min(end + grid - 1, int(context.requested_at.timestamp()))
     own = [record for record in good if start + grid <= record[0] <= last]
     found.rejected = Counter(hour for hour in bad if hour is None or start + grid <= hour <= last)
     found.outside = len(elements) - len(own) - found.rejected.total()
@@ -247,83 +249,106 @@ def _hold(kept: bool, promise: str) -> None:
 
 def judge(came: Came) -> tuple[str, str]:
     """The outcome and its code, of an answer of which every promise was kept. Raises ``PromiseBrokenError``."""
-    reply = wire.read(came.status, came.body, came.location)
-    answer = Answer(came.context.window, came.context.asked_at, reply, came.status, came.body)
-    reading = validate.read(answer, 1, came.context.grid)
+    reply = protocol.read(came.status, came.body, came.location)
+    answer = Response(came.context.window, came.context.requested_at, reply, came.status, came.body)
+    snapshot = parse.read(answer, 1, came.context.grid)
     _judge_headers(came)
     try:
         elements = _elements(came)
     except _RefusedError:
-        _judge_refusal(reply, reading)
-        return reading.outcome, reading.code
-    if isinstance(reply, Unreadable) and _ENDLESS.search(came.body):
-        _judge_refusal(reply, reading)
-        return reading.outcome, reading.code
-    _hold(isinstance(reply, Rows), "what can be read is read")
+        _judge_refusal(reply, snapshot)
+        return snapshot.outcome, snapshot.code
+    if isinstance(reply, InvalidResponse) and _ENDLESS.search(came.body):
+        _judge_refusal(reply, snapshot)
+        return snapshot.outcome, snapshot.code
+    _hold(isinstance(reply, SuccessPayload), "what can be read is read")
     try:
-        _judge_reading(reading, said(elements, came.context))
-        _judge_rejections(reading, elements)
+        _judge_reading(snapshot, said(elements, came.context))
+        _judge_rejections(snapshot, elements)
     except UnsureError:
         return "unsure", ""
-    return reading.outcome, reading.code
+    return snapshot.outcome, snapshot.code
 
 
 def _judge_headers(came: Came) -> None:
     at = retry.http_date(came.date)
     _hold(at is None or at.tzinfo is UTC, "a date header is a time in UTC or nothing")
-    seconds = retry.retry_after_seconds(came.retry_after, came.context.asked_at)
-    _hold(seconds is None or 0 <= seconds <= retry.RETRY_AFTER_CAP, "a pause asked for is bounded")
+    seconds = retry.retry_after_seconds(came.retry_after, came.context.requested_at)
+    _hold(seconds is None or 0 <= seconds <= retry.MAX_RETRY_AFTER, "a pause asked for is bounded")
 
 
 def _is_said(text: str) -> bool:
     return bool(text.strip()) and text.isprintable() and len(text) <= _MOST_MESSAGE
 
 
-def _judge_refusal(reply: object, reading: Reading) -> None:
-    _hold(not isinstance(reply, Rows), "what cannot be read is refused")
-    _hold(not reading.records and not reading.rejections and not reading.outside, "a refused answer holds nothing")
-    _hold(bool(reading.code) and _is_said(reading.message), "a refusal says why in one printable line")
-    _hold("points to ;" not in reading.message, "a redirect's message is a sentence")
-    if isinstance(reply, Refusal):
-        _hold(reading.outcome is Outcome.REFUSED and reading.effect is reply.effect, "an API error is a refusal")
+def _judge_refusal(reply: object, snapshot: Snapshot) -> None:
+    _hold(not isinstance(reply, SuccessPayload), "what cannot be read is refused")
+    _hold(not snapshot.records and not snapshot.rejections and not snapshot.outside, "a refused answer holds nothing")
+    _hold(bool(snapshot.code) and _is_said(snapshot.message), "a refusal says why in one printable line")
+    _hold("points to ;" not in snapshot.message, "a redirect's message is a sentence")
+    if isinstance(reply, ApiRefusal):
+        _hold(snapshot.outcome is Outcome.REFUSED and snapshot.effect is reply.effect, "an API error is a refusal")
         _hold(_is_said(reply.code) and len(reply.code) <= 64, "an error has a code")
-        _hold((reply.code.removeprefix("ERROR_") in _ACCOUNT) is (reply.effect is Effect.ACCOUNT), "a code says what it ends")
+        _hold(
+            (reply.code.removeprefix("ERROR_") in _ACCOUNT) is (reply.effect is ErrorScope.ACCOUNT),
+            "a code says what it ends",
+        )
         _hold(reply.code not in ("True", "False", "None", "(not a text)"), "what is no text is no code")
     else:
-        _hold(reading.outcome is Outcome.BROKEN, "what is unreadable is broken")
-        _hold(_CODES.fullmatch(reading.code) is not None, "what is unreadable has a known code")
+        _hold(snapshot.outcome is Outcome.BROKEN, "what is unreadable is broken")
+        _hold(_CODES.fullmatch(snapshot.code) is not None, "what is unreadable has a known code")
 
 
-def _judge_reading(reading: Reading, expected: Said) -> None:
+def _judge_reading(snapshot: Snapshot, expected: Interpretation) -> None:
     if expected.off_grid or expected.other_hours:
-        code = validate.OFF_GRID if expected.off_grid else validate.OTHER_HOURS
-        _hold((reading.outcome, reading.code, reading.records) == (Outcome.BROKEN, code, ()), "hours of another window are refused")
-        _hold(_is_said(reading.message), "a refusal says why in one printable line")
+        code = parse.OFF_GRID if expected.off_grid else parse.OTHER_HOURS
+        _hold(
+            (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.BROKEN, code, ()),
+            "hours of another window are refused",
+        )
+        _hold(_is_said(snapshot.message), "a refusal says why in one printable line")
         return
-    booked = {(record.hour_start - _EPOCH) // timedelta(seconds=1): record for record in reading.records}
-    values = {hour: (record.volume, int(Fraction(record.money) * 10**9)) for hour, record in booked.items()}
+    stored_facts = {(record.hour_start - _EPOCH) // timedelta(seconds=1): record for record in snapshot.records}
+    values = {hour: (record.volume, int(Fraction(record.money) * 10**9)) for hour, record in stored_facts.items()}
     _hold(values == expected.records, "records are what the bytes say, all of them")
-    _hold(list(booked) == sorted(booked) and len(booked) == len(reading.records), "one record an hour, in order")
-    for record in reading.records:
+    _hold(
+        list(stored_facts) == sorted(stored_facts) and len(stored_facts) == len(snapshot.records),
+        "one record an hour, in order",
+    )
+    for record in snapshot.records:
         _hold(type(record.volume) is int and type(record.money) is Decimal, "numbers are exact")
-        _hold(record.money.as_tuple().exponent == -9 and str(record.money) != "-0E-9", "money has nine places and zero no sign")
+        _hold(
+            record.money.as_tuple().exponent == -9 and str(record.money) != "-0E-9",
+            "money has nine places and zero no sign",
+        )
     _hold(sum(v for v, _ in values.values()) == sum(v for v, _ in expected.records.values()), "volume adds up")
-    _hold(len(reading.rejections) == expected.rejected.total() + expected.lost, "each bad or losing element is one rejection")
-    _hold(reading.outside == expected.outside, "what is outside the window is counted")
+    _hold(
+        len(snapshot.rejections) == expected.rejected.total() + expected.lost,
+        "each bad or losing element is one rejection",
+    )
+    _hold(snapshot.outside == expected.outside, "what is outside the window is counted")
     outcome = Outcome.GOOD if not expected.uncovered else Outcome.PARTIAL if expected.records else Outcome.BROKEN
-    _hold(reading.outcome is outcome, "a rejection that leaves an hour uncovered fails the window, no other")
-    _hold(reading.is_good or (reading.code == validate.REJECTED and _is_said(reading.message)), "a failed window says why")
-    if reading.is_good:
-        validate.grid_of(reading.window, reading)
+    _hold(snapshot.outcome is outcome, "a rejection that leaves an hour uncovered fails the window, no other")
+    _hold(
+        snapshot.is_good or (snapshot.code == parse.REJECTED and _is_said(snapshot.message)), "a failed window says why"
+    )
+    if snapshot.is_good:
+        parse.grid_of(snapshot.window, snapshot)
 
 
-def _judge_rejections(reading: Reading, elements: list[object]) -> None:
-    if len(elements) > 300 and len(reading.rejections) > 300:
+def _judge_rejections(snapshot: Snapshot, elements: list[object]) -> None:
+    if len(elements) > 300 and len(snapshot.rejections) > 300:
         return  # the same few elements over and over
-    for rejection in reading.rejections:
+    for rejection in snapshot.rejections:
         _hold(_REASON.fullmatch(rejection.reason) is not None, "a rejection's reason is one that a person knows")
-        _hold(len(rejection.raw) <= _MOST_RAW and rejection.raw.isascii() and rejection.raw.isprintable(), "raw text is bounded")
-        _hold(any(_is_of(rejection, element) for element in elements), "a rejection keeps its element's text and names its fault")
+        _hold(
+            len(rejection.raw) <= _MOST_RAW and rejection.raw.isascii() and rejection.raw.isprintable(),
+            "raw text is bounded",
+        )
+        _hold(
+            any(_is_of(rejection, element) for element in elements),
+            "a rejection keeps its element's text and names its fault",
+        )
 
 
 def _is_of(rejection: Rejection, element: object) -> bool:

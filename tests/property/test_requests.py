@@ -12,10 +12,24 @@ from statistics import mean
 
 import pytest
 
-from etl.extract.walk import Why, Wishes
-from etl.records import DAY, HOUR, TOTAL, Belief, Cut, Lesson, Outcome, Reading, Record, Unknown, Window, day_start, queue
+from etl.extract.planner import StopReason, SyncOptions
+from etl.models import (
+    DAY,
+    HOUR,
+    TOTAL,
+    Dimension,
+    MemberStatus,
+    Outcome,
+    Record,
+    Snapshot,
+    UnknownNameAnswer,
+    UnknownNameBehaviour,
+    Window,
+    day_start,
+    queue,
+)
 from etl.sandbox.dataset import Dataset
-from tests.property.nights import Nights
+from tests.property.nightly_lives import Nights
 
 NOW = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
 YEARS = timedelta(days=730)
@@ -49,25 +63,31 @@ class Watched(Nights):
     def __init__(self, shape: Shape, seed: int, history: timedelta = YEARS) -> None:
         super().__init__(NOW, random.Random(seed))
         self.begins = (NOW - history + DAY).date()
-        spells = None if shape.queues == shape.active else (30, shape.active)
+        active_periods = None if shape.queues == shape.active else (30, shape.active)
         self.dataset = Dataset(
-            seed=seed, begins=self.begins, queues=shape.queues, spells=spells, idle_hours=0, idle_weeks=0, turnover=False
+            seed=seed,
+            begins=self.begins,
+            queues=shape.queues,
+            active_periods=active_periods,
+            idle_hours=0,
+            idle_weeks=0,
+            turnover=False,
         )
-        self.beliefs = dict.fromkeys(map(queue, self.dataset.names), Belief.BELIEVED)
-        self.lessons = {Cut.QUEUE: Lesson(Unknown.ZEROS)}
+        self.member_statuses = dict.fromkeys(map(queue, self.dataset.names), MemberStatus.VERIFIED)
+        self.unknown_name_behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
 
-    def read(self, window: Window, asked_at: datetime) -> Reading:
-        assert sum(plan.hunting for plan in self.state.open.values()) <= 1, "two days hunt for a name at once"
-        hours = self.dataset.day((window.day - EPOCH).days, int(asked_at.timestamp()), window.filter.member)
+    def read(self, window: Window, requested_at: datetime) -> Snapshot:
+        assert sum(plan.is_discovering for plan in self.state.open.values()) <= 1, "two days hunt for a name at once"
+        hours = self.dataset.day((window.day - EPOCH).days, int(requested_at.timestamp()), window.series.member)
         start = day_start(window.day)
-        begun = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= asked_at]
-        return Reading(self.number, window, asked_at, Outcome.GOOD, tuple(Record(*hour) for hour in begun))
+        begun = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= requested_at]
+        return Snapshot(self.number, window, requested_at, Outcome.GOOD, tuple(Record(*hour) for hour in begun))
 
     def night(self, concurrency: int = 4) -> float:
         """One sync: its requests, by the least of them."""
-        wishes = Wishes("default", self.now.date(), since=self.begins, catalogue=(), concurrency=concurrency)
-        assert self.sync(wishes) is Why.DONE
-        totals = Counter(window.day for window in self.asked if window.filter == TOTAL)
+        options = SyncOptions("default", self.now.date(), since=self.begins, catalogue=(), concurrency=concurrency)
+        assert self.sync(options) is StopReason.DONE
+        totals = Counter(window.day for window in self.asked if window.series == TOTAL)
         assert set(totals.values()) == {1}, "a total was asked twice"
         return len(self.asked) / len(self.useful)
 
@@ -89,7 +109,9 @@ def nights_after(account: Watched) -> list[float]:
     return ratios
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name == "five of sixty" else ()) for name in SHAPES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "five of sixty" else ()) for name in SHAPES]
+)
 def test_a_backfill_and_the_nights_after_it_ask_hardly_more_than_they_must(name: str) -> None:
     shape = SHAPES[name]
     account = Watched(shape, seed=2)

@@ -25,7 +25,8 @@ NOTHING = (0, Decimal(0))
 
 def added(parts: list[Hours]) -> Hours:
     return tuple(
-        (sum(volume for volume, _ in hour), sum((money for _, money in hour), Decimal(0))) for hour in zip(*parts, strict=True)
+        (sum(volume for volume, _ in hour), sum((money for _, money in hour), Decimal(0)))
+        for hour in zip(*parts, strict=True)
     )
 
 
@@ -38,7 +39,9 @@ def test_queues_sum_to_the_total_at_any_moment(day: int, second: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(days, seconds, st.sampled_from([0, 10, 100]))
-def test_apps_and_ips_are_parts_of_the_total_and_all_of_it_when_nothing_is_unlisted(day: int, second: int, unlisted: int) -> None:
+def test_apps_and_ips_are_parts_of_the_total_and_all_of_it_when_nothing_is_unlisted(
+    day: int, second: int, unlisted: int
+) -> None:
     dataset = Dataset(queues=3, corrections=True, unlisted=unlisted)
     as_of = day * DAY + second
     apps = added([dataset.day(day, as_of, soft_id=app) for app in dataset.apps])
@@ -58,10 +61,10 @@ def test_apps_and_ips_are_parts_of_the_total_and_all_of_it_when_nothing_is_unlis
 def test_a_running_hour_only_grows_and_ends_as_first_booked(day: int, hour: int, one: int, other: int) -> None:
     begins = day * DAY + hour * HOUR
     earlier, later = sorted((one, other))
-    booked = [CORRECTED.day(day, begins + second)[hour] for second in (0, earlier, later, HOUR)]
-    assert booked[0] == NOTHING
-    assert [volume for volume, _ in booked] == sorted(volume for volume, _ in booked)
-    assert [money for _, money in booked] == sorted(money for _, money in booked)
+    stored_facts = [CORRECTED.day(day, begins + second)[hour] for second in (0, earlier, later, HOUR)]
+    assert stored_facts[0] == NOTHING
+    assert [volume for volume, _ in stored_facts] == sorted(volume for volume, _ in stored_facts)
+    assert [money for _, money in stored_facts] == sorted(money for _, money in stored_facts)
 
 
 def test_the_middle_of_a_running_hour_shows_half_of_it() -> None:
@@ -100,10 +103,12 @@ def test_without_corrections_a_closed_hour_never_changes() -> None:
 def test_the_books_are_the_same_in_every_process_whatever_its_hash_seed() -> None:
     program = (
         "from etl.sandbox.dataset import Dataset; from datetime import *;"
-        "print(list(Dataset(corrections=True).books(date(2024, 3, 1), date(2024, 3, 2), datetime(2024, 3, 2, 7, 31, tzinfo=UTC))))"
+        "print(list(Dataset(corrections=True).expected_rows(date(2024, 3, 1), date(2024, 3, 2), datetime(2024, 3, 2, 7, 31, tzinfo=UTC))))"
     )
     told = [
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
         for seed in ("1", "2")
     ]
     assert told[0] == told[1]
@@ -121,12 +126,12 @@ def test_the_books_of_an_hour_are_a_literal() -> None:
 def test_books_hold_every_spending_hour_once_and_no_idle_one() -> None:
     as_of = datetime(2025, 6, 3, 7, 30, tzinfo=UTC)
     dataset = Dataset()
-    books = list(dataset.books(date(2025, 6, 2), date(2025, 6, 3), as_of))
-    assert len({(queue, hour) for queue, hour, _, _ in books}) == len(books) > 30
-    assert all(volume > 0 and money > 0 for _, _, volume, money in books)
-    assert max(hour for _, hour, _, _ in books) == datetime(2025, 6, 3, 7, tzinfo=UTC)
+    expected_rows = list(dataset.expected_rows(date(2025, 6, 2), date(2025, 6, 3), as_of))
+    assert len({(queue, hour) for queue, hour, _, _ in expected_rows}) == len(expected_rows) > 30
+    assert all(volume > 0 and money > 0 for _, _, volume, money in expected_rows)
+    assert max(hour for _, hour, _, _ in expected_rows) == datetime(2025, 6, 3, 7, tzinfo=UTC)
     noon = datetime(2025, 6, 2, 12, tzinfo=UTC)
-    at_noon = [(volume, money) for _, hour, volume, money in books if hour == noon]
+    at_noon = [(volume, money) for _, hour, volume, money in expected_rows if hour == noon]
     assert (sum(volume for volume, _ in at_noon), sum(money for _, money in at_noon)) == dataset.total(noon)
 
 
@@ -138,13 +143,15 @@ def test_nothing_is_spent_before_the_history_begins() -> None:
 
 def test_a_busy_account_spends_in_every_hour_of_every_queue() -> None:
     dataset = Dataset.busy(queues=4)
-    books = list(dataset.books(date(2024, 2, 1), date(2024, 2, 29), datetime(2025, 1, 1, tzinfo=UTC)))
-    assert len(books) == 4 * 29 * 24
+    expected_rows = list(dataset.expected_rows(date(2024, 2, 1), date(2024, 2, 29), datetime(2025, 1, 1, tzinfo=UTC)))
+    assert len(expected_rows) == 4 * 29 * 24
 
 
 @pytest.mark.parametrize(("queues", "length", "at_once"), [(10, 5, 3), (7, 9, 2), (40, 20, 12)])
-def test_spells_last_exactly_so_many_days_with_exactly_so_many_queues_at_once(queues: int, length: int, at_once: int) -> None:
-    dataset = Dataset(queues=queues, spells=(length, at_once), idle_weeks=0, turnover=False)
+def test_spells_last_exactly_so_many_days_with_exactly_so_many_queues_at_once(
+    queues: int, length: int, at_once: int
+) -> None:
+    dataset = Dataset(queues=queues, active_periods=(length, at_once), idle_weeks=0, turnover=False)
     span = range(MONDAY, MONDAY + 4 * length * queues)
     assert {sum(dataset.is_active(name, day) for name in dataset.names) for day in span} == {at_once}
     for name in dataset.names:
@@ -156,22 +163,27 @@ def test_idle_spans_idle_weeks_and_lives_hold_no_spend() -> None:
     dataset = Dataset(
         queues=("FunCaptcha", "Square Net Task"),
         idle=((date(2024, 5, 1), date(2024, 8, 31)),),
-        lives=(("Square Net Task", date(2023, 2, 1), date(2023, 2, 10)), ("Square Net Task", date(2024, 9, 5), date(2024, 9, 6))),
+        lives=(
+            ("Square Net Task", date(2023, 2, 1), date(2023, 2, 10)),
+            ("Square Net Task", date(2024, 9, 5), date(2024, 9, 6)),
+        ),
         idle_weeks=20,
     )
-    books = list(dataset.books(date(2023, 1, 1), date(2024, 12, 31), datetime(2025, 1, 9, tzinfo=UTC)))
-    assert not [hour for _, hour, _, _ in books if date(2024, 5, 1) <= hour.date() <= date(2024, 8, 31)]
-    lived = {hour.date() for queue, hour, _, _ in books if queue == "Square Net Task"}
+    expected_rows = list(dataset.expected_rows(date(2023, 1, 1), date(2024, 12, 31), datetime(2025, 1, 9, tzinfo=UTC)))
+    assert not [hour for _, hour, _, _ in expected_rows if date(2024, 5, 1) <= hour.date() <= date(2024, 8, 31)]
+    lived = {hour.date() for queue, hour, _, _ in expected_rows if queue == "Square Net Task"}
     assert lived <= {date(2023, 2, 1) + timedelta(n) for n in range(10)} | {date(2024, 9, 5), date(2024, 9, 6)}
     assert lived
-    spent = {(hour.date() - timedelta(hour.weekday())) for _, hour, _, _ in books}
+    spent = {(hour.date() - timedelta(hour.weekday())) for _, hour, _, _ in expected_rows}
     mondays = {date(2023, 1, 2) + timedelta(7 * week) for week in range(104)}
     assert 17 + 5 < len(mondays - spent) < 17 + 35
 
 
 def test_volume_follows_the_week_the_day_and_the_years() -> None:
     dataset = Dataset.busy(queues=1, begins=date(2020, 1, 1))
-    first, last = ([dataset.day(day, (day + 9) * DAY) for day in range(start, start + 70)] for start in (MONDAY - 7 * 200, MONDAY))
+    first, last = (
+        [dataset.day(day, (day + 9) * DAY) for day in range(start, start + 70)] for start in (MONDAY - 7 * 200, MONDAY)
+    )
     weekdays = [sum(volume for volume, _ in hours) for place, hours in enumerate(last) if place % 7 < 5]
     weekends = [sum(volume for volume, _ in hours) for place, hours in enumerate(last) if place % 7 >= 5]
     assert sum(weekends) / len(weekends) < 0.9 * sum(weekdays) / len(weekdays)

@@ -2,20 +2,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from etl.extract.retry import MOST_ATTEMPTS, backoff, http_date, retry_after_seconds, wait_before
-from etl.records import Effect, Refusal, Reply, Rows, Unreachable, Unreadable
+from etl.extract.retry import MAX_ATTEMPTS, backoff, http_date, retry_after_seconds, retry_delay
+from etl.models import ApiRefusal, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BROKEN = Unreachable("reset", "")
-PAGE = Unreadable("html", "")
+BROKEN = TransportError("reset", "")
+PAGE = InvalidResponse("html", "")
 
 
-def refusal(effect: Effect, code: str = "ERROR_X") -> Refusal:
-    return Refusal(code, "", effect)
+def refusal(effect: ErrorScope, code: str = "ERROR_X") -> ApiRefusal:
+    return ApiRefusal(code, "", effect)
 
 
 def ask_again(
-    reply: Reply,
+    reply: ParsedResponse,
     status: int | None = 200,
     attempt: int = 1,
     refusals: int = 0,
@@ -23,7 +23,7 @@ def ask_again(
     settled: frozenset[str] = frozenset(),
     is_sound: bool = True,
 ) -> float | None:
-    return wait_before(
+    return retry_delay(
         reply,
         status,
         attempt=attempt,
@@ -44,52 +44,52 @@ def ask_again(
         (PAGE, 429),
         (PAGE, 500),
         (PAGE, 503),
-        (refusal(Effect.MOMENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
+        (refusal(ErrorScope.MOMENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
     ],
 )
-def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: Reply, status: int | None) -> None:
-    waits = [ask_again(reply, status, attempt, refusals=attempt) for attempt in range(1, MOST_ATTEMPTS + 1)]
+def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedResponse, status: int | None) -> None:
+    waits = [ask_again(reply, status, attempt, refusals=attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, None]
 
 
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
-        (Rows(()), 200),
+        (SuccessPayload(()), 200),
         (PAGE, 302),
         (PAGE, 400),
         (PAGE, 403),
         (PAGE, 404),
-        (refusal(Effect.ACCOUNT), 200),
-        (refusal(Effect.ACCOUNT), 503),
-        (refusal(Effect.FILTER), 200),
+        (refusal(ErrorScope.ACCOUNT), 200),
+        (refusal(ErrorScope.ACCOUNT), 503),
+        (refusal(ErrorScope.FILTER), 200),
     ],
 )
-def test_what_would_come_again_is_not_asked_again(reply: Reply, status: int) -> None:
+def test_what_would_come_again_is_not_asked_again(reply: ParsedResponse, status: int) -> None:
     assert ask_again(reply, status, refusals=1, retry_after=5.0) is None
 
 
 def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(refusal(Effect.WINDOW), refusals=1) == 5.0
-    assert ask_again(refusal(Effect.WINDOW), attempt=4, refusals=1) == 5.0
-    assert ask_again(refusal(Effect.WINDOW), attempt=2, refusals=2) is None
+    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1) == 5.0
+    assert ask_again(refusal(ErrorScope.WINDOW), attempt=4, refusals=1) == 5.0
+    assert ask_again(refusal(ErrorScope.WINDOW), attempt=2, refusals=2) is None
 
 
 def test_records_that_cannot_be_used_get_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(Rows(()), refusals=1, is_sound=False) == 5.0
-    assert ask_again(Rows(()), attempt=4, refusals=1, is_sound=False) == 5.0
-    assert ask_again(Rows(()), attempt=2, refusals=2, is_sound=False) is None
-    assert ask_again(Rows(()), attempt=MOST_ATTEMPTS, refusals=1, is_sound=False) is None
+    assert ask_again(SuccessPayload(()), refusals=1, is_sound=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=4, refusals=1, is_sound=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=2, refusals=2, is_sound=False) is None
+    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, refusals=1, is_sound=False) is None
 
 
 def test_a_settled_code_is_final_at_once() -> None:
-    assert ask_again(refusal(Effect.WINDOW), refusals=1, settled=frozenset({"ERROR_X"})) is None
+    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1, settled=frozenset({"ERROR_X"})) is None
 
 
 def test_the_servers_own_wish_only_lengthens_the_wait() -> None:
     assert ask_again(PAGE, 429, retry_after=30.0) == 30.0
     assert ask_again(PAGE, 429, attempt=4, retry_after=0.0) == 8.0
-    assert ask_again(refusal(Effect.WINDOW), 429, refusals=1, retry_after=30.0) == 30.0
+    assert ask_again(refusal(ErrorScope.WINDOW), 429, refusals=1, retry_after=30.0) == 30.0
 
 
 def test_backoff_doubles_up_to_its_cap_and_jitter_takes_off_at_most_half() -> None:

@@ -1,0 +1,62 @@
+"""Decide which windows to request next. Pure functions; no I/O, no clock.
+
+    state = start(options, stored)
+    state, step = next_windows(state, capacity)       request these windows, wait for a response, or done
+    state = classify_name(state, snapshot, before)    what the snapshot says about its name
+    state = apply_snapshot(state, snapshot, after)    what the snapshot and its reconciled day change in the plan
+
+``group_by_day`` says which snapshots that arrived together can be applied after one reconcile.
+
+The planner goes backward, newest day first, one UTC day per window:
+
+    scheduler  which day is next, and when is the run done?
+    day_plan   which windows does this day need now?
+    members    which queues, apps and addresses are candidates, recently active, verified?
+    state      the types: SyncOptions, StoredState, DayPlan, PlannerState and the steps
+    estimate   how many requests will a run make?
+
+An account's first request is a total. Once a total has spend, a queue that cannot exist is requested before any other queue;
+the same goes for apps and addresses. Each of these requests is sent alone.
+"""
+
+from etl.extract.planner.estimate import RequestEstimate, estimate
+from etl.extract.planner.members import (
+    KNOWN_QUEUES,
+    NONEXISTENT_MEMBERS,
+    Names,
+    apply_trusted,
+    extend_periods,
+    has_price,
+)
+from etl.extract.planner.scheduler import (
+    FAILED,
+    TOO_MANY_FAILURES,
+    apply_reconciled_day,
+    apply_snapshot,
+    cancel_in_flight,
+    classify_name,
+    group_by_day,
+    is_expected_error,
+    next_windows,
+    start,
+)
+from etl.extract.planner.state import (
+    EARLIEST_DAY,
+    NO_SPEND_FACTOR,
+    DayPlan,
+    Done,
+    PlannerState,
+    Request,
+    Step,
+    StopReason,
+    StoredState,
+    SyncOptions,
+    Wait,
+)
+
+__all__ = [
+    "EARLIEST_DAY", "FAILED", "KNOWN_QUEUES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR", "TOO_MANY_FAILURES", "DayPlan", "Done",
+    "Names", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState", "SyncOptions", "Wait",
+    "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight", "classify_name", "estimate", "extend_periods",
+    "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
+]  # fmt: skip

@@ -1,0 +1,232 @@
+"""The API's spelling: a window becomes a request body, bytes become a reply. It ends here, and floats never begin."""
+
+import json
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from json.encoder import encode_basestring_ascii as _quoted
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from etl.models import ApiRefusal, Dimension, ErrorScope, InvalidResponse, RawRecord, Secret, SuccessPayload, Window
+
+RAW_CHARS = 2_000
+"""The most that is kept of one record's text."""
+
+MAX_RECORDS = 10_000
+"""A day has 25 hours at most; a reply with more records than this is not the API's."""
+
+MAX_DEPTH = 32
+"""A reply nests three deep. Where Python itself gives up depends on who calls, so a kept body could be read otherwise later."""
+
+WITHOUT_CODE = "ERROR_WITHOUT_CODE"
+
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's settings page.",
+        "ERROR_IP_NOT_ALLOWED": "This machine's IP is not on the account's list of allowed addresses: add it there.",
+        "ERROR_NO_SUCH_METHOD": "The URL is not the API's: check ANTICAPTCHA_API_URL, or leave it unset.",
+        "ERROR_IP_BLOCKED": "The API has blocked this machine's IP: stop every program that uses the key here and ask the vendor.",
+        "ERROR_ACCOUNT_SUSPENDED": "The account is suspended: ask the vendor why; nothing can be read until it is open again.",
+        "ERROR_ZERO_BALANCE": "The account's balance is zero and the API answers nothing until it is filled up.",
+    }
+)
+"""The codes that end an account: what each means and what to do."""
+
+
+# ---------------------------------------------------------------- window → body
+
+_MEMBER = {Dimension.QUEUE: ("queue", str), Dimension.APP: ("softId", int), Dimension.IP: ("ip", str)}
+
+
+def body(window: Window, key: Secret) -> bytes:
+    """The JSON to send. ``date`` is the Unix second of ``window.start``.
+
+    Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no number.
+    """
+    if window.start.timestamp() % 3600:
+        raise ValueError(f"not a whole UTC hour: {window.start}")
+    return question(window, key)
+
+
+def question(window: Window, key: Secret) -> bytes:
+    """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with ``body`` alone.
+
+    Raises ``ValueError`` for a rest and for a softId that is no number.
+    """
+    fields: dict[str, str | int] = {"clientKey": key.get_secret_value(), "date": int(window.start.timestamp())}
+    dimension, member = window.series
+    if dimension is not Dimension.TOTAL:
+        if member is None:
+            raise ValueError(f"a rest is computed, never asked: {window}")
+        name, spelled = _MEMBER[dimension]
+        fields[name] = spelled(member)
+    return json.dumps(fields).encode()
+
+
+# ---------------------------------------------------------------- bytes → reply
+
+
+def read(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiRefusal | InvalidResponse:
+    """What the API said, with numbers exactly as written. Never raises, whatever came.
+
+    ``location`` is the reply's header of that name, for the one sentence about a redirect.
+    """
+    if 300 <= status < 400:
+        return InvalidResponse("redirect", f"HTTP {status} points to {_host(location)}; redirects are not followed")
+    parsed = _parse(content)
+    if isinstance(parsed, dict) and "errorId" in parsed:
+        return _reply(parsed)
+    if status != 200:
+        return InvalidResponse(f"http_{status}", f"HTTP {status} with {_came(content)}")
+    if isinstance(parsed, InvalidResponse):
+        return parsed
+    what = "an object without errorId" if isinstance(parsed, dict) else "JSON that is not an object"
+    return InvalidResponse("no_error_id", f"{what}: {_came(content)}")
+
+
+def listed(content: bytes) -> str:
+    """How a success writes ``data``: list, object, null or missing; of what is no success, nothing."""
+    parsed = _parse(content)
+    if not isinstance(parsed, dict) or not isinstance(_reply(parsed), SuccessPayload):
+        return ""
+    if "data" not in parsed:
+        return "missing"
+    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # Rows are made of nothing else
+
+
+def clean(text: str, most: int) -> str:
+    """One line of printable characters, at most ``most`` of them: fit for a log, a terminal and any database."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
+
+
+class _NotExactError(ValueError):
+    """JSON by Python's grammar, but not one unambiguous exact value."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def _parse(content: bytes) -> object:
+    # A byte that is not UTF-8 can only stand inside a JSON string, where U+FFFD makes no number of it: the codes stay readable.
+    text = content.decode("utf-8-sig", errors="replace")
+    if not text.strip():
+        return InvalidResponse("empty_body", "an empty body")
+    if text.lstrip().startswith("<"):
+        return InvalidResponse("html", f"a web page instead of JSON: {_came(content)}")
+    try:
+        parsed: object = json.loads(
+            text, parse_int=_whole, parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_object
+        )
+        _refuse_depth(parsed)
+    except _NotExactError as error:
+        return InvalidResponse(error.code, f"{error}: {_came(content)}")
+    except ValueError as error:
+        return InvalidResponse("not_json", f"not JSON ({clean(str(error), 80)}): {_came(content)}")
+    except RecursionError:
+        return InvalidResponse("too_deep", f"JSON nested more than {MAX_DEPTH} deep: {_came(content)}")
+    return parsed
+
+
+def _refuse_depth(parsed: object) -> None:
+    """Raises ``RecursionError``, as the parser itself does a good deal later."""
+    level = [parsed]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+    if any(isinstance(inner, dict | list) for inner in level):
+        raise RecursionError
+
+
+def _inside(outer: dict[str, object] | list[object]) -> Iterable[object]:
+    return outer.values() if isinstance(outer, dict) else outer
+
+
+def _whole(text: str) -> int | Decimal:
+    # int() refuses more than 4,300 digits; as a Decimal such a number lives on to be one record's rejection.
+    return int(text) if len(text) < 100 else _decimal(text)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise _NotExactError("number_out_of_range", f"a number beyond all range, {clean(text, 40)}") from None
+
+
+def _constant(text: str) -> object:
+    raise _NotExactError("not_a_number", f"{text} is not a number")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _NotExactError("duplicate_key", "one field of an object comes twice")
+    return fields
+
+
+def _reply(fields: dict[str, object]) -> SuccessPayload | ApiRefusal | InvalidResponse:
+    error_id = fields["errorId"]
+    if (type(error_id) is int and error_id == 0) or error_id == "0":
+        return _rows(fields.get("data"))
+    code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
+    description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_compact(error_id), 40)}"
+    return ApiRefusal(code, description, _effect(code))
+
+
+_EFFECTS = {"ERROR_ACCESS_DENIED": ErrorScope.FILTER, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.MOMENT}
+
+
+def _effect(code: str) -> ErrorScope:
+    if code in REMEDIES:
+        return ErrorScope.ACCOUNT
+    return _EFFECTS.get(code, ErrorScope.WINDOW)
+
+
+def _rows(elements: object) -> SuccessPayload | InvalidResponse:
+    if elements is None:
+        return SuccessPayload(())
+    if isinstance(elements, dict):  # PHP sends a list with gaps in its keys as {"0": {...}, "2": {...}}
+        elements = list(elements.values())
+    if not isinstance(elements, list):
+        return InvalidResponse(
+            "data_not_a_list", f"errorId 0 with data that is no list: {clean(_compact(elements), 80)}"
+        )
+    if len(elements) > MAX_RECORDS:
+        return InvalidResponse("too_many_records", f"{len(elements)} records where 24 are due")
+    return SuccessPayload(tuple(_raw_record(element) for element in elements))
+
+
+def _raw_record(element: object) -> RawRecord:
+    fields = element if isinstance(element, dict) else {}
+    raw = _compact(element)[:RAW_CHARS]
+    return RawRecord(fields.get("dateFrom"), fields.get("dateTill"), fields.get("volume"), fields.get("money"), raw)
+
+
+def _compact(value: object) -> str:
+    """JSON without spaces. ``json.dumps`` has no exact way to write a Decimal."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_quoted(name)}:{_compact(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_compact, value)) + "]"
+    if isinstance(value, str):
+        return _quoted(value)
+    return str(value) if type(value) in (int, Decimal) else json.dumps(value)
+
+
+def _text(value: object) -> str:
+    """A text or a number as it reads; empty for what is neither."""
+    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
+
+
+def _came(content: bytes) -> str:
+    """What a person is shown of a body: its first 80 characters."""
+    shown = clean(content[:1_000].decode("utf-8-sig", errors="replace"), 80)
+    return f"{len(content)} bytes, {shown!r}" if shown else f"{len(content)} bytes"
+
+
+def _host(location: str) -> str:
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        host = None
+    return clean(host or "", 80) or "no other host"

@@ -1,0 +1,286 @@
+"""A warehouse in a DuckDB file: all that holds for DuckDB alone. Its errors become ours at this border.
+
+The file is locked only while a transaction runs: the engine pools nothing, each ``connect`` opens it anew.
+"""
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+
+from etl.clock import Clock
+from etl.errors import UsageError, WarehouseError, WarehouseLockedError
+from etl.warehouse.file_access import gate
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+log = logging.getLogger(__name__)
+
+STORAGE_VERSION = "v1.2.0"
+"""The file format of new warehouses: read by DuckDB 1.2.2 and later, and so by the drivers of today's BI tools."""
+
+_POLL_SECONDS = 0.05
+
+_CLOSING = "Unique file handle conflict"
+"""DuckDB's word while another thread of this process closes its last connection to the file: over in milliseconds (measured)."""
+
+_CLOSING_SECONDS, _CLOSING_POLL = 5.0, 0.005
+
+_QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+"""Without these DuckDB goes to the network by itself, for instance to read a SQLite file it was given by mistake."""
+
+_SHUT = "enable_external_access"
+"""Once it is false nothing is allowed any more: with exceptions, it comes after them and not with the configuration."""
+
+_SEALED = _QUIET | {
+    "access_mode": "read_only",
+    _SHUT: "false",
+    "python_enable_replacements": "false",
+}
+"""SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no settings."""
+
+_LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")
+
+
+def file_url(path: str) -> str:
+    """The URL of the file at ``path``, which comes out absolute. Raises UsageError for what names no file."""
+    if path in {"", ":memory:"}:
+        raise UsageError("the warehouse must be a file", "--warehouse takes a path, for instance warehouse.duckdb")
+    if path.startswith(("md:", "motherduck:")):
+        raise UsageError(
+            "no warehouse is kept in MotherDuck", "sync into a file and put a copy there: docs/scale.md says how"
+        )
+    if "?" in path:
+        raise UsageError(f"a warehouse's path cannot hold a question mark: {path}", "rename it")
+    return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()
+
+
+def file_of(url: sa.URL) -> Path:
+    """The absolute path of the file itself: by each link to it DuckDB would keep another log beside it."""
+    return Path(os.path.realpath(url.database or ""))
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Whether it is what DuckDB makes of what a signal's handler raised while it was at work."""
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """KeyboardInterrupt stays one also where no engine's errors are translated: while it is made, and where its pool rolls back."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_interrupted(error):
+            raise
+        raise KeyboardInterrupt from error
+
+
+@_interruptible()
+def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic: Path | None) -> sa.Engine:
+    """As ``engine.open_warehouse``; a file that is not there is created, unless ``read_only``.
+
+    ``atomic`` is for SQL of our own: an absolute folder below which it may write and read although it is sealed. A file that
+    another program has open is tried again for ``wait`` seconds.
+    """
+    path = file_of(url)
+    turns = gate(path)
+    _require(path) if read_only else _create_missing(path)
+    config = _SEALED if read_only else _QUIET
+    engine = sa.create_engine(
+        url.set(database=str(path)),
+        poolclass=sa.NullPool,
+        connect_args={"config": {name: value for name, value in config.items() if not (atomic and name == _SHUT)}},
+        hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
+    )
+    engine.dialect.supports_native_decimal = (
+        True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
+    )
+    for step in ("do_rollback", "do_close"):
+        setattr(engine.dialect, step, _interruptible()(getattr(engine.dialect, step)))
+    setattr(engine.dialect, "do_close", turns.left_by(engine.dialect.do_close))  # noqa: B010  # as above
+
+    told: set[str] = set()  # who is waited for at every commit is said once
+
+    @sa.event.listens_for(engine, "do_connect")
+    @_interruptible()
+    def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
+        began = clock.monotonic()
+        while True:
+            try:
+                return turns.entered_by(
+                    lambda: _connected(dialect, args, options, sealed=read_only, atomic=atomic), alone=read_only
+                )
+            except duckdb.Error as error:
+                found, is_closing = problem(error, path), _CLOSING in str(error)
+                if found is None and not is_closing:
+                    raise
+                is_held = isinstance(found, WarehouseLockedError)
+                patience = wait if is_held else _CLOSING_SECONDS if is_closing else 0
+                if clock.monotonic() >= began + patience:
+                    raise (found or error) from error
+                if is_held and str(found) not in told:
+                    told.add(str(found))
+                    log.info("%s; waiting for it, at most %d seconds", found, wait)
+            clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
+
+    @sa.event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        found = _ours(context.original_exception, atomic or path)
+        if found is not None:
+            raise found from context.original_exception
+
+    return engine
+
+
+def _connected(
+    dialect: Dialect, args: list[Any], options: dict[str, Any], *, sealed: bool, atomic: Path | None
+) -> DBAPIConnection:
+    connection = dialect.connect(*args, **options)
+    settings = ["TimeZone = 'UTC'"]  # else current_date is the server's day
+    if sealed:
+        if atomic:
+            settings += [f"allowed_directories = [{quoted(atomic)}]", f"{_SHUT} = false"]
+        settings.append("lock_configuration = true")
+    try:
+        for setting in settings:
+            connection.cursor().execute(f"set {setting}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise WarehouseError(
+            f"there is no warehouse at {path}", "anticaptcha-etl sync makes one; --warehouse names another"
+        )
+
+
+def _create_missing(path: Path) -> None:
+    """Puts an empty database where there is none, readable by its owner alone: whole or not at all, never over another's."""
+    if path.exists():
+        return
+    if not path.parent.is_dir():
+        raise WarehouseError(
+            f"cannot create {path}: the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'"
+        )
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            seed = Path(folder) / "seed.duckdb"
+            with duckdb.connect(config=dict(_QUIET)) as memory:
+                memory.execute(f"attach {quoted(seed)} as seed (storage_version '{STORAGE_VERSION}')")
+            seed.chmod(0o600)
+            with suppress(FileExistsError):
+                path.hardlink_to(seed)
+    except (OSError, duckdb.Error) as error:
+        raise problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
+
+
+def stop(connection: sa.Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.interrupt()
+
+
+def attach_draft(connection: sa.Connection, path: Path) -> None:
+    """Makes a new database at ``path``, of the format that BI tools read, and names it ``draft`` on this connection.
+
+    ``path`` is below the ``atomic`` of the connection's engine.
+    """
+    connection.exec_driver_sql(f"attach {quoted(path)} as draft (storage_version '{STORAGE_VERSION}', read_write)")
+
+
+def quoted(text: Path | str) -> str:
+    """``text`` as SQL writes it."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+_LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
+PUT_BACK = (
+    "restore it from a copy, with that copy's own .wal or with none beside it; or move it away and load again with "
+    "anticaptcha-etl sync"
+)
+_REMEDIES = (
+    ("No space left on device", "the disk is full", "make room; what was committed is kept, run it again"),
+    ("Disk quota exceeded", "the disk quota is used up", "make room; what was committed is kept, run it again"),
+    (
+        "File too large",
+        "files may not grow so large here",
+        "raise the limit (ulimit -f); what was committed is kept, run it again",
+    ),
+    (
+        "Read-only file system",
+        "its file system is read-only",
+        "mount it for writing, or name another place with --warehouse",
+    ),
+    (
+        "Permission denied",
+        "permission denied",
+        "run as the owner of the file, or mend its permissions and its folder's",
+    ),
+    ("database does not exist", "it does not exist", "anticaptcha-etl sync makes one; --warehouse names another"),
+    ("not a valid DuckDB database file", "it is not a DuckDB file", "name another file with --warehouse"),
+    ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
+    (
+        "Loading external extensions is disabled",
+        "it is a SQLite file, not a DuckDB file",
+        "name another file with --warehouse",
+    ),
+    ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
+    ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
+    ("Corrupt", "it is damaged", _LOAD_AGAIN),
+    ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
+    ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
+)
+
+
+_UNWRITTEN = "Could not write file"
+"""Of a commit this is no IOException but a TransactionException, whatever the disk says."""
+
+_OF_SQL = (duckdb.ProgrammingError, duckdb.DataError, duckdb.PermissionException)
+"""About a statement and never about the file, whatever words it quotes: a cast of 'Corrupt' is no damaged warehouse."""
+
+
+def _ours(error: BaseException, path: Path) -> BaseException | None:
+    """What is raised in place of an error of the driver's, when it is not about the SQL."""
+    if _is_interrupted(error):
+        return KeyboardInterrupt()
+    return None if isinstance(error, _OF_SQL) else problem(error, path)
+
+
+def command_of(pid: str) -> str:
+    """What a process was started as, where the system tells; program and first words are enough."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return " ".join(Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
+
+
+def problem(error: BaseException, path: Path) -> WarehouseError | None:
+    """What a person can do about ``error``, when it is about the file and not about the SQL."""
+    text = str(error)
+    if lock := _LOCKED.search(text):
+        holder = f"{command_of(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
+        return WarehouseLockedError(
+            f"{path} is held by {holder}",
+            "close that program, or wait for it, now or longer (--lock-wait SECONDS)",
+        )
+    if not isinstance(error, (OSError, duckdb.Error)):
+        return None
+    for sign, what, hint in _REMEDIES:
+        if sign in text:
+            return WarehouseError(f"cannot use {path}: {what}", hint)
+    if isinstance(error, (duckdb.IOException, duckdb.FatalException)) or _UNWRITTEN in text:
+        return WarehouseError(f"cannot use {path}: {text}", "check the disk and the file; what was committed is kept")
+    return None

@@ -1,0 +1,201 @@
+"""From any bytes to exact records: nothing crashes, and no number comes out that did not go in."""
+
+import json
+import random
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from etl.extract import protocol
+from etl.models import (
+    DAY,
+    HOUR,
+    TOTAL,
+    ApiRefusal,
+    InvalidResponse,
+    Outcome,
+    RawRecord,
+    Record,
+    Response,
+    SuccessPayload,
+    Window,
+)
+from etl.transform import money
+from etl.transform.dedupe import deduplicate_hours
+from etl.transform.parse import read
+
+quick = settings(max_examples=300, deadline=None)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
+NINE = Decimal("1e-9")
+
+amounts = st.decimals(min_value=Decimal(-999999999), max_value=Decimal(999999999), places=9)
+volumes = st.integers(min_value=0, max_value=2**63 - 1)
+days = st.dictionaries(st.integers(min_value=0, max_value=23), st.tuples(volumes, amounts)).map(
+    lambda held: tuple(Record(START + hour * HOUR, volume, amount) for hour, (volume, amount) in sorted(held.items()))
+)
+
+GOOD_BODY = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":1899,"money":7.495948}]}'
+
+
+def answer(content: bytes) -> Response:
+    return Response(WINDOW, START + 2 * DAY, protocol.read(200, content), 200, content)
+
+
+# ---------------------------------------------------------------- any bytes
+
+
+@quick
+@given(st.sampled_from([200, 204, 302, 404, 500]), st.binary(max_size=300), st.text(max_size=30))
+@example(200, b'{"errorId":0,"data":[' * 5000, "")
+@example(200, b'{"errorId":0,"data":[{"money":' + b"9" * 5000 + b"}]}", "")
+def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> None:
+    reply = protocol.read(status, content, location)
+    assert isinstance(reply, SuccessPayload | ApiRefusal | InvalidResponse)
+    if isinstance(reply, InvalidResponse):
+        assert reply.code
+        assert reply.reason.isprintable()
+
+
+@quick
+@given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1))
+def test_no_cut_body_is_an_answer(length: int) -> None:
+    assert isinstance(protocol.read(200, GOOD_BODY[:length]), InvalidResponse)
+
+
+@quick
+@given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1), st.integers(min_value=0, max_value=255))
+def test_one_wrong_byte_never_brings_another_type_of_number(position: int, byte: int) -> None:
+    broken = bytearray(GOOD_BODY)
+    broken[position] = byte
+    snapshot = read(answer(bytes(broken)), 1, None)
+    for record in snapshot.records:  # digits may have changed, floats may not have come
+        assert type(record.volume) is int
+        assert type(record.money) is Decimal
+        assert str(record.volume).encode() in broken
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["dateFrom", "dateTill", "volume", "money", "0"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@quick
+@given(json_values, st.sampled_from([None, 0, -900]))
+def test_any_json_as_records_is_a_reading(value: object, grid: int | None) -> None:
+    snapshot = read(answer(json.dumps({"errorId": 0, "data": value}).encode()), 1, grid)
+    assert all(len(rejection.raw) <= protocol.RAW_CHARS for rejection in snapshot.rejections)
+    assert all(record.volume >= 0 and record.money.as_tuple().exponent == -9 for record in snapshot.records)
+
+
+# ---------------------------------------------------------------- every spelling
+
+
+def spelled(record: Record, draw: random.Random) -> str:
+    """One record in one of the spellings that the service has been seen to use, or may."""
+    begins = int(record.hour_start.timestamp())
+    noise = draw.choice(["", "0", "0000000000003" if record.money >= 0 else "0000000000004"])
+    amounts = [f"{record.money:f}", f"{record.money:f}{noise}", f"{record.money:.17e}"]
+    fields = {
+        "dateFrom": str(begins),
+        "dateTill": str(begins + 3599),
+        "volume": draw.choice([str(record.volume), f"{record.volume}.0"]),
+        "money": draw.choice(amounts),
+    }
+    names = draw.sample(list(fields), len(fields))
+    return (
+        "{"
+        + ", ".join(f'"{name}": ' + draw.choice(["{}", '"{}"', '" {} "']).format(fields[name]) for name in names)
+        + "}"
+    )
+
+
+@quick
+@given(days, st.randoms(use_true_random=False))
+def test_records_survive_every_spelling_exactly(records: tuple[Record, ...], draw: random.Random) -> None:
+    sent = [spelled(record, draw) for record in (*records, *draw.sample(records, draw.randint(0, len(records))))]
+    draw.shuffle(sent)
+    as_list = "[" + ",".join(sent) + "]"
+    as_object = "{" + ",".join(f'"{number}":{text}' for number, text in enumerate(sent)) + "}"
+    error_id, data = draw.choice(["0", '"0"']), draw.choice([as_list, as_object])
+    content = f'{{"errorId":{error_id},"data":{data}}}'
+    snapshot = read(answer(content.encode()), 1, draw.choice([0, None]))
+    assert (snapshot.outcome, snapshot.records, snapshot.rejections, snapshot.outside) == (Outcome.GOOD, records, (), 0)
+
+
+# ---------------------------------------------------------------- money
+
+
+@quick
+@given(st.decimals(min_value=Decimal(-(10**9) + 1), max_value=Decimal(10**9 - 1), allow_nan=False))
+def test_exact_is_decimal_arithmetic(value: Decimal) -> None:
+    expected = value.quantize(NINE, context=Context(prec=200, rounding=ROUND_HALF_EVEN))
+    assert money.exact(value) == money.exact(str(value)) == expected
+
+
+@quick
+@given(st.text(max_size=12) | st.from_regex(r"[+-]?[0-9]{0,5}\.?[0-9]{0,5}([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_a_text_is_the_number_that_decimal_reads_or_none(text: str) -> None:
+    found = money.number(text)
+    if found is not None:
+        assert text.isascii()
+        assert found == Decimal(text)
+
+
+@quick
+@given(st.integers())
+def test_whole_is_the_integer_itself_within_bigint(value: int) -> None:
+    fits = -(2**63) <= value < 2**63
+    for spelling in (value, str(value), Decimal(value), f"{value}.000"):
+        assert money.whole(spelling) == (value if fits else None)
+
+
+# ---------------------------------------------------------------- one an hour
+
+
+few_records = st.lists(
+    st.tuples(
+        st.builds(
+            lambda hour, volume, amount: Record(START + hour * HOUR, volume, Decimal(amount)),
+            st.integers(0, 2),
+            st.integers(0, 2),
+            st.integers(-1, 1),
+        ),
+        st.sampled_from("abc"),
+    ),
+    max_size=12,
+)
+
+
+@quick
+@given(few_records, st.randoms(use_true_random=False))
+def test_who_wins_does_not_depend_on_the_order(records: list[tuple[Record, str]], draw: random.Random) -> None:
+    kept, lost = deduplicate_hours(records)
+    assert deduplicate_hours(draw.sample(records, len(records))) == (kept, lost)
+    assert kept == tuple(
+        max((r for r, _ in records if r.hour_start == hour), key=lambda r: (r.volume, r.money))
+        for hour in sorted({r.hour_start for r, _ in records})
+    )
+    assert len(kept) + len(lost) == len({record for record, _ in records})
+
+
+@quick
+@given(
+    st.lists(
+        st.builds(RawRecord, *[st.none() | st.integers(-5, 5) | st.text(max_size=3)] * 4, st.just("raw")), max_size=6
+    )
+)
+def test_every_record_is_kept_refused_or_set_aside(raws: list[RawRecord]) -> None:
+    window = Window.whole_day("default", TOTAL, date(1970, 1, 1))
+    snapshot = read(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
+    collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.outside
+    assert collapsed >= 0
+    assert snapshot.is_good or snapshot.rejections or snapshot.code == "off_grid"

@@ -1,0 +1,248 @@
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from etl.extract import protocol
+from etl.models import (
+    TOTAL,
+    ApiRefusal,
+    Dimension,
+    ErrorScope,
+    InvalidResponse,
+    RawRecord,
+    Secret,
+    SeriesKey,
+    SuccessPayload,
+    Window,
+    queue,
+)
+
+DAY = date(2019, 2, 19)
+KEY = Secret("0123456789abcdef0123456789abcdef")
+VENDOR = (
+    '{"errorId":0,"data":[{"dateFrom":1550533500,"dateTill":1550537099,"volume":1899,"money":7.495948},'
+    '{"dateFrom":1550537100,"dateTill":1550540699,"volume":2217,"money":7.861741},'
+    "%s"
+    '{"dateFrom":1550612700,"dateTill":1550616299,"volume":2156,"money":7.827058}]}'
+)
+
+
+def window(series: SeriesKey = TOTAL) -> Window:
+    return Window.whole_day("default", series, DAY)
+
+
+def records(content: bytes) -> tuple[RawRecord, ...]:
+    reply = protocol.read(200, content)
+    assert isinstance(reply, SuccessPayload), reply
+    return reply.records
+
+
+def code(status: int, content: bytes, location: str = "") -> str:
+    reply = protocol.read(status, content, location)
+    assert isinstance(reply, InvalidResponse), reply
+    assert reply.reason.isprintable()
+    assert len(reply.reason) < 400
+    return reply.code
+
+
+# ---------------------------------------------------------------- window → body
+
+
+@pytest.mark.parametrize(
+    ("series", "extra"),
+    [
+        (TOTAL, {}),
+        (queue("Recaptcha Proxyless"), {"queue": "Recaptcha Proxyless"}),
+        (SeriesKey(Dimension.APP, "867"), {"softId": 867}),
+        (SeriesKey(Dimension.IP, "192.0.2.7"), {"ip": "192.0.2.7"}),
+    ],
+)
+def test_a_body_names_the_key_the_hour_and_the_filter(series: SeriesKey, extra: dict[str, object]) -> None:
+    assert json.loads(protocol.body(window(series), KEY)) == {
+        "clientKey": KEY.get_secret_value(),
+        "date": 1550534400,
+        **extra,
+    }
+
+
+def test_a_rest_is_never_asked() -> None:
+    with pytest.raises(ValueError, match="never asked"):
+        protocol.body(window(SeriesKey(Dimension.QUEUE)), KEY)
+
+
+@pytest.mark.parametrize("off", [timedelta(seconds=1), timedelta(minutes=30), timedelta(microseconds=1)])
+def test_an_off_hour_is_never_asked(off: timedelta) -> None:
+    start = datetime(2019, 2, 19, tzinfo=UTC) + off
+    with pytest.raises(ValueError, match="whole UTC hour"):
+        protocol.body(Window("default", TOTAL, DAY, start, start + timedelta(hours=1)), KEY)
+
+
+# ---------------------------------------------------------------- records
+
+
+def test_the_vendors_three_records_are_read_exactly() -> None:
+    first, _, last = records((VENDOR % "").encode())
+    assert first == RawRecord(
+        1550533500,
+        1550537099,
+        1899,
+        Decimal("7.495948"),
+        '{"dateFrom":1550533500,"dateTill":1550537099,"volume":1899,"money":7.495948}',
+    )
+    assert (last.date_from, last.money) == (1550612700, Decimal("7.827058"))
+
+
+def test_the_vendors_page_as_printed_is_refused() -> None:
+    assert code(200, (VENDOR % ".....").encode()) == "not_json"
+
+
+@pytest.mark.parametrize("data", ['"data":[]', '"data":null', '"data":{}', '"error":null'])
+def test_no_data_is_no_records(data: str) -> None:
+    assert records(b'{"errorId":"0",' + data.encode() + b"}") == ()
+
+
+def test_a_php_list_sent_as_an_object_is_a_list() -> None:
+    assert [r.volume for r in records(b'{"errorId":0,"data":{"0":{"volume":1},"2":{"volume":"2"}}}')] == [1, "2"]
+
+
+def test_elements_that_are_no_objects_are_kept_with_their_text() -> None:
+    assert records(b'{"errorId":0,"data":[7.50,"x",null,[1.10]]}') == tuple(
+        RawRecord(None, None, None, None, raw) for raw in ("7.50", '"x"', "null", "[1.10]")
+    )
+
+
+def test_raw_text_keeps_every_decimal_and_ends_at_its_limit() -> None:
+    (noise,) = records(b'{"errorId":0, "data":[ {"money": 7.4959480000000003, "x": [true, null, "\\u0000"]} ]}')
+    assert noise.raw == '{"money":7.4959480000000003,"x":[true,null,"\\u0000"]}'
+    assert noise.money == Decimal("7.4959480000000003")
+    (long,) = records(b'{"errorId":0,"data":["' + b"x" * 5000 + b'"]}')
+    assert len(long.raw) == protocol.RAW_CHARS
+
+
+def test_a_gigantic_number_stays_one_records_affair() -> None:
+    (record,) = records(b'{"errorId":0,"data":[{"volume":' + b"9" * 10_000 + b',"money":1e999999999}]}')
+    assert record.volume == Decimal("9" * 10_000)
+    assert record.money == Decimal("1e999999999")
+    assert len(record.raw) <= protocol.RAW_CHARS
+
+
+def test_a_byte_order_mark_is_no_trouble() -> None:
+    assert records(b'\xef\xbb\xbf{"errorId":0,"data":[]}') == ()
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [
+        ("ERROR_KEY_DOES_NOT_EXIST", ErrorScope.ACCOUNT),
+        ("ERROR_IP_NOT_ALLOWED", ErrorScope.ACCOUNT),
+        ("ERROR_NO_SUCH_METHOD", ErrorScope.ACCOUNT),
+        ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT),
+        ("ERROR_ACCOUNT_SUSPENDED", ErrorScope.ACCOUNT),
+        ("ERROR_ZERO_BALANCE", ErrorScope.ACCOUNT),
+        ("ERROR_ACCESS_DENIED", ErrorScope.FILTER),
+        ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.MOMENT),
+        ("ERROR_NEVER_SEEN", ErrorScope.WINDOW),
+    ],
+)
+def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
+    content = json.dumps({"errorId": 12, "errorCode": name, "errorDescription": "why"}).encode()
+    assert protocol.read(200, content) == ApiRefusal(name, "why", effect)
+    assert (name in protocol.REMEDIES) is (effect is ErrorScope.ACCOUNT)
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
+def test_the_body_speaks_before_the_http_status(status: int) -> None:
+    content = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no\\u0000such\\nkey"}'
+    assert protocol.read(status, content) == ApiRefusal("ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT)
+
+
+@pytest.mark.parametrize("error_id", ["1", '"1"', "false", "null", "0.5", '""', "[]", "-1", '"00"'])
+def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
+    reply = protocol.read(200, b'{"errorId":' + error_id.encode() + b',"data":[]}')
+    assert isinstance(reply, ApiRefusal)
+    assert (reply.code, reply.effect) == ("ERROR_WITHOUT_CODE", ErrorScope.WINDOW)
+    assert reply.description
+
+
+@pytest.mark.parametrize("name", ["false", "true", "null", "[]", "{}", '""', '" "', '"\\u0000"', '"\\ud800"'])
+def test_what_is_no_text_is_no_error_code(name: str) -> None:
+    reply = protocol.read(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
+    assert reply == ApiRefusal("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
+
+
+# ---------------------------------------------------------------- unreadable
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty_body"),
+        (b"\xef\xbb\xbf \r\n", "empty_body"),
+        (b"\n<!DOCTYPE html><title>maintenance</title>", "html"),
+        (b'{"errorId":0,"data":[{"volume":18', "not_json"),
+        (b'{"errorId":0,"data":[]}{}', "not_json"),
+        (b"[]", "no_error_id"),
+        (b'"errorId"', "no_error_id"),
+        (b'{"data":[]}', "no_error_id"),
+        (b'{"errorId":0,"data":[{"money":NaN}]}', "not_a_number"),
+        (b'{"errorId":0,"data":[{"money":-Infinity}]}', "not_a_number"),
+        (b'{"errorId":0,"data":[{"money":1e99999999999999999999}]}', "number_out_of_range"),
+        (b'{"errorId":0,"data":[{"money":1,"money":2}]}', "duplicate_key"),
+        (b'{"errorId":1,"errorId":0}', "duplicate_key"),
+        (b'{"errorId":0,"data":"none"}', "data_not_a_list"),
+        (b'{"errorId":0,"data":[' + b"1," * 10_000 + b"1]}", "too_many_records"),
+        (b'{"errorId":0,"data":' + b"[" * 100_000, "too_deep"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "not_json"),
+        ('{"errorId":0}'.encode("utf-16"), "not_json"),
+    ],
+)
+def test_what_is_no_answer_of_the_api_is_named(content: bytes, expected: str) -> None:
+    assert code(200, content) == expected
+
+
+def test_the_limit_of_nesting_is_ours_and_the_same_for_every_caller() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"errorId":0,"data":[' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"]}"
+
+    def code_far_down(content: bytes, frames: int) -> str:
+        return code_far_down(content, frames - 1) if frames else code(200, content)
+
+    (record,) = records(nested(protocol.MAX_DEPTH))
+    assert record.raw == "[" * (protocol.MAX_DEPTH - 2) + "]" * (protocol.MAX_DEPTH - 2)
+    for depth in (protocol.MAX_DEPTH + 1, 300, 900, 1100):
+        assert code_far_down(nested(depth), 0) == code_far_down(nested(depth), 500) == "too_deep"
+    assert code(200, b'{"errorId":0,"data":' + b'{"a":' * 40 + b"1" + b"}" * 41) == "too_deep"
+
+
+@pytest.mark.parametrize(
+    ("status", "content"), [(502, b"<html>bad gateway</html>"), (403, b""), (500, b'{"message":"x"}'), (204, b"")]
+)
+def test_another_status_without_the_apis_body_is_named_by_its_number(status: int, content: bytes) -> None:
+    assert code(status, content) == f"http_{status}"
+
+
+def test_the_reason_shows_what_came_in_one_clean_line() -> None:
+    reply = protocol.read(200, b"\x1b[31mWarning:\x00\n mysql\xff " + b"x" * 500)
+    assert isinstance(reply, InvalidResponse)
+    assert "[31mWarning: mysql" in reply.reason
+    assert "\x1b" not in reply.reason
+    assert "x" * 80 not in reply.reason
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://user:pw@evil.example/path?clientKey=1", "evil.example"),
+        ("/elsewhere", "no other host"),
+        ("http://[bad", "no other host"),
+        ("http://\u200b/", "no other host"),
+    ],
+)
+def test_a_redirect_names_only_the_host_it_points_to(location: str, shown: str) -> None:
+    reply = protocol.read(302, b'{"errorId":0,"data":[]}', location)
+    assert reply == InvalidResponse("redirect", f"HTTP 302 points to {shown}; redirects are not followed")
