@@ -67,6 +67,7 @@ lock: ## resolve the dependencies anew, with hashes, for every platform and Pyth
 	$(PIN) --group build --output-file requirements.lock
 	$(PIN) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst  pyproject.toml,,$(PIN)) --group pyproject.toml:audit --output-file requirements-audit.lock
+	$(subst  pyproject.toml,,$(PIN)) --group pyproject.toml:docs --output-file requirements-docs.lock
 
 clean: ## remove what was made here, warehouses excepted
 	rm -rf $(VENV) $(VENV)-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
@@ -86,6 +87,11 @@ $(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
 $(VENV)/.audit: $(VENV)/.made requirements-audit.lock
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install $(LOCKED) -r requirements-audit.lock
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made requirements-docs.lock
+	$(BIN)/python -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install $(LOCKED) -r requirements-docs.lock
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
