@@ -28,7 +28,7 @@ def measure(*, short: bool) -> Iterator[Figure]:
         python("sync_once", *words)
         again = [python("sync_once", *words) for _ in range(rounds)]
         assert {one.said["changed"] + one.said["inserted"] for one in again} == {0}
-    imports = "import etl.sync.account"
+    imports = "import etl.sync.run"
     whole, importing = sorted(one.seconds for one in again)[rounds // 2], cost(sys.executable, "-c", imports).seconds
     yield Figure("sync with nothing new, whole process", whole, 1, "s")
     yield Figure("  its processor time", sorted(one.cpu for one in again)[rounds // 2], None, "s")

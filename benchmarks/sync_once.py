@@ -12,7 +12,7 @@ import duckdb_engine
 from benchmarks.service import Account
 from etl import config
 from etl.clock import Clock
-from etl.sync.account import sync
+from etl.sync.run import sync_account
 
 KEY = "5e1f0c2b9a8d47630123456789abcdef"
 
@@ -56,7 +56,7 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
     place = config.Environment({**config.Environment.here().environ, **given}, Path(folder))
     chosen = config.load(said, asked.now, place, needs_key=True)
     began = perf_counter()
-    done = sync(chosen, Clock(now=lambda: asked.now), lambda _: None)
+    done = sync_account(chosen, Clock(now=lambda: asked.now), lambda _: None)
     told = {
         "seconds": perf_counter() - began, "database": watch.seconds, "calls": watch.calls, "requests": done.requests,
         "least": done.lower_bound, "inserted": done.facts_inserted, "changed": done.facts_changed, "exit_code": done.exit_code,

@@ -19,15 +19,23 @@ import click
 from etl import __version__
 from etl.config import CONFIG_NAME, PREFIX, SETTINGS, Accounts, Environment, Settings, accounts, config_path, load
 from etl.errors import AppError, ChecksFailedError, InterruptedRunError, UsageError, WarehouseError, most_severe
-from etl.sync.summary import account_lines, count, format_fleet_plan, format_fleet_result, format_plan, lines, sums
+from etl.sync.summary import (
+    count,
+    format_fleet_plan,
+    format_fleet_result,
+    format_outcome,
+    format_plan,
+    format_result,
+    total_counts,
+)
 
 if TYPE_CHECKING:
     from etl.clock import Clock
     from etl.logging_setup import TextStream
     from etl.models import Measures, Secret
     from etl.sandbox.server import Fault
-    from etl.sync.results import AccountOutcome, FleetResult
     from etl.sync.replay import ReplayResult
+    from etl.sync.results import AccountOutcome, FleetResult
 
 NAME = "anticaptcha-etl"
 WIDEST = 100
@@ -279,21 +287,21 @@ def sync(call: Call, every: bool, dry_run: bool) -> None:
         return
     from etl import progress
     from etl.clock import Clock
-    from etl.sync.account import sync as run_sync
+    from etl.sync.run import sync_account
 
     clock = Clock()
-    line = progress.StatusLine(sys.stderr)
+    line = progress.ProgressLine(sys.stderr)
     settings = call.settings(clock, needs_key=True, sink=line)
     if _is_watched(settings):
         watch = progress.terminal_reporter(line, clock.monotonic, progress.describe)
     else:
         watch = progress.log_reporter(clock.monotonic, progress.describe, lambda far: far.days_done)
     try:
-        summary = run_sync(settings, clock, watch)
+        summary = sync_account(settings, clock, watch)
     finally:
         line.erase()
     call.code = summary.exit_code
-    call.said += lines(summary, verbose=settings.verbose)
+    call.said += format_result(summary, verbose=settings.verbose)
     if settings.log_format == "json":
         _log("sync done", asdict(summary), needs_attention=summary.needs_attention)
     elif not settings.quiet or summary.needs_attention:
@@ -327,15 +335,15 @@ def _sync_all(call: Call) -> None:
     from etl.sync import fleet
 
     clock = Clock()
-    line = progress.StatusLine(sys.stderr)
+    line = progress.ProgressLine(sys.stderr)
     every, general = call.accounts(clock, sink=line)
     call.ping_url = general.ping_url
     if _is_watched(general):
-        watch = progress.terminal_reporter(line, clock.monotonic, progress.describe_all)
+        watch = progress.terminal_reporter(line, clock.monotonic, progress.describe_fleet)
     else:
-        watch = progress.log_reporter(clock.monotonic, progress.describe_all, lambda far: far.requests)
+        watch = progress.log_reporter(clock.monotonic, progress.describe_fleet, lambda far: far.requests)
     try:
-        together = fleet.sync(every, general, clock, watch, lambda ended: _tell_end(ended, call))
+        together = fleet.sync_accounts(every, general, clock, watch, lambda ended: _tell_end(ended, call))
     finally:
         line.erase()
     call.code = together.exit_code
@@ -346,12 +354,12 @@ def _sync_all(call: Call) -> None:
             _tell(error, call)
             call.code = most_severe([call.code, error.exit_code])
     call.said += format_fleet_result(together, call.code)
-    needs_attention = call.code != 0 or any(one.needs_attention for one in together.ended)
+    needs_attention = call.code != 0 or any(one.needs_attention for one in together.outcomes)
     if general.log_format == "json":
-        counts = {"accounts": len(together.ended), "not_begun": together.not_begun, **sums(together.summaries)}
+        counts = {"accounts": len(together.outcomes), "not_begun": together.not_started, **total_counts(together.results)}
         _log("all synced", counts | {"exit_code": call.code}, needs_attention=needs_attention)
     elif not general.quiet or needs_attention:
-        click.echo("\n".join(format_fleet_result(together, call.code, wanting_alone=general.quiet)))
+        click.echo("\n".join(format_fleet_result(together, call.code, only_attention=general.quiet)))
 
 
 def _tell_end(ended: "AccountOutcome", call: Call) -> None:
@@ -359,33 +367,33 @@ def _tell_end(ended: "AccountOutcome", call: Call) -> None:
     import logging
 
     log, is_json = logging.getLogger(__name__), call.log_format == "json"
-    if ended.defect:
-        log.error("%s", DEFECT_TOLD, exc_info=ended.defect, extra={"exit_code": ended.exit_code})
+    if ended.crash:
+        log.error("%s", DEFECT_TOLD, exc_info=ended.crash, extra={"exit_code": ended.exit_code})
     elif ended.problem and is_json:
         log.error(ended.problem.message, extra={"remedy": ended.problem.hint, "exit_code": ended.exit_code})
     elif ended.problem:
         log.warning(
             "exit code %d: %s", ended.exit_code, ended.problem.message
         )  # at the end it stands there with its remedy
-    elif ended.summary and is_json:
-        _log("sync done", asdict(ended.summary), needs_attention=ended.needs_attention)
-    elif ended.summary:
-        days, requests = count(ended.summary.days, "day"), count(ended.summary.requests, "request")
+    elif ended.result and is_json:
+        _log("sync done", asdict(ended.result), needs_attention=ended.needs_attention)
+    elif ended.result:
+        days, requests = count(ended.result.days, "day"), count(ended.result.requests, "request")
         log.info("exit code %d: %s, %s", ended.exit_code, days, requests)
     settings = ended.settings
     if settings and settings.ping_url and settings.sources["ping_url"].startswith("[accounts."):
         from etl.maintenance.notify import ping
 
-        said = lines(ended.summary) if ended.summary else account_lines(ended)
+        said = format_result(ended.result) if ended.result else format_outcome(ended)
         ping(settings.ping_url, ended.exit_code, "\n".join(said))
 
 
 def _renew_all(general: Settings, path: Path, together: "FleetResult", clock: "Clock") -> None:
     """Publishes each warehouse once; most often there is one."""
     news: dict[str, bool] = {}
-    for one in together.ended:
+    for one in together.outcomes:
         if one.settings:
-            has_news = one.summary is not None and bool(one.summary.requests or one.summary.facts_changed)
+            has_news = one.result is not None and bool(one.result.requests or one.result.facts_changed)
             news[one.settings.warehouse] = news.get(one.settings.warehouse, False) or has_news
     if len(news) > 1 and not path.is_dir():
         raise WarehouseError(
@@ -435,17 +443,17 @@ def plan(call: Call, every: bool) -> None:
 def _plan(call: Call, every: bool) -> None:
     from etl.clock import Clock
     from etl.sync import fleet
-    from etl.sync.account import plan as make_plan
+    from etl.sync.plan import plan_account
 
     clock = Clock()
     if every:
         several, general = call.accounts(clock)
-        forecasts, failed = fleet.plan(several, general, clock)
+        forecasts, failed = fleet.plan_accounts(several, general, clock)
         call.code = most_severe([one.exit_code for one in failed])
         click.echo("\n".join(format_fleet_plan(forecasts, failed, general.rate)))
         return
     settings = call.settings(clock)
-    click.echo("\n".join(format_plan(make_plan(settings, clock))))
+    click.echo("\n".join(format_plan(plan_account(settings, clock))))
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""The only reader of time and the only sleeper. Everything else is handed a ``Clock``."""
+"""The only place that reads the time or sleeps; everything else is given a ``Clock``."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """``now`` is aware UTC wall time; ``monotonic`` are seconds that never go backward; ``sleep`` takes seconds."""
+    """``now``: wall time, aware UTC. ``monotonic``: seconds that never go backward. ``sleep``: takes seconds."""
 
     now: Callable[[], datetime] = _now
     monotonic: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""Log lines on stderr, as text for people or as one JSON object a line for machines. Times are UTC."""
+"""Log lines on stderr: text for people, or one JSON object per line for machines. Times are UTC."""
 
 import json
 import logging
@@ -9,90 +9,92 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Protocol
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-_ABOUT: ContextVar[Mapping[str, object]] = ContextVar("about", default=MappingProxyType({}))
+_CONTEXT: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 
-MOST = 100
-"""Warnings of one kind that a run says in full: a service that fails all night fills no disk."""
+MAX_WARNINGS = 100
+"""Warnings of one kind that a sync logs, so that an API failing all night does not fill the disk."""
 
 
-def about(**fields: object) -> None:
-    """What JSON lines carry from here to the end of this context (``Context().run``), in place of what they carried.
+def bind_log_context(**fields: object) -> None:
+    """Replace the fields that log lines carry in this context.
 
-    A thread begins with nothing, so that accounts side by side do not meet; one that works for this context is started by
-    ``copy_context().run``.
+    New threads start without fields, so accounts running in parallel do not mix; ``copy_context().run`` passes them on.
     """
-    _ABOUT.set(fields)
+    _CONTEXT.set(fields)
 
 
 class RateLimitedLogger:
-    """The warnings of one kind of one run: the first ``MOST`` are said, the others only at debug level. From any thread."""
+    """Logs the first MAX_WARNINGS warnings of one kind; further ones at debug level only. Thread-safe."""
 
     def __init__(self, log: logging.Logger, kind: str) -> None:
         self._log = log
         self._kind = kind
-        self._counting = threading.Lock()
-        self._met = 0
+        self._lock = threading.Lock()
+        self._count = 0
 
-    def warning(self, message: str, *words: object, extra: dict[str, object]) -> None:
-        with self._counting:
-            self._met += 1
-            met = self._met
-        if met == MOST + 1:
+    def warning(self, message: str, *args: object, extra: dict[str, object]) -> None:
+        with self._lock:
+            self._count += 1
+            count = self._count
+        if count == MAX_WARNINGS + 1:
             self._log.warning(
-                "%d %s were told of; further ones are counted only, --verbose tells of all", MOST, self._kind
+                "logged %d %s; further ones are suppressed (--verbose shows all)", MAX_WARNINGS, self._kind
             )
-        self._log.log(logging.WARNING if met <= MOST else logging.DEBUG, message, *words, extra=extra)
+        self._log.log(logging.WARNING if count <= MAX_WARNINGS else logging.DEBUG, message, *args, extra=extra)
 
 
-def _time(record: logging.LogRecord) -> str:
+def _format_time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _is_worth_telling(record: logging.LogRecord) -> bool:
-    """Not what libraries say when Ctrl-C meets them: the program itself says that it was interrupted."""
+def _is_not_interrupt(record: logging.LogRecord) -> bool:
+    """Drop what libraries log about Ctrl-C; the program reports it itself."""
     return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))
 
 
 class TextStream(Protocol):
-    """Where lines go: a stream, or what stands in front of one."""
+    """What log lines are written to."""
 
     def write(self, text: str, /) -> int: ...
     def flush(self) -> None: ...
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-22T16:03:00Z info     held 30 of 120 days``; of accounts ``fleet`` with ``[shop] `` before the message."""
+    """``2026-11-22T16:03:00Z info     30 of 120 days``; with ``fleet``, ``[shop] `` stands before the message."""
 
     def __init__(self, *, fleet: bool = False) -> None:
         super().__init__()
-        self._side_by_side = fleet
+        self._fleet = fleet
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        account = _ABOUT.get().get("account") if self._side_by_side else None
-        whose = f"[{account}] " if account else ""
-        return f"{_time(record)} {record.levelname.lower():<8} {whose}{record.message}"
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
+        account = _CONTEXT.get().get("account") if self._fleet else None
+        prefix = f"[{account}] " if account else ""
+        return f"{_format_time(record)} {record.levelname.lower():<8} {prefix}{record.message}"
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``time``, ``level``, ``logger``, ``message``, what ``about`` and ``extra`` gave, and ``exception`` where
-    there is one."""
+    """One object per line: time, level, logger, message, the bound context, ``extra`` and any exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+        line: dict[str, object] = {
+            "time": _format_time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
         line["message"] = record.getMessage()
-        line |= {**_ABOUT.get(), **{name: value for name, value in vars(record).items() if name not in _OWN}}
+        line |= _CONTEXT.get()
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def configure_logging(sink: TextStream, *, form: str, quiet: bool, verbose: bool, fleet: bool = False) -> None:
-    """Send this program's log lines to ``sink``: errors when quiet, everything when verbose. Of libraries, warnings only. Those of
-    accounts ``fleet`` say whose they are.
+    """Send log lines to ``sink``: errors when quiet, everything when verbose; of libraries only warnings.
 
-    May be called again: the last call holds.
+    ``form`` is ``text`` or ``json``; ``fleet`` puts the account before each message. A later call replaces the earlier one.
     """
     own = logging.getLogger("etl")
     own.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -102,7 +104,7 @@ def configure_logging(sink: TextStream, *, form: str, quiet: bool, verbose: bool
         root.removeHandler(handler)
     handler = logging.StreamHandler(sink)
     handler.name = __name__
-    handler.addFilter(_is_worth_telling)
+    handler.addFilter(_is_not_interrupt)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(fleet=fleet))
     root.addHandler(handler)
     logging.captureWarnings(capture=True)

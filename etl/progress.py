@@ -1,4 +1,4 @@
-"""How far a sync is: one line that is redrawn on a terminal, a log line now and then elsewhere."""
+"""Show how far a sync is: one line that is redrawn on a terminal, an occasional log line elsewhere."""
 
 import logging
 import shutil
@@ -10,48 +10,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ProgressT = TypeVar("ProgressT")
+
 DRAW_SECONDS = 0.1
-LINE_SECONDS = 10.0
+
+FIRST_LOG_SECONDS, MAX_LOG_SECONDS = 10.0, 60.0
+"""The pause between log lines doubles from the first to the second: a sync of five minutes logs six lines."""
 
 
-def span(seconds: float) -> str:
-    """``42 s``, ``3 min``, ``2.5 h``."""
+def format_duration(seconds: float) -> str:
+    """Return ``42 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def describe(progress: "Progress") -> str:
-    """One sentence for both kinds of reader."""
-    days = (
-        f"{progress.days_done:,}"
-        if progress.days_planned is None
-        else f"{progress.days_done:,} of {progress.days_planned:,}"
-    )
-    parts = [f"{days} day{'' if days == '1' else 's'}", *_counts(progress)]
-    if progress.day:
-        parts.insert(0, f"{progress.day}")
+    """Describe one account's progress in one line."""
+    if progress.days_planned is not None:
+        days = f"{progress.days_done:,} of {_count(progress.days_planned, 'day')}"
+    else:
+        days = _count(progress.days_done, "day")
+    parts = [f"back to {progress.day}"] if progress.day else []
+    parts += [days, *_counts(progress)]
     if progress.seconds_left is not None:
-        parts.append(f"about {span(progress.seconds_left)} left")
+        parts.append(f"about {format_duration(progress.seconds_left)} left")
+    elif progress.days_without_spend:
+        parts.append(f"{progress.days_without_spend} of {_count(progress.empty_days, 'day')} without spend")
+    elif progress.days_planned is None:
+        parts.append("still searching for the first day")
     return " · ".join(parts)
 
 
-def describe_all(progress: "FleetProgress") -> str:
-    """The same of accounts side by side."""
-    done = f"{progress.accounts_done:,} of {progress.accounts:,} account{'' if progress.accounts == 1 else 's'}"
+def describe_fleet(progress: "FleetProgress") -> str:
+    """Describe the progress of all accounts in one line."""
+    done = f"{progress.accounts_done:,} of {_count(progress.accounts, 'account')}"
     return " · ".join([done, *_counts(progress)])
 
 
 def _counts(progress: "Progress | FleetProgress") -> list[str]:
+    rate = f" ({progress.requests / progress.seconds:.1f}/s)" if progress.requests and progress.seconds >= 1 else ""
     return [
-        f"{progress.requests:,} request{'' if progress.requests == 1 else 's'}",
-        f"{progress.facts:,} row{'' if progress.facts == 1 else 's'}",
+        _count(progress.requests, "request") + rate,
+        _count(progress.hourly_values, "hourly value"),
         f"${progress.money:,.2f}",
     ]
 
 
-class StatusLine:
-    """A terminal whose last line is redrawn. What is written through it appears above that line."""
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class ProgressLine:
+    """A terminal whose last line is redrawn. Text written through it appears above that line."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
@@ -63,7 +74,7 @@ class StatusLine:
         self._terminal.flush()
 
     def write(self, text: str) -> int:
-        """Text of whole lines, as a log handler writes it: the drawn line gives way and comes back below."""
+        """Write whole lines above the drawn line; a log handler's stream."""
         erase, redraw = ("\r\x1b[2K", self._drawn if text.endswith("\n") else "") if self._drawn else ("", "")
         self._terminal.write(f"{erase}{text}{redraw}")
         return len(text)
@@ -79,34 +90,33 @@ class StatusLine:
             self._terminal.flush()
 
 
-Far = TypeVar("Far")
-
-
 def terminal_reporter(
-    line: StatusLine, monotonic: Callable[[], float], told: Callable[[Far], str]
-) -> Callable[[Far], None]:
-    """Redraws ``line``, at most ten times a second. ``monotonic`` are seconds that never go backward."""
+    line: ProgressLine, monotonic: Callable[[], float], describe: Callable[[ProgressT], str]
+) -> Callable[[ProgressT], None]:
+    """Return a callback that redraws ``line`` at most ten times a second."""
     next_draw = monotonic()
 
-    def watch(progress: Far) -> None:
+    def report(progress: ProgressT) -> None:
         nonlocal next_draw
         if monotonic() >= next_draw:
             next_draw = monotonic() + DRAW_SECONDS
-            line.draw(told(progress))
+            line.draw(describe(progress))
 
-    return watch
+    return report
 
 
 def log_reporter(
-    monotonic: Callable[[], float], told: Callable[[Far], str], steps: Callable[[Far], int]
-) -> Callable[[Far], None]:
-    """Logs a line every ten seconds in which ``steps`` were made, days finished for instance."""
-    said_at, said_steps = monotonic(), 0
+    monotonic: Callable[[], float], describe: Callable[[ProgressT], str], steps: Callable[[ProgressT], int]
+) -> Callable[[ProgressT], None]:
+    """Return a callback that logs a line now and then, if ``steps`` (such as days done) changed since the last one."""
+    pause, last_steps = FIRST_LOG_SECONDS, 0
+    next_log = monotonic() + pause
 
-    def watch(progress: Far) -> None:
-        nonlocal said_at, said_steps
-        if monotonic() - said_at >= LINE_SECONDS and steps(progress) != said_steps:
-            said_at, said_steps = monotonic(), steps(progress)
-            log.info("%s", told(progress))
+    def report(progress: ProgressT) -> None:
+        nonlocal pause, next_log, last_steps
+        if monotonic() >= next_log and steps(progress) != last_steps:
+            pause, last_steps = min(2 * pause, MAX_LOG_SECONDS), steps(progress)
+            next_log = monotonic() + pause
+            log.info("%s", describe(progress))
 
-    return watch
+    return report

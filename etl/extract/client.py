@@ -21,7 +21,7 @@ import httpx
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract import protocol, retry
-from etl.extract.rate_limit import SLICE, AccountRateLimiter, RateLimiter, wait_until
+from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, wait_until
 from etl.logging_setup import RateLimitedLogger
 from etl.models import (
     ApiRefusal,
@@ -131,10 +131,10 @@ class Client:
         self._http.close()
 
     def stop(self) -> None:
-        """Every thread in ``ask`` gives up within ``pace.SLICE`` seconds, also one that waits for the server."""
+        """Every thread in ``ask`` gives up within ``pace.POLL_INTERVAL`` seconds, also one that waits for the server."""
         self._stopped.set()
 
-    def ask(
+    def fetch(
         self,
         window: Window,
         settled: frozenset[str] = frozenset(),
@@ -176,7 +176,7 @@ class Client:
             if not wait_until(self._clock.monotonic() + wait, self._clock, self._stopped.is_set):
                 raise Cancelled
 
-    def visit(self, window: Window) -> ProbeResponse:
+    def fetch_once(self, window: Window) -> ProbeResponse:
         """One request for ``window``, whose start may be any whole second, and what it brought; it is never repeated.
 
         Raises ``Cancelled``, and nothing else: trouble is a reply.
@@ -212,12 +212,14 @@ class Client:
             is_sound=is_sound,
         )
         if not isinstance(came.reply, SuccessPayload) and (retry_after is not None or came.status == 429):
-            self._pace.hold(max(retry_after or 0.0, wait or 0.0))
+            self._pace.pause(max(retry_after or 0.0, wait or 0.0))
         return wait
 
     def _exchange(self, window: Window, *, is_question: bool = False) -> _Came:
         """One request. Foreign errors end here, as values: what they hold (the request, so the key) goes no further."""
-        content = protocol.question(window, self._key) if is_question else protocol.body(window, self._key)
+        content = (
+            protocol.encode_probe(window, self._key) if is_question else protocol.encode_request(window, self._key)
+        )
         self._deadline.begin(self._timeout.whole)
         status, body = None, bytearray()
         try:
@@ -237,7 +239,7 @@ class Client:
             location, date, retry_after = (
                 response.headers.get(name, "") for name in ("location", "date", "retry-after")
             )
-            reply = protocol.read(response.status_code, content, self._masked_text(location))
+            reply = protocol.parse_response(response.status_code, content, self._masked_text(location))
             headers = {name: self._masked_text(value) for name, value in response.headers.items()}
             return _Came(reply, status, content, date, retry_after, headers)
         reason = protocol.clean(self._masked_text(reason), 200)
@@ -257,7 +259,7 @@ class Client:
         return self._masked(text.encode(errors="replace")).decode()
 
 
-def reach(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reachability:
+def check_reachable(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reachability:
     """Asks the API's base URL for its page, in one request that carries no key and no question; the page itself is not read.
 
     Raises UsageError for an ``api_url`` that the key would not be sent to.
@@ -402,9 +404,9 @@ class _Stream(httpcore.NetworkStream):
         left = self._deadline.within(timeout)
         while not self._deadline.stopped():
             try:
-                return self._inner.read(max_bytes, min(left, SLICE))
+                return self._inner.read(max_bytes, min(left, POLL_INTERVAL))
             except httpcore.ReadTimeout:
-                left -= SLICE
+                left -= POLL_INTERVAL
                 if left <= 0:
                     raise
         raise httpcore.ReadError("stopped")

@@ -20,7 +20,7 @@ MAX_DEPTH = 32
 
 WITHOUT_CODE = "ERROR_WITHOUT_CODE"
 
-REMEDIES: Mapping[str, str] = MappingProxyType(
+ACCOUNT_ERROR_HINTS: Mapping[str, str] = MappingProxyType(
     {
         "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's settings page.",
         "ERROR_IP_NOT_ALLOWED": "This machine's IP is not on the account's list of allowed addresses: add it there.",
@@ -38,17 +38,17 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 _MEMBER = {Dimension.QUEUE: ("queue", str), Dimension.APP: ("softId", int), Dimension.IP: ("ip", str)}
 
 
-def body(window: Window, key: Secret) -> bytes:
+def encode_request(window: Window, key: Secret) -> bytes:
     """The JSON to send. ``date`` is the Unix second of ``window.start``.
 
     Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no number.
     """
     if window.start.timestamp() % 3600:
         raise ValueError(f"not a whole UTC hour: {window.start}")
-    return question(window, key)
+    return encode_probe(window, key)
 
 
-def question(window: Window, key: Secret) -> bytes:
+def encode_probe(window: Window, key: Secret) -> bytes:
     """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with ``body`` alone.
 
     Raises ``ValueError`` for a rest and for a softId that is no number.
@@ -66,7 +66,7 @@ def question(window: Window, key: Secret) -> bytes:
 # ---------------------------------------------------------------- bytes → reply
 
 
-def read(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiRefusal | InvalidResponse:
+def parse_response(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiRefusal | InvalidResponse:
     """What the API said, with numbers exactly as written. Never raises, whatever came.
 
     ``location`` is the reply's header of that name, for the one sentence about a redirect.
@@ -84,7 +84,7 @@ def read(status: int, content: bytes, location: str = "") -> SuccessPayload | Ap
     return InvalidResponse("no_error_id", f"{what}: {_came(content)}")
 
 
-def listed(content: bytes) -> str:
+def data_shape(content: bytes) -> str:
     """How a success writes ``data``: list, object, null or missing; of what is no success, nothing."""
     parsed = _parse(content)
     if not isinstance(parsed, dict) or not isinstance(_reply(parsed), SuccessPayload):
@@ -177,7 +177,7 @@ _EFFECTS = {"ERROR_ACCESS_DENIED": ErrorScope.FILTER, "ERROR_NO_SLOT_AVAILABLE":
 
 
 def _effect(code: str) -> ErrorScope:
-    if code in REMEDIES:
+    if code in ACCOUNT_ERROR_HINTS:
         return ErrorScope.ACCOUNT
     return _EFFECTS.get(code, ErrorScope.WINDOW)
 

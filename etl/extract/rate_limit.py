@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etl.clock import Clock
 
-SLICE = 0.2
+POLL_INTERVAL = 0.2
 """Seconds within which a waiting thread notices that it should stop."""
 
 
@@ -14,22 +14,22 @@ class Schedule(NamedTuple):
     """When the next request may start and until when nobody may, in the clock's ticks."""
 
     next_at: float = 0.0
-    held_until: float = 0.0
+    paused_until: float = 0.0
 
 
-def take(turns: Schedule, now: float, interval: float) -> tuple[float, Schedule]:
+def reserve(turns: Schedule, now: float, interval: float) -> tuple[float, Schedule]:
     """The start of the next request, never earlier than ``now``, and the turns left. No turn that passed is made up for."""
-    start = max(now, turns.next_at, turns.held_until)
+    start = max(now, turns.next_at, turns.paused_until)
     return start, turns._replace(next_at=start + interval)
 
 
 def wait_until(tick: float, clock: Clock, stopped: Callable[[], bool]) -> bool:
-    """Sleep until ``tick``. False as soon as ``stopped``, noticed within SLICE seconds."""
+    """Sleep until ``tick``. False as soon as ``stopped``, noticed within POLL_INTERVAL seconds."""
     while not stopped():
         left = tick - clock.monotonic()
         if left <= 0:
             return True
-        clock.sleep(min(left, SLICE))
+        clock.sleep(min(left, POLL_INTERVAL))
     return False
 
 
@@ -46,17 +46,17 @@ class RateLimiter:
         """Block until a request may start. False: ``stopped`` came first."""
         while True:
             with self._lock:
-                start, self._turns = take(self._turns, self._clock.monotonic(), self._interval)
+                start, self._turns = reserve(self._turns, self._clock.monotonic(), self._interval)
             if not wait_until(start, self._clock, stopped):
                 return False
-            if start >= self._turns.held_until:  # else a hold came while this thread waited: queue again behind it
+            if start >= self._turns.paused_until:  # else a hold came while this thread waited: queue again behind it
                 return True
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Nobody starts for ``seconds`` from now, not even who already waits for a turn."""
         with self._lock:
             self._turns = self._turns._replace(
-                held_until=max(self._turns.held_until, self._clock.monotonic() + seconds)
+                paused_until=max(self._turns.paused_until, self._clock.monotonic() + seconds)
             )
 
 
@@ -77,7 +77,7 @@ class AccountRateLimiter:
         """As that of ``RateLimiter``."""
         if self._own and not self._own.acquire(stopped):
             return False
-        while not self._in_queue.acquire(timeout=SLICE):
+        while not self._in_queue.acquire(timeout=POLL_INTERVAL):
             if stopped():
                 return False
         try:
@@ -85,6 +85,6 @@ class AccountRateLimiter:
         finally:
             self._in_queue.release()
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """As that of ``RateLimiter``: nobody starts, of no account, for it is the host that asked for it."""
-        self._whole.hold(seconds)
+        self._whole.pause(seconds)

@@ -8,7 +8,7 @@ from etl.models import ApiRefusal, ErrorScope, InvalidResponse, ParsedResponse, 
 MAX_ATTEMPTS = 6
 BASE = 1.0
 CAP = 60.0
-SPACED = 5.0
+API_ERROR_DELAY = 5.0
 """Seconds before the one retry that an API error gets: the vendor bans who repeats an error over and over."""
 MAX_RETRY_AFTER = 300.0
 
@@ -33,10 +33,10 @@ def retry_delay(
         return None
     asked_for = retry_after or 0.0
     if isinstance(reply, SuccessPayload):
-        return None if is_sound or refusals > 1 else max(SPACED, asked_for)
+        return None if is_sound or refusals > 1 else max(API_ERROR_DELAY, asked_for)
     if isinstance(reply, ApiRefusal) and reply.effect is not ErrorScope.MOMENT:
         final = reply.effect is not ErrorScope.WINDOW or reply.code in settled or refusals > 1
-        return None if final else max(SPACED, asked_for)
+        return None if final else max(API_ERROR_DELAY, asked_for)
     if isinstance(reply, InvalidResponse) and _is_final(status):
         return None
     return max(backoff(attempt, jitter), asked_for)

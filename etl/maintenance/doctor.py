@@ -27,7 +27,7 @@ from etl import config as said
 from etl.clock import Clock
 from etl.config import SETTINGS, Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
-from etl.extract.client import Client, ProbeResponse, Reachability, Timeouts, reach
+from etl.extract.client import Client, ProbeResponse, Reachability, Timeouts, check_reachable
 from etl.extract.rate_limit import RateLimiter
 from etl.load.lock import account_lock, lock_file
 from etl.load.state import find_account, open_account
@@ -258,7 +258,7 @@ def _kept_probes(engine: Engine, account: str) -> list[ProbeResult]:
 def _look_at_api(settings: Settings, clock: Clock, found: DoctorReport) -> None:
     """One request without a key."""
     try:
-        came = reach(settings.api_url, clock, TIMEOUTS)
+        came = check_reachable(settings.api_url, clock, TIMEOUTS)
     except UsageError as error:
         found.advice += [diagnostics.of_error("api", error)]
         return
@@ -319,7 +319,7 @@ def _visit(settings: Settings, key: Secret, clock: Clock, known: ProbeBaseline, 
         while question := probes.next_probe(heard, known, clock.now(), settings.account):
             topic, window = question
             log.info("asking for %s", topic)
-            heard[topic] = client.visit(window)
+            heard[topic] = client.fetch_once(window)
         found.requests += client.requests
     first = heard[ProbeRequest.DAY].answer
     failure = first.reply if isinstance(first.reply, TransportError) else None

@@ -197,7 +197,7 @@ def reparse(stored: StoredSnapshot, grid: int | None) -> Snapshot:
     )
     if stored.body is None or stored.outcome is Outcome.REFUSED:
         return as_it_was
-    reply = protocol.read(stored.status or 0, stored.body)
+    reply = protocol.parse_response(stored.status or 0, stored.body)
     again = parse.read(
         Response(stored.window, stored.requested_at, reply, stored.status, stored.body), stored.number, grid
     )

@@ -60,7 +60,7 @@ def replay(settings: Settings, clock: Clock) -> ReplayResult:
             )
         state_store = SyncStateStore(engine, account, clock.now)
         state_store.start_run("replay", __version__, date.min, ())
-        logging_setup.about(account=account.name, run=state_store.run)
+        logging_setup.bind_log_context(account=account.name, run=state_store.run)
         result = ReplayResult(account.name)
         try:
             for result in _replayed(state_store, AccountProfile(account.grid, account.reaches_end)):  # noqa: B007  # the last one counts

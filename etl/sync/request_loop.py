@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -15,13 +16,14 @@ from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner, protocol
 from etl.extract.client import Cancelled, Client
+from etl.extract.rate_limit import POLL_INTERVAL
 from etl.load.state import SyncStateStore
 from etl.load.upsert import AccountTraits, CoverageRow, compress
 from etl.models import HOUR, MAX_CLOCK_SKEW, TOTAL, DayState, MemberStatus, Response, SeriesKey, Snapshot, Window
 from etl.outputs import check_report
 from etl.sync.findings import Findings
 from etl.sync.load_state import Day, load_days, load_stored_state, options
-from etl.sync.results import Progress, Summary
+from etl.sync.results import Progress, SyncResult
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
 from etl.transform.reconcile import DaySnapshots, nothing, reconcile
@@ -76,7 +78,9 @@ class Run:
         watch: Callable[[Progress], None],
         state_store: SyncStateStore,
         client: Client,
+        cancelled: threading.Event,
     ) -> None:
+        self._cancelled = cancelled
         self._settings, self._clock, self._watch, self._ledger, self._client = (
             settings,
             clock,
@@ -98,16 +102,16 @@ class Run:
         self._trusts_clock = True
         self._tally = RunCounts()
         self._findings = Findings(self._wishes)
-        self._refused_records = logging_setup.RateLimitedLogger(log, "refused records")
+        self._refused_records = logging_setup.RateLimitedLogger(log, "rejected records")
         self._failed_windows = logging_setup.RateLimitedLogger(log, "failed windows")
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._flying = 0
         self._began = clock.monotonic()
         self._number = state_store.start_run("sync", __version__, self._state.first, self._missing())
-        logging_setup.about(account=settings.account, run=state_store.run)
+        logging_setup.bind_log_context(account=settings.account, run=state_store.run)
         self._writer = Writer(state_store, clock, self._events.put, enough=settings.concurrency // 2)
 
-    def go(self) -> Summary:
+    def go(self) -> SyncResult:
         """The whole run, to its summary."""
         self._writer.start()
         try:
@@ -125,10 +129,6 @@ class Run:
             self._writer.abandon()
             raise
         return self._finish(stop_reason)
-
-    def interrupt(self) -> None:
-        """Called by another thread: ``go`` ends as Ctrl-C ends it, also where all that it waits for is a slow server."""
-        self._events.put(KeyboardInterrupt())
 
     def _missing(self) -> list[date]:
         """Days inside the history of which nothing is held, so that coverage shows them until they are."""
@@ -152,7 +152,7 @@ class Run:
                         if isinstance(step, planner.Request):
                             self._send(pool, step.windows)
                             continue
-                    self._take([self._events.get(), *self._come_in()])
+                    self._take([*self._first_event(), *self._come_in()])
                     self._watch(self._progress())
             except BaseException:
                 self._client.stop()  # or the pool would wait for its threads
@@ -176,7 +176,7 @@ class Run:
 
     def _ask(self, window: Window, settled: frozenset[str]) -> Response:
         """What a thread does with a window; it packs the answer too, for the one that writes has most to do."""
-        answer = self._client.ask(window, settled, self._is_sound)
+        answer = self._client.fetch(window, settled, self._is_sound)
         return replace(answer, compressed_body=compress(answer.body))
 
     def _is_sound(self, answer: Response) -> bool:
@@ -187,6 +187,15 @@ class Run:
         self._events.put(future.exception() or future.result())
 
     # -- taking in
+
+    def _first_event(self) -> list[_Event]:
+        """The next event, or none after a while. Raises KeyboardInterrupt when another thread cancelled the sync."""
+        if self._cancelled.is_set():
+            raise KeyboardInterrupt
+        try:
+            return [self._events.get(timeout=POLL_INTERVAL)]
+        except queue.Empty:
+            return []
 
     def _come_in(self) -> Iterator[_Event]:
         """What else has come by now."""
@@ -374,12 +383,11 @@ class Run:
             days_done=done,
             days_planned=planned,
             requests=self._client.requests,
-            facts=self._writer.counts.inserted,
             money=self._tally.money,
             seconds_left=elapsed / done * (planned - done) if planned and done else None,
         )
 
-    def _finish(self, stop_reason: planner.StopReason) -> Summary:
+    def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.of_end(self._state, stop_reason, self._tally.asked)
         settings = self._settings
         self._findings.of_checks(broken.finding for broken in self._checked().broken)
@@ -397,7 +405,10 @@ class Run:
         self._close_run(code, left)
         if stop_reason is planner.StopReason.REFUSED:
             raise self._refused()
-        return Summary(
+        days = self._finished
+        return SyncResult(
+            first_day=min(days, default=None),
+            last_day=max(days, default=None),
             account=self._settings.account,
             exit_code=code,
             run=self._ledger.run,
@@ -408,7 +419,7 @@ class Run:
             lower_bound=len(self._tally.totals) + len(self._tally.pairs),
             findings=self._findings.all,
             messages=self._last_words(stop_reason),
-            **self._numbers(),
+            **self._numbers(),  # type: ignore[arg-type]
         )
 
     def _checked(self) -> CheckRun:
@@ -430,7 +441,9 @@ class Run:
         said = f"{refusal.window}: {refusal.code} {refusal.message}".strip() if refusal else self._settings.account
         return errors.AccountRejectedError(
             f"the API refused the account: {said}; requests made: {self._client.requests}; what was read is kept",
-            protocol.REMEDIES.get(refusal.code if refusal else "", "mend the account first; nothing is retried"),
+            protocol.ACCOUNT_ERROR_HINTS.get(
+                refusal.code if refusal else "", "mend the account first; nothing is retried"
+            ),
         )
 
     def _last_words(self, stop_reason: planner.StopReason) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a caller sees of a run: how far it has come, what it did, what it would do."""
+"""What callers see of a sync: its progress, its result, its plan. Field names are keys of the JSON output."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -11,22 +11,36 @@ from etl.models import Finding, Severity
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come. ``money`` is what the days read so far spent; ``seconds_left`` is None while unknown."""
+    """How far a sync is.
+
+    ``days_planned`` and ``seconds_left`` are None while the first day of history is unknown; ``days_without_spend`` then is the
+    number of days searched beyond the oldest spend, of ``empty_days`` after which the search ends. ``hourly_values`` are new
+    rows of spending_hourly, ``money`` is the spend of the days read so far.
+    """
 
     day: date | None = None
     days_done: int = 0
     days_planned: int | None = None
+    days_without_spend: int = 0
+    empty_days: int = 0
     requests: int = 0
-    facts: int = 0
+    seconds: float = 0.0
+    hourly_values: int = 0
     money: Decimal = Decimal(0)
     seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did. ``lower_bound`` are the requests that a run knowing all answers beforehand would have made;
-    ``money`` is what the days it read have spent, in US dollars; ``windows_left`` counts days not finished;
-    ``facts_unchanged`` facts that were read again and said the same."""
+class SyncResult:
+    """What a sync did.
+
+    ``money`` is the spend in US dollars of the days read, from ``first_day`` to ``last_day``. ``windows_left`` counts unfinished
+    days, ``facts_unchanged`` stored facts that were read again with the same value. ``lower_bound`` is the number of requests
+    needed by a sync that knows all responses in advance.
+
+    ``hourly_values_new`` is by how much ``select count(*) from spending_hourly where account = ...`` grew;
+    ``hourly_values_changed`` counts the rows of queues (not ``(unattributed)``) in that view whose value changed.
+    """
 
     account: str
     exit_code: int
@@ -40,71 +54,76 @@ class Summary:
     facts_inserted: int = 0
     facts_changed: int = 0
     facts_unchanged: int = 0
+    hourly_values_new: int = 0
+    hourly_values_changed: int = 0
     rejections: int = 0
     outside: int = 0
     money: Decimal = Decimal(0)
     days: int = 0
+    first_day: date | None = None
+    last_day: date | None = None
     lower_bound: int = 0
     findings: tuple[Finding, ...] = ()
     messages: tuple[str, ...] = ()
 
     @property
     def needs_attention(self) -> bool:
-        """Whether there is something to mend or to look at."""
+        """True if a person should look: a non-zero exit code or a finding above ``note``."""
         return self.exit_code != 0 or any(finding.severity is not Severity.NOTE for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class AccountOutcome:
-    """How one of several accounts ended: with a summary, a problem or a defect of the program. ``settings`` is None where they
-    could not be read."""
+    """How one of several accounts ended: with a result, a problem or a crash. ``settings`` is None if they were invalid."""
 
     account: str
     exit_code: int
     settings: Settings | None = None
-    summary: Summary | None = None
+    result: SyncResult | None = None
     problem: AppError | None = None
-    defect: Exception | None = None
+    crash: Exception | None = None
 
     @property
     def needs_attention(self) -> bool:
-        """Whether there is something to mend or to look at."""
-        return self.summary is None or self.summary.needs_attention
+        return self.result is None or self.result.needs_attention
 
 
 @dataclass(frozen=True, slots=True)
 class FleetProgress:
-    """How far all accounts have come. ``money`` is what the days read so far spent."""
+    """The progress of all accounts together."""
 
     accounts_done: int
     accounts: int
     requests: int = 0
-    facts: int = 0
+    seconds: float = 0.0
+    hourly_values: int = 0
     money: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class FleetResult:
-    """How several accounts ended, in the order of the TOML; those ``not_begun`` were spared by an interrupt."""
+    """The outcomes of several accounts in the order of the TOML; after Ctrl-C some were ``not_started``."""
 
-    ended: tuple[AccountOutcome, ...]
-    not_begun: tuple[str, ...] = ()
+    outcomes: tuple[AccountOutcome, ...]
+    not_started: tuple[str, ...] = ()
     was_interrupted: bool = False
 
     @property
-    def summaries(self) -> list[Summary]:
-        return [one.summary for one in self.ended if one.summary]
+    def results(self) -> list[SyncResult]:
+        return [outcome.result for outcome in self.outcomes if outcome.result]
 
     @property
     def exit_code(self) -> int:
         interrupted = [InterruptedRunError.exit_code] if self.was_interrupted else []
-        return most_severe(interrupted + [one.exit_code for one in self.ended])
+        return most_severe(interrupted + [outcome.exit_code for outcome in self.outcomes])
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """What ``sync`` would ask. Of the ``days`` it looks at, some may take no request. ``at_most`` is None while the start of
-    history is unknown; retries are not counted."""
+class RequestPlan:
+    """What ``sync`` would request, retries not counted. Some of the ``days`` may need no request.
+
+    ``at_most`` is None while the start of history is unknown.
+    """
 
     account: str
     days: int

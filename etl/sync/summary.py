@@ -1,4 +1,4 @@
-"""What a sync and a plan say to people: of one account, and of several that went side by side."""
+"""Format the results of ``sync`` and ``plan`` for people: for one account, and for several."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -7,131 +7,126 @@ from typing import TYPE_CHECKING
 from etl.errors import ChecksFailedError, InterruptedRunError
 
 if TYPE_CHECKING:
-    from etl.sync.results import AccountOutcome, FleetResult, Forecast, Summary
+    from etl.sync.results import AccountOutcome, FleetResult, RequestPlan, SyncResult
 
 NAME = "anticaptcha-etl"
-SHOWN = 10
-"""Accounts that a line spells out."""
+
+MAX_SHOWN = 10
+"""Accounts listed by name in one line."""
+
+TOTAL_FIELDS = (
+    "days", "requests", "retries", "windows_good", "windows_failed", "windows_left", "facts_inserted", "facts_changed",
+    "facts_unchanged", "hourly_values_new", "hourly_values_changed", "rejections",
+)  # fmt: skip
+"""Fields of SyncResult that are added up over accounts."""
 
 
 def count(number: int, noun: str) -> str:
-    """``1 day``, ``2,000 days``."""
+    """Return ``1 day``, ``2,000 days``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # ---------------------------------------------------------------- one account
 
 
-def lines(summary: "Summary", *, verbose: bool = False) -> Iterator[str]:
-    """What one account's sync did, and what to do next."""
-    yield from _told(summary, verbose=verbose)
-    onward = {1: "sync", ChecksFailedError.exit_code: "check"}.get(summary.exit_code, "status")
-    yield f"next: {NAME} {onward}"
+def format_result(result: "SyncResult", *, verbose: bool = False) -> Iterator[str]:
+    """Describe one account's sync, and name the next command."""
+    verb = "Partly synced" if result.windows_failed or result.windows_left else "Synced"
+    days = count(result.days, "day")
+    period = f"{result.first_day} to {result.last_day} ({days})" if result.first_day else days
+    retries = f" ({count(result.retries, 'retry').replace('retrys', 'retries')})" if result.retries else ""
+    yield f"{verb} {result.account}: {period}, {count(result.requests, 'request')}{retries}, {result.seconds:.1f} s"
+    if verbose and result.lower_bound:
+        yield f"  {result.requests / result.lower_bound:.2f} times the {result.lower_bound:,} requests needed at least"
+    yield f"  ${result.money:,.2f} spent on the days read"
+    unchanged = f", {result.facts_unchanged:,} confirmed" if result.facts_unchanged else ""
+    yield f"  {count(result.hourly_values_new, 'new hourly value')}, {result.hourly_values_changed:,} changed{unchanged}"
+    yield from (f"  {line}" for line in _format_issues(result))
+    yield from (f"  {finding.severity}: {finding.message}" for finding in result.findings)
+    yield f"next: {NAME} { {1: 'sync', ChecksFailedError.exit_code: 'check'}.get(result.exit_code, 'status') }"
 
 
-def _told(summary: "Summary", *, verbose: bool) -> Iterator[str]:
-    retries = f", {summary.retries:,} of them retries" if summary.retries else ""
-    least = (
-        f" ({summary.requests / summary.lower_bound:.2f} times the least possible)"
-        if verbose and summary.lower_bound
-        else ""
-    )
-    yield f"{summary.account}: {count(summary.days, 'day')}, {count(summary.requests, 'request')}{retries}{least}"
-    yield f"  read      {summary.money:,.2f} USD on these days"
-    again = f", {summary.facts_unchanged:,} read again unchanged" if summary.facts_unchanged else ""
-    yield f"  facts     {summary.facts_inserted:,} new, {summary.facts_changed:,} changed{again}"
-    yield from (f"  {line}" for line in _left_over(summary))
-    yield from (f"  {finding.severity}: {finding.message}" for finding in summary.findings)
+def _format_issues(result: "SyncResult") -> Iterator[str]:
+    if result.rejections:
+        yield f"{count(result.rejections, 'record')} rejected; the view spending_rejections has the reasons"
+    if result.windows_failed:
+        yield f"{count(result.windows_failed, 'window')} failed; the next sync requests them again (see {NAME} status)"
+    if result.windows_left:
+        yield f"at least {count(result.windows_left, 'day')} left for the next sync"
+    yield from result.messages
 
 
-def _left_over(summary: "Summary") -> Iterator[str]:
-    """What the sync could not do, or could not use."""
-    if summary.rejections:
-        yield f"rejected  {count(summary.rejections, 'record')}; the view spending_rejections has them with their reasons"
-    if summary.windows_failed:
-        yield f"failed    {count(summary.windows_failed, 'window')}; the next sync asks them again; see: {NAME} status"
-    if summary.windows_left:
-        yield f"left      at least {count(summary.windows_left, 'day')} for the next sync"
-    yield from summary.messages
-
-
-def format_plan(forecast: "Forecast") -> Iterator[str]:
-    """What one account's sync would ask for, and how to have it ask."""
-    yield from _forecast(forecast)
+def format_plan(plan: "RequestPlan") -> Iterator[str]:
+    """Describe what one account's sync would request, and name the command that does it."""
+    yield from _format_estimate(plan)
     yield f"next: {NAME} sync"
 
 
-def _forecast(forecast: "Forecast") -> Iterator[str]:
-    spared = forecast.at_least < forecast.days  # what is held already may do
-    yield f"{forecast.account}: {count(forecast.days, 'day')} to look at{'; some need no request' if spared else ''}"
-    yield f"  requests  {_between(forecast.at_least, forecast.at_most, '{:,}')}"
-    if forecast.minutes_at_least is not None:
-        yield f"  minutes   {_between(forecast.minutes_at_least, forecast.minutes_at_most, '{:,.1f}')} at the present --rate"
-    yield from (f"  {note}" for note in forecast.notes)
+def _format_estimate(plan: "RequestPlan") -> Iterator[str]:
+    some = "; some need no request" if plan.at_least < plan.days else ""
+    yield f"Plan for {plan.account}: {count(plan.days, 'day')} to check{some}"
+    yield f"  requests  {_range(plan.at_least, plan.at_most, '{:,}')}"
+    if plan.minutes_at_least is not None:
+        yield f"  minutes   {_range(plan.minutes_at_least, plan.minutes_at_most, '{:,.1f}')} at the current --rate"
+    yield from (f"  note: {note}" for note in plan.notes)
 
 
-def _between(low: float, high: float | None, form: str) -> str:
+def _range(low: float, high: float | None, style: str) -> str:
     if high is None:
-        return f"at least {form.format(low)}"
-    return form.format(low) if low == high else f"{form.format(low)} to {form.format(high)}"
+        return f"at least {style.format(low)}"
+    return style.format(low) if low == high else f"{style.format(low)} to {style.format(high)}"
 
 
 # ---------------------------------------------------------------- several accounts
 
-_HEAD = ("account", "exit code", "days", "requests", "new", "changed", "USD read")
+_HEADER = ("account", "exit code", "days", "requests", "new", "changed", "USD")
 
 
-def format_fleet_result(together: "FleetResult", exit_code: int, *, wanting_alone: bool = False) -> Iterator[str]:
-    """A row for each account (``wanting_alone``: that wants a person), their sums, what is to be told of each, what to do next."""
-    shown = [one for one in together.ended if one.needs_attention or not wanting_alone]
-    yield from _table([_HEAD, *map(_row, shown), _sums(together, exit_code)])
-    if together.not_begun:
-        yield f"not begun: {_some(together.not_begun)}"
-    for one in shown:
-        yield from account_lines(one)
-    yield f"next: {NAME} {_onward(together, exit_code)}"
+def format_fleet_result(fleet: "FleetResult", exit_code: int, *, only_attention: bool = False) -> Iterator[str]:
+    """List the accounts as a table with totals, then their problems and the next command.
+
+    ``only_attention`` leaves out accounts that need no attention.
+    """
+    shown = [outcome for outcome in fleet.outcomes if outcome.needs_attention or not only_attention]
+    rows = [
+        (outcome.account, str(outcome.exit_code), *(_numbers([outcome.result]) if outcome.result else [""] * 5))
+        for outcome in shown
+    ]
+    accounts = count(len(fleet.outcomes) + len(fleet.not_started), "account")
+    yield from _table([_HEADER, *rows, (accounts, str(exit_code), *_numbers(fleet.results))])
+    if fleet.not_started:
+        more = len(fleet.not_started) - MAX_SHOWN
+        yield f"not started: {', '.join(fleet.not_started[:MAX_SHOWN])}{f' and {more:,} more' if more > 0 else ''}"
+    for outcome in shown:
+        yield from format_outcome(outcome)
+    yield f"next: {NAME} {_next_command(fleet, exit_code)}"
 
 
-def account_lines(ended: "AccountOutcome") -> Iterator[str]:
-    """What is to be told of one account beside its row: what went wrong, what is left over, what wants a person."""
-    told: list[str] = []
-    if ended.problem:
-        told += [
-            f"error: {ended.problem.message}",
-            *([f"what now: {ended.problem.hint}"] if ended.problem.hint else []),
-        ]
-    if ended.defect:
-        told += ["error: a defect of the program; its log has the traceback"]
-    if ended.summary:
-        told += _left_over(ended.summary)
-        told += [f"{one.severity}: {one.message}" for one in ended.summary.findings if one.severity != "note"]
-    yield from (f"{ended.account}: {line}" for line in told)
+def format_outcome(outcome: "AccountOutcome") -> Iterator[str]:
+    """List one account's problems and findings, each line with the account's name."""
+    lines: list[str] = []
+    if outcome.problem:
+        lines.append(f"error: {outcome.problem.message}")
+        lines += [f"hint: {outcome.problem.hint}"] if outcome.problem.hint else []
+    if outcome.crash:
+        lines.append("error: internal error; the log has the traceback")
+    if outcome.result:
+        lines += _format_issues(outcome.result)
+        lines += [f"{one.severity}: {one.message}" for one in outcome.result.findings if one.severity != "note"]
+    yield from (f"{outcome.account}: {line}" for line in lines)
 
 
-def sums(summaries: Iterable["Summary"]) -> dict[str, int | Decimal]:
-    """The counts of several accounts together, by the names they have in one's summary."""
-    every = list(summaries)
-    names = (
-        "days", "requests", "retries", "windows_good", "windows_failed", "windows_left", "facts_inserted", "facts_changed",
-        "facts_unchanged", "rejections",
-    )  # fmt: skip
-    counts: dict[str, int | Decimal] = {name: sum(getattr(one, name) for one in every) for name in names}
-    return counts | {"money": sum((one.money for one in every), Decimal(0))}
+def total_counts(results: Iterable["SyncResult"]) -> dict[str, int | Decimal]:
+    """Add up the counts of several accounts, under the names of SyncResult."""
+    every = list(results)
+    totals: dict[str, int | Decimal] = {name: sum(getattr(one, name) for one in every) for name in TOTAL_FIELDS}
+    return totals | {"money": sum((one.money for one in every), Decimal(0))}
 
 
-def _row(ended: "AccountOutcome") -> tuple[str, ...]:
-    return (ended.account, str(ended.exit_code), *(_counts([ended.summary]) if ended.summary else [""] * 5))
-
-
-def _sums(together: "FleetResult", exit_code: int) -> tuple[str, ...]:
-    number = len(together.ended) + len(together.not_begun)
-    return (count(number, "account"), str(exit_code), *_counts(together.summaries))
-
-
-def _counts(summaries: Sequence["Summary"]) -> list[str]:
-    summed = sums(summaries)
-    whole = [f"{summed[name]:,}" for name in ("days", "requests", "facts_inserted", "facts_changed")]
-    return [*whole, f"{summed['money']:,.2f}"]
+def _numbers(results: Sequence["SyncResult"]) -> list[str]:
+    total = total_counts(results)
+    names = ("days", "requests", "hourly_values_new", "hourly_values_changed")
+    return [*(f"{total[name]:,}" for name in names), f"{total['money']:,.2f}"]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -141,34 +136,26 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 
-def _onward(together: "FleetResult", exit_code: int) -> str:
-    """What mends the gravest, or goes on."""
+def _next_command(fleet: "FleetResult", exit_code: int) -> str:
     if exit_code in (1, InterruptedRunError.exit_code):
         return "sync --all"
     if exit_code in (0, ChecksFailedError.exit_code):
         return "check" if exit_code else "status"
-    gravest = next((one.account for one in together.ended if one.exit_code == exit_code), None)
-    return f"doctor --account {gravest}" if gravest else "doctor"
+    worst = next((outcome.account for outcome in fleet.outcomes if outcome.exit_code == exit_code), None)
+    return f"doctor --account {worst}" if worst else "doctor"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def format_fleet_plan(
-    forecasts: Sequence["Forecast"], failed: Sequence["AccountOutcome"], rate: float
-) -> Iterator[str]:
-    """What the sync of each account would ask for, of which that cannot be said and why, and the sum at one ``rate`` for all."""
-    for forecast in forecasts:
-        yield from _forecast(forecast)
-    for ended in failed:
-        yield from account_lines(ended)
-    at_least, at_most = sum(one.at_least for one in forecasts), [one.at_most for one in forecasts]
-    most = None if None in at_most else sum(filter(None, at_most))
-    yield f"{count(len(forecasts), 'account')}: {count(sum(one.days for one in forecasts), 'day')} to look at"
-    yield f"  requests  {_between(at_least, most, '{:,}')}"
+def format_fleet_plan(plans: Sequence["RequestPlan"], failed: Sequence["AccountOutcome"], rate: float) -> Iterator[str]:
+    """Describe each account's plan, the accounts that cannot be planned, and the total at the shared ``rate``."""
+    for plan in plans:
+        yield from _format_estimate(plan)
+    for outcome in failed:
+        yield from format_outcome(outcome)
+    at_least, upper = sum(plan.at_least for plan in plans), [plan.at_most for plan in plans]
+    at_most = None if None in upper else sum(filter(None, upper))
+    yield f"Total for {count(len(plans), 'account')}: {count(sum(plan.days for plan in plans), 'day')} to check"
+    yield f"  requests  {_range(at_least, at_most, '{:,}')}"
     if rate:
-        minutes = None if most is None else most / rate / 60
-        yield f"  minutes   {_between(at_least / rate / 60, minutes, '{:,.1f}')} at the present --rate"
+        minutes = None if at_most is None else at_most / rate / 60
+        yield f"  minutes   {_range(at_least / rate / 60, minutes, '{:,.1f}')} at the current --rate"
     yield f"next: {NAME} sync --all"

@@ -21,9 +21,8 @@ from etl import config
 from etl.errors import AppError
 from etl.extract.client import Client, Timeouts
 from etl.sandbox.server import Fault, FaultKind
-from etl.sync.account import sync
-from etl.sync.results import Summary
-from etl.sync import account as sync_account
+from etl.sync import run as sync_run
+from etl.sync.results import SyncResult
 from tests.e2e.world import KEY, World, ago, napless
 from tests.integration.scripted_server import says, sends, serving, serving_tls
 from tests.matrix import Matrix
@@ -54,12 +53,12 @@ class Scene:
         said = {"rate": 0, "concurrency": concurrency, "empty_days": 5}
         chosen = config.load(said, clock.now(), place, needs_key=True)
         return _code(
-            lambda: Context().run(sync, chosen, clock, lambda progress: None)
+            lambda: Context().run(sync_run.sync_account, chosen, clock, lambda progress: None)
         )  # its log lines' fields end with it
 
     def hurry(self) -> None:
         """The program gives up waiting for a server within a second."""
-        self.monkeypatch.setattr(sync_account, "Client", partial(Client, timeout=IMPATIENT))
+        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeout=IMPATIENT))
 
     @property
     def struck(self) -> int:
@@ -76,7 +75,7 @@ class Scene:
         return int(self.world.one("select count(*) from facts"))
 
 
-def _code(act: Callable[[], Summary]) -> int:
+def _code(act: Callable[[], SyncResult]) -> int:
     try:
         return act().exit_code
     except AppError as error:

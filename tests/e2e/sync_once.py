@@ -8,7 +8,7 @@ from pathlib import Path
 from etl import config
 from etl.clock import Clock
 from etl.errors import AppError
-from etl.sync.account import sync
+from etl.sync.run import sync_account
 
 
 def main(folder: str, url: str, at: str, concurrency: str) -> int:
@@ -18,7 +18,7 @@ def main(folder: str, url: str, at: str, concurrency: str) -> int:
     said = {"rate": 0, "concurrency": concurrency, "empty_days": 30}
     chosen = config.load(said, now, config.Environment(environ, Path(folder)), needs_key=True)
     try:
-        return sync(chosen, Clock(now=lambda: now), lambda progress: None).exit_code
+        return sync_account(chosen, Clock(now=lambda: now), lambda progress: None).exit_code
     except AppError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code

@@ -21,7 +21,7 @@ from etl.config import Environment, Shard
 from etl.load.lock import account_lock
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
-from etl.sync import account
+from etl.sync import run as sync_run
 from etl.sync.request_loop import Run
 from tests.e2e.test_output import lines, monitor
 from tests.e2e.world import LOOKBACK, Hours, World
@@ -93,7 +93,7 @@ def test_twelve_accounts_are_exact_and_two_that_cannot_be_read_fail_alone(
             (name, {"acc03": "3", "acc07": "2"}.get(name, "0")) for name in TWELVE
         ]
     assert "acc03: error: the API refused the account" in said.out
-    assert "acc03: what now: " in said.out
+    assert "acc03: hint: " in said.out
     assert "acc07: error: [accounts.acc07] lookback in" in said.out
     assert said.out.splitlines()[-1] == "next: anticaptcha-etl doctor --account acc07"
     assert WRONG not in said.out + said.err
@@ -151,7 +151,7 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
     def broken(settings: object, *others: object) -> object:
         return 1 // 0 if getattr(settings, "account", "") == "a" else run(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(account, "Run", broken)
+    monkeypatch.setattr(sync_run, "Run", broken)
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", names=("a", "b")) == 1
@@ -159,14 +159,14 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
     said = capsys.readouterr()
     assert "ZeroDivisionError" in said.err
     assert "[a] this is a defect of anticaptcha-etl" in said.err
-    assert "a: error: a defect of the program" in said.out
+    assert "a: error: internal error" in said.out
 
 
 # ---------------------------------------------------------------- what is not meant
 
 
 @pytest.mark.parametrize(
-    ("words", "stop_reason"),
+    ("words", "why"),
     [
         (("sync", "--all", "--account", "a"), "--account is one"),
         (("sync", "--shard", "0/2"), "say --all too"),
@@ -278,7 +278,7 @@ def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(
         ends = world.rows("select account, exit_code from sync_runs")
         assert {code for _, code in ends} <= {0, 130}
         assert 130 in {code for _, code in ends}
-        assert "not begun: " in told
+        assert "not started: " in told
         kept = set(world.rows("select * from readings"))
         assert kept
         world.sandbox.behaviour = KNOWN
@@ -382,7 +382,7 @@ def test_text_lines_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFix
     [retried] = [line for line in said if "that was request 1" in line]
     assert re.search(r"warning  \[(\w)\] \1, ", retried)
     assert all(any(f"[{name}] exit code 0: " in line for line in said) for name in "ab")
-    assert sum("there was no warehouse yet" in line for line in said) == 1
+    assert sum("created a new warehouse" in line for line in said) == 1
 
 
 def test_quiet_speaks_of_those_alone_for_whom_a_person_must_act(

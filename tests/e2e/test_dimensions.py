@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Request
-from etl.sync.results import Summary
+from etl.sync.results import SyncResult
 from tests.e2e.world import World, ago, small
 
 pytestmark = pytest.mark.contract
@@ -58,7 +58,7 @@ def of_cuts(requests: Iterable[Request]) -> list[tuple[int | None, str | None]]:
     return [(request.soft_id, request.ip) for request in requests if request.soft_id or request.ip]
 
 
-def warnings(summary: Summary) -> list[str]:
+def warnings(summary: SyncResult) -> list[str]:
     return [finding.message for finding in summary.findings if finding.severity != "note"]
 
 

@@ -13,8 +13,8 @@ from etl.outputs import check_report, status
 from etl.outputs.export import ABOUT, Format, export
 from etl.outputs.publish import publish
 from etl.outputs.query import write_parquet
-from etl.outputs.report.queries import gather
 from etl.outputs.report.page import page
+from etl.outputs.report.queries import gather
 from etl.sandbox.server import Fault, FaultKind
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, open_warehouse

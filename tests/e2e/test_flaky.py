@@ -8,7 +8,7 @@ import pytest
 from etl.extract.client import Client
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Fault, FaultKind
-from etl.sync import account as sync_account
+from etl.sync import run as sync_run
 from tests.e2e.faults import IMPATIENT
 from tests.e2e.world import World, ago
 
@@ -36,7 +36,7 @@ def _equal_shares() -> tuple[Fault, ...]:
 def test_a_history_of_which_three_answers_of_ten_fail_is_exact_in_at_most_1_6_times_the_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    monkeypatch.setattr(sync_account, "Client", partial(Client, timeout=IMPATIENT))
+    monkeypatch.setattr(sync_run, "Client", partial(Client, timeout=IMPATIENT))
     dataset = Dataset.busy(begins=ago(days - 1), queues=5)
     with World(tmp_path, dataset, faults=_equal_shares()) as world:
         codes = [world.sync(empty_days=90, concurrency=16).exit_code]

@@ -18,7 +18,7 @@ from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import AccountRejectedError
 from etl.load.lock import account_lock
-from etl.logging_setup import MOST
+from etl.logging_setup import MAX_WARNINGS
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, NOW, World, ago, small
@@ -140,21 +140,21 @@ def test_a_service_that_fails_all_night_fills_no_disk(tmp_path: Path, caplog: py
     with World(tmp_path, small(days=220), faults=faults) as world, caplog.at_level(logging.INFO, "etl"):
         summary = world.sync(since=str(ago(220)))
     assert summary.windows_good + summary.windows_failed > 200
-    assert summary.retries > 2 * MOST
+    assert summary.retries > 2 * MAX_WARNINGS
     retries = [message for message in caplog.messages if "that was request" in message]
-    assert len(retries) == MOST
+    assert len(retries) == MAX_WARNINGS
     assert (
-        caplog.messages.count(f"{MOST} retries were told of; further ones are counted only, --verbose tells of all")
+        caplog.messages.count(f"logged {MAX_WARNINGS} retries; further ones are suppressed (--verbose shows all)")
         == 1
     )
-    assert len(caplog.messages) <= 2 * (MOST + 1) + 10
+    assert len(caplog.messages) <= 2 * (MAX_WARNINGS + 1) + 10
 
 
 def test_who_asks_for_every_line_has_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with World(tmp_path, small(days=50), faults=(Fault(FaultKind.HTML_502, rate=0.6),)) as world:
         with caplog.at_level(logging.DEBUG, "etl"):
             summary = world.sync()
-        assert summary.retries > MOST
+        assert summary.retries > MAX_WARNINGS
         assert sum("that was request" in message for message in caplog.messages) == summary.retries
 
 
@@ -164,11 +164,11 @@ def test_records_that_are_refused_in_every_answer_fill_no_disk(
     twice = Behaviour(duplicates="differing")
     with World(tmp_path, small(days=200), twice) as world, caplog.at_level(logging.INFO, "etl"):
         summary = world.sync(since=str(ago(200)), totals_only="true")
-    assert summary.rejections > MOST
-    assert len(caplog.messages) <= 2 * (MOST + 1) + 10
+    assert summary.rejections > MAX_WARNINGS
+    assert len(caplog.messages) <= 2 * (MAX_WARNINGS + 1) + 10
     assert (
         caplog.messages.count(
-            f"{MOST} refused records were told of; further ones are counted only, --verbose tells of all"
+            f"logged {MAX_WARNINGS} rejected records; further ones are suppressed (--verbose shows all)"
         )
         == 1
     )

@@ -150,7 +150,7 @@ def test_a_whole_life_leaves_the_key_nowhere(tmp_path: Path) -> None:
     (folder / "bi").mkdir()
     kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
-    crash = "import etl.extract.protocol as room\nroom.read = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
+    crash = "import etl.extract.protocol as room\nroom.parse_response = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
     with _world(folder, *faults) as world:
         life = Life(world)
         life.run("sync", ANTICAPTCHA_PUBLISH="bi")
@@ -234,7 +234,7 @@ def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["etl.extract.protocol.body", "etl.extract.protocol.read", "etl.load.upsert._write_facts", "etl.load.state.hashed"],
+    ["etl.extract.protocol.encode_request", "etl.extract.protocol.parse_response", "etl.load.upsert._write_facts", "etl.load.state.hashed"],
 )
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path, room: str) -> None:
     module, _, name = room.rpartition(".")

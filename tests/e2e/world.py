@@ -20,8 +20,8 @@ from etl import config
 from etl.clock import Clock
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, Request, Sandbox
-from etl.sync.account import sync
-from etl.sync.results import Summary
+from etl.sync.results import SyncResult
+from etl.sync.run import sync_account
 from etl.warehouse.engine import warehouse_url
 from etl.warehouse.schema import metadata
 from tests import postgres
@@ -118,7 +118,7 @@ class World:
 
     # -- syncing
 
-    def sync(self, key: str = KEY, **given: object) -> Summary:
+    def sync(self, key: str = KEY, **given: object) -> SyncResult:
         """One sync in this process, at ``now``; what it does not wait for is time."""
         place = config.Environment(
             {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder
@@ -126,7 +126,7 @@ class World:
         said = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **given}
         clock = napless(lambda: self.now + self.ahead)
         chosen = config.load(said, clock.now(), place, needs_key=True)
-        return Context().run(sync, chosen, clock, lambda progress: None)  # its log lines' fields end with it
+        return Context().run(sync_account, chosen, clock, lambda progress: None)  # its log lines' fields end with it
 
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """The same in a process of its own, with real waiting."""

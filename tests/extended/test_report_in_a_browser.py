@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from etl.clock import Clock
-from etl.outputs.report.queries import gather
 from etl.outputs.report.page import page
+from etl.outputs.report.queries import gather
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour
 from etl.warehouse.engine import warehouse_url

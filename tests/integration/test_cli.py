@@ -1,15 +1,12 @@
 import json
-import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextvars import Context
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import get_args
@@ -17,13 +14,11 @@ from typing import get_args
 import click
 import pytest
 
-from etl import __version__, logging_setup, progress
+from etl import __version__
 from etl.cli import cli, run
 from etl.config import Environment
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
-from etl.sync.results import Forecast, Progress, Summary
-from etl.sync.summary import format_plan, lines
 
 PYTHON = (sys.executable, "-m", "etl")
 TODAY = datetime.now(UTC).date()
@@ -169,9 +164,9 @@ def test_a_sync_without_a_key_tells_of_the_misspelt_variable_once(seat: Seat) ->
 
 def test_sync_says_what_it_did_where_the_warehouse_is_and_what_to_do_next(connected: Seat) -> None:
     assert connected.run("sync", "-v", "--since", f"{TODAY - timedelta(days=1)}") == 0
-    assert f"created {connected.folder}/warehouse.duckdb" in connected.err
-    assert re.match(r"default: 2 days, \d+ requests", connected.out)
-    assert "times the least possible" in connected.out
+    assert f"created a new warehouse at {connected.folder}/warehouse.duckdb" in connected.err
+    assert re.match(r"Synced default: .* \(2 days\), \d+ requests", connected.out)
+    assert "requests needed at least" in connected.out
     assert connected.out.endswith("next: anticaptcha-etl status\n")
     assert "any-text" not in connected.out + connected.err
 
@@ -201,27 +196,16 @@ def test_plan_says_when_some_of_its_days_need_no_request(connected: Seat) -> Non
     assert connected.run("sync", *since, "--max-requests", "5") == 1
     assert connected.run("plan", *since) == 0
     found = re.match(
-        r"default: (\d+) days? to look at(; some need no request)?\n  requests  (?:at least )?(\d+)", connected.out
+        r"Plan for default: (\d+) days? to check(; some need no request)?\n  requests  (?:at least )?(\d+)",
+        connected.out,
     )
     assert found
     assert bool(found[2]) is (int(found[3]) < int(found[1]))
 
 
-def test_each_exit_code_has_its_next_command_and_one_is_not_many() -> None:
-    def told(code: int, requests: int = 2) -> list[str]:
-        return list(lines(Summary("a", code, requests=requests, days=requests)))
-
-    assert [told(code)[-1] for code in (0, 1, 5)] == [
-        f"next: anticaptcha-etl {name}" for name in ("status", "sync", "check")
-    ]
-    assert told(0, 1)[0] == "a: 1 day, 1 request"
-    days = [next(iter(format_plan(Forecast("a", days, 94, None, None, None)))) for days in (101, 94)]
-    assert days == ["a: 101 days to look at; some need no request", "a: 94 days to look at"]
-
-
 def test_plan_needs_no_key_and_touches_nothing(seat: Seat) -> None:
     assert seat.run("plan", "--since", f"{TODAY - timedelta(days=9)}") == 0
-    assert "10 days to look at\n" in seat.out
+    assert "10 days to check\n" in seat.out
     assert "requests" in seat.out
     assert "minutes" in seat.out
     assert list(seat.folder.iterdir()) == []
@@ -570,75 +554,8 @@ def test_a_defect_keeps_its_traceback_and_never_shows_what_was_in_hand(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("etl.sync.sync", broken)
+    monkeypatch.setattr("etl.sync.run.sync_account", broken)
     assert seat.run("sync") == 1
     assert "ZeroDivisionError: a defect" in seat.err
     assert "this is a defect of anticaptcha-etl" in seat.err
     assert "0123abcd" not in seat.err
-
-
-# ---------------------------------------------------------------- progress, logs
-
-
-def _progress(days: int, planned: int | None = 120) -> Progress:
-    return Progress(date(2026, 3, 1), days, planned, 1234, 20000, Decimal("12.345"), 90)
-
-
-def test_progress_is_one_sentence() -> None:
-    assert (
-        progress.describe(_progress(30))
-        == "2026-03-01 · 30 of 120 days · 1,234 requests · 20,000 rows · $12.34 · about 2 min left"
-    )
-    assert progress.describe(Progress(days_done=1)) == "1 day · 0 requests · 0 rows · $0.00"
-    assert progress.describe(Progress(days_done=1, requests=1, facts=1)) == "1 day · 1 request · 1 row · $0.00"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
-)
-def test_a_span_is_told_in_the_unit_people_would_use(seconds: float, text: str) -> None:
-    assert progress.span(seconds) == text
-
-
-def test_a_log_line_stands_above_the_drawn_line_and_nothing_is_left_at_the_end() -> None:
-    terminal = StringIO()
-    line = progress.StatusLine(terminal)
-    line.write("before\n")
-    line.draw("30 days")
-    line.write("a warning\n")
-    line.erase()
-    line.erase()
-    assert terminal.getvalue() == "before\n\r\x1b[2K30 days\r\x1b[2Ka warning\n30 days\r\x1b[2K"
-
-
-def test_a_terminal_is_drawn_at_most_ten_times_a_second() -> None:
-    moments = iter([0.0, 0.0, 0.0, 0.05, 0.1, 0.1])
-    terminal = StringIO()
-    watch = progress.terminal_reporter(progress.StatusLine(terminal), lambda: next(moments), progress.describe)
-    for days in (1, 2, 3):
-        watch(_progress(days))
-    assert [days for days in (1, 2, 3) if f" {days} of" in terminal.getvalue()] == [1, 3]
-
-
-def test_without_a_terminal_a_line_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    now = [0.0]
-    watch = progress.log_reporter(lambda: now[0], progress.describe, lambda far: far.days_done)
-    with caplog.at_level(logging.INFO, "etl"):
-        for second in range(31):
-            now[0] = float(second)
-            watch(_progress(second))
-    assert len(caplog.records) == 3
-
-
-def test_a_log_line_carries_utc_and_a_json_line_its_extras_and_traceback() -> None:
-    said = {"name": "etl.x", "levelname": "WARNING", "msg": "%d left", "args": (3,), "created": 0.0}
-    record = logging.makeLogRecord({**said, "window": date(2026, 3, 1)})
-    assert logging_setup.TextFormatter().format(record) == "1970-01-01T00:00:00Z warning  3 left"
-    assert json.loads(Context().run(logging_setup.JsonFormatter().format, record)) == {
-        "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "etl.x", "message": "3 left", "window": "2026-03-01",
-    }  # fmt: skip
-    try:
-        raise ValueError("bad")
-    except ValueError:
-        record.exc_info = sys.exc_info()
-    assert json.loads(logging_setup.JsonFormatter().format(record))["exception"].endswith("ValueError: bad")

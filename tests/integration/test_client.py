@@ -82,7 +82,7 @@ def ask(url: str, settled: frozenset[str] = frozenset()) -> tuple[Response, floa
     """The answer, and for how long it would have waited between requests."""
     unattributed = Rest()
     with client(url, unattributed.clock) as one:
-        answer = one.ask(WINDOW, settled)
+        answer = one.fetch(WINDOW, settled)
         assert (one.requests, one.retries) == (answer.requests, answer.requests - 1)
     return answer, round(unattributed.slept, 3)
 
@@ -125,9 +125,9 @@ def test_an_api_error_gets_one_spaced_retry() -> None:
 def test_records_that_cannot_be_used_are_asked_for_once_more() -> None:
     worse = GOOD.replace(b"7.495948", b"-1")
     with serving(says(worse), says(GOOD)) as server, client(server.url) as one:
-        assert one.ask(WINDOW, is_sound=lambda answer: answer.body == GOOD).reply == ROWS
+        assert one.fetch(WINDOW, is_sound=lambda answer: answer.body == GOOD).reply == ROWS
     with serving(says(worse)) as server, client(server.url) as one:
-        answer = one.ask(WINDOW, is_sound=lambda answer: answer.body == GOOD)
+        answer = one.fetch(WINDOW, is_sound=lambda answer: answer.body == GOOD)
     assert (answer.body, answer.requests, len(server.requests)) == (worse, 2, 2)
 
 
@@ -162,14 +162,14 @@ def test_retry_after_is_honoured_by_all_threads() -> None:
         serving(says(b"", "429 Too Many Requests", "Retry-After: 42"), says(GOOD)) as server,
         Client(server.url, KEY, pace, unattributed.clock, lambda: 0.0, 1) as one,
     ):
-        assert one.ask(WINDOW).requests == 2
+        assert one.fetch(WINDOW).requests == 2
     assert unattributed.slept == pytest.approx(42, abs=0.01)
-    pace.hold(0)
+    pace.pause(0)
     with (
         serving(says(b"", "403 Forbidden", "Retry-After: 30")) as server,
         Client(server.url, KEY, pace, unattributed.clock, lambda: 0.0, 1) as one,
     ):
-        assert one.ask(WINDOW).requests == 1
+        assert one.fetch(WINDOW).requests == 1
         assert pace.acquire(lambda: False)
     assert unattributed.slept == pytest.approx(72, abs=0.02)
 
@@ -418,7 +418,7 @@ def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCapt
 )
 def test_a_stop_frees_every_thread_at_once(script: Script) -> None:
     with serving(script) as server, client(server.url, Clock(), Timeouts()) as one, ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(one.ask, WINDOW) for _ in range(4)]
+        asked = [pool.submit(one.fetch, WINDOW) for _ in range(4)]
         while not server.requests:
             time.sleep(0.01)  # noqa: TID251 - waits for the server, not for a moment
         began = time.monotonic()
@@ -437,13 +437,13 @@ def test_a_stopped_client_asks_nothing() -> None:
     with serving(says(GOOD)) as server, client(server.url) as one:
         one.stop()
         with pytest.raises(Cancelled):
-            one.ask(WINDOW)
+            one.fetch(WINDOW)
         assert (one.requests, server.requests) == (0, [])
 
 
 def test_threads_share_one_client_and_every_request_is_counted() -> None:
     with serving(says(GOOD)) as server, client(server.url, timeout=Timeouts()) as one, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: one.ask(WINDOW), range(40)))
+        answers = list(pool.map(lambda _: one.fetch(WINDOW), range(40)))
         assert [answer.reply for answer in answers] == [ROWS] * 40
         assert one.requests == len(server.requests) == 40 + one.retries
 

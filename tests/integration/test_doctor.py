@@ -276,7 +276,7 @@ def test_a_refused_account_ends_the_visit_at_once(tmp_path: Path, fault: FaultKi
         assert len(there.requests) == 3
         assert found.exit_code == 3
         assert code in said(found, "probe")
-        assert protocol.REMEDIES[code] in said(found, "probe")
+        assert protocol.ACCOUNT_ERROR_HINTS[code] in said(found, "probe")
 
 
 @pytest.mark.parametrize(
@@ -662,7 +662,7 @@ def test_a_refused_key_is_shown_by_no_way_of_asking(tmp_path: Path, words: tuple
 
 
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> None:
-    program = "import etl.extract.protocol as room\nroom.question = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
+    program = "import etl.extract.protocol as room\nroom.encode_probe = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url}
         command = [sys.executable, "-c", program, "doctor", "--probe"]
@@ -746,9 +746,9 @@ def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it
 def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> None:
     start = datetime(2026, 11, 20, 12, 17, tzinfo=UTC)
     window = Window("default", TOTAL, date(2026, 11, 20), start, start + timedelta(days=1))
-    assert json.loads(protocol.question(window, Secret(KEY)))["date"] == int(start.timestamp())
+    assert json.loads(protocol.encode_probe(window, Secret(KEY)))["date"] == int(start.timestamp())
     with pytest.raises(ValueError, match="not a whole UTC hour"):
-        protocol.body(window, Secret(KEY))
+        protocol.encode_request(window, Secret(KEY))
 
 
 @pytest.mark.parametrize(
@@ -764,4 +764,4 @@ def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> 
     ],
 )
 def test_how_a_success_writes_its_records_is_told(body: str, found: str) -> None:
-    assert protocol.listed(body.encode()) == found
+    assert protocol.data_shape(body.encode()) == found

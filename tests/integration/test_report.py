@@ -21,8 +21,8 @@ from etl.cli import run
 from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import UsageError
-from etl.outputs.report.queries import gather
 from etl.outputs.report.page import page
+from etl.outputs.report.queries import gather
 from etl.warehouse.schema import accounts, days, findings, rejections, revisions, runs, series
 
 pytestmark = pytest.mark.contract

@@ -249,7 +249,7 @@ def _hold(kept: bool, promise: str) -> None:
 
 def judge(came: Came) -> tuple[str, str]:
     """The outcome and its code, of an answer of which every promise was kept. Raises ``PromiseBrokenError``."""
-    reply = protocol.read(came.status, came.body, came.location)
+    reply = protocol.parse_response(came.status, came.body, came.location)
     answer = Response(came.context.window, came.context.requested_at, reply, came.status, came.body)
     snapshot = parse.read(answer, 1, came.context.grid)
     _judge_headers(came)

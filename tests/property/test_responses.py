@@ -42,7 +42,7 @@ GOOD_BODY = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,
 
 
 def answer(content: bytes) -> Response:
-    return Response(WINDOW, START + 2 * DAY, protocol.read(200, content), 200, content)
+    return Response(WINDOW, START + 2 * DAY, protocol.parse_response(200, content), 200, content)
 
 
 # ---------------------------------------------------------------- any bytes
@@ -53,7 +53,7 @@ def answer(content: bytes) -> Response:
 @example(200, b'{"errorId":0,"data":[' * 5000, "")
 @example(200, b'{"errorId":0,"data":[{"money":' + b"9" * 5000 + b"}]}", "")
 def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> None:
-    reply = protocol.read(status, content, location)
+    reply = protocol.parse_response(status, content, location)
     assert isinstance(reply, SuccessPayload | ApiRefusal | InvalidResponse)
     if isinstance(reply, InvalidResponse):
         assert reply.code
@@ -63,7 +63,7 @@ def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> No
 @quick
 @given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1))
 def test_no_cut_body_is_an_answer(length: int) -> None:
-    assert isinstance(protocol.read(200, GOOD_BODY[:length]), InvalidResponse)
+    assert isinstance(protocol.parse_response(200, GOOD_BODY[:length]), InvalidResponse)
 
 
 @quick

@@ -164,9 +164,9 @@ class World(Nights):
         self.decides_at = requested_at + min(self.now - requested_at, LATE) * self.random.random()
         kind = self._trouble(window)
         self.sandbox.faults = (Fault(kind),) if kind else ()
-        reply = self.sandbox.decide(METHOD, protocol.body(window, KEY))
+        reply = self.sandbox.decide(METHOD, protocol.encode_request(window, KEY))
         body = reply.body[: len(reply.body) // 2] if kind is FaultKind.CUT else reply.body
-        answer = Response(window, requested_at, protocol.read(reply.status, body), reply.status, body)
+        answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
             answer = Response(window, requested_at, TransportError("reset", "for a test"))
         snapshot = parse.read(answer, self.number, self.grid)
@@ -461,6 +461,6 @@ def test_a_second_run_right_after_asks_the_totals_that_may_change_and_changes_no
 
 def test_a_refusal_is_what_the_sandbox_gives_for_a_name_that_cannot_exist() -> None:
     reply = Sandbox(Dataset()).decide(
-        METHOD, protocol.body(Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], TODAY), KEY)
+        METHOD, protocol.encode_request(Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], TODAY), KEY)
     )
-    assert isinstance(protocol.read(reply.status, reply.body), ApiRefusal)
+    assert isinstance(protocol.parse_response(reply.status, reply.body), ApiRefusal)

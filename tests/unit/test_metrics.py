@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.models import UNATTRIBUTED
-from etl.outputs.report.queries import Covered, Period, Spent, period_of
 from etl.outputs.report.markup import Html, cents, join, tag
 from etl.outputs.report.metrics import TOP, Comparison, cells, compare, lines, mean, price, status_by_day, whole_days
+from etl.outputs.report.queries import Covered, Period, Spent, period_of
 
 MONEY = st.decimals("-999999", "999999", places=9)
 

@@ -34,13 +34,13 @@ def window(series: SeriesKey = TOTAL) -> Window:
 
 
 def records(content: bytes) -> tuple[RawRecord, ...]:
-    reply = protocol.read(200, content)
+    reply = protocol.parse_response(200, content)
     assert isinstance(reply, SuccessPayload), reply
     return reply.records
 
 
 def code(status: int, content: bytes, location: str = "") -> str:
-    reply = protocol.read(status, content, location)
+    reply = protocol.parse_response(status, content, location)
     assert isinstance(reply, InvalidResponse), reply
     assert reply.reason.isprintable()
     assert len(reply.reason) < 400
@@ -60,7 +60,7 @@ def code(status: int, content: bytes, location: str = "") -> str:
     ],
 )
 def test_a_body_names_the_key_the_hour_and_the_filter(series: SeriesKey, extra: dict[str, object]) -> None:
-    assert json.loads(protocol.body(window(series), KEY)) == {
+    assert json.loads(protocol.encode_request(window(series), KEY)) == {
         "clientKey": KEY.get_secret_value(),
         "date": 1550534400,
         **extra,
@@ -69,14 +69,14 @@ def test_a_body_names_the_key_the_hour_and_the_filter(series: SeriesKey, extra: 
 
 def test_a_rest_is_never_asked() -> None:
     with pytest.raises(ValueError, match="never asked"):
-        protocol.body(window(SeriesKey(Dimension.QUEUE)), KEY)
+        protocol.encode_request(window(SeriesKey(Dimension.QUEUE)), KEY)
 
 
 @pytest.mark.parametrize("off", [timedelta(seconds=1), timedelta(minutes=30), timedelta(microseconds=1)])
 def test_an_off_hour_is_never_asked(off: timedelta) -> None:
     start = datetime(2019, 2, 19, tzinfo=UTC) + off
     with pytest.raises(ValueError, match="whole UTC hour"):
-        protocol.body(Window("default", TOTAL, DAY, start, start + timedelta(hours=1)), KEY)
+        protocol.encode_request(Window("default", TOTAL, DAY, start, start + timedelta(hours=1)), KEY)
 
 
 # ---------------------------------------------------------------- records
@@ -151,19 +151,19 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
 )
 def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
     content = json.dumps({"errorId": 12, "errorCode": name, "errorDescription": "why"}).encode()
-    assert protocol.read(200, content) == ApiRefusal(name, "why", effect)
-    assert (name in protocol.REMEDIES) is (effect is ErrorScope.ACCOUNT)
+    assert protocol.parse_response(200, content) == ApiRefusal(name, "why", effect)
+    assert (name in protocol.ACCOUNT_ERROR_HINTS) is (effect is ErrorScope.ACCOUNT)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
 def test_the_body_speaks_before_the_http_status(status: int) -> None:
     content = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no\\u0000such\\nkey"}'
-    assert protocol.read(status, content) == ApiRefusal("ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT)
+    assert protocol.parse_response(status, content) == ApiRefusal("ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT)
 
 
 @pytest.mark.parametrize("error_id", ["1", '"1"', "false", "null", "0.5", '""', "[]", "-1", '"00"'])
 def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
-    reply = protocol.read(200, b'{"errorId":' + error_id.encode() + b',"data":[]}')
+    reply = protocol.parse_response(200, b'{"errorId":' + error_id.encode() + b',"data":[]}')
     assert isinstance(reply, ApiRefusal)
     assert (reply.code, reply.effect) == ("ERROR_WITHOUT_CODE", ErrorScope.WINDOW)
     assert reply.description
@@ -171,7 +171,7 @@ def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
 
 @pytest.mark.parametrize("name", ["false", "true", "null", "[]", "{}", '""', '" "', '"\\u0000"', '"\\ud800"'])
 def test_what_is_no_text_is_no_error_code(name: str) -> None:
-    reply = protocol.read(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
+    reply = protocol.parse_response(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
     assert reply == ApiRefusal("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
 
 
@@ -227,7 +227,7 @@ def test_another_status_without_the_apis_body_is_named_by_its_number(status: int
 
 
 def test_the_reason_shows_what_came_in_one_clean_line() -> None:
-    reply = protocol.read(200, b"\x1b[31mWarning:\x00\n mysql\xff " + b"x" * 500)
+    reply = protocol.parse_response(200, b"\x1b[31mWarning:\x00\n mysql\xff " + b"x" * 500)
     assert isinstance(reply, InvalidResponse)
     assert "[31mWarning: mysql" in reply.reason
     assert "\x1b" not in reply.reason
@@ -244,5 +244,5 @@ def test_the_reason_shows_what_came_in_one_clean_line() -> None:
     ],
 )
 def test_a_redirect_names_only_the_host_it_points_to(location: str, shown: str) -> None:
-    reply = protocol.read(302, b'{"errorId":0,"data":[]}', location)
+    reply = protocol.parse_response(302, b'{"errorId":0,"data":[]}', location)
     assert reply == InvalidResponse("redirect", f"HTTP 302 points to {shown}; redirects are not followed")

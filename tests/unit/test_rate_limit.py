@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from etl.clock import Clock
-from etl.extract.rate_limit import SLICE, AccountRateLimiter, RateLimiter, Schedule, take, wait_until
+from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, Schedule, reserve, wait_until
 
 
 @dataclass
@@ -31,13 +31,13 @@ def never() -> bool:
 def test_turns_are_evenly_spaced_and_a_missed_one_is_not_made_up_for() -> None:
     starts, turns = [], Schedule()
     for now in (10.0, 10.0, 10.1, 20.0, 20.0):
-        start, turns = take(turns, now, 0.5)
+        start, turns = reserve(turns, now, 0.5)
         starts.append(start)
     assert starts == [10.0, 10.5, 11.0, 20.0, 20.5]
 
 
 def test_no_turn_is_before_the_end_of_a_hold() -> None:
-    assert take(Schedule(next_at=3.0, held_until=9.0), 1.0, 0.5) == (9.0, Schedule(next_at=9.5, held_until=9.0))
+    assert reserve(Schedule(next_at=3.0, paused_until=9.0), 1.0, 0.5) == (9.0, Schedule(next_at=9.5, paused_until=9.0))
 
 
 def test_five_a_second_is_one_every_fifth_of_a_second() -> None:
@@ -55,8 +55,8 @@ def test_rate_zero_never_waits_but_honours_a_hold() -> None:
     pace = RateLimiter(0, time.clock())
     assert all(pace.acquire(never) for _ in range(1000))
     assert time.tick == 100.0
-    pace.hold(30)
-    pace.hold(10)
+    pace.pause(30)
+    pace.pause(10)
     assert pace.acquire(never)
     assert time.tick == pytest.approx(130.0)
 
@@ -64,10 +64,10 @@ def test_rate_zero_never_waits_but_honours_a_hold() -> None:
 def test_waiting_is_sliced_so_that_a_stop_is_noticed() -> None:
     time = Time()
     pace = RateLimiter(0, time.clock())
-    pace.hold(300)
+    pace.pause(300)
     assert not pace.acquire(lambda: time.tick > 101)
-    assert time.tick < 101 + 2 * SLICE
-    assert time.longest_sleep <= SLICE
+    assert time.tick < 101 + 2 * POLL_INTERVAL
+    assert time.longest_sleep <= POLL_INTERVAL
     assert not wait_until(0.0, time.clock(), lambda: True)
 
 
@@ -78,7 +78,7 @@ def test_a_hold_reaches_those_who_already_wait() -> None:
 
     def hold_while_waiting() -> bool:
         if 100.4 < time.tick < 100.7:
-            pace.hold(10)
+            pace.pause(10)
         return False
 
     assert pace.acquire(hold_while_waiting)
@@ -139,7 +139,7 @@ class ByHand:
 
 def test_turns_go_round_by_account_however_many_threads_each_has() -> None:
     time, starts, over = ByHand(), list[str](), threading.Event()
-    pace = RateLimiter(1 / SLICE, time.clock())
+    pace = RateLimiter(1 / POLL_INTERVAL, time.clock())
     assert pace.acquire(never)
 
     def work(name: str, share: AccountRateLimiter) -> None:
@@ -173,7 +173,7 @@ def test_a_hold_of_one_account_is_one_of_all() -> None:
     time = Time()
     whole = RateLimiter(0, time.clock())
     one, other = AccountRateLimiter(whole), AccountRateLimiter(whole)
-    one.hold(30)
+    one.pause(30)
     assert other.acquire(never)
     assert time.tick == pytest.approx(130.0)
 
@@ -181,7 +181,7 @@ def test_a_hold_of_one_account_is_one_of_all() -> None:
 def test_who_waits_for_his_account_s_turn_notices_a_stop() -> None:
     clock = Clock()
     whole = RateLimiter(0, clock)
-    whole.hold(60)
+    whole.pause(60)
     share, over = AccountRateLimiter(whole), threading.Event()
     threads = [threading.Thread(target=share.acquire, args=(over.is_set,)) for _ in range(8)]
     for thread in threads:
@@ -190,4 +190,4 @@ def test_who_waits_for_his_account_s_turn_notices_a_stop() -> None:
     over.set()
     for thread in threads:
         thread.join()
-    assert clock.monotonic() < began + 3 * SLICE
+    assert clock.monotonic() < began + 3 * POLL_INTERVAL

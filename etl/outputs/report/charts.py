@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from etl.outputs.report.queries import WEEKS_FROM
 from etl.outputs.report.metrics import TOP
+from etl.outputs.report.queries import WEEKS_FROM
 
 Spec = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """What to look at: money without a queue, findings, what the API changed later, and how the last syncs went."""
 
-from etl.outputs.report.queries import Found, ReportData
 from etl.outputs.report.markup import NONE, Column, Html, a_day, count, join, section, share, table, tag, tasks, usd
+from etl.outputs.report.queries import Found, ReportData
 from etl.outputs.report.view import View
 
 _RESTS_SHOWN = 10

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from etl.models import DAY
 from etl.outputs.report import charts, metrics
-from etl.outputs.report.queries import Period
 from etl.outputs.report.markup import (
     NONE,
     Child,
@@ -25,6 +24,7 @@ from etl.outputs.report.markup import (
     usd,
 )
 from etl.outputs.report.metrics import STATUSES
+from etl.outputs.report.queries import Period
 from etl.outputs.report.view import WEEKDAYS, Drawn, SuccessPayload, View, drawing
 
 _MEANS = {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from etl.outputs.report import charts, data_quality, days, queues, top
-from etl.outputs.report.queries import ReportData
 from etl.outputs.report.markup import Html, join, tag
+from etl.outputs.report.queries import ReportData
 from etl.outputs.report.view import Drawn, view_of
 from etl.outputs.serialize import as_json
 

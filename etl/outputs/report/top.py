@@ -7,8 +7,8 @@ from decimal import Decimal
 from etl import __version__
 from etl.models import DAY
 from etl.outputs.report import metrics
-from etl.outputs.report.queries import Forecast, ReportData
 from etl.outputs.report.markup import MINUS, NONE, Child, Html, a_day, a_moment, count, join, number, section, tag, usd
+from etl.outputs.report.queries import Forecast, ReportData
 from etl.outputs.report.view import LACKING, View
 from etl.outputs.status import in_a_row
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from etl.models import DAY
 from etl.outputs.report import metrics
-from etl.outputs.report.queries import Period, ReportData
 from etl.outputs.report.markup import Html, a_day, count, tag
 from etl.outputs.report.metrics import TOP, Line
+from etl.outputs.report.queries import Period, ReportData
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 LACKING = ("missing", "failed")

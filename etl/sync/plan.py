@@ -1,0 +1,44 @@
+"""Estimate the requests of one account's sync. Reads the warehouse if there is one; changes nothing and needs no key."""
+
+from etl.clock import Clock
+from etl.config import Settings
+from etl.extract import planner
+from etl.load import state as state_store
+from etl.sync import load_state
+from etl.sync.results import RequestPlan
+from etl.warehouse import engine as warehouse
+from etl.warehouse import migrate
+
+
+def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
+    """Estimate what ``sync_account`` would request. Raises WarehouseError."""
+    estimate = planner.estimate(_initial_state(settings, clock))
+
+    def minutes(requests: int | None) -> float | None:
+        return None if requests is None or not settings.rate else requests / settings.rate / 60
+
+    unbounded = "the start of history is not known yet; --since DATE limits the plan"
+    return RequestPlan(
+        account=settings.account,
+        days=estimate.days,
+        at_least=estimate.at_least,
+        at_most=estimate.at_most,
+        minutes_at_least=minutes(estimate.at_least),
+        minutes_at_most=minutes(estimate.at_most),
+        notes=(unbounded,) if estimate.at_most is None else (),
+    )
+
+
+def _initial_state(settings: Settings, clock: Clock) -> planner.PlannerState:
+    """The planner's first state; without a warehouse, or without the account in it, nothing is stored."""
+    url, account = warehouse.warehouse_url(settings.warehouse), None
+    if warehouse.exists(url, wait=settings.lock_wait, clock=clock):
+        engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
+        migrate.require_readable(engine)
+        account = state_store.find_account(engine, settings.account)
+    if account is None:
+        return planner.start(load_state.options(settings, clock.now(), settings.since), planner.StoredState())
+    since = None if settings.since_all else settings.since or account.since
+    options = load_state.options(settings, clock.now(), since)
+    store = state_store.SyncStateStore(engine, account, clock.now)
+    return planner.start(options, load_state.load_stored_state(store, options).stored)

@@ -1,0 +1,102 @@
+"""Sync one account: open the warehouse, take the account's lock, request and load what is missing."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from etl import errors, logging_setup
+from etl.clock import Clock
+from etl.config import Settings
+from etl.extract.client import Client
+from etl.extract.rate_limit import AccountRateLimiter, RateLimiter
+from etl.load import state as state_store
+from etl.load.lock import account_lock
+from etl.models import Secret
+from etl.sync.request_loop import Run
+from etl.sync.results import Progress, SyncResult
+from etl.warehouse import engine as warehouse
+from etl.warehouse import migrate
+
+log = logging.getLogger(__name__)
+
+_creating = threading.Lock()
+"""Held while a warehouse is created or migrated, so that accounts running in parallel do it once."""
+
+
+def sync_account(
+    settings: Settings,
+    clock: Clock,
+    on_progress: Callable[[Progress], None],
+    rate_limiter: RateLimiter | AccountRateLimiter | None = None,
+    cancelled: threading.Event | None = None,
+) -> SyncResult:
+    """Bring one account's warehouse up to date.
+
+    Wait up to ``settings.lock_wait`` seconds for what other programs hold: once before the first request, then at each commit.
+    Accounts that run in parallel pass a shared ``rate_limiter`` and an event that ends the sync as Ctrl-C ends a single one.
+
+    Raises UsageError, AccountRejectedError, WarehouseError; InterruptedRunError after everything received was committed.
+    """
+    logging_setup.bind_log_context(account=settings.account)
+    if settings.key is None:
+        raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
+    cancelled = cancelled or threading.Event()
+    is_running = threading.Event()
+    url = warehouse.warehouse_url(settings.warehouse)
+
+    def sleep(seconds: float) -> None:
+        if cancelled.is_set() and not is_running.is_set():  # afterwards the request loop stops, and commits go on
+            raise KeyboardInterrupt
+        clock.sleep(seconds)
+
+    waiting_clock = replace(clock, sleep=sleep)
+    engine = _open_or_create(url, settings, waiting_clock)
+    with ExitStack() as stack:
+        stack.enter_context(account_lock(url, settings.account, waiting_clock, wait=settings.lock_wait))
+        if migrate.state(engine) != "current":
+            with _creating:
+                migrate.upgrade(engine)
+        client = stack.enter_context(
+            Client(
+                settings.api_url,
+                settings.key,
+                rate_limiter or RateLimiter(settings.rate, clock),
+                clock,
+                random.Random().random,  # noqa: S311  # spreads retries, no secret
+                settings.concurrency,
+            )
+        )
+        with engine.connect() as connection:
+            store = _open_account(connection, engine, settings, settings.key, clock)
+            with store.through(connection):
+                run = Run(settings, clock, on_progress, store, client, cancelled)
+        is_running.set()
+        return run.go()
+
+
+def _open_or_create(url: str, settings: Settings, clock: Clock) -> sa.Engine:
+    with _creating:
+        is_new = not warehouse.exists(url, wait=settings.lock_wait, clock=clock)
+        engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
+        if is_new:
+            log.info("created a new warehouse at %s", warehouse.name_of(engine.url))
+    return engine
+
+
+def _open_account(
+    connection: sa.Connection, engine: sa.Engine, settings: Settings, key: Secret, clock: Clock
+) -> state_store.SyncStateStore:
+    account = state_store.open_account(connection, settings.account, key, clock.now(), settings.key_changed)
+    if settings.since or settings.since_all:
+        account = state_store.save_since(connection, account, settings.since)
+    if settings.until and account.since and settings.until < account.since:
+        raise errors.UsageError(
+            f"--until {settings.until} is before the saved --since {account.since}",
+            "pass an earlier --since, or --since all",
+        )
+    return state_store.SyncStateStore(engine, account, clock.now)
