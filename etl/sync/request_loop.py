@@ -419,7 +419,7 @@ class Run:
             lower_bound=len(self._tally.totals) + len(self._tally.pairs),
             findings=self._findings.all,
             messages=self._last_words(stop_reason),
-            **self._numbers(),  # type: ignore[arg-type]
+            **self._numbers(),
         )
 
     def _checked(self) -> CheckRun:
