@@ -2,6 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# One worker more than there are cores: tests that wait for a server or a process leave a core idle.
+PARALLEL := -n $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)' 2>/dev/null || echo 3) --dist worksteal
 LOCKED := --quiet --require-hashes --disable-pip-version-check
 
 # A name on the PATH may be a version manager's stub that cannot run: the first that really does, and can make a venv, is taken.
@@ -20,16 +22,16 @@ sync: $(VENV)/.runtime ## bring the warehouse up to date; the key is in ANTICAPT
 	$(BIN)/anticaptcha-etl sync
 
 test: $(VENV)/.dev ## every test but the long ones
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest $(PARALLEL)
 
 test-quick: $(VENV)/.dev ## the tests that take seconds
-	$(BIN)/pytest -n auto -m 'not slow and not long and not extended'
+	$(BIN)/pytest $(PARALLEL) -m 'not slow and not long and not extended'
 
 test-long: $(VENV)/.dev ## the same promises over many more histories; half an hour
-	$(BIN)/pytest -n auto -m long
+	$(BIN)/pytest $(PARALLEL) -m long
 
 test-postgres: $(VENV)/.dev ## every promise of the contract on a PostgreSQL server, which it starts for itself; ten minutes
-	$(BIN)/pytest -n auto -m server
+	$(BIN)/pytest $(PARALLEL) -m server
 
 extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or Superset, which it installs for itself, and the audit of the locks; says what it had to skip
 	$(BIN)/pytest -m extended

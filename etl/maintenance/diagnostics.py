@@ -224,7 +224,8 @@ def of_visit(requests: int, fatal: ApiRefusal | None, last_trouble: str) -> Diag
     if fatal:
         refused = f"the API refused the account: {fatal.code} {fatal.description}; stopped after {counted}"
         return of_error(
-            "probe", AccountRejectedError(refused, protocol.ACCOUNT_ERROR_HINTS.get(fatal.code, "mend the account first"))
+            "probe",
+            AccountRejectedError(refused, protocol.ACCOUNT_ERROR_HINTS.get(fatal.code, "mend the account first")),
         )
     if last_trouble:
         found = f"stopped after {counted}: too many in a row without records, the last {last_trouble}"

@@ -450,7 +450,9 @@ _KINDS: Mapping[type, str] = {int: "number", Decimal: "number", str: "string", t
 
 def _listed(heard: ProbeResponses, topic: ProbeRequest) -> Interpretation:
     answer = heard[topic].answer
-    return Interpretation({"list": "a list", "object": "an object"}.get(found := protocol.data_shape(answer.body), found))
+    return Interpretation(
+        {"list": "a list", "object": "an object"}.get(found := protocol.data_shape(answer.body), found)
+    )
 
 
 def _twice(heard: ProbeResponses, topic: ProbeRequest) -> Interpretation:

@@ -144,8 +144,7 @@ def test_a_service_that_fails_all_night_fills_no_disk(tmp_path: Path, caplog: py
     retries = [message for message in caplog.messages if "that was request" in message]
     assert len(retries) == MAX_WARNINGS
     assert (
-        caplog.messages.count(f"logged {MAX_WARNINGS} retries; further ones are suppressed (--verbose shows all)")
-        == 1
+        caplog.messages.count(f"logged {MAX_WARNINGS} retries; further ones are suppressed (--verbose shows all)") == 1
     )
     assert len(caplog.messages) <= 2 * (MAX_WARNINGS + 1) + 10
 

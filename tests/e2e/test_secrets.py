@@ -234,7 +234,12 @@ def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["etl.extract.protocol.encode_request", "etl.extract.protocol.parse_response", "etl.load.upsert._write_facts", "etl.load.state.hashed"],
+    [
+        "etl.extract.protocol.encode_request",
+        "etl.extract.protocol.parse_response",
+        "etl.load.upsert._write_facts",
+        "etl.load.state.hashed",
+    ],
 )
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path, room: str) -> None:
     module, _, name = room.rpartition(".")

@@ -79,7 +79,7 @@ def test_a_blocking_finding_is_exit_code_5_and_stands_first_with_what_to_do(desk
     assert lines[blocking + 1] == "  does not hold: every filter has one series: 1 row, account other, cut queue,"
     assert lines[blocking + 2] == "    member FunCaptcha, series 2"
     assert lines[blocking + 3] == "    should hold: the account's total, and each queue, app, IP and rest, is one"
-    assert lines[blocking + 5].startswith("    what now: money of a name that has two counts twice.")
+    assert lines[blocking + 5].startswith("    hint: money of a name that has two counts twice.")
     assert lines[-1] == f"{NUMBER} checks, 2 findings: 1 blocking, 1 warning"
     assert max(map(len, lines[1:])) <= 80
 

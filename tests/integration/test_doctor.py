@@ -662,7 +662,9 @@ def test_a_refused_key_is_shown_by_no_way_of_asking(tmp_path: Path, words: tuple
 
 
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> None:
-    program = "import etl.extract.protocol as room\nroom.encode_probe = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
+    program = (
+        "import etl.extract.protocol as room\nroom.encode_probe = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
+    )
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url}
         command = [sys.executable, "-c", program, "doctor", "--probe"]

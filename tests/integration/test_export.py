@@ -300,7 +300,7 @@ def test_a_disk_that_does_not_take_the_file_is_told_as_such_and_leaves_the_one_b
     """
     done = subprocess.run([sys.executable, "-c", program], cwd=bank.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert "what now:" in done.stderr
+    assert "hint:" in done.stderr
     assert (bank.folder / "x.parquet").read_text() == "of yesterday"
     assert sorted(file.name for file in bank.folder.iterdir()) == ["warehouse.duckdb", "x.parquet"]
 

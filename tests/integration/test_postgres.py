@@ -359,7 +359,7 @@ def test_every_way_to_read_is_open(read_alone: str, tmp_path: Path, form: str, s
 @pytest.mark.parametrize(
     ("sql", "kind", "value"),
     [
-        ("cast('0.000000001' as numeric(18, 9))", "DECIMAL(38,9)", Decimal("0.000000001")),
+        ("cast('0.000000001' as numeric(18, 9))", "DECIMAL(18,9)", Decimal("0.000000001")),
         (
             "cast('-99999999999999999999999999999.123456789' as numeric)",
             "DECIMAL(38,9)",

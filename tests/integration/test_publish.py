@@ -225,7 +225,7 @@ def test_a_disk_that_does_not_take_the_copy_leaves_the_one_before(bank: Bank) ->
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     done = subprocess.run([sys.executable, "-c", program], cwd=bank.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert "what now:" in done.stderr
+    assert "hint:" in done.stderr
     assert copy.read_bytes() == before
     assert names(copy.parent) == ["warehouse.duckdb"]
 

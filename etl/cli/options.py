@@ -1,0 +1,126 @@
+"""Options that commands share. Values are checked in ``etl.config``, the same for every source."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from etl import __version__
+from etl.config import CONFIG_NAME, PREFIX, SETTINGS
+
+NAME = "anticaptcha-etl"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def store(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Options before and after the command share one store; the later one wins."""
+    if value not in (None, (), False):
+        context.obj.given[parameter.name] = value
+
+
+def setting(name: str, help_text: str, *flags: str, **more: Any) -> Callable[[Function], Function]:
+    """An option that can also be set in the environment and in the configuration file."""
+    found = SETTINGS[name]
+    default = found.default
+    shown = ""
+    if default not in (None, False, ()):
+        shown = f"default: {default:g}, " if isinstance(default, float) else f"default: {default}, "
+    text = f"{help_text}  [{shown}env: {found.variable}]"
+    return click.option(found.flag, *flags, name, expose_value=False, callback=store, help=text, **more)
+
+
+def _decorator(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+common = _decorator(
+    setting(
+        "warehouse",
+        "DuckDB file (in the configuration file: relative to it) or SQLAlchemy URL.",
+        metavar="URL",
+    ),
+    setting("lock_wait", "Seconds to wait for a locked warehouse; 0 fails immediately.", metavar="SECONDS"),
+    click.option(
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=store,
+        help=f"Configuration file (TOML).  [default: ./{CONFIG_NAME} if it exists, env: {PREFIX}CONFIG]",
+    ),
+    setting("verbose", "Print debug messages.", "-v", is_flag=True),
+    setting("quiet", "Print only problems that need attention.", "-q", is_flag=True),
+    setting("log_format", "Format of log lines on standard error: text or json.", metavar="FORMAT"),
+    click.version_option(
+        __version__, prog_name=NAME, message="%(prog)s %(version)s", help="Print the version and exit."
+    ),
+)
+
+one_account = click.option(
+    "--account",
+    metavar="NAME",
+    expose_value=False,
+    callback=store,
+    help=f"Only this account. Without it: all accounts in the warehouse.  [env: {PREFIX}ACCOUNT]",
+)
+
+json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+sync_options = _decorator(
+    setting("account", "Name of the account in the warehouse and in the configuration file.", metavar="NAME"),
+    setting(
+        "since",
+        "First UTC day to load, or 'all'. Saved for later runs; overrides --empty-days.",
+        metavar="DATE",
+    ),
+    setting("until", "Last UTC day to load, inclusive. Without it: today.", metavar="DATE"),
+    setting(
+        "queues",
+        "Queue name as shown in the account's statistics. Repeatable; comma-separated in the environment.",
+        metavar="NAME",
+        multiple=True,
+    ),
+    setting(
+        "soft_ids",
+        "softId to report separately in spending_by_app_daily. Repeatable; comma-separated in the environment.",
+        metavar="N",
+        multiple=True,
+    ),
+    setting(
+        "ips",
+        "IP address to report separately in spending_by_ip_daily. Repeatable; comma-separated in the environment.",
+        metavar="ADDR",
+        multiple=True,
+    ),
+    setting(
+        "lookback",
+        "Number of days before today to re-read on every sync; recent values may still change.",
+        metavar="DAYS",
+    ),
+    setting(
+        "empty_days",
+        "Stop looking further back after this many consecutive days without spend.",
+        metavar="DAYS",
+    ),
+    setting("concurrency", "Number of requests to send at the same time, 1 to 64.", metavar="N"),
+    setting("rate", "Maximum requests per second; 0 = no limit.", metavar="PER_SECOND"),
+    setting(
+        "max_requests",
+        "Stop after this many requests (exit code 1); run again to continue.",
+        metavar="N",
+    ),
+    setting("keep_answers", "Days to keep raw responses. Without it: all are kept.", metavar="DAYS"),
+    setting(
+        "totals_only",
+        "Load account totals only, without queues, apps and IPs: one request per day.",
+        is_flag=True,
+    ),
+    setting("key_changed", "Accept a new key for an account with history, after a key rotation.", is_flag=True),
+    click.option("--all", "all_accounts", is_flag=True, help="All accounts in the configuration file."),
+    setting("shard", "With --all: only part I of N of the accounts, I from 0 to N-1.", metavar="I/N"),
+)

@@ -1,0 +1,139 @@
+"""The commands ``publish`` and ``export``, and publishing after a sync."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from etl.cli.context import CliContext, selected_account
+from etl.cli.options import NAME, common, one_account, setting
+from etl.config import CONFIG_NAME, Settings
+from etl.errors import ChecksFailedError, UsageError, WarehouseError
+from etl.sync.summary import count
+
+if TYPE_CHECKING:
+    from etl.clock import Clock
+    from etl.sync.results import FleetResult
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("--force", is_flag=True, help="Publish even if a blocking check fails.")
+@click.option("--despite-findings", "force", is_flag=True, hidden=True, help="Old name of --force.")
+@setting("checks_folder", "Folder with your own SQL checks, run as well.", metavar="DIR")
+@common
+@click.pass_obj
+def publish(context: CliContext, path: str | None, force: bool) -> None:
+    """Write a read-only copy for BI tools.
+
+    Replaces the previous copy atomically: readers see the old state or the new one and never block a sync. The copy
+    contains the views and their tables, but no raw responses and no key data. If a blocking check fails, the
+    previous copy stays (exit code 5). PATH is a file or a folder; without it the setting publish is used, and
+    sync then publishes by itself.
+
+    \b
+    anticaptcha-etl publish /srv/bi
+    anticaptcha-etl publish /srv/bi/spending.duckdb
+    """
+    from etl.clock import Clock
+    from etl.outputs.publish import place
+    from etl.outputs.publish import publish as write_copy
+
+    clock = Clock()
+    context.given["publish"] = path
+    settings = context.settings(clock)
+    if settings.publish is None:
+        raise UsageError("no path to publish to", f"{NAME} publish PATH, or set publish = PATH in {CONFIG_NAME}")
+    target = place(settings.warehouse, settings.publish)
+    made = write_copy(
+        settings.warehouse,
+        target,
+        clock,
+        wait=settings.lock_wait,
+        own=settings.checks_folder,
+        despite_findings=force,
+    )
+    if not settings.quiet:
+        hours = count(made.rows["spending_hourly"], "row")
+        click.echo(f"Published {made.path}: {hours} in spending_hourly, {made.size:,} bytes")
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="File format.",
+)
+@one_account
+@common
+@click.pass_obj
+def export(context: CliContext, folder: str, file_format: Literal["parquet", "csv"]) -> None:
+    """Write all views to a folder as Parquet or CSV files.
+
+    Parquet files are Hive-partitioned. DIR is replaced as a whole, so nobody sees a half-written export. It must
+    be new, empty, or an earlier export.
+
+    \b
+    anticaptcha-etl export lake
+    anticaptcha-etl export --format csv --account shop sheets
+    """
+    from etl.clock import Clock
+    from etl.outputs.export import export as write_files
+
+    clock = Clock()
+    settings = context.settings(clock)
+    target = (context.environment.folder / Path(folder).expanduser()).absolute()
+    made = write_files(
+        settings.warehouse,
+        target,
+        file_format,
+        clock,
+        wait=settings.lock_wait,
+        account=selected_account(settings),
+        mode=context.file_mode,
+    )
+    if not settings.quiet:
+        views, rows = count(len(made.rows), "view"), count(sum(made.rows.values()), "row")
+        click.echo(f"Exported {views}, {rows} to {made.path}")
+
+
+def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_changed: bool) -> None:
+    """Publish if the sync read something or there is no copy yet. Errors outrank the result of the sync itself."""
+    import logging
+
+    from etl.outputs.publish import place
+    from etl.outputs.publish import publish as write_copy
+
+    try:
+        target = place(settings.warehouse, path)
+        if target.exists() and not is_changed:
+            return
+        write_copy(settings.warehouse, target, clock, wait=settings.lock_wait, own=settings.checks_folder)
+    except ChecksFailedError as error:
+        raise ChecksFailedError(f"data is loaded, but not published: {error.message}", error.hint) from error
+    except (UsageError, WarehouseError) as error:
+        raise WarehouseError(f"data is loaded, but not published: {error.message}", error.hint) from error
+    logging.getLogger(__name__).info("published %s", target)
+
+
+def publish_after_fleet(defaults: Settings, path: Path, result: "FleetResult", clock: "Clock") -> None:
+    """Publish each warehouse once; usually all accounts share one."""
+    changed: dict[str, bool] = {}
+    for outcome in result.outcomes:
+        if outcome.settings:
+            found = outcome.result
+            is_changed = found is not None and bool(found.requests or found.facts_changed)
+            warehouse = outcome.settings.warehouse
+            changed[warehouse] = changed.get(warehouse, False) or is_changed
+    if len(changed) > 1 and not path.is_dir():
+        raise WarehouseError(
+            f"data is loaded, but not published: {len(changed)} warehouses cannot share the file {path}",
+            "set publish to a folder",
+        )
+    for warehouse, is_changed in changed.items():
+        publish_after_sync(replace(defaults, warehouse=warehouse), path, clock, is_changed=is_changed)

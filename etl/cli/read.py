@@ -1,0 +1,230 @@
+"""The commands that read the warehouse: ``status``, ``check``, ``query``, ``report``."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from etl.cli.context import CliContext, selected_account
+from etl.cli.options import NAME, common, json_output, one_account, setting
+from etl.cli.output import open_output, reject_protected_output, terminal_width
+from etl.config import config_path
+from etl.errors import ChecksFailedError, UsageError
+
+SQL_COMMENT = re.compile(r"--(\s|.*\n)")
+"""SQL that starts with a comment. No option has a space after its dashes, or a line break."""
+ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json", ".parquet": "parquet"}
+"""File endings of ``query -o`` and the format each one means."""
+
+
+@click.command()
+@one_account
+@setting("max_age", "Exit 5 if the newest total is older than this.", metavar="HOURS")
+@json_output
+@common
+@click.pass_obj
+def status(context: CliContext, as_json: bool) -> None:
+    """Show coverage, gaps, freshness, failed windows, last runs.
+
+    \b
+    anticaptcha-etl status
+    anticaptcha-etl status --json --max-age 26        for monitoring: exit 5 if stale
+    """
+    from etl.clock import Clock
+    from etl.outputs.status import as_text, gather, is_stale, to_json
+    from etl.warehouse.engine import open_warehouse, warehouse_url
+
+    clock = Clock()
+    settings = context.settings(clock)
+    engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=settings.lock_wait, clock=clock)
+    found = gather(engine, selected_account(settings), clock.now())
+    is_late = settings.max_age is not None and is_stale(found, settings.max_age)
+    context.code = ChecksFailedError.exit_code if is_late else 0
+    if is_late or not settings.quiet:
+        click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
+    if is_late:
+        raise ChecksFailedError(
+            f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync"
+        )
+
+
+@click.command()
+@one_account
+@setting("checks_folder", "Folder with your own SQL checks; each selects the rows that are wrong.", metavar="DIR")
+@json_output
+@common
+@click.pass_obj
+def check(context: CliContext, as_json: bool) -> None:
+    """Run data-quality checks: sums, coverage, prices, freshness.
+
+    Exits 5 if a blocking check fails. sync runs the same checks at its end. Makes no requests and writes nothing.
+
+    \b
+    anticaptcha-etl check
+    anticaptcha-etl check --account shop --json
+    anticaptcha-etl check --checks-folder my-checks
+    """
+    from etl.clock import Clock
+    from etl.outputs.check_report import as_text, gather, to_json
+    from etl.warehouse.engine import warehouse_url
+
+    clock = Clock()
+    settings = context.settings(clock)
+    folder = settings.checks_folder
+    # A folder from the environment or the file may be gone for a while: then it is a warning among the results.
+    if folder and "checks_folder" in context.given and not folder.is_dir():
+        raise UsageError(f"--checks-folder {folder} is not a folder", "name the folder that contains your SQL files")
+    account = selected_account(settings)
+    found = gather(warehouse_url(settings.warehouse), account, folder, clock, wait=settings.lock_wait)
+    context.code = ChecksFailedError.exit_code if found.is_blocking else 0
+    if found.needs_attention or not settings.quiet:
+        click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
+
+
+class _QueryCommand(click.Command):
+    """Accepts SQL that starts with a comment, which looks like an option."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        sql = [word for word in args[:end] if SQL_COMMENT.match(word)]
+        others = [word for word in args[:end] if not SQL_COMMENT.match(word)]
+        return super().parse_args(context, [*others, "--", *sql, *args[end + 1 :]])
+
+
+@click.command(cls=_QueryCommand)
+@click.argument("sql", required=False)
+@click.option("--list", "lists", is_flag=True, help="List the cookbook queries, each with what one row is.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    help="Output format.  [default: by the ending of -o, else table]",
+)
+@click.option("-o", "--output", metavar="FILE", help="Output file. Without it, or with -: standard output.")
+@common
+@click.pass_obj
+def query(context: CliContext, sql: str | None, lists: bool, file_format: str | None, output: str | None) -> None:
+    """Run read-only SQL: text, @FILE.sql, @cookbook/NAME, or -.
+
+    \b
+    anticaptcha-etl query "select month, sum(money) from spending_monthly group by month order by month"
+    anticaptcha-etl query @report.sql --format csv -o report.csv
+    anticaptcha-etl query --list
+    anticaptcha-etl query @cookbook/month_to_date_with_forecast
+    """
+    if lists:
+        from etl.outputs.cookbook import listing
+
+        click.echo(listing(), nl=False)
+        return
+    if sql is None:
+        raise UsageError("no SQL given", "give SQL, @FILE.sql, @cookbook/NAME (see --list), or - for standard input")
+    from etl.clock import Clock
+    from etl.outputs.query import TABLE_ROWS, write_csv, write_json, write_parquet, write_table
+    from etl.outputs.query import run as run_query
+    from etl.warehouse.engine import warehouse_path, warehouse_url
+
+    clock = Clock()
+    settings = context.settings(clock)
+    url = warehouse_url(settings.warehouse)
+    target = context.environment.folder / output if output and output != "-" else None
+    if target:
+        config = config_path(context.given, context.environment)[0]
+        reject_protected_output(target, warehouse_path(url), config)
+    file_format = file_format or _format_of(target)
+    statement = _read_sql(sql, context.environment.folder)
+    if file_format == "parquet":
+        if target is None:
+            raise UsageError("Parquet needs an output file", "add -o FILE.parquet")
+        write_parquet(url, statement, target, wait=settings.lock_wait, clock=clock, mode=context.file_mode)
+        return
+    with (
+        open_output(target, context.file_mode) as file,
+        run_query(url, statement, wait=settings.lock_wait, clock=clock) as result,
+    ):
+        if file_format == "table":
+            write_table(result, file, most=TABLE_ROWS if file.isatty() else None)
+        else:
+            {"csv": write_csv, "json": write_json}[file_format](result, file)
+
+
+def _read_sql(text: str, folder: Path) -> str:
+    """The statement: as given, from ``@FILE`` or ``@cookbook/NAME``, or from standard input for ``-``.
+
+    An existing file wins over a cookbook query of the same name.
+    """
+    if text == "-":
+        return sys.stdin.read()
+    if not text.startswith("@"):
+        return text
+    from etl.outputs import cookbook
+
+    path = folder / Path(text[1:]).expanduser()
+    if text.startswith(f"@{cookbook.PLACE}") and not path.is_file():
+        return cookbook.find(text.removeprefix(f"@{cookbook.PLACE}")).sql
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f"cannot read {path}: {reason}", "give @FILE.sql, the statement itself, or - for standard input"
+        ) from error
+
+
+def _format_of(target: Path | None) -> str:
+    """The format that the ending of the output file means."""
+    ending = target.suffix.lower() if target else ""
+    if ending not in ENDINGS:
+        known = ", ".join(filter(None, ENDINGS))
+        raise UsageError(
+            f"cannot write {target}: unknown file ending {ending}", f"use {known}, or choose a format with --format"
+        )
+    return ENDINGS[ending]
+
+
+@click.command()
+@click.option(
+    "-o", "--output", metavar="FILE", required=True, help="Output file (written atomically), or - for standard output."
+)
+@one_account
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3660),
+    default=90,
+    show_default=True,
+    help="Number of days up to today to show in detail.",
+)
+@common
+@click.pass_obj
+def report(context: CliContext, output: str, days: int) -> None:
+    """Write a self-contained HTML report with charts.
+
+    The page needs no network and no other file. Requires the extra: pip install "anticaptcha-etl[report]"
+
+    \b
+    anticaptcha-etl report -o report.html
+    anticaptcha-etl report -o year.html --days 365 --account shop
+    """
+    from etl.clock import Clock
+    from etl.warehouse.engine import warehouse_path, warehouse_url
+
+    clock = Clock()
+    settings = context.settings(clock)
+    target = None if output == "-" else context.environment.folder / output
+    if target:
+        config = config_path(context.given, context.environment)[0]
+        reject_protected_output(target, warehouse_path(warehouse_url(settings.warehouse)), config)
+    try:
+        from etl.outputs.report.page import page
+    except ModuleNotFoundError as error:
+        if error.name not in {"altair", "jinja2", "vl_convert"}:
+            raise
+        raise UsageError("the report needs Altair, which is not installed", f'pip install "{NAME}[report]"') from error
+    from etl.outputs.report.queries import gather
+
+    text = page(gather(settings.warehouse, selected_account(settings), days, clock, wait=settings.lock_wait))
+    with open_output(target, context.file_mode) as file:
+        file.write(text)
+    if target and not settings.quiet:
+        click.echo(f"Wrote {target} ({len(text.encode()) / 1_000_000:.1f} MB); open it in a browser")

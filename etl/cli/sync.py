@@ -1,0 +1,196 @@
+"""The commands ``sync`` and ``plan``."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etl.cli.context import CliContext
+from etl.cli.options import common, setting, sync_options
+from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, print_error
+from etl.cli.publish import publish_after_fleet, publish_after_sync
+from etl.config import SETTINGS, Settings
+from etl.errors import AppError, UsageError, most_severe
+from etl.sync.summary import (
+    count,
+    format_fleet_plan,
+    format_fleet_result,
+    format_outcome,
+    format_plan,
+    format_result,
+    total_counts,
+)
+
+if TYPE_CHECKING:
+    from etl.clock import Clock
+    from etl.progress import ProgressLine
+    from etl.sync.results import AccountOutcome
+
+
+@click.command()
+@sync_options
+@setting("accounts_at_once", "With --all: number of accounts to sync at the same time, 1 to 64.", metavar="N")
+@click.option("--dry-run", is_flag=True, help="Only show which requests sync would make; the same as plan.")
+@common
+@click.pass_obj
+def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
+    """Bring the warehouse up to date.
+
+    Pages backward day by day, fills gaps and re-reads recent days. It can be stopped at any time; the next
+    run continues. All days are UTC days.
+
+    \b
+    anticaptcha-etl sync                              the whole history
+    anticaptcha-etl sync --since 2024-01-01           from that day on
+    anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
+    anticaptcha-etl sync --soft-id 1011 --soft-id 1022 --ip 192.0.2.10
+    anticaptcha-etl sync --max-requests 1000          stop after 1,000 requests; run again to continue
+    anticaptcha-etl sync --all                        all accounts of the configuration file
+    """
+    _check_fleet_options(context, all_accounts)
+    if dry_run:
+        _plan(context, all_accounts)
+        return
+    context.keeps_progress = True
+    if all_accounts:
+        _sync_fleet(context)
+    else:
+        _sync_account(context)
+
+
+@click.command()
+@sync_options
+@common
+@click.pass_obj
+def plan(context: CliContext, all_accounts: bool) -> None:
+    """Show which requests sync would make, without making them.
+
+    Days, requests (lower and upper bound) and the time they take at the given --rate and --concurrency.
+
+    \b
+    anticaptcha-etl plan
+    anticaptcha-etl plan --since 2024-01-01 --rate 2
+    anticaptcha-etl plan --all
+    """
+    _check_fleet_options(context, all_accounts)
+    _plan(context, all_accounts)
+
+
+def _check_fleet_options(context: CliContext, all_accounts: bool) -> None:
+    for name in ("shard", "accounts_at_once"):
+        if name in context.given and not all_accounts:
+            raise UsageError(f"{SETTINGS[name].flag} requires --all", "add --all, or leave the option out")
+
+
+def _plan(context: CliContext, all_accounts: bool) -> None:
+    from etl.clock import Clock
+    from etl.sync import fleet
+    from etl.sync.plan import plan_account
+
+    clock = Clock()
+    if all_accounts:
+        accounts, defaults = context.accounts(clock)
+        plans, failed = fleet.plan_accounts(accounts, defaults, clock)
+        context.code = most_severe([outcome.exit_code for outcome in failed])
+        click.echo("\n".join(format_fleet_plan(plans, failed, defaults.rate)))
+        return
+    settings = context.settings(clock)
+    click.echo("\n".join(format_plan(plan_account(settings, clock))))
+
+
+def _sync_account(context: CliContext) -> None:
+    from etl import progress
+    from etl.clock import Clock
+    from etl.sync.run import sync_account
+
+    clock = Clock()
+    line = progress.ProgressLine(sys.stderr)
+    settings = context.settings(clock, needs_key=True, stream=line)
+    watch = _reporter(settings, clock, line, progress.describe, lambda state: state.days_done)
+    try:
+        result = sync_account(settings, clock, watch)
+    finally:
+        line.erase()
+    context.code = result.exit_code
+    context.report_lines += format_result(result, verbose=settings.verbose)
+    if settings.log_format == "json":
+        log_event("sync done", asdict(result), needs_attention=result.needs_attention)
+    elif not settings.quiet or result.needs_attention:
+        click.echo("\n".join(context.report_lines))
+    if settings.publish:
+        is_changed = bool(result.requests or result.facts_changed)
+        publish_after_sync(settings, settings.publish, clock, is_changed=is_changed)
+
+
+def _sync_fleet(context: CliContext) -> None:
+    from etl import progress
+    from etl.clock import Clock
+    from etl.sync import fleet
+
+    clock = Clock()
+    line = progress.ProgressLine(sys.stderr)
+    accounts, defaults = context.accounts(clock, stream=line)
+    context.ping_url = defaults.ping_url
+    watch = _reporter(defaults, clock, line, progress.describe_fleet, lambda state: state.requests)
+    try:
+        result = fleet.sync_accounts(
+            accounts, defaults, clock, watch, lambda outcome: _report_outcome(outcome, context)
+        )
+    finally:
+        line.erase()
+    context.code = result.exit_code
+    if defaults.publish and not result.was_interrupted:
+        try:
+            publish_after_fleet(defaults, defaults.publish, result, clock)
+        except AppError as error:
+            print_error(error, context)
+            context.code = most_severe([context.code, error.exit_code])
+    context.report_lines += format_fleet_result(result, context.code)
+    needs_attention = context.code != 0 or any(outcome.needs_attention for outcome in result.outcomes)
+    if defaults.log_format == "json":
+        counts = {"accounts": len(result.outcomes), "not_begun": result.not_started, **total_counts(result.results)}
+        log_event("all synced", counts | {"exit_code": context.code}, needs_attention=needs_attention)
+    elif not defaults.quiet or needs_attention:
+        click.echo("\n".join(format_fleet_result(result, context.code, only_attention=defaults.quiet)))
+
+
+def _reporter(
+    settings: Settings,
+    clock: "Clock",
+    line: "ProgressLine",
+    describe: Callable[[Any], str],
+    steps: Callable[[Any], int],
+) -> Callable[[Any], None]:
+    """Report progress on one redrawn line in a terminal, otherwise as log lines."""
+    from etl import progress
+
+    if sys.stderr.isatty() and not settings.quiet and settings.log_format == "text":
+        return progress.terminal_reporter(line, clock.monotonic, describe)
+    return progress.log_reporter(clock.monotonic, describe, steps)
+
+
+def _report_outcome(outcome: "AccountOutcome", context: CliContext) -> None:
+    """Log the outcome of one of several accounts when it ends, and call its own health check."""
+    import logging
+
+    log, is_json = logging.getLogger(__name__), context.log_format == "json"
+    if outcome.crash:
+        log.error("%s", INTERNAL_ERROR_MESSAGE, exc_info=outcome.crash, extra={"exit_code": outcome.exit_code})
+    elif outcome.problem and is_json:
+        extra = {"remedy": outcome.problem.hint, "exit_code": outcome.exit_code}
+        log.error(outcome.problem.message, extra=extra)
+    elif outcome.problem:  # the hint follows in the summary
+        log.warning("exit code %d: %s", outcome.exit_code, outcome.problem.message)
+    elif outcome.result and is_json:
+        log_event("sync done", asdict(outcome.result), needs_attention=outcome.needs_attention)
+    elif outcome.result:
+        days, requests = count(outcome.result.days, "day"), count(outcome.result.requests, "request")
+        log.info("exit code %d: %s, %s", outcome.exit_code, days, requests)
+    settings = outcome.settings
+    if settings and settings.ping_url and settings.sources["ping_url"].startswith("[accounts."):
+        from etl.maintenance.notify import ping
+
+        text = format_result(outcome.result) if outcome.result else format_outcome(outcome)
+        ping(settings.ping_url, outcome.exit_code, "\n".join(text))
