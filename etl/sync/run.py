@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from etl import errors, logging_setup
 from etl.clock import Clock
@@ -21,6 +20,9 @@ from etl.sync.request_loop import Run
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def sync_account(
         return run.go()
 
 
-def _open_or_create(url: str, settings: Settings, clock: Clock) -> sa.Engine:
+def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":
     with _creating:
         is_new = not warehouse.exists(url, wait=settings.lock_wait, clock=clock)
         engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
@@ -89,7 +91,7 @@ def _open_or_create(url: str, settings: Settings, clock: Clock) -> sa.Engine:
 
 
 def _open_account(
-    connection: sa.Connection, engine: sa.Engine, settings: Settings, key: Secret, clock: Clock
+    connection: "sa.Connection", engine: "sa.Engine", settings: Settings, key: Secret, clock: Clock
 ) -> state_store.SyncStateStore:
     account = state_store.open_account(connection, settings.account, key, clock.now(), settings.key_changed)
     if settings.since or settings.since_all:

@@ -182,4 +182,4 @@ def test_the_installed_wheel_works_from_another_directory(wheel: Path, tmp_path:
     assert done.stdout.splitlines() == [f"{site}/etl/__init__.py", f"anticaptcha-etl {__version__}"]
     made = anticaptcha_etl("plan", "--since", "2026-01-01")
     assert made.returncode == 0, made.stderr
-    assert "days to look at" in made.stdout
+    assert "days to check" in made.stdout
