@@ -16,8 +16,9 @@ from email.utils import format_datetime
 from typing import NamedTuple
 
 from benchmarks.history import NOW
+from etl.sandbox.behaviour import METHOD, Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import METHOD, Behaviour, Sandbox
+from etl.sandbox.server import Sandbox
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -83,7 +84,7 @@ class Answers:
         asked["clientKey"] = "any"
         key = json.dumps(asked, sort_keys=True).encode()
         if key not in self._bodies:
-            self._bodies[key] = self._stand_in.decide(METHOD, key).body
+            self._bodies[key] = self._stand_in.respond(METHOD, key).body
         return self._bodies[key]
 
 

@@ -18,7 +18,7 @@ from etl.errors import UsageError, most_severe
 from etl.sync.summary import count
 
 if TYPE_CHECKING:
-    from etl.sandbox.server import Fault
+    from etl.sandbox.behaviour import Fault
 
 FIRST_QUERY = (
     "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
@@ -97,8 +97,9 @@ def sandbox(
     anticaptcha-etl sandbox --fault html_502=0.05 --fault cut=0.02 --idle omit
     """
     from etl.clock import Clock
+    from etl.sandbox.behaviour import Behaviour
     from etl.sandbox.dataset import Dataset
-    from etl.sandbox.server import Behaviour, Sandbox, run_forever
+    from etl.sandbox.server import Sandbox, run_forever
 
     clock = Clock()
     context.settings(clock)
@@ -124,7 +125,7 @@ def sandbox(
 
 
 def _parse_fault(text: str) -> "Fault":
-    from etl.sandbox.server import Fault, FaultKind
+    from etl.sandbox.behaviour import Fault, FaultKind
 
     kind, _, rate = text.partition("=")
     try:
@@ -153,8 +154,9 @@ def demo(context: CliContext, keep: str | None) -> None:
     """
     from etl.cli.app import run
     from etl.clock import Clock
+    from etl.sandbox.behaviour import Behaviour
     from etl.sandbox.dataset import Dataset
-    from etl.sandbox.server import Behaviour, Sandbox
+    from etl.sandbox.server import Sandbox
 
     with ExitStack() as stack:
         if keep:

@@ -1,4 +1,4 @@
-"""A stand-in for the Anti-Captcha API on loopback, with years of seeded spending behind it.
+"""A local stand-in for the Anti-Captcha API with synthetic spending.
 
-It is written from the vendor's documentation alone and shares no code with the program it stands in front of.
+Written from the vendor's documentation; shares no code with the ETL, so that a mistake in one does not hide in the other.
 """

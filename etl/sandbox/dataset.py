@@ -1,7 +1,6 @@
-"""Years of believable spending, every hour of it a pure function of a seed.
+"""Synthetic spending of one account. Every hour is a pure function of a seed; nothing is generated ahead.
 
-Nothing is generated ahead: a queue's day costs three hashes. Randomness is BLAKE2 over the seed and the thing's name, and
-all arithmetic is on integers, so the books are the same in every process, on every machine and Python.
+Randomness is BLAKE2 over the seed and a name, and all arithmetic uses integers: the same numbers in every process and Python.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ QUEUE_NAMES = (
     "Square Net Task",
     "GeeTest Proxy-on",
     "GeeTest Proxyless",
-    # seen as labels elsewhere
+    # seen only as labels
     "Recaptcha V3 s0.3",
     "Recaptcha V3 s0.7",
     "Recaptcha V3 s0.9",
@@ -35,50 +34,50 @@ QUEUE_NAMES = (
 
 HOUR = 3600
 DAY = 24 * HOUR
-CORRECTED_AFTER = (HOUR, DAY, 7 * DAY)
-"""Seconds after an hour's end when a correction of it shows."""
-CORRECTED_OF_256 = 8
-SETTLED_AFTER = DAY + CORRECTED_AFTER[-1]
-"""Seconds after a day's start from which nothing of that day changes."""
+CORRECTION_DELAYS = (HOUR, DAY, 7 * DAY)
+"""Seconds between the end of an hour and its correction."""
+CORRECTIONS_PER_256_HOURS = 8
+SETTLED_AFTER = DAY + CORRECTION_DELAYS[-1]
+"""Seconds after the start of a day from which none of its hours changes any more."""
 PRICE_STEP_DAYS = 120
-PRICE_LOWEST, PRICE_HIGHEST = 5_000, 30_000  # of 0.0001 USD per 1000 tasks
+MIN_PRICE, MAX_PRICE = 5_000, 30_000  # in 0.0001 USD per 1000 tasks
 
 Units = tuple[int, int]
 """Volume, and money in the dataset's smallest unit, ``10 ** -places`` USD."""
 
 
-def _draw(*words: object) -> bytes:
-    """64 bytes that depend on nothing but the words."""
-    return blake2b("\x1f".join(map(str, words)).encode(), digest_size=64).digest()
+def _hash_bytes(*parts: object) -> bytes:
+    """Return 64 bytes that depend on the arguments only."""
+    return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=64).digest()
 
 
-def _number(*words: object) -> int:
-    return int.from_bytes(_draw(*words)[:8])
+def _hash_int(*parts: object) -> int:
+    return int.from_bytes(_hash_bytes(*parts)[:8])
 
 
 def _epoch_day(day: date) -> int:
     return day.toordinal() - date(1970, 1, 1).toordinal()
 
 
-def _seconds(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise ValueError(f"naive time: {moment}")
-    return int(moment.timestamp())
+def _epoch_seconds(time: datetime) -> int:
+    if time.tzinfo is None:
+        raise ValueError(f"naive time: {time}")
+    return int(time.timestamp())
 
 
-@dataclass(frozen=True, eq=False)  # identity is the cheap key of the caches below; no one compares datasets
+@dataclass(frozen=True, eq=False)  # hashed by identity: cheap keys for the caches below
 class Dataset:
-    """An account's spending. Hours are UTC, money is US dollars. Percentages and sizes are whole numbers.
+    """An account's spending. Hours are UTC, money is US dollars, percentages are integers.
 
-    ``queues`` is a tuple of names or how many (the known names first, then "Custom Queue 17" and so on).
-    ``weekday`` (from Monday) and ``hours`` shape the volume, in per cent.
-    ``idle_hours``, ``idle_weeks``: per cent of hours of a queue, and of weeks of the whole account, without spend.
-    ``idle``: whole-account pauses, first and last day inclusive.
-    ``active_periods``: (days, at once): a queue spends for that many days at a stretch, exactly so many queues on any day.
-    ``lives``: (queue, first day, last day), inclusive; a queue named here spends only then.
-    ``turnover``: some of the other queues come after ``begins`` or go for good.
-    ``places``: digits of money after the point, 0 to 9.
-    ``unlisted``: per cent of the money that no listed app, and likewise no listed IP, accounts for.
+    ``queues``: names, or how many (known names first, then "Custom Queue 17" and so on).
+    ``growth``: percent of the first year's volume added per year. ``weekday`` (Monday first) and ``hours``: volume in percent.
+    ``idle_hours``, ``idle_weeks``: percent of a queue's hours, and of the account's weeks, without spend.
+    ``idle``: pauses of the whole account, first and last day inclusive.
+    ``active_periods``: (days, at_once): each queue spends for that many days in a row; ``at_once`` queues spend on any day.
+    ``lives``: (queue, first day, last day), inclusive; a queue named here spends on these days only.
+    ``turnover``: some other queues start after ``begins`` or stop for good.
+    ``places``: decimal places of money, 0 to 9.
+    ``unlisted``: percent of the money that belongs to no listed app, and to no listed IP.
     ``corrections``: about 3 % of closed hours change 1 h, 24 h or 7 days after their end.
     """
 
@@ -86,7 +85,7 @@ class Dataset:
     begins: date = date(2023, 1, 1)
     queues: int | tuple[str, ...] = 6
     tasks_per_hour: int = 400
-    growth: int = 25  # per cent of the first year's volume, a year
+    growth: int = 25
     weekday: tuple[int, ...] = (104, 108, 110, 107, 102, 84, 85)
     hours: tuple[int, ...] = (
         *(52, 46, 42, 40, 42, 50, 64, 82, 100, 118, 130, 138),
@@ -113,73 +112,54 @@ class Dataset:
         *,
         corrections: bool = False,
     ) -> "Dataset":
-        """Every queue spends in every hour from ``begins`` on."""
-        return cls(
-            seed=seed, begins=begins, queues=queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections
-        )
-
-    def __post_init__(self) -> None:
-        strangers = {name for name, _, _ in self.lives} - set(self.names)
-        if strangers:
-            raise ValueError(f"lives of queues that do not exist: {sorted(strangers)}")
-        if not 0 <= self.places <= 9:
-            raise ValueError(f"money has 0 to 9 places, not {self.places}")
+        """Return a dataset in which every queue spends in every hour from ``begins`` on."""
+        return cls(seed, begins, queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every queue that ever spends, in the order of the history's list."""
+        """Every queue that ever spends."""
         if isinstance(self.queues, tuple):
             return self.queues
         custom = (f"Custom Queue {number}" for number in range(len(QUEUE_NAMES) + 1, self.queues + 1))
         return (*QUEUE_NAMES[: self.queues], *custom)
 
-    def hour(self, queue: str, hour_start: datetime) -> tuple[int, Decimal]:
-        """Volume and money of one queue's hour as finally true."""
-        return self._hour(hour_start, queue)
-
-    def total(self, hour_start: datetime) -> tuple[int, Decimal]:
-        """Volume and money of the account's hour as finally true: the sum over all queues."""
-        return self._hour(hour_start, None)
-
-    def _hour(self, hour_start: datetime, queue: str | None) -> tuple[int, Decimal]:
-        day, second = divmod(_seconds(hour_start), DAY)
-        return self.day(day, (day * DAY) + SETTLED_AFTER, queue)[second // HOUR]
+    def hour(self, hour_start: datetime, queue: str | None = None) -> tuple[int, Decimal]:
+        """Return the settled volume and money of an hour; without a queue, the account's total."""
+        day, second = divmod(_epoch_seconds(hour_start), DAY)
+        return self.day(day, day * DAY + SETTLED_AFTER, queue)[second // HOUR]
 
     def day(
         self, day: int, as_of: int, queue: str | None = None, soft_id: int | None = None, ip: str | None = None
     ) -> tuple[tuple[int, Decimal], ...]:
-        """The 24 hours of a day, as the books showed it at a Unix second; ``day`` counts from 1970-01-01.
+        """Return the 24 hours of a day (counted from 1970-01-01) as reported at the Unix second ``as_of``.
 
-        Without a queue the sum over all. ``soft_id`` and ``ip`` narrow it to their part. A stranger of any kind spent nothing.
+        Without a queue, the sum of all queues. ``soft_id`` and ``ip`` narrow it. Unknown members have no spend.
         """
         return _day(self, day, min(as_of, day * DAY + SETTLED_AFTER), queue, soft_id, ip)
 
     def expected_rows(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
-        """``(queue, hour_start, volume, money)`` of every hour with volume or money; both days inclusive."""
-        moment = _seconds(as_of)
+        """Yield ``(queue, hour_start, volume, money)`` of every hour with spend; both days inclusive."""
+        seconds = _epoch_seconds(as_of)
         for day in range(_epoch_day(since), _epoch_day(until) + 1):
             for queue in self.names:
-                for hour, (volume, money) in enumerate(self.day(day, moment, queue)):
+                for hour, (volume, money) in enumerate(self.day(day, seconds, queue)):
                     if volume or money:
                         yield queue, datetime.fromtimestamp(day * DAY + hour * HOUR, UTC), volume, money
 
     @cached_property
-    def _place(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.names)}
+    def _lifetimes(self) -> dict[str, list[tuple[int, int]]]:
+        """First and last days on which each queue may spend."""
+        given = {
+            name: [(_epoch_day(first), _epoch_day(last)) for other, first, last in self.lives if other == name]
+            for name in self.names
+        }
+        return {name: given[name] or [self._lifetime(name, index)] for index, name in enumerate(self.names)}
 
-    @cached_property
-    def _life(self) -> dict[str, tuple[tuple[int, int], ...]]:
-        """Spans of days, inclusive, in which a queue may spend."""
-        told: dict[str, tuple[tuple[int, int], ...]] = {}
-        for name, first, last in self.lives:
-            told[name] = (*told.get(name, ()), (_epoch_day(first), _epoch_day(last)))
-        return {name: told.get(name) or (self._seeded_life(name),) for name in self.names}
-
-    def _seeded_life(self, queue: str) -> tuple[int, int]:
+    def _lifetime(self, queue: str, index: int) -> tuple[int, int]:
         first, last = _epoch_day(self.begins), _epoch_day(date.max)
-        if not self.turnover or self._place[queue] == 0:  # the first stays, so that the account is never without any
+        if not self.turnover or index == 0:  # the first queue stays, so the account always has one
             return first, last
-        fate = _number(self.seed, "life", queue)
+        fate = _hash_int(self.seed, "life", queue)
         if fate % 3 == 0:
             first += 30 + fate // 3 % 900
         if fate // 5 % 3 == 0:
@@ -187,88 +167,90 @@ class Dataset:
         return first, last
 
     def is_active(self, queue: str, day: int) -> bool:
-        """Whether a queue may spend on a day (counted from 1970-01-01); single hours of it can still be idle."""
-        if day < _epoch_day(self.begins) or not any(first <= day <= last for first, last in self._life.get(queue, ())):
+        """Whether a queue may spend on a day (counted from 1970-01-01); single hours can still be idle."""
+        if not any(first <= day <= last for first, last in self._lifetimes.get(queue, ())):
             return False
-        if any(_epoch_day(first) <= day <= _epoch_day(last) for first, last in self.idle):
+        if day < _epoch_day(self.begins) or any(
+            _epoch_day(first) <= day <= _epoch_day(last) for first, last in self.idle
+        ):
             return False
-        if self.idle_weeks and _number(self.seed, "week", (day + 3) // 7) % 100 < self.idle_weeks:
+        if self.idle_weeks and _hash_int(self.seed, "week", (day + 3) // 7) % 100 < self.idle_weeks:
             return False
         if self.active_periods is None:
             return True
-        # The queues stand evenly spaced on a circle that turns past a window: `at_once` of them are always inside it.
+        # Queues are spaced evenly on a circle that rotates past a window; `at_once` of them are always inside it.
         days, at_once = self.active_periods
-        return (day * at_once + self._place[queue] * days) % (days * len(self.names)) < days * at_once
+        return (day * at_once + self.names.index(queue) * days) % (days * len(self.names)) < days * at_once
 
     def price(self, queue: str, day: int) -> int:
-        """0.0001 USD per 1000 tasks: a level of the queue's own, moved by up to 15 % at every step."""
-        level = PRICE_LOWEST + _number(self.seed, "price", queue) % (PRICE_HIGHEST - PRICE_LOWEST)
-        moved = level * (85 + _number(self.seed, "price", queue, day // PRICE_STEP_DAYS) % 31) // 100
-        return max(PRICE_LOWEST, min(PRICE_HIGHEST, moved))
+        """Return 0.0001 USD per 1000 tasks: a base price per queue, changed by up to 15 % every PRICE_STEP_DAYS."""
+        base = MIN_PRICE + _hash_int(self.seed, "price", queue) % (MAX_PRICE - MIN_PRICE)
+        price = base * (85 + _hash_int(self.seed, "price", queue, day // PRICE_STEP_DAYS) % 31) // 100
+        return max(MIN_PRICE, min(MAX_PRICE, price))
 
 
 class _QueueDay(NamedTuple):
-    """A queue's 24 hours: as first booked, as finally true, and seconds after the hour's end when that replaced this."""
+    """A queue's 24 hours as first reported, as settled, and the delay in seconds of each correction."""
 
     first: tuple[Units, ...]
-    final: tuple[Units, ...]
-    after: tuple[int, ...]
+    settled: tuple[Units, ...]
+    delays: tuple[int, ...]
 
 
-_NOTHING: Units = (0, 0)
-_IDLE = _QueueDay((_NOTHING,) * 24, (_NOTHING,) * 24, (0,) * 24)
+_NO_SPEND: Units = (0, 0)
+_IDLE = _QueueDay((_NO_SPEND,) * 24, (_NO_SPEND,) * 24, (0,) * 24)
 
 
 @lru_cache(maxsize=4096)
 def _queue_day(dataset: Dataset, queue: str, day: int) -> _QueueDay:
     if not dataset.is_active(queue, day):
         return _IDLE
-    final = tuple(_final(dataset, queue, day))
+    settled = tuple(_settled_hours(dataset, queue, day))
     if not dataset.corrections:
-        return _QueueDay(final, final, (0,) * 24)
-    dice = _draw(dataset.seed, "correction", queue, day)
-    corrected = [dice[hour] < CORRECTED_OF_256 and final[hour] != _NOTHING for hour in range(24)]
+        return _QueueDay(settled, settled, (0,) * 24)
+    dice = _hash_bytes(dataset.seed, "correction", queue, day)
+    corrected = [dice[hour] < CORRECTIONS_PER_256_HOURS and settled[hour] != _NO_SPEND for hour in range(24)]
     return _QueueDay(
-        tuple(_uncorrected(units, dice[24 + hour]) if corrected[hour] else units for hour, units in enumerate(final)),
-        final,
-        tuple(CORRECTED_AFTER[dice[48 + hour % 16] % 3] if corrected[hour] else 0 for hour in range(24)),
+        tuple(_uncorrected(units, dice[24 + hour]) if corrected[hour] else units for hour, units in enumerate(settled)),
+        settled,
+        tuple(CORRECTION_DELAYS[dice[48 + hour % 16] % 3] if corrected[hour] else 0 for hour in range(24)),
     )
 
 
-def _final(dataset: Dataset, queue: str, day: int) -> Iterator[Units]:
-    size = 10 + _number(dataset.seed, "size", queue) % 291
-    grown = 36_500 + dataset.growth * (day - _epoch_day(dataset.begins))
-    pace = dataset.tasks_per_hour * size * grown * dataset.weekday[(day + 3) % 7]
+def _settled_hours(dataset: Dataset, queue: str, day: int) -> Iterator[Units]:
+    size = 10 + _hash_int(dataset.seed, "size", queue) % 291
+    growth = 36_500 + dataset.growth * (day - _epoch_day(dataset.begins))
+    base = dataset.tasks_per_hour * size * growth * dataset.weekday[(day + 3) % 7]
     price = dataset.price(queue, day)
-    dice, cents = _draw(dataset.seed, "volume", queue, day), _draw(dataset.seed, "money", queue, day)
+    dice, cents = _hash_bytes(dataset.seed, "volume", queue, day), _hash_bytes(dataset.seed, "money", queue, day)
     for hour in range(24):
         if dice[24 + hour] * 100 < dataset.idle_hours * 256:
-            yield _NOTHING
+            yield _NO_SPEND
             continue
-        volume = max(1, pace * dataset.hours[hour] * (205 + dice[hour] * 2 // 5) // (100 * 36_500 * 100 * 100 * 256))
+        volume = max(1, base * dataset.hours[hour] * (205 + dice[hour] * 2 // 5) // (100 * 36_500 * 100 * 100 * 256))
         noise = 980_000 + int.from_bytes(cents[2 * hour : 2 * hour + 2]) * 40_000 // 65_535
         yield volume, volume * price * noise * 10**dataset.places // 10**13
 
 
-def _uncorrected(final: Units, dice: int) -> Units:
-    """What stood there before: up to 8 % more or less, at least one task, never nothing."""
-    volume, money = final
+def _uncorrected(settled: Units, dice: int) -> Units:
+    """Return the value before its correction: up to 8 % more or less, different by at least one task, never zero."""
+    volume, money = settled
     change = max(1, volume * (1 + dice % 8) // 100)
     before = volume - change if dice & 8 and volume > change else volume + change
     return before, money * before // volume
 
 
-def _as_of(hours: _QueueDay, day: int, as_of: int) -> Iterator[Units]:
-    """A running hour has grown to its elapsed part; what it grows to is what is booked first."""
-    for hour, (first, final, after) in enumerate(zip(*hours, strict=True)):
+def _reported_hours(hours: _QueueDay, day: int, as_of: int) -> Iterator[Units]:
+    """Yield each hour as reported at ``as_of``; the running hour shows its elapsed part of the first value."""
+    for hour, (first, settled, delay) in enumerate(zip(*hours, strict=True)):
         elapsed = as_of - day * DAY - hour * HOUR
         if elapsed >= HOUR:
-            yield final if elapsed - HOUR >= after else first
+            yield settled if elapsed - HOUR >= delay else first
         elif elapsed > 0 and first[0]:
             volume = first[0] * elapsed // HOUR
             yield volume, first[1] * volume // first[0]
         else:
-            yield _NOTHING
+            yield _NO_SPEND
 
 
 @lru_cache(maxsize=4096)
@@ -276,7 +258,7 @@ def _day(
     dataset: Dataset, day: int, as_of: int, queue: str | None, soft_id: int | None, ip: str | None
 ) -> tuple[tuple[int, Decimal], ...]:
     volumes, moneys = [0] * 24, [0] * 24
-    dimensions = [
+    shares = [
         _share(dataset, kind, members, member, day)
         for kind, members, member in (("app", dataset.apps, soft_id), ("ip", dataset.ips, ip))
         if member is not None
@@ -285,9 +267,9 @@ def _day(
         hours = _queue_day(dataset, name, day)
         if hours is _IDLE:
             continue
-        for hour, (volume, money) in enumerate(_as_of(hours, day, as_of)):
-            for share in dimensions:
-                volume, money = _part(volume, share), _part(money, share)  # noqa: PLW2901 - narrowed cut by cut
+        for hour, (volume, money) in enumerate(_reported_hours(hours, day, as_of)):
+            for share in shares:
+                volume, money = _part(volume, share), _part(money, share)  # noqa: PLW2901 - narrowed step by step
             volumes[hour] += volume
             moneys[hour] += money
     return tuple(
@@ -296,15 +278,15 @@ def _day(
 
 
 def _share(dataset: Dataset, kind: str, members: Iterable[object], member: object, day: int) -> tuple[int, int, int]:
-    """The stretch ``[low, high)`` of ``whole`` that is a member's on a day: neighbours share a border, so parts sum exactly."""
-    low = high = mark = 0
+    """Return a member's part of a day as ``(low, high, whole)``. Adjacent members share a bound, so parts sum exactly."""
+    low = high = total = 0
     for other in members:
-        weight = 1 + _number(dataset.seed, kind, other, day) % 100
+        weight = 1 + _hash_int(dataset.seed, kind, other, day) % 100
         if other == member:
-            low, high = mark, mark + weight
-        mark += weight
+            low, high = total, total + weight
+        total += weight
     listed = 100 - dataset.unlisted
-    return low * listed, high * listed, max(1, mark) * 100
+    return low * listed, high * listed, max(1, total) * 100
 
 
 def _part(amount: int, share: tuple[int, int, int]) -> int:

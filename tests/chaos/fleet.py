@@ -18,8 +18,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Sandbox
+from etl.sandbox.server import Sandbox
 from etl.warehouse.engine import open_warehouse
 from tests.postgres import ask, new_database
 

@@ -22,8 +22,9 @@ import duckdb
 import pytest
 
 from etl.models import HOUR
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Sandbox
+from etl.sandbox.server import Sandbox
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
 from tests.chaos import kills

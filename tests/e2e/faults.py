@@ -20,7 +20,7 @@ import pytest
 from etl import config
 from etl.errors import AppError
 from etl.extract.client import Client, Timeouts
-from etl.sandbox.server import Fault, FaultKind
+from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.results import SyncResult
 from tests.e2e.world import KEY, World, ago, napless

@@ -19,8 +19,8 @@ from etl import cli
 from etl.clock import Clock
 from etl.config import Environment, Shard
 from etl.load.lock import account_lock
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.request_loop import Run
 from tests.e2e.test_output import lines, monitor

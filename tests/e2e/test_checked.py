@@ -9,8 +9,8 @@ import pytest
 
 from etl.models import Finding, Severity
 from etl.outputs import check_report
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour
 from tests.e2e.world import NOW, TODAY, World, ago, napless, small
 
 pytestmark = pytest.mark.contract

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etl.sandbox.server import Behaviour, Fault, FaultKind, Request
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind, Request
 from etl.sync.results import SyncResult
 from tests.e2e.world import World, ago, small
 

@@ -15,7 +15,7 @@ from etl.outputs.publish import publish
 from etl.outputs.query import write_parquet
 from etl.outputs.report.page import page
 from etl.outputs.report.queries import gather
-from etl.sandbox.server import Fault, FaultKind
+from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, open_warehouse
 from tests.e2e.test_history import eventful, live

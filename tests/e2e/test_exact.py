@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import UNATTRIBUTED, World, ago, by_hour, money, small
 
 pytestmark = pytest.mark.contract

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from etl.extract.client import Client
+from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Fault, FaultKind
 from etl.sync import run as sync_run
 from tests.e2e.faults import IMPATIENT
 from tests.e2e.world import World, ago

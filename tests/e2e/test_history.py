@@ -21,8 +21,8 @@ from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
 from etl.models import RawRecord, Record, Rejection
 from etl.outputs.status import AccountStatus, gather
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from etl.sync.replay import ReplayResult, replay
 from etl.transform import parse
 from etl.warehouse.engine import open_warehouse
@@ -225,7 +225,7 @@ def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(
 ) -> None:
     reads = parse._record
     dataset = small(4, (ALONE, BESIDE), idle_hours=0)
-    odd = {dataset.hour(BESIDE, midnight(ago(n)) + timedelta(hours=7)) for n in range(1, 5)}
+    odd = {dataset.hour(midnight(ago(n)) + timedelta(hours=7), BESIDE) for n in range(1, 5)}
 
     def refusing(raw: RawRecord) -> Record | Rejection:
         record = reads(raw)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour
 from tests.e2e.world import LOOKBACK, World, windows
 
 pytestmark = pytest.mark.contract

@@ -19,8 +19,8 @@ from etl.config import Environment
 from etl.errors import AccountRejectedError
 from etl.load.lock import account_lock
 from etl.logging_setup import MAX_WARNINGS
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, NOW, World, ago, small
 
 Line = dict[str, Any]

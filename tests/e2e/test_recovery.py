@@ -18,8 +18,8 @@ from etl.extract.planner import KNOWN_QUEUES, NONEXISTENT_MEMBERS
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
 from etl.models import Dimension, MemberStatus, queue
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, LOOKBACK, NOW, TODAY, UNATTRIBUTED, Hours, World, ago, by_hour, money, small
 
 pytestmark = pytest.mark.contract
@@ -331,9 +331,9 @@ def test_max_requests_is_exceeded_only_by_retries_of_what_was_in_the_air(tmp_pat
 
 def test_a_cookie_that_cannot_be_sent_back_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with World(tmp_path, small(3)) as world:
-        decide = world.sandbox.decide
+        respond = world.sandbox.respond
         monkeypatch.setattr(
-            world.sandbox, "decide", lambda *asked: replace(decide(*asked), headers=(("Set-Cookie", "a=\xff"),))
+            world.sandbox, "respond", lambda *asked: replace(respond(*asked), headers=(("Set-Cookie", "a=\xff"),))
         )
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import AccountRejectedError, SchemaTooNewError, UsageError, WarehouseError, WarehouseLockedError
-from etl.sandbox.server import Behaviour, Fault, FaultKind
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from tests.e2e.world import KEY, TODAY, UNATTRIBUTED, Asked, World, ago, by_hour, midnight, small, totals
 
 pytestmark = pytest.mark.contract

@@ -19,7 +19,7 @@ from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError
 from etl.maintenance.transfer import transfer
 from etl.outputs.publish import publish
-from etl.sandbox.server import Fault, FaultKind
+from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, answers, facts, metadata, rejections, runs, series, snapshots

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import VENDOR_EXAMPLE, VENDOR_PAGE, Behaviour, Fault, FaultKind
+from etl.sandbox.responses import FIXED_BODIES
 from tests.e2e.world import UNATTRIBUTED, World
 
 pytestmark = pytest.mark.contract
@@ -30,7 +31,7 @@ def test_the_vendors_example_loads_with_its_grid_from_a_quarter_to(tmp_path: Pat
         assert world.rows("select day, volume, money from spending_daily") == [(DAY, 6272, Decimal("23.184747"))]
         assert world.one("select grid_seconds from accounts") == -900
         assert world.one("select count(*) from spending_total_hourly") == 24
-        assert VENDOR_EXAMPLE.encode() in _answers(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _answers(world)
 
 
 def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
@@ -43,14 +44,14 @@ def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
         assert (outcome, code) == ("broken", "not_json")
         assert "not JSON" in message
         assert f"{DAY}, all queues: failed: not_json" in caplog.text
-        assert _answers(world) == [VENDOR_PAGE.encode()]
+        assert _answers(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
         assert world.rows("select * from facts") == []
         assert world.days("failed") == {DAY}
 
         world.sandbox.faults = (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(len(world.requests) + 1,)),)
         assert world.sync(since=DAY, until=DAY).exit_code == 0
         assert world.one("select sum(money) from spending_hourly") == Decimal("23.184747")
-        assert VENDOR_PAGE.encode() in _answers(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_PAGE].encode() in _answers(world)
 
 
 def _answers(world: World) -> list[bytes]:

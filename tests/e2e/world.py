@@ -18,8 +18,9 @@ import duckdb
 
 from etl import config
 from etl.clock import Clock
+from etl.sandbox.behaviour import Behaviour, Fault, Request
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, Request, Sandbox
+from etl.sandbox.server import Sandbox
 from etl.sync.results import SyncResult
 from etl.sync.run import sync_account
 from etl.warehouse.engine import warehouse_url

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etl.sandbox.server import Fault, FaultKind
+from etl.sandbox.behaviour import Fault, FaultKind
 from tests.e2e.world import World, ago, small
 
 DAYS = 60

@@ -9,8 +9,8 @@ import pytest
 from etl.clock import Clock
 from etl.outputs.report.page import page
 from etl.outputs.report.queries import gather
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour
 from etl.warehouse.engine import warehouse_url
 from tests.e2e.world import NOW, World, ago
 from tests.extended.browser import CHROMIUM, DRIVER, MISSING, Browser

@@ -17,8 +17,9 @@ import pytest
 from etl import __version__
 from etl.cli import cli, run
 from etl.config import Environment
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind, Sandbox
+from etl.sandbox.server import Sandbox
 
 PYTHON = (sys.executable, "-m", "etl")
 TODAY = datetime.now(UTC).date()

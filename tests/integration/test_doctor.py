@@ -27,8 +27,8 @@ from etl.maintenance.diagnostics import LITTLE_SPACE, Level, Package, WarehouseF
 from etl.maintenance.doctor import DoctorReport, run_diagnostics
 from etl.maintenance.doctor_output import as_text, to_json
 from etl.models import TOTAL, Secret, Window, day_start
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import Behaviour, Fault, FaultKind
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small

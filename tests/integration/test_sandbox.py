@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from etl.clock import Clock
+from etl.sandbox.behaviour import METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import DAY, HOUR, Dataset
-from etl.sandbox.server import METHOD, Behaviour, Fault, FaultKind, Sandbox
+from etl.sandbox.server import Sandbox
 
 NOW = datetime(2025, 6, 5, 16, 30, tzinfo=UTC)
 DAY_START = datetime(2025, 6, 2, tzinfo=UTC)
@@ -114,7 +115,7 @@ def test_today_ends_with_the_running_hour_as_grown_so_far() -> None:
         server.behaviour = Behaviour(unbegun=True)
         whole = ask(server, date=today)["data"]
     assert len(running) == 17
-    assert 0 < running[16]["volume"] < BUSY.total(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
+    assert 0 < running[16]["volume"] < BUSY.hour(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
     assert is_closed == running[:16]
     assert whole[:17] == running
     assert [record["volume"] for record in whole[17:]] == [0] * 7

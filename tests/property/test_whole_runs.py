@@ -40,8 +40,9 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.sandbox.behaviour import METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
-from etl.sandbox.server import METHOD, Behaviour, Fault, FaultKind, Sandbox
+from etl.sandbox.server import Sandbox
 from etl.transform import parse
 from etl.transform.reconcile import ROUNDING_TOLERANCE, ReconciledDay, diff
 from tests.property.nightly_lives import Nights
@@ -164,7 +165,7 @@ class World(Nights):
         self.decides_at = requested_at + min(self.now - requested_at, LATE) * self.random.random()
         kind = self._trouble(window)
         self.sandbox.faults = (Fault(kind),) if kind else ()
-        reply = self.sandbox.decide(METHOD, protocol.encode_request(window, KEY))
+        reply = self.sandbox.respond(METHOD, protocol.encode_request(window, KEY))
         body = reply.body[: len(reply.body) // 2] if kind is FaultKind.CUT else reply.body
         answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
@@ -460,7 +461,7 @@ def test_a_second_run_right_after_asks_the_totals_that_may_change_and_changes_no
 
 
 def test_a_refusal_is_what_the_sandbox_gives_for_a_name_that_cannot_exist() -> None:
-    reply = Sandbox(Dataset()).decide(
+    reply = Sandbox(Dataset()).respond(
         METHOD, protocol.encode_request(Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], TODAY), KEY)
     )
     assert isinstance(protocol.parse_response(reply.status, reply.body), ApiRefusal)
