@@ -66,12 +66,14 @@ def fill(connection: sa.Connection, shape: Shape) -> int:
     """Puts the history into an empty warehouse; how many facts that is."""
     connection.exec_driver_sql(
         f"""
-        insert into accounts (account_id, name, key_salt, key_hash, grid_seconds, created_at)
+        insert into internal.accounts (account_id, name, key_salt, key_hash, hour_offset_seconds, created_at)
         select n, 'account ' || n, '', '', 0, timestamp '2019-01-01' from range(1, {shape.accounts} + 1) t(n)
         """
     )
     for series in _SERIES:
-        connection.exec_driver_sql("insert into series select account_id, $1, $2, $3 from accounts", series)
+        connection.exec_driver_sql(
+            "insert into internal.series select account_id, $1, $2, $3 from internal.accounts", series
+        )
     first = NEWEST - timedelta(days=shape.days - 1)
     moments = {
         "number": _NUMBER.format(first=first),
@@ -83,7 +85,7 @@ def fill(connection: sa.Connection, shape: Shape) -> int:
         connection.exec_driver_sql(statement.format(**moments, **shape._asdict()))
     connection.exec_driver_sql("drop table spent")
     connection.exec_driver_sql("drop table dates")
-    return int(connection.exec_driver_sql("select count(*) from facts").scalar_one())
+    return int(connection.exec_driver_sql("select count(*) from internal.facts").scalar_one())
 
 
 # The lookback of three days: a night reads for the last time the day that ended then. What is younger is open.
@@ -102,9 +104,9 @@ _SPENT = """
 create temp table spent as
 with hours as (
     select a.account_id, d.day, h.hour, s.series_id, s.member, hash(a.account_id, d.day, h.hour, s.series_id) as dice
-    from accounts a, dates d, range(24) h(hour), series s
+    from internal.accounts a, dates d, range(24) h(hour), series s
     where s.account_id = a.account_id
-      and s.cut = 'queue'
+      and s.dimension = 'queue'
       and cast(d.day as timestamp) + to_hours(cast(h.hour as integer)) < timestamp '{now}'
 ),
 parts as (
@@ -121,7 +123,7 @@ totals as (
 select * from parts
 union all
 select a.account_id, 1, d.day, h.hour, coalesce(t.volume, 0), coalesce(t.money, 0)
-from accounts a
+from internal.accounts a
 cross join dates d
 cross join range(24) h(hour)
 left join totals t on t.account_id = a.account_id and t.day = d.day and t.hour = h.hour
@@ -135,44 +137,44 @@ group by all
 """
 
 _FACTS = """
-insert into facts
+insert into internal.facts
 select s.account_id, s.series_id, s.day, cast(s.day as timestamp) + to_hours(cast(s.hour as integer)), s.volume, s.money,
-       {number}, d.asked_at
+       {number}, d.requested_at
 from spent s
 join dates d on d.day = s.day
 order by d.run, s.account_id, s.day desc, s.series_id, s.hour
 """
 
 _DAYS = """
-insert into days
-select s.account_id, s.day, case when d.is_open then 'open' else 'final' end, d.asked_at,
+insert into internal.day_coverage
+select s.account_id, s.day, case when d.is_open then 'open' else 'final' end, d.requested_at,
        sum(s.volume) filter (where series_id = 1), sum(s.money) filter (where series_id = 1),
        coalesce(sum(s.volume) filter (where series_id = 2), 0), coalesce(sum(s.money) filter (where series_id = 2), 0),
        coalesce(sum(s.volume) filter (where series_id = 2), 0) = 0, s.day < date '{newest}'
 from spent s
 join dates d on d.day = s.day
-group by s.account_id, s.day, d.run, d.is_open, d.asked_at
+group by s.account_id, s.day, d.run, d.is_open, d.requested_at
 order by d.run, s.account_id, s.day desc
 """
 
 _READINGS = """
-insert into readings
+insert into internal.snapshots
 select s.account_id, {number}, d.run, s.series_id, d.day,
-       cast(d.day as timestamp), cast(d.day as timestamp) + interval 1 day, d.asked_at, d.asked_at,
-       'good', '', '', 200, sha256(concat_ws(' ', s.series_id, d.day))
-from series s, dates d
-where s.member is not null or s.cut = 'total'
+       cast(d.day as timestamp), cast(d.day as timestamp) + interval 1 day, d.requested_at, d.requested_at,
+       'success', '', '', 200, sha256(concat_ws(' ', s.series_id, d.day))
+from internal.series s, dates d
+where s.member is not null or s.dimension = 'total'
 order by d.run, s.account_id, d.day desc, s.series_id
 """
 
 _ANSWERS = """
-insert into answers
-select distinct account_id, hash, cast('' as blob) from readings
+insert into internal.responses
+select distinct account_id, hash, cast('' as blob) from internal.snapshots
 """
 
 _RUNS = """
-insert into runs
-select r.account_id, r.run, 'sync', '', min(r.asked_at), max(r.asked_at), 0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
-from readings r
+insert into internal.runs
+select r.account_id, r.run, 'sync', '', min(r.requested_at), max(r.requested_at), 0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
+from internal.snapshots r
 group by r.account_id, r.run
 """

@@ -70,7 +70,7 @@ def _filled(folder: Path, shape: Shape) -> int:
     upgrade(engine)
     with engine.begin() as connection:
         held = fill(connection, shape)
-        connection.execute(sa.text("update accounts set grid_seconds = 0, reaches_end = 1"))
+        connection.execute(sa.text("update internal.accounts set hour_offset_seconds = 0, full_day_from_snapshot = 1"))
     return held
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 
 FACTS = """
-    create table if not exists facts (
-        account_id integer, series_id integer, day date, hour_start timestamp, volume bigint, money decimal(18, 9), reading integer,
+    create table if not exists internal.facts (
+        account_id integer, series_id integer, day date, hour_start timestamp, volume bigint, money decimal(18, 9), snapshot_id integer,
         loaded_at timestamp
     )
 """
@@ -25,10 +25,10 @@ MAKE = """
 """
 
 MERGE = """
-    merge into facts as f using came as b
+    merge into internal.facts as f using came as b
        on f.account_id = b.account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
     when matched and (f.volume <> b.volume or f.money <> b.money)
-         then update set volume = b.volume, money = b.money, reading = b.reading, loaded_at = b.loaded_at
+         then update set volume = b.volume, money = b.money, snapshot_id = b.snapshot_id, loaded_at = b.loaded_at
     when not matched then insert
 """
 

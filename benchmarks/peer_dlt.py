@@ -53,7 +53,7 @@ def main(folder: str, url: str, concurrency: str, first: str, days: str, queues:
     pipeline = dlt.pipeline("peer", destination=target, dataset_name="peer", pipelines_dir=str(place / "dlt"))
     pipeline.run(facts, loader_file_format="parquet")
     with pipeline.sql_client() as client:
-        rows = client.execute_sql("select count(*) from facts")
+        rows = client.execute_sql("select count(*) from internal.facts")
     print(json.dumps({"rows": rows[0][0]}))
 
 

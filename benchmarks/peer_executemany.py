@@ -13,13 +13,13 @@ from benchmarks.history import NOW
 from benchmarks.load_once import price, volume
 
 FACTS = """
-    create table if not exists facts (
+    create table if not exists internal.facts (
         series_id integer, hour_start timestamp, volume bigint, money decimal(18, 9), primary key (series_id, hour_start)
     )
 """
 
 UPSERT = """
-    insert into facts values (:series, :hour, :volume, :money)
+    insert into internal.facts values (:series, :hour, :volume, :money)
     on conflict do update set volume = excluded.volume, money = excluded.money
 """
 

@@ -83,14 +83,16 @@ def _sizes(place: str) -> dict[str, tuple[int, float]]:
     path = warehouse_path(place)
     with open_warehouse(place, read_only=True).connect() as connection:
         rows = {
-            table.name: table_checksum(connection, table.name, list(table.columns)).rows
+            table.name: table_checksum(connection, table.fullname, list(table.columns)).rows
             for table in metadata.sorted_tables
         }
         if path:
             return {"facts, with all that comes with them": (rows["facts"], path.stat().st_size)}
         size = sa.text("select pg_total_relation_size(cast(:table as regclass))")
-        large = ("facts", "readings", "answers")
-        return {name: (rows[name], connection.execute(size, {"table": name}).scalar_one()) for name in large}
+        large = ("facts", "snapshots", "responses")
+        return {
+            name: (rows[name], connection.execute(size, {"table": f"internal.{name}"}).scalar_one()) for name in large
+        }
 
 
 def _seconds(place: str, sql: str) -> float:

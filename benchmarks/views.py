@@ -20,7 +20,7 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
 ROUNDS = 9
-_OF_QUEUES = "facts f join series s on s.account_id = f.account_id and s.series_id = f.series_id where s.cut = 'queue'"
+_OF_QUEUES = "facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id where s.dimension = 'queue'"
 _QUEUE = "coalesce(s.member, '(unattributed)')"
 
 
@@ -66,7 +66,7 @@ QUESTIONS = (
         "90 days before the newest held, by day and queue", None,
         "select day, queue, sum(volume), sum(money) from spending_daily "
         "where day > (select max(day) - 90 from coverage_daily) group by day, queue",
-        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > (select max(day) - 90 from days) "
+        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > (select max(day) - 90 from internal.day_coverage) "
         "group by 1, 2",
     ),
     Question(
@@ -77,14 +77,14 @@ QUESTIONS = (
     Question(
         "days by status", None,
         "select status, count(*), sum(money) from coverage_daily group by status",
-        "select status, count(*), sum(money) from days group by status",
+        "select status, count(*), sum(money) from internal.day_coverage group by status",
     ),
     Question(
         "what the queues leave of each hour, summed up", None,
         "select sum(total_money), sum(rest_money) from reconciliation_hourly",
-        "select sum(case when s.cut = 'total' then f.money end), sum(case when s.cut = 'queue' then f.money end) "
-        "from facts f join series s on s.account_id = f.account_id and s.series_id = f.series_id "
-        "where s.cut = 'total' or (s.cut = 'queue' and s.member is null)",
+        "select sum(case when s.dimension = 'total' then f.money end), sum(case when s.dimension = 'queue' then f.money end) "
+        "from internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id "
+        "where s.dimension = 'total' or (s.dimension = 'queue' and s.member is null)",
     ),
 )  # fmt: skip
 

@@ -9,18 +9,18 @@
 -- coordinator: all must connect to that.
 create extension if not exists citus;
 
-select create_reference_table('accounts');
+select create_reference_table('internal.accounts');
 
-select create_distributed_table('series',         'account_id');
-select create_distributed_table('names',          'account_id', colocate_with => 'series');
-select create_distributed_table('lessons',        'account_id', colocate_with => 'series');
-select create_distributed_table('runs',           'account_id', colocate_with => 'series');
-select create_distributed_table('answers',        'account_id', colocate_with => 'series');
-select create_distributed_table('readings',       'account_id', colocate_with => 'series');
-select create_distributed_table('facts',          'account_id', colocate_with => 'series');
-select create_distributed_table('contradictions', 'account_id', colocate_with => 'series');
-select create_distributed_table('revisions',      'account_id', colocate_with => 'series');
-select create_distributed_table('rejections',     'account_id', colocate_with => 'series');
-select create_distributed_table('days',           'account_id', colocate_with => 'series');
-select create_distributed_table('probes',         'account_id', colocate_with => 'series');
-select create_distributed_table('findings',       'account_id', colocate_with => 'series');
+select create_distributed_table('internal.series',         'account_id');
+select create_distributed_table('internal.member_statuses',          'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.unknown_name_behaviours',        'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.runs',           'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.responses',        'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.snapshots',       'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.facts',          'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.over_allocated_hours', 'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.revisions',      'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.rejections',     'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.day_coverage',           'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.probes',         'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.findings',       'account_id', colocate_with => 'internal.series');

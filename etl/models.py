@@ -234,12 +234,12 @@ class Rejection:
 
 
 class Outcome(StrEnum):
-    GOOD = "good"
+    GOOD = "success"
     PARTIAL = "partial"
     """A rejection left an hour uncovered: the good records are used, the window counts as failed and is asked again."""
-    REFUSED = "refused"
+    REFUSED = "api_error"
     """The API answered with an error."""
-    BROKEN = "broken"
+    BROKEN = "failed"
     """No usable answer: transport, unreadable body, another grid."""
 
 
@@ -315,9 +315,9 @@ class Fact(NamedTuple):
 class ChangeReason(StrEnum):
     """Why a held value changed."""
 
-    SOURCE = "source"
+    SOURCE = "correction"
     """The API gave another value for an hour that had ended when the earlier one was read."""
-    LATE_ARRIVING = "growth"
+    LATE_ARRIVING = "late_arriving"
     """The hour had not ended when the earlier value was read."""
     REATTRIBUTION = "attribution"
     """The API's numbers stood; what they are attributed to changed."""
@@ -422,12 +422,12 @@ class ActivePeriod(NamedTuple):
 class MemberStatus(StrEnum):
     """What is thought of a queue name, a softId or an IP address (see the README, "Which queue names are believed")."""
 
-    VERIFIED = "believed"
-    UNVERIFIED = "doubted"
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
     """It has only ever answered with the total: its money stays unattributed."""
-    EXCLUDED = "set aside"
+    EXCLUDED = "excluded"
     """It answered with the error that a member which cannot exist gives, or is not the account's: not asked again."""
-    RETIRED = "ended"
+    RETIRED = "retired"
     """It was believed and is refused now: what is held of it stays, it is not asked again."""
 
     @property

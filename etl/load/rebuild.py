@@ -35,7 +35,7 @@ class RebuiltDay:
     """A day as its answers say it: its row of coverage (None: it was never asked for), and its readings with their commits.
 
     ``facts`` come with the commit since which their value is believed, ``revisions`` with the commit that made them, and
-    that and the reading of the earlier value (None where it was a zero, which no fact keeps).
+    that and the snapshot of the earlier value (None where it was a zero, which no fact keeps).
     """
 
     day: date
@@ -64,13 +64,13 @@ class Found(NamedTuple):
 
 
 _HELD_SINCE = {"loaded_at": "time"}
-_BEFORE = {"loaded_before": "time", "reading_before": "number", "seen_at": "time"}
+_BEFORE = {"loaded_before": "time", "snapshot_before": "number", "seen_at": "time"}
 _TABLES = {
     "facts": {**FACT, **_HELD_SINCE},
     "revisions": {**REVISION, **_BEFORE},
-    "contradictions": FACT,
+    "over_allocated_hours": FACT,
     "rejections": REJECTION,
-    "days": DAY,
+    "day_coverage": DAY,
 }
 
 
@@ -103,11 +103,13 @@ def rebuild(
             differences = [one for day in wrong for one in _differences(day, stored[day], said[day], names)]
         rows[table] = sum(_wrong(stored[day], said[day]) for day in wrong)
         connection.execute(
-            text(f"delete from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"),
+            text(
+                f"delete from internal.{table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+            ),
             {"a": account_id, "days": wrong},
         )
         insert(connection, table, account_id, columns, [row for day in wrong for row in said[day]])
-    rows["readings"] = _outcomes(connection, account_id, [snapshot for day in days for snapshot, _ in day.snapshots])
+    rows["snapshots"] = _outcomes(connection, account_id, [snapshot for day in days for snapshot, _ in day.snapshots])
     return Found(tuple(differences), {table: count for table, count in rows.items() if count})
 
 
@@ -120,7 +122,7 @@ def _held(
     connection: Connection, account_id: int, table: str, columns: Mapping[str, str], days: Collection[date]
 ) -> dict[date, Counter[Row]]:
     names = list(columns)
-    statement = f"select {', '.join(names)} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+    statement = f"select {', '.join(names)} from internal.{table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
     stored: dict[date, Counter[Row]] = {day: Counter() for day in days}
     for row in connection.execute(text(statement), {"a": account_id, "days": list(days)}):
         stored[row.day][tuple(row)] += 1
@@ -143,9 +145,9 @@ def _said(table: str, rebuilt: RebuiltDay, series: Mapping[SeriesKey, int]) -> l
                 )
                 for row, seen_at, loaded, snapshot in rebuilt.revisions
             ]
-        case "contradictions":
+        case "over_allocated_hours":
             return [fact_row(fact, day, series) for fact in rebuilt.over_allocations]
-        case "days":
+        case "day_coverage":
             return [rebuilt.coverage.columns] if rebuilt.coverage else []
         case _:
             return [
@@ -172,12 +174,12 @@ def _differences(
 
 def _outcomes(connection: Connection, account_id: int, snapshots: Sequence[Snapshot]) -> int:
     """Readings of which this program thinks otherwise than the one that loaded them."""
-    columns = {"reading": "number", "outcome": "text", "code": "text", "message": "text"}
+    columns = {"snapshot_id": "number", "outcome": "text", "code": "text", "message": "text"}
     stored = {
-        row.reading: tuple(row)
+        row.snapshot_id: tuple(row)
         for row in connection.execute(
             text(
-                "select reading, outcome, code, message from readings "
+                "select snapshot_id, outcome, code, message from internal.snapshots "
                 "where account_id = :a and day in (select unnest(cast(:days as date[])))"
             ),
             {"a": account_id, "days": sorted({snapshot.window.day for snapshot in snapshots})},
@@ -193,9 +195,9 @@ def _outcomes(connection: Connection, account_id: int, snapshots: Sequence[Snaps
     for number, outcome, code, message in changed:
         connection.execute(
             text(
-                f"update readings set {', '.join(f'{name} = :{name}' for name in columns if name != 'reading')} "
-                "where account_id = :a and reading = :reading"
+                f"update internal.snapshots set {', '.join(f'{name} = :{name}' for name in columns if name != 'snapshot_id')} "
+                "where account_id = :a and snapshot_id = :snapshot_id"
             ),
-            {"a": account_id, "reading": number, "outcome": outcome, "code": code, "message": message},
+            {"a": account_id, "snapshot_id": number, "outcome": outcome, "code": code, "message": message},
         )
     return len(changed)

@@ -94,7 +94,11 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
                 f"this is not the key that account {name} was loaded with; nothing was asked",
                 "name its account with --account NAME, or say --key-changed if you rotated the key",
             )
-        others = connection.execute(text("select * from accounts where name <> :name"), {"name": name}).mappings().all()
+        others = (
+            connection.execute(text("select * from internal.accounts where name <> :name"), {"name": name})
+            .mappings()
+            .all()
+        )
         hashes = {salt: hash_key(key, salt) for salt in {bytes(row["key_salt"]) for row in others}}
         if other := next(
             (row["name"] for row in others if hashes[bytes(row["key_salt"])] == bytes(row["key_hash"])), None
@@ -114,17 +118,19 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         }
         if own is not None:
             connection.execute(
-                text("update accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters
+                text("update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"), parameters
             )
             return _account(connection, own)
-        number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from accounts")).scalar_one()
+        number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from internal.accounts")).scalar_one()
         connection.execute(text(_NEW_ACCOUNT), {"number": number, **parameters})
         return Account(number, name, None, None, reaches_end=None, answers_since=None, unknown_name_behaviours={})
 
 
 def _own(connection: Connection, name: str) -> RowMapping | None:
     return (
-        connection.execute(text("select * from accounts where name = :name"), {"name": name}).mappings().one_or_none()
+        connection.execute(text("select * from internal.accounts where name = :name"), {"name": name})
+        .mappings()
+        .one_or_none()
     )
 
 
@@ -132,7 +138,7 @@ def find_account(engine: Engine, name: str) -> Account | None:
     """The account ``name``, without a key; None when nothing was loaded for it."""
     with engine.connect() as connection:
         row = (
-            connection.execute(text("select * from accounts where name = :name"), {"name": name})
+            connection.execute(text("select * from internal.accounts where name = :name"), {"name": name})
             .mappings()
             .one_or_none()
         )
@@ -149,7 +155,7 @@ def save_since(connection: Connection, account: Account, since: date | None) -> 
     """Keeps what ``--since`` asked for, until another is given; None: everything."""
     with connection.begin():
         parameters = {"since": since, "a": account.account_id}
-        connection.execute(text("update accounts set since = :since where account_id = :a"), parameters)
+        connection.execute(text("update internal.accounts set since = :since where account_id = :a"), parameters)
     return replace(account, since=since)
 
 
@@ -167,9 +173,9 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         account_id=row["account_id"],
         name=row["name"],
         since=row["since"],
-        grid=row["grid_seconds"],
-        reaches_end=row["reaches_end"],
-        answers_since=row["answers_since"],
+        grid=row["hour_offset_seconds"],
+        reaches_end=row["full_day_from_snapshot"],
+        answers_since=row["raw_kept_from"],
         unknown_name_behaviours={
             dimension: unknown_name_behaviour
             for _, dimension, unknown_name_behaviour in load_unknown_name_behaviours(connection, row["account_id"])
@@ -182,7 +188,7 @@ def _account(connection: Connection, row: RowMapping) -> Account:
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
-    """A reading as its row tells it, with its answer's body; ``body`` is None when nothing came, or it is not kept any more, or
+    """A snapshot as its row tells it, with its answer's body; ``body`` is None when nothing came, or it is not kept any more, or
     is not what its hash says."""
 
     number: int
@@ -308,15 +314,15 @@ class SyncStateStore:
             rows = connection.execute(text(_READINGS_OF_DAYS), {**self._me, "days": wanted}).mappings()
             return [
                 StoredSnapshot(
-                    number=row["reading"],
+                    number=row["snapshot_id"],
                     window=Window(
                         self.account.name,
-                        SeriesKey(Dimension(row["cut"]), row["member"]),
+                        SeriesKey(Dimension(row["dimension"]), row["member"]),
                         row["day"],
                         from_db_utc(row["window_start"]),
                         from_db_utc(row["window_end"]),
                     ),
-                    requested_at=from_db_utc(row["asked_at"]),
+                    requested_at=from_db_utc(row["requested_at"]),
                     committed_at=from_db_utc(row["committed_at"]),
                     outcome=Outcome(row["outcome"]),
                     code=row["code"],
@@ -336,11 +342,11 @@ class SyncStateStore:
         with self._reading() as connection:
             for row in connection.execute(text(_FACTS_OF_DAYS), {**self._me, "days": wanted}):
                 fact = Fact(
-                    SeriesKey(Dimension(row.cut), row.member),
+                    SeriesKey(Dimension(row.dimension), row.member),
                     from_db_utc(row.hour_start),
                     row.volume,
                     row.money,
-                    row.reading,
+                    row.snapshot_id,
                 )
                 stored.setdefault(row.day, []).append(fact)
         return stored
@@ -356,7 +362,7 @@ class SyncStateStore:
     def last_spending(self) -> list[tuple[SeriesKey, date, Measures]]:
         """The last day on which each queue had tasks that cost money, and what it spent that day."""
         with self._reading() as connection:
-            return _spent(connection.execute(text(_LAST_SPENDING), {**self._me, "cut": Dimension.QUEUE.value}))
+            return _spent(connection.execute(text(_LAST_SPENDING), {**self._me, "dimension": Dimension.QUEUE.value}))
 
     def days_with_members(self, series_keys: Iterable[SeriesKey]) -> list[date]:
         """Days on which one of some members was answered."""
@@ -401,11 +407,11 @@ class SyncStateStore:
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
         """Makes the run's row, and those of days missing from a history that begins on ``first``.
 
-        Returns the number of the next reading. Raises WarehouseError where readings or runs are there twice or gone.
+        Returns the number of the next snapshot. Raises WarehouseError where readings or runs are there twice or gone.
         """
         with self._writing() as connection:
             series = connection.execute(
-                text("select series_id, cut, member from series where account_id = :a"), self._me
+                text("select series_id, dimension, member from internal.series where account_id = :a"), self._me
             )
             self._series = {SeriesKey(Dimension(dimension), member): number for number, dimension, member in series}
             run, snapshot, is_whole = connection.execute(text(_NEXT), self._me).one()
@@ -442,23 +448,26 @@ class SyncStateStore:
         return counts
 
     def prune_raw_responses(self, before: date) -> None:
-        """Drops the answers of final days before a day. Those that the reading of another day shares stay, and those of days
+        """Drops the answers of final days before a day. Those that the snapshot of another day shares stay, and those of days
         that are asked again because their parts exceed the total."""
         with self._writing() as connection:
             parameters = {**self._me, "before": before}
             connection.execute(text(_DROP_ANSWERS), parameters)
             connection.execute(
-                text("update accounts set answers_since = greatest(:before, answers_since) where account_id = :a"),
+                text(
+                    "update internal.accounts set raw_kept_from = greatest(:before, raw_kept_from) where account_id = :a"
+                ),
                 parameters,
             )
 
     def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
         """Closes the run's row and keeps its findings."""
+        numbers = {"out_of_window" if name == "outside" else name: number for name, number in numbers.items()}
         with self._engine.begin() as connection:
             columns = ", ".join(f"{name} = :{name}" for name in numbers)
             connection.execute(
                 text(
-                    f"update runs set ended_at = :now, exit_code = :exit_code, {columns} where account_id = :a and run = :run"
+                    f"update internal.runs set ended_at = :now, exit_code = :exit_code, {columns} where account_id = :a and run = :run"
                 ),
                 {**self._me, "run": self._place.run, "now": to_db_utc(self._now()), "exit_code": exit_code, **numbers},
             )
@@ -473,8 +482,10 @@ class SyncStateStore:
         added = {series: first + place for place, series in enumerate(new)}
         for series, number in added.items():
             connection.execute(
-                text("insert into series (account_id, series_id, cut, member) values (:a, :number, :cut, :member)"),
-                {**self._me, "number": number, "cut": series.dimension.value, "member": series.member},
+                text(
+                    "insert into internal.series (account_id, series_id, dimension, member) values (:a, :number, :dimension, :member)"
+                ),
+                {**self._me, "number": number, "dimension": series.dimension.value, "member": series.member},
             )
         return {**self._series, **added}
 
@@ -513,10 +524,10 @@ def _verdict(
         day=row["day"],
         total=Measures(row["volume"], row["money"]),
         total_requested_at=None if row["fetched_at"] is None else from_db_utc(row["fetched_at"]),
-        is_closed=row["closed"],
+        is_closed=row["is_closed"],
         breakdowns={
             **breakdowns,
-            Dimension.QUEUE: Breakdown(unattributed, row["explained"], Dimension.QUEUE in is_over_allocated),
+            Dimension.QUEUE: Breakdown(unattributed, row["is_explained"], Dimension.QUEUE in is_over_allocated),
         },
         failed=frozenset({TOTAL}) if row["status"] == "failed" else frozenset(),
         asked=asked,
@@ -544,149 +555,149 @@ def _stretches(days: Iterable[date]) -> list[tuple[date, date]]:
 
 _LAST_FINISHED = """
     select a.name, max(r.ended_at)
-      from runs     as r
-      join accounts as a on a.account_id = r.account_id
+      from internal.runs     as r
+      join internal.accounts as a on a.account_id = r.account_id
      where r.command = 'sync' and r.exit_code in (0, 1, 5)
      group by a.name
 """
 
 _HAS_HISTORY = """
     select count(*) > 0
-      from readings
-     where account_id = :a and outcome = 'good'
+      from internal.snapshots
+     where account_id = :a and outcome = 'success'
 """
 
 _NEW_ACCOUNT = """
-    insert into accounts (account_id, name, key_salt, key_hash, created_at)
+    insert into internal.accounts (account_id, name, key_salt, key_hash, created_at)
     values (:number, :name, :salt, :hash, :now)
 """
 
 _ASKED_ON_FINAL_DAYS = """
-    select r.day, s.cut, s.member, max(r.asked_at)
-      from readings as r
-      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-      join days     as d on d.account_id = r.account_id and d.day       = r.day
-     where r.account_id = :a and r.outcome = 'good' and d.status = 'final'
-       and ((s.cut = 'queue' and not d.explained) or s.cut in (select unnest(cast(:cuts as text[]))))
-     group by r.day, s.cut, s.member
+    select r.day, s.dimension, s.member, max(r.requested_at)
+      from internal.snapshots as r
+      join internal.series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+      join internal.day_coverage     as d on d.account_id = r.account_id and d.day       = r.day
+     where r.account_id = :a and r.outcome = 'success' and d.status = 'final'
+       and ((s.dimension = 'queue' and not d.is_explained) or s.dimension in (select unnest(cast(:cuts as text[]))))
+     group by r.day, s.dimension, s.member
 """
 
 _RESTS = """
-    select distinct h.day, h.cut
-      from (select f.day, s.cut, count(s.member)                                           as members,
+    select distinct h.day, h.dimension
+      from (select f.day, s.dimension, count(s.member)                                           as members,
                    sum(case when s.member is null then f.volume else 0 end)      as volume,
                    sum(case when s.member is null then abs(f.money) else 0 end)  as money
-              from facts  as f
-              join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-             where f.account_id = :a and s.cut in (select unnest(cast(:cuts as text[])))
-             group by f.day, s.cut, f.hour_start) as h
+              from internal.facts  as f
+              join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+             where f.account_id = :a and s.dimension in (select unnest(cast(:cuts as text[])))
+             group by f.day, s.dimension, f.hour_start) as h
      where h.volume <> 0 or h.money > 0.000001 * (h.members + 1)
 """
 
 _CONTRADICTED = """
-    select distinct c.day, s.cut
-      from contradictions as c
-      join series         as s on s.account_id = c.account_id and s.series_id = c.series_id
-      join days           as d on d.account_id = c.account_id and d.day       = c.day
-     where c.account_id = :a and d.closed
+    select distinct c.day, s.dimension
+      from internal.over_allocated_hours as c
+      join internal.series         as s on s.account_id = c.account_id and s.series_id = c.series_id
+      join internal.day_coverage           as d on d.account_id = c.account_id and d.day       = c.day
+     where c.account_id = :a and d.is_closed
 """
 
 _READINGS_OF_DAYS = """
-    select r.*, s.cut, s.member, a.body
-      from readings as r
-      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-      left join answers as a on a.account_id = r.account_id and a.hash = r.hash
+    select r.*, s.dimension, s.member, a.body
+      from internal.snapshots as r
+      join internal.series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+      left join internal.responses as a on a.account_id = r.account_id and a.hash = r.hash
      where r.account_id = :a and r.day in (select unnest(cast(:days as date[])))
-     order by r.reading
+     order by r.snapshot_id
 """
 
 _FACTS_OF_DAYS = """
-    select f.day, s.cut, s.member, f.hour_start, f.volume, f.money, f.reading
-      from facts  as f
-      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+    select f.day, s.dimension, s.member, f.hour_start, f.volume, f.money, f.snapshot_id
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
      where f.account_id = :a and f.day in (select unnest(cast(:days as date[])))
 """
 
 _SPENDING = """
-    select s.cut, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
-      from facts  as f
-      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
+    select s.dimension, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
      where f.account_id = :a and s.member is not null and f.day between :first and :last
-     group by s.cut, s.member, f.day
+     group by s.dimension, s.member, f.day
      order by f.day
 """
 
 _LAST_SPENDING = """
     with latest as (
         select f.series_id, max(f.day) as day
-          from facts  as f
-          join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-         where f.account_id = :a and s.cut = :cut and s.member is not null and f.volume > 0 and f.money > 0
+          from internal.facts  as f
+          join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+         where f.account_id = :a and s.dimension = :dimension and s.member is not null and f.volume > 0 and f.money > 0
          group by f.series_id
     )
-    select s.cut, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+    select s.dimension, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
       from latest as l
-      join facts  as f on f.account_id = :a and f.series_id = l.series_id and f.day = l.day
-      join series as s on s.account_id = :a and s.series_id = l.series_id
-     group by s.cut, s.member, f.day
+      join internal.facts  as f on f.account_id = :a and f.series_id = l.series_id and f.day = l.day
+      join internal.series as s on s.account_id = :a and s.series_id = l.series_id
+     group by s.dimension, s.member, f.day
 """
 
 _DAYS_ASKED_FOR = """
     select distinct r.day
-      from readings as r
-      join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-     where r.account_id = :a and r.outcome in ('good', 'partial')
-       and (s.cut, s.member) in (select unnest(cast(:cuts as text[])), unnest(cast(:members as text[])))
+      from internal.snapshots as r
+      join internal.series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+     where r.account_id = :a and r.outcome in ('success', 'partial')
+       and (s.dimension, s.member) in (select unnest(cast(:cuts as text[])), unnest(cast(:members as text[])))
      order by r.day desc
 """
 
 _NEXT = """
-    select (select coalesce(max(run), 0) + 1     from runs     where account_id = :a) as run,
-           (select coalesce(max(reading), 0) + 1 from readings where account_id = :a) as reading,
-           (select count(*) = coalesce(max(run), 0) and count(*) = count(distinct run)         from runs     where account_id = :a)
-       and (select count(*) = coalesce(max(reading), 0) and count(*) = count(distinct reading) from readings where account_id = :a)
+    select (select coalesce(max(run), 0) + 1     from internal.runs     where account_id = :a) as run,
+           (select coalesce(max(snapshot_id), 0) + 1 from internal.snapshots where account_id = :a) as snapshot_id,
+           (select count(*) = coalesce(max(run), 0) and count(*) = count(distinct run)         from internal.runs     where account_id = :a)
+       and (select count(*) = coalesce(max(snapshot_id), 0) and count(*) = count(distinct snapshot_id) from internal.snapshots where account_id = :a)
            as is_whole
 """
 
 _WAS_SOUND = """
     select count(*) > 0
-      from runs
+      from internal.runs
      where account_id = :a and command = 'sync' and version = :version and exit_code in (0, 1)
-       and run = (select max(run) from runs where account_id = :a)
+       and run = (select max(run) from internal.runs where account_id = :a)
 """
 
 _DAYS = """
     select *
-      from days
+      from internal.day_coverage
      where account_id = :a and status <> 'missing'
      order by day
 """
 
 _DAYS_ASTRAY = """
     select distinct f.day
-      from facts as f
-     where f.account_id = :a and f.day not in (select d.day from days as d where d.account_id = :a)
+      from internal.facts as f
+     where f.account_id = :a and f.day not in (select d.day from internal.day_coverage as d where d.account_id = :a)
 """
 
 _DROP_ANSWERS = """
-    delete from answers
+    delete from internal.responses
      where account_id = :a
        and hash not in (select r.hash
-                          from readings as r
-                          left join days as d on d.account_id = r.account_id and d.day = r.day
+                          from internal.snapshots as r
+                          left join internal.day_coverage as d on d.account_id = r.account_id and d.day = r.day
                          where r.account_id = :a and r.hash is not null
                            and (r.day >= :before
                                 or coalesce(d.status, '') <> 'final'
-                                or r.day in (select c.day from contradictions as c where c.account_id = :a)))
+                                or r.day in (select c.day from internal.over_allocated_hours as c where c.account_id = :a)))
 """
 
 _FORGET_MISSING = """
-    delete from days
+    delete from internal.day_coverage
      where account_id = :a and status = 'missing' and day < :first
 """
 
 _START_RUN = """
-    insert into runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed, windows_left,
-                      facts_inserted, facts_changed, facts_unchanged, rejections, outside)
+    insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed, windows_left,
+                      facts_inserted, facts_changed, facts_unchanged, rejections, out_of_window)
     values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 """

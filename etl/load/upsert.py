@@ -74,7 +74,7 @@ class Batch:
     over_allocations: tuple[tuple[date, Fact], ...] = ()
     is_over_allocated: tuple[date, ...] = ()
     member_statuses: tuple[tuple[SeriesKey, MemberStatus, int | None], ...] = ()
-    """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+    """A dimension's member, what is thought of it from now on, and the snapshot that decided it (None: the user did)."""
     learned: AccountTraits | None = None
 
     @property
@@ -135,7 +135,7 @@ def insert(
         names = ", ".join(columns)
         connection.execute(
             text(
-                f"insert into {table} (account_id, {names}) select :account_id, {names} from ({unnested(columns)}) as b"
+                f"insert into internal.{table} (account_id, {names}) select :account_id, {names} from ({unnested(columns)}) as b"
             ),
             {"account_id": account_id, **lists(columns, rows)},
         )
@@ -145,16 +145,16 @@ def insert(
 
 _ANSWER = {"hash": "text", "body": "blob"}
 _READING = {
-    "reading": "number", "run": "number", "series_id": "number", "day": "day", "window_start": "time", "window_end": "time",
-    "asked_at": "time", "committed_at": "time", "outcome": "text", "code": "text", "message": "text", "status": "number",
+    "snapshot_id": "number", "run": "number", "series_id": "number", "day": "day", "window_start": "time", "window_end": "time",
+    "requested_at": "time", "committed_at": "time", "outcome": "text", "code": "text", "message": "text", "status": "number",
     "hash": "text",
 }  # fmt: skip
 
 _INSERT_ANSWERS = f"""
-    insert into answers (account_id, hash, body)
+    insert into internal.responses (account_id, hash, body)
     select :account_id, b.hash, b.body
       from ({unnested(_ANSWER)}) as b
-     where not exists (select 1 from answers as a where a.account_id = :account_id and a.hash = b.hash)
+     where not exists (select 1 from internal.responses as a where a.account_id = :account_id and a.hash = b.hash)
 """
 
 
@@ -175,7 +175,7 @@ def _write_readings(
         connection.execute(text(_INSERT_ANSWERS), {"account_id": place.account_id, **lists(_ANSWER, rows)})
     insert(
         connection,
-        "readings",
+        "snapshots",
         place.account_id,
         _READING,
         [
@@ -199,7 +199,7 @@ def _hash(body: bytes) -> str:
 
 
 REJECTION = {
-    "reading": "number", "series_id": "number", "day": "day", "hour_start": "time", "reason": "text", "raw": "text",
+    "snapshot_id": "number", "series_id": "number", "day": "day", "hour_start": "time", "reason": "text", "raw": "text",
     "seen_at": "time",
 }  # fmt: skip
 
@@ -216,7 +216,7 @@ def _write_rejections(
 
 
 def rejection_rows(snapshot: Snapshot, series: Mapping[SeriesKey, int], at: datetime) -> list[tuple[object, ...]]:
-    """A reading's rejections as rows of ``REJECTION``; ``at`` is when the reading was committed."""
+    """A snapshot's rejections as rows of ``REJECTION``; ``at`` is when the snapshot was committed."""
     return [
         (
             snapshot.number, series[snapshot.window.series], snapshot.window.day,
@@ -234,19 +234,19 @@ FACT = {
     "hour_start": "time",
     "volume": "number",
     "money": "money",
-    "reading": "number",
+    "snapshot_id": "number",
 }
 
 _MERGE_FACTS = f"""
-    merge into facts as f
+    merge into internal.facts as f
     using ({unnested({**FACT, "gone": "flag"})}) as b
        on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
     when matched and b.gone then delete
     when matched and (f.volume <> b.volume or f.money <> b.money)
-         then update set volume = b.volume, money = b.money, reading = b.reading, loaded_at = :at
+         then update set volume = b.volume, money = b.money, snapshot_id = b.snapshot_id, loaded_at = :at
     when not matched and not b.gone
-         then insert (account_id, series_id, day, hour_start, volume, money, reading, loaded_at)
-              values (:account_id, b.series_id, b.day, b.hour_start, b.volume, b.money, b.reading, :at)
+         then insert (account_id, series_id, day, hour_start, volume, money, snapshot_id, loaded_at)
+              values (:account_id, b.series_id, b.day, b.hour_start, b.volume, b.money, b.snapshot_id, :at)
     returning %s, f.series_id
 """
 
@@ -277,14 +277,14 @@ def fact_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> tuple[ob
 
 REVISION = {
     "series_id": "number", "day": "day", "hour_start": "time", "volume_before": "number", "money_before": "money",
-    "volume_after": "number", "money_after": "money", "cause": "text", "reading": "number",
+    "volume_after": "number", "money_after": "money", "cause": "text", "snapshot_id": "number",
 }  # fmt: skip
 
 _INSERT_REVISIONS = f"""
-    insert into revisions (account_id, {", ".join(REVISION)}, loaded_before, reading_before, seen_at)
-    select :account_id, {", ".join(f"b.{name}" for name in REVISION)}, f.loaded_at, f.reading, :at
+    insert into internal.revisions (account_id, {", ".join(REVISION)}, loaded_before, snapshot_before, seen_at)
+    select :account_id, {", ".join(f"b.{name}" for name in REVISION)}, f.loaded_at, f.snapshot_id, :at
       from ({unnested(REVISION)}) as b
-      left join facts as f
+      left join internal.facts as f
         on f.account_id = :account_id and f.series_id = b.series_id and f.hour_start = b.hour_start
 """
 
@@ -312,11 +312,11 @@ def revision_row(row: Revision, day: date, series: Mapping[SeriesKey, int]) -> t
 
 DAY = {
     "day": "day", "status": "text", "fetched_at": "time", "volume": "number", "money": "money", "unattributed_volume": "number",
-    "unattributed_money": "money", "explained": "flag", "closed": "flag",
+    "unattributed_money": "money", "is_explained": "flag", "is_closed": "flag",
 }  # fmt: skip
 
 _MERGE_DAYS = f"""
-    merge into days as d
+    merge into internal.day_coverage as d
     using ({unnested(DAY)}) as b
        on d.account_id = :account_id and d.day = b.day
     when matched then update set {", ".join(f"{name} = b.{name}" for name in DAY if name != "day")}
@@ -331,7 +331,7 @@ def write_days(connection: Connection, account_id: int, days: Sequence[CoverageR
 
 
 _FORGET_CONTRADICTIONS = """
-    delete from contradictions
+    delete from internal.over_allocated_hours
      where account_id = :account_id and day in (select unnest(cast(:days as date[])))
 """
 
@@ -343,15 +343,15 @@ def _write_contradictions(
         parameters = {"account_id": place.account_id, "days": list(batch.is_over_allocated)}
         connection.execute(text(_FORGET_CONTRADICTIONS), parameters)
     rows = [fact_row(fact, day, series) for day, fact in batch.over_allocations]
-    insert(connection, "contradictions", place.account_id, FACT, rows)
+    insert(connection, "over_allocated_hours", place.account_id, FACT, rows)
 
 
-_NAME = {"cut": "text", "member": "text", "belief": "text", "reading": "number", "decided_at": "time"}
-_LESSON = {"cut": "text", "gives": "text", "code": "text", "decided_at": "time"}
+_NAME = {"dimension": "text", "member": "text", "status": "text", "snapshot_id": "number", "valid_from": "time"}
+_LESSON = {"dimension": "text", "behaviour": "text", "code": "text", "valid_from": "time"}
 
 
 class MemberStatusChange(NamedTuple):
-    """What was thought of a filter from a moment on, and the reading that decided it (None: a person did)."""
+    """What was thought of a filter from a moment on, and the snapshot that decided it (None: a person did)."""
 
     since: datetime
     series: SeriesKey
@@ -363,8 +363,8 @@ def load_member_statuses(connection: Connection, account_id: int) -> list[Member
     """What was ever thought of filters, in the order of time: the latest of a filter holds."""
     rows = connection.execute(
         text(
-            "select cut, member, belief, reading, decided_at from names where account_id = :a "
-            "order by decided_at, reading nulls first"
+            "select dimension, member, status, snapshot_id, valid_from from internal.member_statuses where account_id = :a "
+            "order by valid_from, snapshot_id nulls first"
         ),
         {"a": account_id},
     )
@@ -387,7 +387,7 @@ def write_member_statuses(
         (series.dimension.value, series.member, member_status.value, snapshot, to_db_utc(at))
         for series, member_status, snapshot in member_statuses
     ]
-    insert(connection, "names", account_id, _NAME, rows)
+    insert(connection, "member_statuses", account_id, _NAME, rows)
 
 
 def last_commit(connection: Connection, account_id: int) -> datetime | None:
@@ -402,10 +402,10 @@ def commit_time(now: datetime, last: datetime | None) -> datetime:
 
 
 _LAST_COMMIT = """
-    select greatest((select max(committed_at) from readings  where account_id = :a),
-                    (select max(seen_at)      from revisions where account_id = :a),
-                    (select max(decided_at)   from names     where account_id = :a),
-                    (select max(decided_at)   from lessons   where account_id = :a))
+    select greatest((select max(committed_at) from internal.snapshots  where account_id = :a),
+                    (select max(seen_at)      from internal.revisions where account_id = :a),
+                    (select max(valid_from)   from internal.member_statuses     where account_id = :a),
+                    (select max(valid_from)   from internal.unknown_name_behaviours   where account_id = :a))
 """
 
 
@@ -414,8 +414,10 @@ def _write_learned(connection: Connection, place: Environment, batch: Batch, at:
     if batch.learned:
         me = {"account_id": place.account_id}
         connection.execute(
-            text("update accounts set grid_seconds = :grid, reaches_end = :reaches_end where account_id = :account_id"),
-            {**me, "grid": batch.learned.grid, "reaches_end": batch.learned.reaches_end},
+            text(
+                "update internal.accounts set hour_offset_seconds = :grid, full_day_from_snapshot = :full_day_from_snapshot where account_id = :account_id"
+            ),
+            {**me, "grid": batch.learned.grid, "full_day_from_snapshot": batch.learned.reaches_end},
         )
         write_unknown_name_behaviours(connection, place.account_id, batch.learned.unknown_name_behaviours, at)
 
@@ -425,7 +427,9 @@ def load_unknown_name_behaviours(
 ) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
     """Every lesson with the moment since when it holds, the latest last."""
     rows = connection.execute(
-        text("select decided_at, cut, gives, code from lessons where account_id = :a order by decided_at"),
+        text(
+            "select valid_from, dimension, behaviour, code from internal.unknown_name_behaviours where account_id = :a order by valid_from"
+        ),
         {"a": account_id},
     )
     return [
@@ -454,7 +458,7 @@ def write_unknown_name_behaviours(
         (dimension.value, unknown_name_behaviour.answer.value, unknown_name_behaviour.code, to_db_utc(at))
         for dimension, unknown_name_behaviour in news
     ]
-    insert(connection, "lessons", account_id, _LESSON, rows)
+    insert(connection, "unknown_name_behaviours", account_id, _LESSON, rows)
 
 
 # ---------------------------------------------------------------- findings

@@ -19,60 +19,60 @@ from etl.load.upsert import (
 from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult, kept
 from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
 
-_ACCOUNT = "select account_id from accounts where name = :name"
+_ACCOUNT = "select account_id from internal.accounts where name = :name"
 
 _DAY = """
     select max(day)
-      from days
-     where account_id = :a and closed and status <> 'failed' and volume > 0
+      from internal.day_coverage
+     where account_id = :a and is_closed and status <> 'failed' and volume > 0
 """
 
 _QUEUE = """
     select s.member
-      from facts  as f
-      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and f.day = :day and s.cut = 'queue' and s.member is not null
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and f.day = :day and s.dimension = 'queue' and s.member is not null
      group by s.member
      order by count(*), s.member
      limit 1
 """
 
 _SPLIT = """
-    select count(*), count(*) filter (where d.explained)
-      from days as d
-     where d.account_id = :a and d.closed and d.volume > 0
+    select count(*), count(*) filter (where d.is_explained)
+      from internal.day_coverage as d
+     where d.account_id = :a and d.is_closed and d.volume > 0
        and exists (
            select 1
-             from readings as r
-             join series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-            where r.account_id = :a and r.day = d.day and r.outcome = 'good' and s.cut = 'queue'
+             from internal.snapshots as r
+             join internal.series   as s on s.account_id = r.account_id and s.series_id = r.series_id
+            where r.account_id = :a and r.day = d.day and r.outcome = 'success' and s.dimension = 'queue'
        )
 """
 
 _HOURS = """
     select count(*)
-      from facts  as f
-      join series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and s.cut = 'total'
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and s.dimension = 'total'
 """
 
 _CORRECTED = """
     select count(distinct r.hour_start), max(r.seen_at - r.hour_start)
-      from revisions as r
-      join series    as s on s.account_id = r.account_id and s.series_id = r.series_id
-     where r.account_id = :a and r.cause = 'source' and s.cut = 'total'
+      from internal.revisions as r
+      join internal.series    as s on s.account_id = r.account_id and s.series_id = r.series_id
+     where r.account_id = :a and r.cause = 'correction' and s.dimension = 'total'
 """
 
 _PROBES = """
-    select question, answer, certainty, cut, member, window_start, status, seen_at
-      from probes
+    select question, answer, certainty, dimension, member, window_start, status, seen_at
+      from internal.probes
      where account_id = :a
      order by seen_at
 """
 
 _NEW_PROBE = """
-    insert into probes (account_id, question, answer, certainty, cut, member, window_start, status, seen_at)
-    values (:a, :question, :answer, :certainty, :cut, :member, :window_start, :status, :seen_at)
+    insert into internal.probes (account_id, question, answer, certainty, dimension, member, window_start, status, seen_at)
+    values (:a, :question, :answer, :certainty, :dimension, :member, :window_start, :status, :seen_at)
 """
 
 
@@ -117,7 +117,7 @@ def probes(connection: Connection, account: int) -> list[ProbeResult]:
             answer=row.answer,
             certainty=Confidence(row.certainty),
             seen_at=from_db_utc(row.seen_at),
-            series=None if row.cut is None else SeriesKey(Dimension(row.cut), row.member),
+            series=None if row.dimension is None else SeriesKey(Dimension(row.dimension), row.member),
             window_start=None if row.window_start is None else from_db_utc(row.window_start),
             status=row.status,
         )
@@ -158,7 +158,7 @@ def _row(probe: ProbeResult) -> dict[str, object]:
         "question": probe.question,
         "answer": probe.answer,
         "certainty": probe.certainty.value,
-        "cut": probe.series.dimension.value if probe.series else None,
+        "dimension": probe.series.dimension.value if probe.series else None,
         "member": probe.series.member if probe.series else None,
         "window_start": to_db_utc(probe.window_start) if probe.window_start else None,
         "status": probe.status,

@@ -11,7 +11,7 @@ from etl.models import Measures
 from etl.warehouse import migrate
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
 from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_path, warehouse_url
-from etl.warehouse.schema import metadata
+from etl.warehouse.schema import accounts, metadata
 
 
 class Transferred(NamedTuple):
@@ -44,7 +44,7 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transfer
         take_turns(writing)
         _refuse_accounts(writing, name_of(urls[1]))
         for table in metadata.sorted_tables:
-            copy_table(snapshot, writing, table.name, list(table.columns))
+            copy_table(snapshot, writing, table.fullname, list(table.columns))
         before, after = _weighed(snapshot), _weighed(writing)
         spent = _spent(snapshot)
         differing = sorted(name for name in before if before[name] != after[name])
@@ -66,7 +66,7 @@ def _are_one(source: str, target: str) -> bool:
 
 
 def _refuse_accounts(connection: sa.Connection, target: str) -> None:
-    names = connection.execute(sa.select(metadata.tables["accounts"].c.name).limit(3)).scalars().all()
+    names = connection.execute(sa.select(accounts.c.name).limit(3)).scalars().all()
     if names:
         raise UsageError(
             f"{target} already holds accounts: {', '.join(names)}", "transfer into a new or an empty warehouse"
@@ -74,13 +74,15 @@ def _refuse_accounts(connection: sa.Connection, target: str) -> None:
 
 
 def _weighed(connection: sa.Connection) -> dict[str, Checksum]:
-    return {table.name: table_checksum(connection, table.name, list(table.columns)) for table in metadata.sorted_tables}
+    return {
+        table.name: table_checksum(connection, table.fullname, list(table.columns)) for table in metadata.sorted_tables
+    }
 
 
 def _spent(connection: sa.Connection) -> dict[str, Measures]:
     """By account, as the views tell it: an account without spend is among them."""
     rows = connection.exec_driver_sql(
         "select a.name, cast(coalesce(sum(m.volume), 0) as bigint), cast(coalesce(sum(m.money), 0) as decimal(38, 9)) "
-        "from accounts a left join spending_monthly m on m.account = a.name group by a.name order by a.name"
+        "from internal.accounts a left join spending_monthly m on m.account = a.name group by a.name order by a.name"
     )
     return {name: Measures(volume, Decimal(money)) for name, volume, money in rows}

@@ -24,9 +24,9 @@ PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
         table.name: tuple(table.columns.keys())
         for table in (
             schema.series,
-            schema.days,
+            schema.day_coverage,
             schema.facts,
-            schema.over_allocations,
+            schema.over_allocated_hours,
             schema.revisions,
             schema.rejections,
             schema.runs,
@@ -151,23 +151,29 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> Weighed:
 def _attached(source: sa.Connection, to: Path) -> None:
     """A file's tables go straight into another."""
     attach_draft(source, to)
+    source.exec_driver_sql("create schema draft.internal")
     for table, columns in PUBLISHED_COLUMNS.items():
-        source.exec_driver_sql(f"create table draft.{table} as select {', '.join(columns)} from {table}")
+        source.exec_driver_sql(
+            f"create table draft.internal.{table} as select {', '.join(columns)} from internal.{table}"
+        )
     source.commit()
 
 
 def _poured(source: sa.Connection, to: Path) -> None:
     with open_warehouse(warehouse_url(str(to))).begin() as target:
+        target.exec_driver_sql("create schema internal")
         for table, columns in PUBLISHED_COLUMNS.items():
             copied = sa.Table(
-                table, sa.MetaData(), *(sa.Column(column.name, column.type) for column in _columns(table, columns))
+                table,
+                sa.MetaData(schema="internal"),
+                *(sa.Column(column.name, column.type) for column in _columns(table, columns)),
             )
             target.execute(sa.schema.CreateTable(copied))
-            copy_table(source, target, table, _columns(table, columns))
+            copy_table(source, target, f"internal.{table}", _columns(table, columns))
 
 
 def _columns(table: str, names: Iterable[str]) -> list[sa.Column[Any]]:
-    return [schema.metadata.tables[table].c[name] for name in names]
+    return [schema.metadata.tables[f"internal.{table}"].c[name] for name in names]
 
 
 def _log_of(file: Path) -> Path:
@@ -193,7 +199,9 @@ def _refuse_findings(broken: Iterable[checks.CheckFailure]) -> None:
 
 def _weighed(connection: sa.Connection) -> Weighed:
     """Views too, by DuckDB's own hash of whole rows, which is quicker than the sum that both engines know."""
-    parts = {table: f"select {', '.join(columns)} from {table}" for table, columns in PUBLISHED_COLUMNS.items()}
+    parts = {
+        table: f"select {', '.join(columns)} from internal.{table}" for table, columns in PUBLISHED_COLUMNS.items()
+    }
     parts |= {view.name: f"select * from {view.name}" for view in views.shared()}
     sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
     return {
@@ -205,7 +213,7 @@ def _weighed(connection: sa.Connection) -> Weighed:
 def _weighed_tables(connection: sa.Connection) -> Weighed:
     """Of views the rows are counted: what they make of the tables is the work of two engines."""
     weights = {
-        table: table_checksum(connection, table, _columns(table, columns))
+        table: table_checksum(connection, f"internal.{table}", _columns(table, columns))
         for table, columns in PUBLISHED_COLUMNS.items()
     }
     counts = {

@@ -17,7 +17,7 @@ from etl.outputs.accounts import chosen
 from etl.outputs.serialize import as_json
 from etl.warehouse.engine import name_of
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import days, facts, findings, over_allocations, revisions, runs, series, snapshots
+from etl.warehouse.schema import day_coverage, facts, findings, over_allocated_hours, revisions, runs, series, snapshots
 
 RUNS_SHOWN = 10
 _ROOMY, _UNBROKEN = 100, 1_000
@@ -116,7 +116,9 @@ def gather(engine: sa.Engine, account: str | None, now: datetime) -> Status:
 
 
 def _account(connection: sa.Connection, account_id: int, name: str, now: datetime) -> AccountStatus:
-    rows = connection.execute(sa.select(days).where(days.c.account_id == account_id).order_by(days.c.day)).all()
+    rows = connection.execute(
+        sa.select(day_coverage).where(day_coverage.c.account_id == account_id).order_by(day_coverage.c.day)
+    ).all()
     by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
     newest = _newest_hour(connection, account_id)
     recent = _runs(connection, account_id)
@@ -128,9 +130,11 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
         gaps=in_a_row({*by_status["missing"], *_absent([row.day for row in rows])}),
         failed=in_a_row(by_status["failed"]),
         open=in_a_row(by_status["open"]),
-        unattributed_days=in_a_row(row.day for row in rows if row.status == "final" and not row.explained),
-        unfinished=in_a_row(row.day for row in rows if row.status == "open" and row.closed and not row.explained),
-        over_allocated_days=in_a_row({row.day for row in rows if row.closed} & _contradicted(connection, account_id)),
+        unattributed_days=in_a_row(row.day for row in rows if row.status == "final" and not row.is_explained),
+        unfinished=in_a_row(row.day for row in rows if row.status == "open" and row.is_closed and not row.is_explained),
+        over_allocated_days=in_a_row(
+            {row.day for row in rows if row.is_closed} & _contradicted(connection, account_id)
+        ),
         newest_hour=newest,
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
@@ -143,7 +147,7 @@ def _account(connection: sa.Connection, account_id: int, name: str, now: datetim
 
 def _contradicted(connection: sa.Connection, account_id: int) -> set[date]:
     found = connection.execute(
-        sa.select(over_allocations.c.day).where(over_allocations.c.account_id == account_id).distinct()
+        sa.select(over_allocated_hours.c.day).where(over_allocated_hours.c.account_id == account_id).distinct()
     )
     return set(found.scalars())
 
@@ -153,11 +157,11 @@ def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
     newest = connection.execute(
         sa.select(sa.func.max(facts.c.hour_start))
         .join(series, (series.c.account_id == facts.c.account_id) & (series.c.series_id == facts.c.series_id))
-        .join(days, (days.c.account_id == facts.c.account_id) & (days.c.day == facts.c.day))
+        .join(day_coverage, (day_coverage.c.account_id == facts.c.account_id) & (day_coverage.c.day == facts.c.day))
         .where(
             facts.c.account_id == account_id,
             series.c.dimension == Dimension.TOTAL,
-            facts.c.hour_start <= days.c.fetched_at - HOUR,
+            facts.c.hour_start <= day_coverage.c.fetched_at - HOUR,
         )
     ).scalar()
     return _utc(newest)
@@ -169,7 +173,7 @@ def _corrections(connection: sa.Connection, account_id: int) -> Corrections | No
         sa.select(revisions.c.hour_start, revisions.c.day, sa.func.max(snapshots.c.requested_at))
         .join(
             snapshots,
-            (snapshots.c.account_id == revisions.c.account_id) & (snapshots.c.snapshot == revisions.c.snapshot),
+            (snapshots.c.account_id == revisions.c.account_id) & (snapshots.c.snapshot_id == revisions.c.snapshot_id),
         )
         .where(revisions.c.account_id == account_id, revisions.c.cause == ChangeReason.SOURCE)
         .group_by(revisions.c.hour_start, revisions.c.day)

@@ -48,7 +48,7 @@ _GIVEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_NUMBER = "select account_id from accounts where name = :name"
+_NUMBER = "select account_id from internal.accounts where name = :name"
 
 Row = Mapping[str, object]
 
@@ -246,7 +246,7 @@ def at(now: datetime, sql: str, since: date = date.min, number: int | None = Non
     given = {
         "now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'",
         "since": f"date '{since}'",
-        "accounts": "(select account_id from accounts)" if number is None else f"({number})",
+        "accounts": "(select account_id from internal.accounts)" if number is None else f"({number})",
     }
     return _GIVEN.sub(lambda found: given[found["given"]] if found["given"] else found[0], sql)
 

@@ -11,10 +11,7 @@ from etl.errors import SchemaTooNewError, WarehouseError
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, take_turns
 from etl.warehouse.package_files import folder
-from etl.warehouse.schema import metadata
-
-_VERSION = sa.table("alembic_version", sa.column("version_num"))
-_MARK = sa.table(views.MARK, sa.column("revision"), sa.column("views"))
+from etl.warehouse.schema import SCHEMA, metadata
 
 State = Literal["none", "old", "current", "newer"]
 
@@ -125,17 +122,32 @@ def _alembic(connection: sa.Connection, direction: Literal["upgrade", "downgrade
 
 
 def _held(connection: sa.Connection) -> SchemaVersion:
-    there = _tables(connection)
-    revision = connection.execute(sa.select(_VERSION)).scalar() if _VERSION.name in there else None
-    mark = connection.execute(sa.select(_MARK)).one() if _MARK.name in there else None
-    own = views.fingerprint(connection.dialect.name)
-    return SchemaVersion(revision, None if mark is None else (mark.revision, mark.views), own)
+    names = table_names(connection)
+    version, marker = _where("alembic_version", names), _where(views.MARKER, names)
+    revision = None if version is None else connection.exec_driver_sql(f"select version_num from {version}").scalar()
+    made = None if marker is None else connection.exec_driver_sql(f"select revision, views from {marker}").one()
+    return SchemaVersion(
+        revision, None if made is None else (made[0], made[1]), views.fingerprint(connection.dialect.name)
+    )
 
 
-def _tables(connection: sa.Connection) -> set[str]:
-    """Names of tables and views. Not by reflection, which costs as much again as opening the file."""
-    ours = "select table_name from information_schema.tables where table_schema = current_schema()"
-    return set(connection.exec_driver_sql(ours).scalars())
+def table_names(connection: sa.Connection) -> set[tuple[str | None, str]]:
+    """Schema and name of all tables and views; the schema is None for that of the views.
+
+    Reflection would do too, but takes as long as opening the file.
+    """
+    names, schemas = "select table_name, table_schema from information_schema.tables", f"(current_schema(), '{SCHEMA}')"
+    if connection.dialect.name == "postgresql":  # whose information_schema hides what the user may not read
+        names = "select relname, relnamespace::regnamespace::text from pg_class where relkind in ('r', 'v')"
+    sql = f"select case s when '{SCHEMA}' then s end, t from ({names}) as n(t, s) where s in {schemas}"
+    return {(schema, name) for schema, name in connection.exec_driver_sql(sql)}
+
+
+def _where(table: str, names: set[tuple[str | None, str]]) -> str | None:
+    """The qualified name of one of our tables; before revision 0007 they were beside the views."""
+    if (SCHEMA, table) in names:
+        return f"{SCHEMA}.{table}"
+    return table if (None, table) in names else None
 
 
 def _state(held: SchemaVersion) -> State:
@@ -169,7 +181,8 @@ def _refuse_copy(engine: sa.Engine, held: SchemaVersion) -> None:
 
 
 def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
-    if clash := sorted(_tables(connection) & metadata.tables.keys()):
+    names = {name for _, name in table_names(connection)}
+    if clash := sorted(names & {table.name for table in metadata.tables.values()}):
         raise WarehouseError(
             f"{name_of(engine.url)} is another program's: it has no schema revision, but tables {', '.join(clash)}",
             "name another place with --warehouse",

@@ -209,7 +209,11 @@ def _told(error: Any) -> str:
 
 
 def holds_tables(connection: sa.Connection) -> bool:
-    return bool(connection.exec_driver_sql("select to_regclass('alembic_version') is not null").scalar_one())
+    return bool(
+        connection.exec_driver_sql(
+            "select coalesce(to_regclass('internal.alembic_version'), to_regclass('alembic_version')) is not null"
+        ).scalar_one()
+    )
 
 
 class Server(NamedTuple):
@@ -220,7 +224,7 @@ class Server(NamedTuple):
 
 
 def describe(connection: sa.Connection) -> Server:
-    may_write = "coalesce(has_table_privilege(to_regclass('facts'), 'insert'), has_schema_privilege(current_schema(), 'create'), false)"
+    may_write = "coalesce(has_table_privilege(to_regclass('internal.facts'), 'insert'), has_schema_privilege(current_schema(), 'create'), false)"
     version, allowed = connection.exec_driver_sql(f"select current_setting('server_version'), {may_write}").one()
     return Server(version, allowed)
 

@@ -1,10 +1,12 @@
-"""The tables, as SQLAlchemy models. Alembic makes them (``migrations/``); a test holds the two equal.
+"""The tables, as SQLAlchemy models. The migrations create them; a test compares the two.
 
-Every table leads with ``account_id`` and every join carries it: accounts never meet, and a distributed engine can split by it.
-Numbers (series, readings, runs) count within their account and are given by its only writer. Times are UTC without zone.
+Analysts read the views of ``sql/views``; the tables behind them are in a schema of their own, ``internal``.
 
-In DuckDB the tables that grow (facts, readings, answers, revisions) have no index: one writer and one MERGE keep their keys
-unique, and a file without an index is nine times smaller (measured). In PostgreSQL they have keys, for several programs write.
+Every key and every join begins with ``account_id``: rows of two accounts never meet, and a distributed PostgreSQL can split
+the tables by it. Series, snapshots and runs are numbered within their account. Times are UTC without a zone.
+
+In DuckDB the large tables have no key: there is one writer, MERGE keeps their rows unique, and the file is nine times smaller
+without an index (measured). In PostgreSQL they have keys, because several programs write at once.
 """
 
 from typing import TypeVar
@@ -25,15 +27,15 @@ from sqlalchemy import (
     Text,
 )
 
+SCHEMA = "internal"
 MONEY = Numeric(18, 9)
 
-metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})
+metadata = MetaData(schema=SCHEMA, naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})
 
 _Item = TypeVar("_Item", PrimaryKeyConstraint, Index)
 
 
-def _on_a_server(item: _Item) -> _Item:
-    """A key or an index that PostgreSQL has and DuckDB has not."""
+def postgresql_only(item: _Item) -> _Item:
     return item.ddl_if(dialect="postgresql")
 
 
@@ -47,13 +49,25 @@ accounts = Table(
         "key_hash",
         LargeBinary,
         nullable=False,
-        comment="scrypt of the client key; tells a rotated key from a wrong account",
+        comment="scrypt hash of the client key; tells a rotated key from the key of another account",
     ),
-    Column("since", Date, comment="first day asked for with --since; null: found by --empty-days"),
-    Column("grid_seconds", Integer, comment="first second of the account's hours after the asked hour; normally 0"),
+    Column("since", Date, comment="first day to load, from --since; null: found by --empty-days"),
+    Column(
+        "hour_offset_seconds",
+        Integer,
+        comment="seconds past the full hour at which the account's hours begin; usually 0",
+    ),
     Column("created_at", DateTime, nullable=False),
-    Column("reaches_end", Integer, comment="the first reading of a total that held the last hour of the day asked for"),
-    Column("answers_since", Date, comment="final days before this may have lost their answers"),
+    Column(
+        "full_day_from_snapshot",
+        Integer,
+        comment="first snapshot of a total that had a record for the last hour of its day; null: none yet",
+    ),
+    Column(
+        "raw_kept_from",
+        Date,
+        comment="responses of final days before this day may have been deleted; null: all are kept",
+    ),
     PrimaryKeyConstraint("account_id"),
     comment="One row per account.",
 )
@@ -63,35 +77,39 @@ series = Table(
     metadata,
     Column("account_id", Integer, nullable=False),
     Column("series_id", Integer, nullable=False),
-    Column("cut", Text, nullable=False, comment="total, queue, app or ip: ways of slicing the same money"),
-    Column("member", Text, comment="queue name, softId or IP; null in a cut: its unattributed rest"),
+    Column("dimension", Text, nullable=False, comment="total, queue, app or ip: each is a breakdown of the same money"),
+    Column(
+        "member",
+        Text,
+        comment="queue name, softId or IP address; null: the total, or what is unattributed in the dimension",
+    ),
     PrimaryKeyConstraint("account_id", "series_id"),
-    comment="One row per account and filter.",
+    comment="One row per account, dimension and member.",
 )
 
-names = Table(
-    "names",
+member_statuses = Table(
+    "member_statuses",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("cut", Text, nullable=False, comment="queue, app or ip"),
-    Column("member", Text, nullable=False, comment="queue name, softId or IP"),
-    Column("belief", Text, nullable=False, comment="believed, doubted, set aside or ended"),
-    Column("reading", Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
-    Column("decided_at", DateTime, nullable=False),
-    _on_a_server(Index(None, "account_id", "decided_at")),
-    comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
+    Column("dimension", Text, nullable=False, comment="queue, app or ip"),
+    Column("member", Text, nullable=False, comment="queue name, softId or IP address"),
+    Column("status", Text, nullable=False, comment="verified, unverified, excluded or retired"),
+    Column("snapshot_id", Integer, comment="snapshot that decided the status; null: the user did (trusted_queues)"),
+    Column("valid_from", DateTime, nullable=False),
+    postgresql_only(Index(None, "account_id", "valid_from")),
+    comment="Append-only. One row per change of a member's status; the latest row of a member applies.",
 )
 
 unknown_name_behaviours = Table(
-    "lessons",
+    "unknown_name_behaviours",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("cut", Text, nullable=False, comment="queue, app or ip"),
-    Column("gives", Text, nullable=False, comment="error, zeros or totals"),
-    Column("code", Text, comment="the errorCode it answers with, where it is an error"),
-    Column("decided_at", DateTime, nullable=False),
-    _on_a_server(Index(None, "account_id", "decided_at")),
-    comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row of a cut holds.",
+    Column("dimension", Text, nullable=False, comment="queue, app or ip"),
+    Column("behaviour", Text, nullable=False, comment="error, zeros or totals"),
+    Column("code", Text, comment="errorCode of the response, if it is an error"),
+    Column("valid_from", DateTime, nullable=False),
+    postgresql_only(Index(None, "account_id", "valid_from")),
+    comment="Append-only. What the API returns for a name that does not exist; the latest row of a dimension applies.",
 )
 
 runs = Table(
@@ -112,42 +130,44 @@ runs = Table(
     Column("facts_inserted", Integer, nullable=False),
     Column("facts_changed", Integer, nullable=False),
     Column("rejections", Integer, nullable=False),
-    Column("outside", Integer, nullable=False, comment="records outside the window asked for, set aside"),
-    Column("facts_unchanged", Integer, comment="facts read again that stayed as they were; null: not counted yet"),
+    Column("out_of_window", Integer, nullable=False, comment="records outside their window; not loaded"),
+    Column(
+        "facts_unchanged", Integer, comment="facts read again without a change; null: an old version did not count them"
+    ),
     PrimaryKeyConstraint("account_id", "run"),
-    comment="One row per sync of an account.",
+    comment="One row per run of sync or replay and account.",
 )
 
-answers = Table(
-    "answers",
+responses = Table(
+    "responses",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("hash", Text, nullable=False, comment="SHA-256 of the body, hex"),
-    Column("body", LargeBinary, nullable=False, comment="the body as it came, zlib-compressed"),
-    _on_a_server(PrimaryKeyConstraint("account_id", "hash")),
-    comment="One row per account and distinct body.",
+    Column("hash", Text, nullable=False, comment="SHA-256 of the body, in hex"),
+    Column("body", LargeBinary, nullable=False, comment="the body as received, compressed with zlib"),
+    postgresql_only(PrimaryKeyConstraint("account_id", "hash")),
+    comment="One row per account and distinct response body.",
 )
 
 snapshots = Table(
-    "readings",
+    "snapshots",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("reading", Integer, nullable=False),
+    Column("snapshot_id", Integer, nullable=False),
     Column("run", Integer, nullable=False),
     Column("series_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
-    Column("window_start", DateTime, nullable=False, comment="what was sent as date"),
+    Column("window_start", DateTime, nullable=False, comment="sent to the API as date"),
     Column("window_end", DateTime, nullable=False, comment="exclusive"),
-    Column("asked_at", DateTime, nullable=False, comment="when the request began"),
+    Column("requested_at", DateTime, nullable=False, comment="when the request began"),
     Column("committed_at", DateTime, nullable=False),
-    Column("outcome", Text, nullable=False, comment="good, partial, refused or broken"),
+    Column("outcome", Text, nullable=False, comment="success, partial, api_error or failed"),
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
-    Column("status", Integer, comment="HTTP status; null: nothing came"),
-    Column("hash", Text, comment="the answer's; null: nothing came"),
-    _on_a_server(PrimaryKeyConstraint("account_id", "reading")),
-    _on_a_server(Index(None, "account_id", "day")),
-    comment="One row per answered window, append-only. The latest good reading of a window is what is held.",
+    Column("status", Integer, comment="HTTP status; null: no response"),
+    Column("hash", Text, comment="hash of the response body; null: no response"),
+    postgresql_only(PrimaryKeyConstraint("account_id", "snapshot_id")),
+    postgresql_only(Index(None, "account_id", "day")),
+    comment="Append-only. One row per completed window; the latest successful snapshot of a window applies.",
 )
 
 facts = Table(
@@ -155,29 +175,29 @@ facts = Table(
     metadata,
     Column("account_id", Integer, nullable=False),
     Column("series_id", Integer, nullable=False),
-    Column("day", Date, nullable=False, comment="the UTC day the hour is booked on"),
+    Column("day", Date, nullable=False, comment="UTC day that the hour counts towards"),
     Column("hour_start", DateTime, nullable=False),
     Column("volume", BigInteger, nullable=False),
     Column("money", MONEY, nullable=False),
-    Column("reading", Integer, nullable=False, comment="the reading that first gave this value"),
-    Column("loaded_at", DateTime, nullable=False, comment="when this value was first believed"),
-    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    _on_a_server(Index(None, "account_id", "day")),
-    comment="One row per account, series and hour: the money as believed now.",
+    Column("snapshot_id", Integer, nullable=False, comment="first snapshot with this value"),
+    Column("loaded_at", DateTime, nullable=False, comment="commit time of this value"),
+    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
+    postgresql_only(Index(None, "account_id", "day")),
+    comment="One row per account, series and hour: the current value.",
 )
 
-over_allocations = Table(
-    "contradictions",
+over_allocated_hours = Table(
+    "over_allocated_hours",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False, comment="the series of the cut's rest"),
-    Column("day", Date, nullable=False, comment="the UTC day the hour is booked on"),
+    Column("series_id", Integer, nullable=False, comment="the unattributed series of the dimension"),
+    Column("day", Date, nullable=False, comment="UTC day that the hour counts towards"),
     Column("hour_start", DateTime, nullable=False),
-    Column("volume", BigInteger, nullable=False, comment="what the cut's believed members say together"),
-    Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
-    Column("reading", Integer, nullable=False, comment="the latest of their readings"),
-    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is not split.",
+    Column("volume", BigInteger, nullable=False, comment="sum over the verified members"),
+    Column("money", MONEY, nullable=False, comment="sum over the verified members"),
+    Column("snapshot_id", Integer, nullable=False, comment="latest of the members' snapshots"),
+    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
+    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown is not used.",
 )
 
 revisions = Table(
@@ -191,55 +211,56 @@ revisions = Table(
     Column("money_before", MONEY, nullable=False),
     Column("volume_after", BigInteger, nullable=False),
     Column("money_after", MONEY, nullable=False),
-    Column("cause", Text, nullable=False, comment="source, growth or attribution"),
-    Column("reading", Integer, nullable=False, comment="the reading that brought the change"),
-    Column(
-        "loaded_before",
-        DateTime,
-        comment="since when the earlier value was held; null: it was a zero, which no fact keeps",
-    ),
-    Column("reading_before", Integer, comment="the earlier value's reading"),
+    Column("cause", Text, nullable=False, comment="correction, late_arriving or attribution"),
+    Column("snapshot_id", Integer, nullable=False, comment="snapshot with the new value"),
+    Column("loaded_before", DateTime, comment="commit time of the earlier value; null: it was zero and had no row"),
+    Column("snapshot_before", Integer, comment="snapshot with the earlier value; null: it was zero and had no row"),
     Column("seen_at", DateTime, nullable=False, comment="commit time of the change"),
-    _on_a_server(PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
-    _on_a_server(Index(None, "account_id", "day")),
-    comment="One row per change of a held value, append-only.",
+    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
+    postgresql_only(Index(None, "account_id", "day")),
+    comment="Append-only. One row per change of a stored value.",
 )
 
 rejections = Table(
     "rejections",
     metadata,
     Column("account_id", Integer, nullable=False),
-    Column("reading", Integer, nullable=False),
+    Column("snapshot_id", Integer, nullable=False),
     Column("series_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
     Column("hour_start", DateTime),
     Column("reason", Text, nullable=False),
     Column("raw", Text, nullable=False),
     Column("seen_at", DateTime, nullable=False),
-    _on_a_server(Index(None, "account_id", "day")),
-    comment="One row per refused record, with its reason and raw text.",
+    postgresql_only(Index(None, "account_id", "day")),
+    comment="One row per rejected record, with the reason and its raw text.",
 )
 
-days = Table(
-    "days",
+day_coverage = Table(
+    "day_coverage",
     metadata,
     Column("account_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
     Column("status", Text, nullable=False, comment="failed, missing, open or final"),
-    Column("fetched_at", DateTime, comment="when the last good total was asked"),
+    Column("fetched_at", DateTime, comment="when the last successful request for the total began; null: never"),
     Column("volume", BigInteger, nullable=False),
     Column("money", MONEY, nullable=False),
     Column("unattributed_volume", BigInteger, nullable=False),
     Column("unattributed_money", MONEY, nullable=False),
     Column(
-        "explained",
+        "is_explained",
         Boolean,
         nullable=False,
-        comment="queues explain every hour that had ended when the total was asked",
+        comment="the verified queues explain every hour that had ended when the total was requested",
     ),
-    Column("closed", Boolean, nullable=False, comment="the total was asked at least 10 minutes after the day's end"),
+    Column(
+        "is_closed",
+        Boolean,
+        nullable=False,
+        comment="the total was requested at least 10 minutes after the end of the day",
+    ),
     PrimaryKeyConstraint("account_id", "day"),
-    comment="One row per account and day of the history: coverage, and what is left of the day's total.",
+    comment="One row per account and day of its history.",
 )
 
 probes = Table(
@@ -249,20 +270,13 @@ probes = Table(
     Column("question", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("certainty", Text, nullable=False, comment="sure or likely"),
-    Column(
-        "cut", Text, comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked"
-    ),
-    Column("member", Text, comment="the window asked: queue name, softId or IP"),
-    Column("window_start", DateTime, comment="what was sent as date; any second"),
+    Column("dimension", Text, comment="of the requested window; null: answered from stored data without a request"),
+    Column("member", Text, comment="of the requested window"),
+    Column("window_start", DateTime, comment="sent to the API as date"),
     Column("status", Integer, comment="HTTP status"),
-    Column(
-        "seen_at",
-        DateTime,
-        nullable=False,
-        comment="when the request began; where none was made, when the question was put",
-    ),
-    _on_a_server(Index(None, "account_id", "question")),
-    comment="Append-only: how the service itself answered an open question about it. The latest row of a question holds.",
+    Column("seen_at", DateTime, nullable=False, comment="when the request began, or when stored data was read"),
+    postgresql_only(Index(None, "account_id", "question")),
+    comment="Append-only. What doctor --probe found out about the API; the latest row of a question applies.",
 )
 
 findings = Table(
@@ -276,6 +290,6 @@ findings = Table(
     Column("queue", Text),
     Column("message", Text, nullable=False),
     Column("seen_at", DateTime, nullable=False),
-    _on_a_server(Index(None, "account_id", "run")),
+    postgresql_only(Index(None, "account_id", "run")),
     comment="One row per finding of a run.",
 )

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from etl.warehouse.package_files import folder
+from etl.warehouse.schema import SCHEMA
 
-MARK = "warehouse_version"
+MARKER = "warehouse_version"
 """A view of one row that says for which revision and from which texts the views were made."""
 
 _NAMED = re.compile(r"(\w+): (.+)")
@@ -27,6 +28,15 @@ class View(NamedTuple):
     sql: str
     comment: str
     columns: dict[str, str]
+
+    @property
+    def is_public(self) -> bool:
+        """Whether people query it: it names the account. The others are for this program's checks."""
+        return "account" in self.columns
+
+    @property
+    def qualified_name(self) -> str:
+        return self.name if self.is_public else f"{SCHEMA}.{self.name}"
 
 
 def parse(name: str, sql: str) -> View:
@@ -71,7 +81,7 @@ def load() -> list[View]:
 
 def shared() -> list[View]:
     """Those that people query, for they name the account; the others are for this program's checks alone. In the same order."""
-    return [view for view in load() if "account" in view.columns]
+    return [view for view in load() if view.is_public]
 
 
 def functions(engine: str) -> dict[str, str]:
@@ -90,7 +100,8 @@ def fingerprint(engine: str) -> str:
 
 def drop(connection: sa.Connection) -> None:
     """Drops the views of this program; those of others stay."""
-    names = (MARK, *reversed([view.name for view in load()]))
+    names = [view.qualified_name for view in reversed(load())]
+    names += [f"{SCHEMA}.{MARKER}", MARKER, "closed_days"]  # the last two: before revision 0007
     # A server refuses where views of others lean on ours, and names them all when it is asked once.
     for dropped in [", ".join(names)] if connection.dialect.name == "postgresql" else names:
         connection.exec_driver_sql(f"drop view if exists {dropped}")
@@ -113,14 +124,14 @@ def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | Non
         connection.exec_driver_sql(sql)
     for view in load() if made is None else made:
         connection.exec_driver_sql(view.sql)
-        connection.exec_driver_sql(f"comment on view {view.name} is {_quoted(view.comment)}")
+        connection.exec_driver_sql(f"comment on view {view.qualified_name} is {_quoted(view.comment)}")
         for column, comment in view.columns.items():
-            connection.exec_driver_sql(f"comment on column {view.name}.{column} is {_quoted(comment)}")
+            connection.exec_driver_sql(f"comment on column {view.qualified_name}.{column} is {_quoted(comment)}")
     connection.exec_driver_sql(
-        f"create view {MARK} as select '{revision}' as revision, '{fingerprint(engine)}' as views"
+        f"create view {SCHEMA}.{MARKER} as select '{revision}' as revision, '{fingerprint(engine)}' as views"
     )
     connection.exec_driver_sql(
-        f"comment on view {MARK} is 'one row: the tables'' revision and a fingerprint of the views'' text'"
+        f"comment on view {SCHEMA}.{MARKER} is 'one row: the tables'' revision and a fingerprint of the views'' text'"
     )
 
 

@@ -8,12 +8,12 @@ select
     a.name                   as account,
     d.day                    as day,
     24 - count(f.hour_start) as missing_hours
-from days d
-join accounts a   on a.account_id = d.account_id
-join series s     on s.account_id = d.account_id and s.cut = 'total'
-left join facts f on f.account_id = d.account_id and f.series_id = s.series_id and f.day = d.day
+from internal.day_coverage d
+join internal.accounts a   on a.account_id = d.account_id
+join internal.series s     on s.account_id = d.account_id and s.dimension = 'total'
+left join internal.facts f on f.account_id = d.account_id and f.series_id = s.series_id and f.day = d.day
 where d.account_id in :accounts
-  and d.closed
+  and d.is_closed
   and ((d.status = 'final' and d.day >= :since) or (d.status = 'open' and d.fetched_at < :now - interval '7 days'))
 group by a.name, d.day
 having count(f.hour_start) < 24

@@ -10,22 +10,22 @@ with told as (
         d.money               as money,
         d.unattributed_volume as unattributed_volume,
         d.unattributed_money  as unattributed_money
-    from days d
+    from internal.day_coverage d
     where d.account_id in :accounts
       and d.day >= :since
     union all
     select
         f.account_id,
         f.day,
-        case s.cut when 'total' then -f.volume else 0 end,
-        case s.cut when 'total' then -f.money else 0 end,
-        case s.cut when 'queue' then -f.volume else 0 end,
-        case s.cut when 'queue' then -f.money else 0 end
-    from facts f
-    join series s on s.account_id = f.account_id and s.series_id = f.series_id
+        case s.dimension when 'total' then -f.volume else 0 end,
+        case s.dimension when 'total' then -f.money else 0 end,
+        case s.dimension when 'queue' then -f.volume else 0 end,
+        case s.dimension when 'queue' then -f.money else 0 end
+    from internal.facts f
+    join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id
     where f.account_id in :accounts
       and f.day >= :since
-      and (s.cut = 'total' or (s.cut = 'queue' and s.member is null))
+      and (s.dimension = 'total' or (s.dimension = 'queue' and s.member is null))
 )
 select
     a.name                     as account,
@@ -35,7 +35,7 @@ select
     sum(t.unattributed_volume) as unattributed_volume_over,
     sum(t.unattributed_money)  as unattributed_money_over
 from told t
-join accounts a on a.account_id = t.account_id
+join internal.accounts a on a.account_id = t.account_id
 group by a.name, t.day
 having sum(t.volume) <> 0
     or sum(t.money) <> 0

@@ -4,11 +4,11 @@
 -- anticaptcha-etl sync
 select
     a.name                                                                               as account,
-    s.cut                                                                                as cut,
-    coalesce(s.member, case s.cut when 'total' then '(total)' else '(unattributed)' end) as member,
+    s.dimension                                                                                as cut,
+    coalesce(s.member, case s.dimension when 'total' then '(total)' else '(unattributed)' end) as member,
     count(*)                                                                             as series
-from series s
-join accounts a on a.account_id = s.account_id
+from internal.series s
+join internal.accounts a on a.account_id = s.account_id
 where s.account_id in :accounts
-group by a.name, s.cut, s.member
+group by a.name, s.dimension, s.member
 having count(*) > 1;

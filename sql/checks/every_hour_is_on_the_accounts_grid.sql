@@ -6,9 +6,9 @@ with placed as (
     select
         f.account_id as account_id,
         f.day        as day,
-        cast(extract(epoch from f.hour_start - cast(f.day as timestamp)) as bigint) - coalesce(a.grid_seconds, 0) as seconds
-    from facts f
-    join accounts a on a.account_id = f.account_id
+        cast(extract(epoch from f.hour_start - cast(f.day as timestamp)) as bigint) - coalesce(a.hour_offset_seconds, 0) as seconds
+    from internal.facts f
+    join internal.accounts a on a.account_id = f.account_id
     where f.account_id in :accounts
       and f.day >= :since
 )
@@ -17,7 +17,7 @@ select
     p.day    as day,
     count(*) as hours
 from placed p
-join accounts a on a.account_id = p.account_id
+join internal.accounts a on a.account_id = p.account_id
 where mod(p.seconds, 3600) <> 0
    or p.seconds < 0
    or p.seconds >= 86400

@@ -6,8 +6,8 @@ with numbered as (
     select
         account_id,
         day,
-        reading - lag(reading, 1, 0) over (partition by account_id order by reading) as step
-    from readings
+        snapshot_id - lag(snapshot_id, 1, 0) over (partition by account_id order by snapshot_id) as step
+    from internal.snapshots
     where account_id in :accounts
 )
 select
@@ -15,7 +15,7 @@ select
     n.day    as day,
     count(*) as readings
 from numbered n
-join accounts a on a.account_id = n.account_id
+join internal.accounts a on a.account_id = n.account_id
 where n.step <> 1
 group by a.name, n.day
 order by n.day desc;

@@ -5,14 +5,14 @@
 select
     a.name   as account,
     c.day    as day,
-    s.cut    as cut,
+    s.dimension    as cut,
     count(*) as hours
-from contradictions c
-join days d     on d.account_id = c.account_id and d.day = c.day
-join series s   on s.account_id = c.account_id and s.series_id = c.series_id
-join accounts a on a.account_id = c.account_id
+from internal.over_allocated_hours c
+join internal.day_coverage d     on d.account_id = c.account_id and d.day = c.day
+join internal.series s   on s.account_id = c.account_id and s.series_id = c.series_id
+join internal.accounts a on a.account_id = c.account_id
 where c.account_id in :accounts
-  and d.closed
+  and d.is_closed
   and d.day >= :since
-group by a.name, c.day, s.cut
+group by a.name, c.day, s.dimension
 order by c.day desc;

@@ -5,24 +5,28 @@
 select
     a.name                        as account,
     f.day                         as day,
-    s.cut                         as cut,
+    s.dimension                         as cut,
     coalesce(s.member, '(total)') as member,
     count(*)                      as hours,
     sum(f.money)                  as money
-from facts f
-join readings r    on r.account_id = f.account_id and r.reading = f.reading and r.account_id in :accounts and r.day >= :since
-join closed_days c
+from internal.facts f
+join internal.snapshots n
+    on n.account_id = f.account_id
+   and n.snapshot_id = f.snapshot_id
+   and n.account_id in :accounts
+   and n.day >= :since
+join internal.closed_days c
     on c.account_id = f.account_id
    and c.day = f.day
    and c.account_id in :accounts
    and c.day >= :since
-   and greatest(r.run, c.closed_by) > c.told_by
-join series s      on s.account_id = f.account_id and s.series_id = f.series_id
-join accounts a    on a.account_id = f.account_id
+   and greatest(n.run, c.closed_by) > c.reported_by_run
+join internal.series s   on s.account_id = f.account_id and s.series_id = f.series_id
+join internal.accounts a on a.account_id = f.account_id
 where f.account_id in :accounts
   and f.day >= :since
   and f.volume = 0
   and f.money > 0
-  and (s.cut = 'total' or s.member is not null)
-group by a.name, f.day, s.cut, s.member
+  and (s.dimension = 'total' or s.member is not null)
+group by a.name, f.day, s.dimension, s.member
 order by f.day desc;

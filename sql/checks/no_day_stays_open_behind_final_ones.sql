@@ -6,22 +6,22 @@
 -- It needs no knowledge of --lookback: with any, the days before a final one have been due.
 with newest as (
     select account_id, max(day) as day
-    from days
+    from internal.day_coverage
     where status = 'final'
     group by account_id
 )
 select
     a.name                                as account,
     d.day                                 as day,
-    cast(min(r.asked_at) as date)         as read_since
-from days d
-join accounts a on a.account_id = d.account_id
+    cast(min(r.requested_at) as date)         as read_since
+from internal.day_coverage d
+join internal.accounts a on a.account_id = d.account_id
 join newest n   on n.account_id = d.account_id and n.day > d.day
-join series s   on s.account_id = d.account_id and s.cut = 'total'
-join readings r on r.account_id = d.account_id and r.series_id = s.series_id and r.day = d.day and r.outcome = 'good'
+join internal.series s   on s.account_id = d.account_id and s.dimension = 'total'
+join internal.snapshots r on r.account_id = d.account_id and r.series_id = s.series_id and r.day = d.day and r.outcome = 'success'
 where d.account_id in :accounts
   and d.status = 'open'
   and d.day >= coalesce(a.since, d.day)
 group by a.name, d.day
-having min(r.asked_at) < :now - interval '7 days'
+having min(r.requested_at) < :now - interval '7 days'
 order by d.day desc;

@@ -6,7 +6,7 @@
 -- Usual is the median of the sixty days before the last seven, of at least 14 days with at least 1000 tasks.
 with last_closed as (
     select account_id, max(day) as day
-    from closed_days
+    from internal.closed_days
     where account_id in :accounts
     group by account_id
 ),
@@ -17,13 +17,13 @@ daily as (
         f.day                                              as day,
         f.day > l.day - 7                                  as is_new,
         price_per_1000(cast(sum(f.money) as decimal(18, 9)), cast(sum(f.volume) as bigint)) as price,
-        max(f.reading)                                     as reading
-    from facts f
+        max(f.snapshot_id)                                     as snapshot_id
+    from internal.facts f
     join last_closed l on l.account_id = f.account_id and f.day between l.day - 66 and l.day
-    join series s      on s.account_id = f.account_id and s.series_id = f.series_id
+    join internal.series s      on s.account_id = f.account_id and s.series_id = f.series_id
     where f.account_id in :accounts
       and f.day >= :since - 90
-      and s.cut = 'queue'
+      and s.dimension = 'queue'
       and s.member is not null
       and f.money >= 0
     group by f.account_id, f.series_id, f.day, l.day
@@ -45,14 +45,14 @@ select
     max(d.price) as highest_price
 from daily d
 join usual u       on u.account_id = d.account_id and u.series_id = d.series_id
-join readings r    on r.account_id = d.account_id and r.reading = d.reading
-join closed_days c on c.account_id = d.account_id and c.day = d.day
-join series s      on s.account_id = d.account_id and s.series_id = d.series_id
-join accounts a    on a.account_id = d.account_id
+join internal.snapshots r    on r.account_id = d.account_id and r.snapshot_id = d.snapshot_id
+join internal.closed_days c on c.account_id = d.account_id and c.day = d.day
+join internal.series s      on s.account_id = d.account_id and s.series_id = d.series_id
+join internal.accounts a    on a.account_id = d.account_id
 where c.account_id in :accounts
   and d.is_new
   and u.price > 0
   and (d.price > 10 * u.price or 10 * d.price < u.price)
 group by a.name, s.member
-having min(greatest(r.run, c.closed_by) - c.told_by) > 0
+having min(greatest(r.run, c.closed_by) - c.reported_by_run) > 0
 order by min(d.day) desc;

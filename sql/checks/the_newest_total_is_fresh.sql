@@ -4,7 +4,7 @@
 -- says, and whether an --until is left in its settings
 with reached as (
     select account_id, max(least(cast(day + 1 as timestamp), fetched_at)) as reached_to
-    from days
+    from internal.day_coverage
     where account_id in :accounts
       and fetched_at is not null
     group by account_id
@@ -12,7 +12,7 @@ with reached as (
 select
     a.name                               as account,
     coalesce(r.reached_to, a.created_at) as held_until
-from accounts a
+from internal.accounts a
 left join reached r on r.account_id = a.account_id
 where a.account_id in :accounts
   and coalesce(r.reached_to, a.created_at) < :now - interval '48 hours';

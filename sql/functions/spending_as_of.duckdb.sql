@@ -11,11 +11,11 @@ with asked as (
 ),
 held as (
     select account_id, series_id, hour_start, volume, money, loaded_at
-    from facts
+    from internal.facts
     where loaded_at <= (select utc from asked)
     union all
     select account_id, series_id, hour_start, volume_before, money_before, loaded_before
-    from revisions
+    from internal.revisions
     where loaded_before <= (select utc from asked)
       and seen_at > (select utc from asked)
 )
@@ -29,7 +29,7 @@ select
     'USD'                                as currency,
     h.loaded_at                          as loaded_at
 from held h
-join series s   on s.account_id = h.account_id and s.series_id = h.series_id
-join accounts a on a.account_id = h.account_id
-where s.cut = 'queue'
+join internal.series s   on s.account_id = h.account_id and s.series_id = h.series_id
+join internal.accounts a on a.account_id = h.account_id
+where s.dimension = 'queue'
   and (h.volume <> 0 or h.money <> 0);

@@ -16,14 +16,15 @@ create function spending_as_of(moment timestamp)
     language sql
     stable
     parallel safe
+    security definer
 begin atomic
 with held as (
     select f.account_id, f.series_id, f.hour_start, f.volume, f.money, f.loaded_at
-    from facts f
+    from internal.facts f
     where f.loaded_at <= moment
     union all
     select r.account_id, r.series_id, r.hour_start, r.volume_before, r.money_before, r.loaded_before
-    from revisions r
+    from internal.revisions r
     where r.loaded_before <= moment
       and r.seen_at > moment
 )
@@ -37,8 +38,11 @@ select
     'USD'                                as currency,
     h.loaded_at                          as loaded_at
 from held h
-join series s   on s.account_id = h.account_id and s.series_id = h.series_id
-join accounts a on a.account_id = h.account_id
-where s.cut = 'queue'
+join internal.series s   on s.account_id = h.account_id and s.series_id = h.series_id
+join internal.accounts a on a.account_id = h.account_id
+where s.dimension = 'queue'
   and (h.volume <> 0 or h.money <> 0);
 end;
+
+-- It reads the tables with the rights of its owner, as the views do. So not everybody may run it.
+revoke execute on function spending_as_of(timestamp) from public;

@@ -1,32 +1,35 @@
--- one row per account and closed UTC day: which run closed it, and which runs had told before what they found; what the checks
--- read that tell of a number once
+-- one row per account and closed UTC day: the run that closed it, for checks that report a number once
 --
 -- account_id: the account's number
 -- day: UTC day
--- closed_by: the run of the first good total of the whole day that was asked at least 10 minutes after the day's end
--- told_by: the last sync before the newest that came to its end; 0: none. One that was stopped, or refused by the API, told nothing
-create view closed_days as
+-- closed_by: run of the first successful total of the whole day that was requested at least 10 minutes after the end of the day
+-- reported_by_run: latest sync before the newest one that ran to its end and so reported its findings; 0: none
+create view internal.closed_days as
 with newest as (
     select account_id, max(run) as run
-    from runs
+    from internal.runs
     where command = 'sync'
     group by account_id
 ),
-told as (
+reported as (
     select n.account_id, coalesce(max(r.run), 0) as run
     from newest n
-    left join runs r on r.account_id = n.account_id and r.command = 'sync' and r.run < n.run and r.exit_code in (0, 1, 5)
+    left join internal.runs r
+        on r.account_id = n.account_id
+       and r.command = 'sync'
+       and r.run < n.run
+       and r.exit_code in (0, 1, 5)
     group by n.account_id
 )
 select
-    r.account_id as account_id,
-    r.day        as day,
-    min(r.run)   as closed_by,
-    t.run        as told_by
-from readings r
-join series s on s.account_id = r.account_id and s.series_id = r.series_id and s.cut = 'total'
-join told t   on t.account_id = r.account_id
-where r.outcome = 'good'
-  and r.window_start = cast(r.day as timestamp)
-  and r.asked_at >= cast(r.day as timestamp) + interval '1 day 10 minutes'
-group by r.account_id, r.day, t.run;
+    n.account_id as account_id,
+    n.day        as day,
+    min(n.run)   as closed_by,
+    r.run        as reported_by_run
+from internal.snapshots n
+join internal.series s on s.account_id = n.account_id and s.series_id = n.series_id and s.dimension = 'total'
+join reported r        on r.account_id = n.account_id
+where n.outcome = 'success'
+  and n.window_start = cast(n.day as timestamp)
+  and n.requested_at >= cast(n.day as timestamp) + interval '1 day 10 minutes'
+group by n.account_id, n.day, r.run;

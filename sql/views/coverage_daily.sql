@@ -12,7 +12,7 @@
 create view coverage_daily as
 with contradicted as (
     select account_id, day, count(distinct hour_start) as hours
-    from contradictions
+    from internal.over_allocated_hours
     group by account_id, day
 )
 select
@@ -25,6 +25,6 @@ select
     d.volume              as volume,
     d.money               as money,
     coalesce(c.hours, 0)  as contradicted_hours
-from days d
-join accounts a          on a.account_id = d.account_id
+from internal.day_coverage d
+join internal.accounts a          on a.account_id = d.account_id
 left join contradicted c on c.account_id = d.account_id and c.day = d.day;

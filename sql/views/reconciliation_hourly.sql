@@ -19,21 +19,21 @@ with held as (
         f.account_id                                            as account_id,
         f.day                                                   as day,
         f.hour_start                                            as hour_start,
-        sum(case when s.cut = 'total' then f.volume else 0 end) as total_volume,
-        sum(case when s.cut = 'total' then f.money else 0 end)  as total_money,
-        sum(case when s.cut = 'queue' then f.volume else 0 end) as queues_volume,
-        sum(case when s.cut = 'queue' then f.money else 0 end)  as queues_money,
-        count(case when s.cut = 'queue' then 1 end)             as queues
-    from facts f
-    join series s on s.account_id = f.account_id and s.series_id = f.series_id
-    where s.cut = 'total' or (s.cut = 'queue' and s.member is not null)
+        sum(case when s.dimension = 'total' then f.volume else 0 end) as total_volume,
+        sum(case when s.dimension = 'total' then f.money else 0 end)  as total_money,
+        sum(case when s.dimension = 'queue' then f.volume else 0 end) as queues_volume,
+        sum(case when s.dimension = 'queue' then f.money else 0 end)  as queues_money,
+        count(case when s.dimension = 'queue' then 1 end)             as queues
+    from internal.facts f
+    join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id
+    where s.dimension = 'total' or (s.dimension = 'queue' and s.member is not null)
     group by f.account_id, f.day, f.hour_start
 ),
 exceeding as (
     select c.account_id, c.hour_start, c.volume, c.money
-    from contradictions c
-    join series s on s.account_id = c.account_id and s.series_id = c.series_id
-    where s.cut = 'queue'
+    from internal.over_allocated_hours c
+    join internal.series s on s.account_id = c.account_id and s.series_id = c.series_id
+    where s.dimension = 'queue'
 ),
 compared as (
     select
@@ -67,4 +67,4 @@ select
         else 'rest'
     end as state
 from compared c
-join accounts a on a.account_id = c.account_id;
+join internal.accounts a on a.account_id = c.account_id;

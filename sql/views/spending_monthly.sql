@@ -16,7 +16,7 @@ with spent as (
         cast(date_trunc('month', cast(day as timestamp)) as date) as month,
         cast(sum(volume) as bigint)                               as volume,
         cast(sum(money) as decimal(18, 9))                        as money
-    from facts -- with spend, all but the total's
+    from internal.facts -- with spend, all but the total's
     group by 1, 2, 3
 ),
 finals as (
@@ -24,13 +24,13 @@ finals as (
         account_id,
         cast(date_trunc('month', cast(day as timestamp)) as date) as month,
         count(*)                                                  as days
-    from days
+    from internal.day_coverage
     where status = 'final'
     group by 1, 2
 ),
 firsts as (
     select account_id, min(day) as day
-    from days
+    from internal.day_coverage
     group by account_id
 )
 select
@@ -42,8 +42,8 @@ select
     cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
     coalesce(e.days = cast(p.month + interval '1 month' as date) - greatest(p.month, b.day), false) as is_final
 from spent p
-join series s      on s.account_id = p.account_id and s.series_id = p.series_id
-join accounts a    on a.account_id = p.account_id
+join internal.series s      on s.account_id = p.account_id and s.series_id = p.series_id
+join internal.accounts a    on a.account_id = p.account_id
 left join finals e on e.account_id = p.account_id and e.month = p.month
 left join firsts b on b.account_id = p.account_id
-where s.cut = 'queue';
+where s.dimension = 'queue';

@@ -10,12 +10,12 @@
 create view spending_rejections as
 select
     a.name                                                            as account,
-    case s.cut when 'total' then '(total)' when 'queue' then s.member end as queue,
+    case s.dimension when 'total' then '(total)' when 'queue' then s.member end as queue,
     r.day                                                             as day,
     r.reason                                                          as reason,
     r.raw                                                             as raw,
     r.seen_at                                                         as seen_at,
     r.hour_start                                                      as hour_start
-from rejections r
-join series s   on s.account_id = r.account_id and s.series_id = r.series_id
-join accounts a on a.account_id = r.account_id;
+from internal.rejections r
+join internal.series s   on s.account_id = r.account_id and s.series_id = r.series_id
+join internal.accounts a on a.account_id = r.account_id;

@@ -27,7 +27,7 @@ with told as (
         count(case when severity = 'note' then 1 end)     as notes,
         count(case when severity = 'warning' then 1 end)  as warnings,
         count(case when severity = 'blocking' then 1 end) as blocking
-    from findings
+    from internal.findings
     group by account_id, run
 )
 select
@@ -50,7 +50,7 @@ select
     coalesce(t.notes, 0)                                                         as notes,
     coalesce(t.warnings, 0)                                                      as warnings,
     coalesce(t.blocking, 0)                                                      as blocking
-from runs r
-join accounts a  on a.account_id = r.account_id
+from internal.runs r
+join internal.accounts a  on a.account_id = r.account_id
 left join told t on t.account_id = r.account_id and t.run = r.run
 where r.command = 'sync';

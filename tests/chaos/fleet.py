@@ -84,7 +84,9 @@ class Fleet:
             return subprocess.Popen(command, cwd=self._folder, env={**keys, **given}, stdout=log, stderr=log)
 
     def finished(self) -> int:
-        return int(ask(self.warehouse, "select count(distinct account_id) from runs where exit_code = 0")[0][0])
+        return int(
+            ask(self.warehouse, "select count(distinct account_id) from internal.runs where exit_code = 0")[0][0]
+        )
 
     def wrong(self) -> tuple[str, ...]:
         """Accounts whose hours are not, to the last digit, what their own service has in its books."""
@@ -143,7 +145,7 @@ def run(
         }
         [(facts, hours, size)] = ask(
             fleet.warehouse,
-            "select (select count(*) from facts), (select count(*) from spending_hourly), pg_database_size(current_database())",
+            "select (select count(*) from internal.facts), (select count(*) from spending_hourly), pg_database_size(current_database())",
         )
         requests = sum(len(service.requests) for service in fleet.services.values())
         least = sum(len({(one.date, one.queue) for one in service.requests}) for service in fleet.services.values())

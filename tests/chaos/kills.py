@@ -164,18 +164,19 @@ def committed_readings(world: World, copy: Path) -> Committed:
         return set()
     with duckdb.connect(copy / world.file.name) as connection:
         there = connection.execute(
-            "select count(*) from information_schema.tables where table_name = 'readings'"
+            "select count(*) from information_schema.tables where table_name = 'snapshots'"
         ).fetchone()
-        rows = "select window_start, member, r.* from readings r join series using (account_id, series_id)"
+        rows = "select window_start, member, r.* from internal.snapshots r join internal.series using (account_id, series_id)"
         return set(connection.execute(rows).fetchall()) if there != (0,) else set()
 
 
 def doubled(file: Path) -> int:
     """Facts and readings that stand there more than once."""
-    keys = {"facts": "account_id, series_id, hour_start", "readings": "account_id, reading"}
+    keys = {"facts": "account_id, series_id, hour_start", "snapshots": "account_id, snapshot_id"}
     with duckdb.connect(file) as connection:
         told = [
-            connection.execute(f"select count(*) - count(distinct ({key})) from {table}") for table, key in keys.items()
+            connection.execute(f"select count(*) - count(distinct ({key})) from internal.{table}")
+            for table, key in keys.items()
         ]
         return sum(count for [count] in (one.fetchone() or (0,) for one in told))
 
@@ -209,8 +210,8 @@ def replay(folder: Path, kills: int, dice: random.Random) -> Toll:
         killer.whole()
 
         def damage(number: int) -> None:
-            world.rows(f"delete from facts where hour(hour_start) = {number % 24}")
-            world.rows("delete from revisions")
+            world.rows(f"delete from internal.facts where hour(hour_start) = {number % 24}")
+            world.rows("delete from internal.revisions")
 
         def look() -> None:
             nonlocal twice
@@ -229,11 +230,11 @@ def _upgraded(file: Path) -> str | None:
     with engine.connect() as connection:
         columns = set(
             connection.exec_driver_sql(
-                "select column_name from information_schema.columns where table_name in ('names', 'runs')"
+                "select column_name from information_schema.columns where table_name in ('names', 'member_statuses', 'runs')"
             ).scalars()
         )
-    is_new = {"cut", "member", "facts_unchanged"} <= columns
-    is_old = "queue" in columns and not {"cut", "member", "facts_unchanged"} & columns
+    is_new = {"dimension", "member", "facts_unchanged"} <= columns
+    is_old = "queue" in columns and not {"dimension", "member", "facts_unchanged"} & columns
     return revision if (revision == migrate.revisions()[-1] and is_new) or (revision == "0001" and is_old) else None
 
 

@@ -319,11 +319,11 @@ FULL = "says what to make room for"
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
-        before = set(world.rows("select * from readings"))
+        before = set(world.rows("select * from internal.snapshots"))
         for room in (60_000, 250_000):
             code = _is_a_problem(_run(world, "sync", "--since", "all", first=_ROOM.format(room)))
             assert code == 4
-            held = set(world.rows("select * from readings"))
+            held = set(world.rows("select * from internal.snapshots"))
             assert held >= before
             before = held
         _ends_exact(world)
@@ -343,7 +343,7 @@ def full_others(folder: Path) -> int:
         for words in (("publish", "bi.duckdb"), ("export", "lake")):
             assert _is_a_problem(_run(world, *words, first=_ROOM.format(100_000))) == 4
             assert {file.name for file in folder.iterdir()} <= {world.file.name, "warehouse.duckdb.default.lock"}
-        world.rows("delete from facts")
+        world.rows("delete from internal.facts")
         world.rows("checkpoint")
         assert _is_a_problem(_run(world, "replay", first=_ROOM.format(60_000))) == 4
         assert _run(world, "replay").code == 0
@@ -382,14 +382,14 @@ def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
 def full_file_system(folder: Path) -> int:
     with _mounted(folder, 8) as place, _world(place, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
-        before = set(world.rows("select * from readings"))
+        before = set(world.rows("select * from internal.snapshots"))
         with (place / "another's").open("wb", buffering=0) as filler, suppress(OSError):
             while filler.write(bytes(4096)):
                 pass
         for words in (("sync", "--since", "all"), ("publish", "bi.duckdb"), ("export", "lake")):
             assert _is_a_problem(_run(world, *words)) == 4
         (place / "another's").unlink()
-        assert set(world.rows("select * from readings")) >= before
+        assert set(world.rows("select * from internal.snapshots")) >= before
         assert not list(place.glob(".*.draft"))
         world.now = datetime.now(UTC)
         assert world.sync(since="all").exit_code == 0
@@ -465,7 +465,12 @@ def restored(folder: Path) -> int:
         for held, log_of in ((copy, copy), (copy, None), (yesterday, None)):
             _restored(world, held, log_of)
             _ends_exact(world)
-            assert world.rows("select reading from readings where reading > (select count(*) from readings)") == []
+            assert (
+                world.rows(
+                    "select snapshot_id from internal.snapshots where snapshot_id > (select count(*) from internal.snapshots)"
+                )
+                == []
+            )
     return 0
 
 

@@ -72,7 +72,7 @@ class Scene:
 
     @property
     def held(self) -> int:
-        return int(self.world.one("select count(*) from facts"))
+        return int(self.world.one("select count(*) from internal.facts"))
 
 
 def _code(act: Callable[[], SyncResult]) -> int:
@@ -112,7 +112,7 @@ def refused_at_start(scene: Scene) -> int:
     with _closed(scene.world):
         code = scene.sync()
     assert scene.world.requests == ()
-    assert scene.world.one("select requests from runs") == 5 * TRIES
+    assert scene.world.one("select requests from internal.runs") == 5 * TRIES
     assert scene.held == 0
     return code
 
@@ -150,7 +150,7 @@ def unknown_host_at_start(scene: Scene) -> int:
     _unresolved(scene, lambda asked: True)
     code = scene.sync_at(_by_name(scene.world))
     assert scene.world.requests == ()
-    assert scene.world.one("select string_agg(distinct code, ',') from readings") == "dns"
+    assert scene.world.one("select string_agg(distinct code, ',') from internal.snapshots") == "dns"
     return code
 
 
@@ -233,7 +233,7 @@ def dimension(scene: Scene) -> int:
 def _refuses_tls(scene: Scene, url: str, requests: list[bytes]) -> int:
     code = scene.sync_at(url)
     assert requests == [], "something was sent through a connection that proved nothing"
-    assert scene.world.one("select string_agg(distinct code, ',') from readings") == "tls"
+    assert scene.world.one("select string_agg(distinct code, ',') from internal.snapshots") == "tls"
     return code
 
 
@@ -347,7 +347,7 @@ def _fatal_midway(scene: Scene, kind: FaultKind) -> int:
     scene.world.sandbox.behaviour = replace(scene.world.behaviour, latency_seconds=0.02)
     code = scene.sync(Fault(kind, numbers=tuple(range(40, 1_000))), concurrency=8)
     assert len(scene.world.requests) < 40 + 8
-    assert scene.world.one("select count(*) from readings where outcome = 'good'") >= 40 - 8
+    assert scene.world.one("select count(*) from internal.snapshots where outcome = 'success'") >= 40 - 8
     return code
 
 
@@ -515,7 +515,7 @@ def clock_jumps(scene: Scene) -> int:
             threading.Event().wait(0.005)
         world.ahead = timedelta(days=ahead)
     running.join()
-    assert world.one("select count(*) from findings where message like '%clock%'") == 1
+    assert world.one("select count(*) from internal.findings where message like '%clock%'") == 1
     [code] = codes
     return code
 
@@ -529,7 +529,7 @@ def clock_jumps(scene: Scene) -> int:
 def lost_answer(scene: Scene) -> int:
     assert scene.sync() == 0
     before = scene.world.hourly()
-    scene.world.rows("update answers set body = 'damaged'::blob")
+    scene.world.rows("update internal.responses set body = 'damaged'::blob")
     code = scene.sync()
     assert scene.world.hourly() == before
     assert scene.world.one("select count(*) from spending_revisions") == 0

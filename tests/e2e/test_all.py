@@ -87,7 +87,9 @@ def test_twelve_accounts_are_exact_and_two_that_cannot_be_read_fail_alone(
         said = capsys.readouterr()
         good = [name for name in TWELVE if name not in ("acc03", "acc07")]
         assert all(hourly(world, name) == world.expected_rows() for name in good)
-        assert world.one("select count(distinct account_id) from accounts") == 11  # of one the settings were not read
+        assert (
+            world.one("select count(distinct account_id) from internal.accounts") == 11
+        )  # of one the settings were not read
         rows = [line.split() for line in said.out.splitlines() if line.startswith("acc") and ":" not in line]
         assert [(name, code) for name, code, *_ in rows[1:]] == [
             (name, {"acc03": "3", "acc07": "2"}.get(name, "0")) for name in TWELVE
@@ -119,7 +121,7 @@ def test_accounts_may_have_warehouses_of_their_own(tmp_path: Path) -> None:
         assert hourly(world, "a") == world.expected_rows()
         world.file = tmp_path / "b.duckdb"
         assert hourly(world, "b") == world.expected_rows()
-        assert world.rows("select name from accounts") == [("b",)]
+        assert world.rows("select name from internal.accounts") == [("b",)]
 
 
 def test_one_key_under_two_names_is_refused_also_when_both_are_new_at_once(
@@ -128,7 +130,7 @@ def test_one_key_under_two_names_is_refused_also_when_both_are_new_at_once(
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", names=("a", "b"), KEY_a="the-very-same", KEY_b="the-very-same") == 2
-        assert world.one("select count(*) from accounts") == 1
+        assert world.one("select count(*) from internal.accounts") == 1
     assert "this key belongs to account" in capsys.readouterr().out
 
 
@@ -212,10 +214,10 @@ def test_shards_share_the_accounts_between_them(tmp_path: Path) -> None:
         toml(world, TWELVE)
         for part in range(3):
             assert program(world, "sync", "--all", "--shard", f"{part}/3", names=TWELVE) == 0
-            held = {name for (name,) in world.rows("select name from accounts")}
+            held = {name for (name,) in world.rows("select name from internal.accounts")}
             assert held == {name for name in TWELVE if any(Shard(one, 3).has(name) for one in range(part + 1))}
         assert held == set(TWELVE)
-        assert world.one("select count(*) from runs") == len(TWELVE)
+        assert world.one("select count(*) from internal.runs") == len(TWELVE)
 
 
 # ---------------------------------------------------------------- one pace
@@ -279,11 +281,11 @@ def test_a_stop_ends_every_account_as_a_single_sync_and_the_next_night_goes_on(
         assert {code for _, code in ends} <= {0, 130}
         assert 130 in {code for _, code in ends}
         assert "not started: " in told
-        kept = set(world.rows("select * from readings"))
+        kept = set(world.rows("select * from internal.snapshots"))
         assert kept
         world.sandbox.behaviour = KNOWN
         assert program(world, "sync", "--all", names=TWELVE) == 0
-        assert kept <= set(world.rows("select * from readings"))
+        assert kept <= set(world.rows("select * from internal.snapshots"))
         today = world.now.date()
         assert all(is_closed(hourly(world, name), today) == is_closed(world.expected_rows(), today) for name in TWELVE)
 
@@ -298,7 +300,7 @@ def test_a_stop_does_not_wait_for_a_slow_server(tmp_path: Path) -> None:
             _, said = process.communicate(timeout=30)
         assert time.monotonic() - began < 3  # the interpreter's end included
         assert process.returncode == 130, said
-        assert set(world.rows("select exit_code from runs")) == {(130,)}
+        assert set(world.rows("select exit_code from internal.runs")) == {(130,)}
 
 
 def test_a_second_stop_leaves_at_once(tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_after_a_kill_those_that_were_not_done_go_first_and_everything_is_exact(
             process.kill()
             process.communicate(timeout=30)
         done = {name for (name,) in world.rows("select account from sync_runs where exit_code = 0")}
-        begun = {name for (name,) in world.rows("select name from accounts")}
+        begun = {name for (name,) in world.rows("select name from internal.accounts")}
         assert done < begun < set(TWELVE)
         world.sandbox.behaviour = KNOWN
         assert program(world, "sync", "--all", "--accounts-at-once", "1", names=TWELVE) == 0
@@ -460,8 +462,8 @@ def test_eight_accounts_of_a_new_warehouse_meet_in_every_commit_and_none_is_in_a
         for night in range(2):
             assert program(world, "sync", "--all", names=names) == 0
             assert all(hourly(world, name) == world.expected_rows() for name in names), night
-        assert sorted(world.rows("select account_id from accounts")) == [(number,) for number in range(1, 9)]
-        runs = world.rows("select started_at, ended_at from runs where run = 1 order by started_at")
+        assert sorted(world.rows("select account_id from internal.accounts")) == [(number,) for number in range(1, 9)]
+        runs = world.rows("select started_at, ended_at from internal.runs where run = 1 order by started_at")
         assert any(later < ended for (_, ended), (later, _) in pairwise(runs))  # they did run side by side
 
 

@@ -59,7 +59,7 @@ def test_an_hour_that_grows_while_it_is_read_is_not_spoken_of(tmp_path: Path) ->
 
         world.sandbox._now = later  # the total is asked before its queues
         summary = world.sync(concurrency=1)
-        assert world.one("select count(*) from contradictions") > 0
+        assert world.one("select count(*) from internal.over_allocated_hours") > 0
         assert (summary.exit_code, wanting(summary.findings)) == (0, [])
 
 
@@ -74,7 +74,9 @@ def test_a_first_backfill_stopped_anywhere_is_not_spoken_of(tmp_path: Path, buck
 
 def doubled(world: World, day: date) -> None:
     """An hour of a day is held twice, as a second program that writes to the file might leave it. A server's keys refuse it."""
-    world.rows(f"insert into facts select * from facts where day = '{day}' order by series_id, hour_start limit 1")
+    world.rows(
+        f"insert into internal.facts select * from internal.facts where day = '{day}' order by series_id, hour_start limit 1"
+    )
 
 
 def is_told(findings: tuple[Finding, ...]) -> bool:
@@ -108,7 +110,7 @@ def test_after_a_run_that_did_not_look_or_looked_otherwise_all_days_are_looked_a
     with World(tmp_path, small(12)) as world:
         assert world.sync().exit_code == 0
         doubled(world, ago(9))
-        world.rows(f"update runs set {ending}; select 1")
+        world.rows(f"update internal.runs set {ending}; select 1")
         summary = world.sync()
         assert (summary.exit_code, is_told(summary.findings)) == (5, True)
 
@@ -119,13 +121,13 @@ def test_ones_own_checks_run_after_each_sync_and_are_kept_with_it(tmp_path: Path
     own_words = "-- severity: blocking\nselect account, day, money from spending_daily where day = cast(:now as date)"
     (own / "no_spend_at_all.sql").write_text(own_words)
     (own / "broken.sql").write_text("select * from nowhere")
-    (own / "writes.sql").write_text("delete from facts")
+    (own / "writes.sql").write_text("delete from internal.facts")
     with World(tmp_path, small(3)) as world:
         assert world.sync().exit_code == 0
         summary = world.sync(checks_folder="own")
         assert summary.exit_code == 5
         kept = world.rows(
-            "select check_name, severity, day from findings where run = 2 and severity <> 'note' order by 1"
+            "select check_name, severity, day from internal.findings where run = 2 and severity <> 'note' order by 1"
         )
         assert kept == [
             ("broken", "warning", None),
@@ -138,7 +140,7 @@ def test_ones_own_checks_run_after_each_sync_and_are_kept_with_it(tmp_path: Path
 def test_a_refund_is_told_once(tmp_path: Path) -> None:
     with World(tmp_path, small(6)) as world:
         world.sync()
-        world.rows("update facts set money = -0.5 where volume > 0; select 1")
+        world.rows("update internal.facts set money = -0.5 where volume > 0; select 1")
         [told] = [one for one in checked(world) if "negative" in one]
         sentence = "no hour of a closed day has negative money that an earlier sync has not told of"
         assert told.startswith(f"warning it does not hold that {sentence}: ")
@@ -175,6 +177,6 @@ def test_an_hour_read_while_its_day_ran_is_told_once_by_the_sync_that_closes_the
         for night in range(6):
             world.now = NOW + timedelta(days=night)
             told.append([one.day for one in world.sync().findings if one.check == check])
-        assert world.one("select count(*) from facts f join readings r using (account_id, reading) "
+        assert world.one("select count(*) from internal.facts f join internal.snapshots r using (account_id, snapshot_id) "
                          f"where f.hour_start = '{TODAY} 05:00' and run = 1") > 0  # fmt: skip
         assert told == [[], [TODAY], [], [], [], []]

@@ -142,8 +142,10 @@ def load(folder: Path, kept_in: str) -> Held:
         first = world.one("select min(day) from coverage_daily where account = 'other'")
         other = Account("other", told, {}, first, ago(4), {})
         for day, status in MARKED.items():
-            of_day = f"where day = '{day}' and account_id = (select account_id from accounts where name = 'other')"
-            assert world.rows(f"update days set status = '{status}' {of_day} returning 1") == [(1,)]
+            of_day = (
+                f"where day = '{day}' and account_id = (select account_id from internal.accounts where name = 'other')"
+            )
+            assert world.rows(f"update internal.day_coverage set status = '{status}' {of_day} returning 1") == [(1,)]
     return Held(url, (default, other))
 
 

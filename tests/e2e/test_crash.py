@@ -63,14 +63,14 @@ def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_no
         ] == []
         assert len(world.requests) <= _fewest(world) * 1.05
 
-        facts = "select * from facts order by series_id, hour_start"
-        held, answers = world.rows(facts), world.rows("select hash from answers order by hash")
+        facts = "select * from internal.facts order by series_id, hour_start"
+        held, answers = world.rows(facts), world.rows("select hash from internal.responses order by hash")
         before = len(world.requests)
         summary = world.sync()
         assert world.asked(before) == Counter(RECENT)
         assert (summary.exit_code, summary.facts_inserted, summary.facts_changed) == (0, 0, 0)
         assert world.rows(facts) == held  # loaded_at too
-        assert world.rows("select hash from answers order by hash") == answers
+        assert world.rows("select hash from internal.responses order by hash") == answers
 
 
 @pytest.mark.long
@@ -89,9 +89,16 @@ def test_a_load_killed_twenty_times_ends_as_if_it_had_not_been_and_repeats_littl
 
         _is_whole_and_exact(world)
         assert committed_readings(world, tmp_path / "copy") >= committed[-1]
-        assert world.rows("select reading from readings group by account_id, reading having count(*) > 1") == []
         assert (
-            world.rows("select hour_start from facts group by account_id, series_id, hour_start having count(*) > 1")
+            world.rows(
+                "select snapshot_id from internal.snapshots group by account_id, snapshot_id having count(*) > 1"
+            )
+            == []
+        )
+        assert (
+            world.rows(
+                "select hour_start from internal.facts group by account_id, series_id, hour_start having count(*) > 1"
+            )
             == []
         )
         repeats = repeats_by_kill(world, begins, committed[1:])

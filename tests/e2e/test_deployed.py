@@ -175,7 +175,7 @@ def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp
             ["sync"],
             ["status"],
             ["check"],
-            ["query", "select count(*) from days", "-o", "days.csv"],
+            ["query", "select count(*) from internal.day_coverage", "-o", "days.csv"],
         ):
             done = run(world, [*inside, shut + shlex.join([*bound, str(PROGRAM), *words])], environ(state, key))
             assert done.returncode == 0, done.stderr

@@ -128,14 +128,22 @@ def test_an_app_that_ended_and_is_asked_again_by_hand_keeps_its_history(tmp_path
         there.sandbox.faults = (refused,)
         there.now += timedelta(days=1)
         there.sync(soft_ids=APPS)
-        assert there.one("select belief from names where member = '1011' order by decided_at desc limit 1") == "ended"
+        assert (
+            there.one(
+                "select status from internal.member_statuses where member = '1011' order by valid_from desc limit 1"
+            )
+            == "retired"
+        )
         there.sandbox.faults = ()
         for apps in (APPS, (), ()):
             there.now += timedelta(days=1)
             assert there.sync(soft_ids=apps).exit_code == 0
             assert sum(one == 1011 for one, _ in held(there, "app")) >= DAYS
         assert (
-            there.one("select belief from names where member = '1011' order by decided_at desc limit 1") == "believed"
+            there.one(
+                "select status from internal.member_statuses where member = '1011' order by valid_from desc limit 1"
+            )
+            == "verified"
         )
 
 

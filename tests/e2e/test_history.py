@@ -97,8 +97,8 @@ def test_the_hourly_view_of_every_past_commit_can_be_seen_again(
     with eventful(tmp_path) as world:
         live(world)
         assert {queue for queue, _ in world.hourly()} >= {ALONE, BESIDE, OWN}
-        causes = dict(world.rows("select cause, count(*) from revisions group by cause"))
-        assert causes.keys() == {"source", "growth", "attribution"}
+        causes = dict(world.rows("select cause, count(*) from internal.revisions group by cause"))
+        assert causes.keys() == {"correction", "late_arriving", "attribution"}
         assert len(copies) > 20
         for moment, copy in copies.items():
             seen = world.rows(f"select queue, hour_start, volume, money from spending_as_of(timestamp '{moment}')")
@@ -130,10 +130,10 @@ def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path
     with eventful(tmp_path) as world:
         live(world)
         before = export(world)
-        world.rows("delete from revisions")
-        world.rows("delete from contradictions")
-        world.rows("delete from facts where extract(hour from hour_start) = 7")
-        world.rows("update facts set money = money + 1 where extract(hour from hour_start) = 9")
+        world.rows("delete from internal.revisions")
+        world.rows("delete from internal.over_allocated_hours")
+        world.rows("delete from internal.facts where extract(hour from hour_start) = 7")
+        world.rows("update internal.facts set money = money + 1 where extract(hour from hour_start) = 9")
         result = replayed(world)
         assert {one.hour_start.hour for one in result.differences} == {7, 9}
         assert export(world) == before
@@ -145,7 +145,7 @@ def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, mo
     with eventful(tmp_path) as world:
         live(world)
         before = export(world)
-        world.rows("delete from facts")
+        world.rows("delete from internal.facts")
         rebuild = SyncStateStore.rebuild
         done: list[object] = []
 
@@ -158,8 +158,8 @@ def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, mo
         monkeypatch.setattr(SyncStateStore, "rebuild", dying)
         with pytest.raises(InterruptedRunError, match="after 6 days"):
             replayed(world)
-        assert world.one("select exit_code from runs order by run desc limit 1") == 130
-        assert world.one("select count(*) from facts") < len(before["facts"])
+        assert world.one("select exit_code from internal.runs order by run desc limit 1") == 130
+        assert world.one("select count(*) from internal.facts") < len(before["facts"])
         monkeypatch.setattr(SyncStateStore, "rebuild", rebuild)
         replayed(world)
         assert export(world) == before
@@ -168,10 +168,10 @@ def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, mo
 def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path) -> None:
     with World(tmp_path, small(50, (ALONE,), turnover=False)) as world:
         world.sync()
-        held, bodies = world.hourly(), world.one("select count(*) from answers")
+        held, bodies = world.hourly(), world.one("select count(*) from internal.responses")
         world.sync(keep_answers=31)
-        assert world.one("select count(*) from answers") < bodies
-        kept = "readings r join answers a using (account_id, hash) join series s using (account_id, series_id)"
+        assert world.one("select count(*) from internal.responses") < bodies
+        kept = "readings r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
         assert world.one(f"select min(r.day) from {kept} where s.cut = 'queue' and s.member = '{ALONE}'") == ago(31)
         assert world.hourly() == held
         before = len(world.requests)
@@ -198,7 +198,7 @@ def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_wou
             world.sync()
         seen = told(world).corrections
         assert seen is not None
-        own = "from revisions v join readings r using (account_id, reading) where cause = 'source'"
+        own = "from internal.revisions v join internal.snapshots r using (account_id, snapshot_id) where cause = 'correction'"
         revised = world.rows(f"select v.hour_start, v.day, r.asked_at {own}")
         assert seen.hours == len({hour for hour, _, _ in revised})
         assert seen.lookback == max((requested_at.date() - day).days for _, day, requested_at in revised)
@@ -211,7 +211,7 @@ def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp
         world.sync()
         rows = world.rows(cookbook.read_text())
         assert rows
-        bodies = {name: zlib.decompress(body) for name, body in world.rows("select hash, body from answers")}
+        bodies = {name: zlib.decompress(body) for name, body in world.rows("select hash, body from internal.responses")}
         for _, queue, hour, volume, *_, requested_at, asked_for, answer, size, run, _, version in rows:
             told = json.loads(bodies[answer])["data"]
             of_hour = [record for record in told if record["dateFrom"] == int(hour.replace(tzinfo=UTC).timestamp())]
@@ -257,8 +257,8 @@ def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to
     ) as world:
         world.sync(concurrency=16)
         before = export(world)
-        world.rows("delete from facts")
-        world.rows("delete from revisions")
+        world.rows("delete from internal.facts")
+        world.rows("delete from internal.revisions")
         for _ in range(4):
             with world.command("replay", key=None) as process:
                 threading.Event().wait(1 + 3 * dice.random())
@@ -286,9 +286,9 @@ def test_an_answer_that_is_not_what_its_hash_says_leaves_its_day_as_it_is_and_is
     with World(tmp_path, small(4, (ALONE,), idle_hours=0)) as world:
         world.sync()
         before = export(world)
-        own = "select r.hash from readings r join series s using (account_id, series_id) where s.cut = 'total'"
+        own = "select r.hash from internal.snapshots r join internal.series s using (account_id, series_id) where s.dimension = 'total'"
         for n, body in ((1, zlib.compress(b'{"errorId":0,"data":[]}')), (2, b"garbage")):
-            world.rows(f"update answers set body = %s where hash in ({own} and r.day = %s)", body, ago(n))
+            world.rows(f"update internal.responses set body = %s where hash in ({own} and r.day = %s)", body, ago(n))
         result = replayed(world)
         assert set(result.lost) == {ago(1), ago(2)}
         assert (result.differences, result.rows) == ((), {})
@@ -299,8 +299,8 @@ def test_what_was_learned_of_strangers_later_changes_nothing_of_what_was_booked_
     with World(tmp_path, small(4, (ALONE, BESIDE)), GIVES_TOTALS) as world:
         world.sync(queues=("Mistyped",))
         before = export(world)
-        later = "select account_id, cut, 'error', 'E', timestamp '2026-11-23' from lessons where cut = 'queue'"
-        world.rows(f"insert into lessons {later}")
+        later = "select account_id, dimension, 'error', 'E', timestamp '2026-11-23' from internal.unknown_name_behaviours where dimension = 'queue'"
+        world.rows(f"insert into internal.unknown_name_behaviours {later}")
         assert replayed(world).rows == {}
         assert export(world) == before
 
@@ -310,7 +310,7 @@ def test_facts_that_stand_there_twice_stand_there_once_after_a_replay(tmp_path: 
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         world.sync()
         before = export(world)
-        world.rows(f"insert into facts select * from facts where day = date '{ago(2)}'")
+        world.rows(f"insert into internal.facts select * from internal.facts where day = date '{ago(2)}'")
         assert replayed(world).rows == {"facts": 24 * 2}
         assert export(world) == before
 
@@ -320,8 +320,10 @@ def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_pat
         world.sync()
         before = export(world)
         world.rows(
-            f"update facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3"
+            f"update internal.facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3"
         )
-        world.rows(f"update days set money = money + 1, explained = false where day = date '{ago(1)}'")
-        assert replayed(world).rows.keys() == {"facts", "days"}
+        world.rows(
+            f"update internal.day_coverage set money = money + 1, is_explained = false where day = date '{ago(1)}'"
+        )
+        assert replayed(world).rows.keys() == {"facts", "day_coverage"}
         assert export(world) == before

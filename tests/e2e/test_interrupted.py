@@ -31,14 +31,14 @@ def test_a_stopped_sync_is_exit_code_130_keeps_what_was_committed_and_goes_on(
         assert "interrupted" in said
         assert "Traceback" not in said
         stopped = len(world.requests)
-        kept = set(world.rows("select * from readings"))
+        kept = set(world.rows("select * from internal.snapshots"))
         assert len(kept) >= 40 - 2 * CONCURRENCY
-        assert world.one("select exit_code from runs") == 130
+        assert world.one("select exit_code from internal.runs") == 130
 
         with world.command("sync") as process:
             _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-        assert kept <= set(world.rows("select * from readings"))
+        assert kept <= set(world.rows("select * from internal.snapshots"))
         again = world.asked(stopped).keys() & windows(world.requests[:stopped]).keys()
         old = [window for window in again if window.start.date() < now.date() - timedelta(days=LOOKBACK)]
         assert len(old) <= 2 * CONCURRENCY

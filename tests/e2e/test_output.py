@@ -183,7 +183,7 @@ def runs(world: World, columns: str) -> list[tuple[Any, ...]]:
 def test_a_run_counts_facts_that_were_new_that_changed_and_that_said_the_same(tmp_path: Path) -> None:
     with World(tmp_path, small(days=6)) as world:
         first = world.sync()
-        facts = "facts join series using (account_id, series_id)"
+        facts = "facts join internal.series using (account_id, series_id)"
         held = world.one(f"select count(*) from {facts} where member is not null or cut = 'total'")
         assert (first.facts_inserted, first.facts_changed, first.facts_unchanged) == (held, 0, 0)
         again = world.sync()
@@ -215,7 +215,7 @@ def test_a_run_has_its_time_its_findings_and_its_end(tmp_path: Path) -> None:
             world.sync()
         columns = "9 as requests, 9 as retries, null as ended_at, null as exit_code, 3 as run"
         world.rows(
-            f"insert into runs by name select * replace ({columns}) from runs where run = 1"
+            f"insert into internal.runs by name select * replace ({columns}) from internal.runs where run = 1"
         )  # as a killed one leaves it
         told = runs(world, "account, run, started_at, seconds, exit_code, requests, notes, warnings, blocking")
         to_db_utc = NOW.replace(tzinfo=None)

@@ -39,7 +39,7 @@ def test_a_sync_publishes_what_it_loaded_without_the_key_and_its_hash(tmp_path: 
         copy = tmp_path / "bi" / "warehouse.duckdb"
         assert hours(copy) == hours(made.file) != []
         assert stat.S_IMODE(copy.stat().st_mode) == 0o444
-        [(salt, hash_key)] = made.rows("select key_salt, key_hash from accounts")
+        [(salt, hash_key)] = made.rows("select key_salt, key_hash from internal.accounts")
         held = copy.read_bytes()
         assert not [secret for secret in (salt, hash_key, KEY.encode()) if secret in held]
         assert b"errorId" not in held
@@ -71,7 +71,7 @@ def test_while_a_check_blocks_the_copy_before_stays(tmp_path: Path) -> None:
         copy = tmp_path / "bi" / "warehouse.duckdb"
         before = copy.read_bytes()
         made.rows(
-            "insert into series select 1, 99, cut, member from series where member is not null limit 1 returning series_id"
+            "insert into internal.series select 1, 99, dimension, member from internal.series where member is not null limit 1 returning series_id"
         )
         code, _, err = sync(made)
         assert code == 5

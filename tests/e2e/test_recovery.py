@@ -127,7 +127,7 @@ def test_a_believed_queue_that_is_refused_as_unknown_for_a_night_keeps_its_facts
     unknown = Fault(FaultKind.UNKNOWN_CODE, queues=strangers)
     with World(tmp_path, dataset, faults=(unknown,)) as world:
         assert world.sync().exit_code == 0
-        assert world.one("select code from lessons") == "ERROR_NEVER_SEEN_BEFORE"
+        assert world.one("select code from internal.unknown_name_behaviours") == "ERROR_NEVER_SEEN_BEFORE"
         before = world.hourly()
         assert before == world.expected_rows()
 

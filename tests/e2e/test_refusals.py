@@ -28,7 +28,7 @@ def test_a_wrong_key_costs_one_request(tmp_path: Path) -> None:
             world.sync()
         assert refusal.value.exit_code == 3
         assert len(world.requests) == 1
-        assert world.rows("select * from facts") == []
+        assert world.rows("select * from internal.facts") == []
 
 
 def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: Path) -> None:
@@ -39,13 +39,13 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
             world.sync(concurrency=concurrency)
         asked = len(world.requests)
         assert asked < fatal + concurrency
-        kept = world.rows("select * from readings where outcome = 'good'")
+        kept = world.rows("select * from internal.snapshots where outcome = 'success'")
         assert len(kept) >= fatal - concurrency
-        assert world.one("select exit_code from runs") == 3
+        assert world.one("select exit_code from internal.runs") == 3
 
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()
-        assert set(kept) <= set(world.rows("select * from readings"))
+        assert set(kept) <= set(world.rows("select * from internal.snapshots"))
         repeated = _well_read(world, run=1) & world.asked(asked).keys()
         assert repeated
         assert min(window.start for window in repeated) == midnight(ago(3))  # the lookback alone
@@ -53,8 +53,8 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
 
 def _well_read(world: World, run: int) -> set[Asked]:
     """The windows of a run with a good reading."""
-    snapshots = "readings join series using (account_id, series_id)"
-    rows = world.rows(f"select window_start, member from {snapshots} where run = {run} and outcome = 'good'")
+    snapshots = "readings join internal.series using (account_id, series_id)"
+    rows = world.rows(f"select window_start, member from {snapshots} where run = {run} and outcome = 'success'")
     return {Asked(start.replace(tzinfo=UTC), name) for start, name in rows}
 
 
@@ -107,8 +107,10 @@ def test_an_error_in_an_answer_of_http_200_is_never_an_empty_page(tmp_path: Path
         assert {key[0] for key in expected_rows} - {key[0] for key in held} == {failing}
         missed = {hour: value for (queue, hour), value in expected_rows.items() if queue == failing}
         assert {hour: value for (queue, hour), value in held.items() if queue == UNATTRIBUTED} == missed
-        assert world.one(f"select count(*) from facts where day = '{darkest}'") == 0  # absent, never zero
-        assert set(world.rows("select outcome, code from readings where outcome <> 'good'")) >= {("refused", CODE)}
+        assert world.one(f"select count(*) from internal.facts where day = '{darkest}'") == 0  # absent, never zero
+        assert set(world.rows("select outcome, code from internal.snapshots where outcome <> 'success'")) >= {
+            ("api_error", CODE)
+        }
 
 
 def test_a_day_on_which_everything_goes_wrong_is_a_gap_and_is_filled_later(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="belongs to account default"):
             world.sync(account="second")
         assert len(world.requests) == before
-        assert world.rows("select name from accounts") == [("default",)]
+        assert world.rows("select name from internal.accounts") == [("default",)]
 
 
 # ---------------------------------------------------------------- by us: the warehouse
@@ -194,7 +196,7 @@ def test_a_warehouse_held_by_another_program_costs_no_request_and_names_it(tmp_p
 def test_a_warehouse_of_a_newer_schema_is_left_byte_for_byte(tmp_path: Path) -> None:
     with World(tmp_path, small(days=5)) as world:
         world.sync(until=ago(5))
-        world.rows("update alembic_version set version_num = '9999'")
+        world.rows("update internal.alembic_version set version_num = '9999'")
         before, held = len(world.requests), world.file.read_bytes()
         with pytest.raises(SchemaTooNewError, match="9999") as refusal:
             world.sync()

@@ -51,7 +51,7 @@ def _everything(world: World, *said: bytes) -> Iterator[tuple[str, bytes]]:
         return
     for (table,) in world.rows("select table_name from information_schema.tables where table_type = 'BASE TABLE'"):
         yield table, repr(world.rows(f"select * from {table}")).encode()
-    for (body,) in world.rows("select body from answers"):
+    for (body,) in world.rows("select body from internal.responses"):
         yield "answer", zlib.decompress(body)
 
 
@@ -166,7 +166,7 @@ def test_a_whole_life_leaves_the_key_nowhere(tmp_path: Path) -> None:
         life.run("export", "sheets", "--format", "csv")
         life.run("report", "-o", "report.html")
         for form in ("csv", "json", "parquet"):
-            life.run("query", "select * from accounts", "--format", form, "-o", f"accounts.{form}")
+            life.run("query", "select * from internal.accounts", "--format", form, "-o", f"accounts.{form}")
         life.run("query", "select * from duckdb_settings()")
         life.run("query", "select getenv('ANTICAPTCHA_CLIENT_KEY_FILE')", code=2)
         life.run("status", "--json")

@@ -22,7 +22,7 @@ from etl.outputs.publish import publish
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.schema import accounts, answers, facts, metadata, rejections, runs, series, snapshots
+from etl.warehouse.schema import accounts, facts, metadata, rejections, responses, runs, series, snapshots
 from tests.e2e.test_history import eventful, live, replayed
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
 from tests.postgres import ask, migrated, new_database
@@ -62,7 +62,7 @@ def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
         live(world)
         before = rows(world.warehouse)
-        assert {name for name, held in before.items() if not held} <= {"probes", "contradictions"}, (
+        assert {name for name, held in before.items() if not held} <= {"probes", "over_allocated_hours"}, (
             "too little happened"
         )
         on_a_server = moved(world.warehouse, new_database())
@@ -107,7 +107,7 @@ def held(synced: Path, tmp_path: Path) -> str:
 
 def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already holds accounts: another"):
         moved(held, target)
@@ -116,7 +116,7 @@ def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_pat
 
 def test_a_target_with_accounts_of_an_older_schema_is_not_upgraded_on_the_way_to_being_refused(held: str) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already holds accounts: another"):
@@ -165,8 +165,8 @@ def test_a_source_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 FALSIFIED = {
     "facts": "new.money := new.money + 0.000000001",
-    "readings": "new.message := new.message || ' '",
-    "answers": "new.body := new.body || '\\x00'",
+    "snapshots": "new.message := new.message || ' '",
+    "responses": "new.body := new.body || '\\x00'",
     "accounts": "new.since := date '2020-01-01'",
     "runs": "new.exit_code := null",
 }
@@ -175,10 +175,10 @@ FALSIFIED = {
 @pytest.mark.parametrize("table", FALSIFIED)
 def test_a_row_that_is_falsified_on_the_way_is_found_and_nothing_is_kept(held: str, table: str) -> None:
     target = new_database(like=migrated())
-    once = f"(select count(*) from {table}) = 0"
+    once = f"(select count(*) from internal.{table}) = 0"
     body = f"begin if {once} then {FALSIFIED[table]}; end if; return new; end"
     ask(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
-    ask(target, f"create trigger falsify before insert on {table} for each row execute function falsify()")
+    ask(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
     with pytest.raises(WarehouseError, match=f"differing from .* in {table}; nothing was kept") as found:
         moved(held, target)
     assert found.value.exit_code == 4
@@ -188,7 +188,7 @@ def test_a_row_that_is_falsified_on_the_way_is_found_and_nothing_is_kept(held: s
 def test_a_transfer_killed_half_way_leaves_no_account_and_the_next_one_succeeds(held: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     with open_warehouse(target).connect() as holder:
-        holder.exec_driver_sql("lock table revisions in share mode")  # the transfer waits half way
+        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits half way
         words = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(held).database), target]
         with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             waiting = "select count(*) from pg_locks where not granted"
@@ -206,7 +206,7 @@ def test_a_transfer_into_a_file_killed_half_way_leaves_no_account(held: str, tmp
     source = moved(held, new_database())
     with duckdb.connect() as none, open_warehouse(source).connect() as holder:
         none.close()
-        holder.exec_driver_sql("lock table revisions in access exclusive mode")
+        holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
         words = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
         with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             while ask(source, "select count(*) from pg_locks where not granted") == [(0,)]:
@@ -245,30 +245,30 @@ EDGES: dict[sa.Table, list[dict[str, object]]] = {
         {"account_id": 2, "name": "~", "key_salt": b"", "key_hash": b"\0", "since": date(1, 1, 1), "created_at": datetime(1, 1, 1)},
     ],
     series: [
-        {"account_id": 1, "series_id": 1, "cut": "total"},
-        {"account_id": 1, "series_id": 2, "cut": "queue", "member": ""},
-        {"account_id": 1, "series_id": 3, "cut": "queue", "member": "\N{RIGHT-TO-LEFT OVERRIDE}x\r\n\ty"},
+        {"account_id": 1, "series_id": 1, "dimension": "total"},
+        {"account_id": 1, "series_id": 2, "dimension": "queue", "member": ""},
+        {"account_id": 1, "series_id": 3, "dimension": "queue", "member": "\N{RIGHT-TO-LEFT OVERRIDE}x\r\n\ty"},
     ],
     runs: [
-        {"account_id": 1, "run": 2**31 - 1, "command": "sync", "version": "1", "started_at": AT, "outside": 1,
+        {"account_id": 1, "run": 2**31 - 1, "command": "sync", "version": "1", "started_at": AT, "out_of_window": 1,
          **dict.fromkeys(COUNTS, 0)},
     ],
-    answers: [
+    responses: [
         {"account_id": 1, "hash": "empty", "body": b""},
         {"account_id": 1, "hash": "huge", "body": zlib.compress(bytes(range(256)) * 40_000, 0)},
     ],
     snapshots: [
-        {"account_id": 1, "reading": 1, "run": 1, "series_id": 1, "day": date(9999, 12, 31), "window_start": AT, "window_end": AT,
-         "asked_at": AT, "committed_at": datetime(9999, 12, 31, 23, 59, 59, 999999), "outcome": "good", "code": "",
+        {"account_id": 1, "snapshot_id": 1, "run": 1, "series_id": 1, "day": date(9999, 12, 31), "window_start": AT, "window_end": AT,
+         "requested_at": AT, "committed_at": datetime(9999, 12, 31, 23, 59, 59, 999999), "outcome": "success", "code": "",
          "message": "a|b~"},
     ],
     facts: [
         {"account_id": 1, "series_id": 2, "day": AT.date(), "hour_start": AT.replace(hour=hour), "volume": volume, "money": money,
-         "reading": 1, "loaded_at": AT}
+         "snapshot_id": 1, "loaded_at": AT}
         for hour, (volume, money) in enumerate(VALUES)
     ],
     rejections: [
-        {"account_id": 1, "reading": 1, "series_id": 1, "day": AT.date(), "reason": "odd", "raw": r'{"a":"\u0000"}' * 9_000,
+        {"account_id": 1, "snapshot_id": 1, "series_id": 1, "day": AT.date(), "reason": "odd", "raw": r'{"a":"\u0000"}' * 9_000,
          "seen_at": AT},
     ],
 }  # fmt: skip

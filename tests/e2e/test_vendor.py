@@ -29,7 +29,7 @@ def test_the_vendors_example_loads_with_its_grid_from_a_quarter_to(tmp_path: Pat
             (UNATTRIBUTED, datetime(2019, 2, 19, 21, 45)): (2156, Decimal("7.827058")),
         }
         assert world.rows("select day, volume, money from spending_daily") == [(DAY, 6272, Decimal("23.184747"))]
-        assert world.one("select grid_seconds from accounts") == -900
+        assert world.one("select hour_offset_seconds from internal.accounts") == -900
         assert world.one("select count(*) from spending_total_hourly") == 24
         assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _answers(world)
 
@@ -40,12 +40,12 @@ def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
     with World(tmp_path, IDLE, FROM_A_QUARTER_TO, (Fault(FaultKind.VENDOR_PAGE),), now=LATER) as world:
         summary = world.sync(since=DAY, until=DAY)
         assert (summary.exit_code, summary.windows_failed) == (1, 1)
-        [(outcome, code, message)] = world.rows("select outcome, code, message from readings")
-        assert (outcome, code) == ("broken", "not_json")
+        [(outcome, code, message)] = world.rows("select outcome, code, message from internal.snapshots")
+        assert (outcome, code) == ("failed", "not_json")
         assert "not JSON" in message
         assert f"{DAY}, all queues: failed: not_json" in caplog.text
         assert _answers(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
-        assert world.rows("select * from facts") == []
+        assert world.rows("select * from internal.facts") == []
         assert world.days("failed") == {DAY}
 
         world.sandbox.faults = (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(len(world.requests) + 1,)),)
@@ -55,4 +55,4 @@ def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
 
 
 def _answers(world: World) -> list[bytes]:
-    return [zlib.decompress(body) for (body,) in world.rows("select body from answers")]
+    return [zlib.decompress(body) for (body,) in world.rows("select body from internal.responses")]

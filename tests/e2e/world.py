@@ -228,12 +228,14 @@ def by_hour(hours: Hours) -> dict[datetime, tuple[int, Decimal]]:
 
 def export(world: World) -> dict[str, list[tuple[object, ...]]]:
     """Everything that a replay makes anew, in order."""
-    own = {"days": "t.*", "readings": "t.*"}
-    for table in ("facts", "revisions", "contradictions", "rejections"):
-        columns = (column.name for column in metadata.tables[table].columns if column.name != "series_id")
-        own[table] = ", ".join(["s.cut", "s.member", *(f"t.{name}" for name in columns)])
-    joined = "left join series s on s.account_id = t.account_id and s.series_id = t.series_id"
+    own = {"day_coverage": "t.*", "snapshots": "t.*"}
+    for table in ("facts", "revisions", "over_allocated_hours", "rejections"):
+        columns = (column.name for column in metadata.tables[f"internal.{table}"].columns if column.name != "series_id")
+        own[table] = ", ".join(["s.dimension", "s.member", *(f"t.{name}" for name in columns)])
+    joined = "left join internal.series s on s.account_id = t.account_id and s.series_id = t.series_id"
     return {
-        table: sorted(world.rows(f"select {columns} from {table} t {'' if columns == 't.*' else joined}"), key=repr)
+        table: sorted(
+            world.rows(f"select {columns} from internal.{table} t {'' if columns == 't.*' else joined}"), key=repr
+        )
         for table, columns in own.items()
     }

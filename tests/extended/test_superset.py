@@ -30,14 +30,16 @@ _TEMPORAL = 2
 
 SuccessPayload = Counter[tuple[object, ...]]
 
-ORIGINAL = "create table original_facts as from facts; create table original_days as from days"
+ORIGINAL = (
+    "create table original_facts as from internal.facts; create table original_days as from internal.day_coverage"
+)
 
 SCALED = """
 begin;
-delete from facts;
-insert into facts select * replace (money * {by} as money) from original_facts;
-delete from days;
-insert into days select * replace (money * {by} as money, unattributed_money * {by} as unattributed_money) from original_days;
+delete from internal.facts;
+insert into internal.facts select * replace (money * {by} as money) from original_facts;
+delete from internal.day_coverage;
+insert into internal.day_coverage select * replace (money * {by} as money, unattributed_money * {by} as unattributed_money) from original_days;
 commit
 """
 """Every hour costs so many times what it did: the books stay in balance, and no sum of one state is a sum of another."""

@@ -142,7 +142,7 @@ def table(tally: Tally, seconds: float) -> str:
         by_outcome[outcome] += number
         if code:
             by_code[
-                outcome, code if outcome != "refused" or code in (protocol.WITHOUT_CODE, *NAMES) else "(another text)"
+                outcome, code if outcome != "api_error" or code in (protocol.WITHOUT_CODE, *NAMES) else "(another text)"
             ] += number
     spent, size, kind, seed = tally.slowest
     lines = [f"{count:,} answers, {tally.size / 1e6:,.1f} MB, {seconds:.0f} s; no promise broken", ""]

@@ -12,28 +12,28 @@ from etl.warehouse.engine import warehouse_url
 SECRETS = (b"SALT-that-nobody-needs", b"HASH-of-a-client-key-9f3K", b"ANSWER-as-it-came", b"MESSAGE-of-a-reading")
 
 FILLED = """
-insert into accounts (account_id, name, key_salt, key_hash, created_at) values
+insert into internal.accounts (account_id, name, key_salt, key_hash, created_at) values
     (1, 'default', 'SALT-that-nobody-needs', 'HASH-of-a-client-key-9f3K', now()), (2, 'shop', '', '', now());
-insert into series values (1, 1, 'total', null), (1, 2, 'queue', null), (1, 3, 'queue', 'FunCaptcha'),
+insert into internal.series values (1, 1, 'total', null), (1, 2, 'queue', null), (1, 3, 'queue', 'FunCaptcha'),
                           (2, 1, 'total', null), (2, 3, 'queue', 'O''Brien "x"');
-insert into facts
+insert into internal.facts
 select account_id, series_id, cast(hour as date), hour, 3, cast('1.000000001' as decimal(18, 9)), 1, timestamp '2026-11-05 09:00'
-from range(timestamp '2026-10-31', timestamp '2026-11-03', interval 1 hour) t(hour), series
-where member is not null or cut = 'total';
-insert into days
+from range(timestamp '2026-10-31', timestamp '2026-11-03', interval 1 hour) t(hour), internal.series
+where member is not null or dimension = 'total';
+insert into internal.day_coverage
 select account_id, day, 'final', timestamp '2026-11-09', 72, 24.000000024, 0, 0, true, true
-from range(date '2026-10-31', date '2026-11-03', interval 1 day) t(day), accounts;
-insert into revisions values (1, 3, '2026-11-01', '2026-11-01 05:00', 2, 0.5, 3, 1.000000001, 'source', 1, '2026-11-03', 1,
+from range(date '2026-10-31', date '2026-11-03', interval 1 day) t(day), internal.accounts;
+insert into internal.revisions values (1, 3, '2026-11-01', '2026-11-01 05:00', 2, 0.5, 3, 1.000000001, 'correction', 1, '2026-11-03', 1,
                               '2026-11-05 09:00');
-insert into answers values (1, 'h', 'ANSWER-as-it-came');
-insert into readings values (1, 1, 1, 1, '2026-11-01', '2026-11-01', '2026-11-02', '2026-11-05', '2026-11-05', 'good', '',
+insert into internal.responses values (1, 'h', 'ANSWER-as-it-came');
+insert into internal.snapshots values (1, 1, 1, 1, '2026-11-01', '2026-11-01', '2026-11-02', '2026-11-05', '2026-11-05', 'success', '',
                              'MESSAGE-of-a-reading', 200, 'h');
 """
 
 HOURS = 2 * 72
 """With spend, over both accounts."""
 
-BROKEN = "insert into facts select account_id, 2, day, hour_start, 1, 1, 1, loaded_at from facts where account_id = 1 limit 1"
+BROKEN = "insert into internal.facts select account_id, 2, day, hour_start, 1, 1, 1, loaded_at from internal.facts where account_id = 1 limit 1"
 """After this the queues of an hour are more than its total."""
 
 
@@ -57,7 +57,9 @@ class Bank:
 
     def set_price(self, money: Decimal) -> None:
         """Every hour of every series costs so much: the books stay in balance."""
-        self.write(f"begin; update facts set money = {money}; update days set money = 24 * {money}; commit")
+        self.write(
+            f"begin; update internal.facts set money = {money}; update internal.day_coverage set money = 24 * {money}; commit"
+        )
 
 
 def rows(file: Path, sql: str) -> list[tuple[Any, ...]]:

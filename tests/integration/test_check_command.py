@@ -48,12 +48,12 @@ def desk(migrated_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     shutil.copy(migrated_file, desk.file)
     for number, name in enumerate(("default", "other"), 1):
         columns = "account_id, name, key_salt, key_hash, created_at"
-        desk.plant(f"insert into accounts ({columns}) values ({number}, '{name}', '', '', now())")
+        desk.plant(f"insert into internal.accounts ({columns}) values ({number}, '{name}', '', '', now())")
     return desk
 
 
-TWICE = "insert into series values (2, 1, 'queue', 'FunCaptcha'), (2, 2, 'queue', 'FunCaptcha');"
-STALE = "update accounts set created_at = timestamp '2026-01-01' where account_id = 1;"
+TWICE = "insert into internal.series values (2, 1, 'queue', 'FunCaptcha'), (2, 2, 'queue', 'FunCaptcha');"
+STALE = "update internal.accounts set created_at = timestamp '2026-01-01' where account_id = 1;"
 
 
 def test_nothing_found_is_said_with_how_much_was_looked_at(desk: Desk) -> None:
@@ -144,7 +144,7 @@ def test_the_folder_of_ones_own_checks_is_a_setting(desk: Desk, said: str) -> No
 
 def test_nothing_is_written(desk: Desk) -> None:
     (desk.folder / "own").mkdir()
-    (desk.folder / "own" / "a.sql").write_text("delete from accounts")
+    (desk.folder / "own" / "a.sql").write_text("delete from internal.accounts")
     before = desk.file.read_bytes()
     assert desk.check("--checks-folder", "own") == 0
     assert "DELETE is refused" in desk.out

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from etl.models import Finding, Severity
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse
-from etl.warehouse.schema import accounts, days, metadata, over_allocations, series
+from etl.warehouse.schema import accounts, day_coverage, metadata, over_allocated_hours, series
 from tests.e2e.world import NOW, World, ago, small
 from tests.postgres import new_database
 
@@ -24,21 +24,21 @@ Insert = Callable[..., None]
 NIGHT = NOW + timedelta(days=1)
 """When the second of two syncs ran. By the first, ``ago(0)`` was still running; since the second it is closed and open."""
 FINAL = ago(15)
-QUEUE = "(select series_id from series where cut = 'queue' and member = 'English ImageToText')"
-TOTAL = "(select series_id from series where cut = 'total')"
-APPS = "select series_id from series where cut = 'app'"
-IPS = "select series_id from series where cut = 'ip'"
-RESTS = "select series_id from series where cut <> 'total' and member is null"
-NEW = "(select reading from readings where run = 2)"
-ONCE = "(select reading from readings where run = 1)"
+QUEUE = "(select series_id from internal.series where dimension = 'queue' and member = 'English ImageToText')"
+TOTAL = "(select series_id from internal.series where dimension = 'total')"
+APPS = "select series_id from internal.series where dimension = 'app'"
+IPS = "select series_id from internal.series where dimension = 'ip'"
+RESTS = "select series_id from internal.series where dimension <> 'total' and member is null"
+NEW = "(select snapshot_id from internal.snapshots where run = 2)"
+ONCE = "(select snapshot_id from internal.snapshots where run = 1)"
 
 
 def copied(table: str, where: str = "true", **changed: str) -> str:
     """A statement that adds rows of a table to it once more, some columns changed."""
-    columns = metadata.tables[table].columns.keys()
+    columns = metadata.tables[f"internal.{table}"].columns.keys()
     assert changed.keys() <= set(columns)
     chosen = ", ".join(changed.get(name, name) for name in columns)
-    return f"insert into {table} ({', '.join(columns)}) select {chosen} from {table} where {where}"
+    return f"insert into internal.{table} ({', '.join(columns)}) select {chosen} from internal.{table} where {where}"
 
 
 class Case(NamedTuple):
@@ -50,76 +50,76 @@ class Case(NamedTuple):
 
 FAULTS: dict[str, list[Case]] = {
     "every_hour_is_held_once": [
-        Case(f"insert into facts select * from facts where day = '{FINAL}' and series_id = {QUEUE} limit 1"),
-        Case(f"insert into facts select * from facts where day = '{FINAL}' and series_id = {TOTAL}"),
+        Case(f"insert into internal.facts select * from internal.facts where day = '{FINAL}' and series_id = {QUEUE} limit 1"),
+        Case(f"insert into internal.facts select * from internal.facts where day = '{FINAL}' and series_id = {TOTAL}"),
     ],
     "every_hour_is_on_the_accounts_grid": [
-        Case(f"update facts set hour_start = hour_start + interval '15 minutes' where day = '{FINAL}'"),
-        Case(f"update facts set day = day - 1 where day = '{FINAL}' and series_id = {QUEUE}"),
-        Case(f"update facts set day = day + 1 where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set hour_start = hour_start + interval '15 minutes' where day = '{FINAL}'"),
+        Case(f"update internal.facts set day = day - 1 where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set day = day + 1 where day = '{FINAL}' and series_id = {QUEUE}"),
     ],
     "every_filter_has_one_series": [
-        Case(f"insert into series select account_id, 99, cut, member from series where series_id = {QUEUE}"),
-        Case("insert into series select account_id, 99, cut, member from series where cut = 'app' and member is null"),
+        Case(f"insert into internal.series select account_id, 99, dimension, member from internal.series where series_id = {QUEUE}"),
+        Case("insert into internal.series select account_id, 99, dimension, member from internal.series where dimension = 'app' and member is null"),
     ],
     "every_reading_has_its_own_number": [
-        Case("insert into readings select * from readings limit 1"),
-        Case("delete from readings where reading = 2"),
+        Case("insert into internal.snapshots select * from internal.snapshots limit 1"),
+        Case("delete from internal.snapshots where snapshot_id = 2"),
     ],
     "every_answer_is_kept": [
-        Case(f"delete from answers where hash in (select hash from readings where day = '{FINAL}')"),
-        Case(f"delete from answers; update accounts set answers_since = date '{FINAL}'"),
+        Case(f"delete from internal.responses where hash in (select hash from internal.snapshots where day = '{FINAL}')"),
+        Case(f"delete from internal.responses; update internal.accounts set raw_kept_from = date '{FINAL}'"),
     ],
     "closed_days_are_complete": [
-        Case(f"delete from facts where hour_start = '{FINAL} 23:00' and series_id = {TOTAL}"),
-        Case(f"delete from facts where day = '{FINAL}'"),
-        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'",
+        Case(f"delete from internal.facts where hour_start = '{FINAL} 23:00' and series_id = {TOTAL}"),
+        Case(f"delete from internal.facts where day = '{FINAL}'"),
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'open' where day = '{FINAL}'",
              after=timedelta(days=7)),
     ],
     "members_are_within_the_total": [
-        Case(f"insert into contradictions select account_id, series_id, date '{ago(0)}', timestamp '{ago(0)} 05:00', 3, 0.3, 1 "
-             "from series where cut = 'queue' and member is null"),
+        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(0)}', timestamp '{ago(0)} 05:00', 3, 0.3, 1 "
+             "from internal.series where dimension = 'queue' and member is null"),
     ],
     "members_sum_up_to_the_total": [
-        Case(f"update facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
-        Case(f"update facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
-        Case(f"delete from facts where day = '{FINAL}' and series_id = {QUEUE}"),
-        Case(f"delete from facts where day = '{FINAL}' and series_id = {TOTAL}"),
+        Case(f"update internal.facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
+        Case(f"update internal.facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
+        Case(f"delete from internal.facts where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"delete from internal.facts where day = '{FINAL}' and series_id = {TOTAL}"),
         # two faults that cancel each other over the day
-        Case("update facts set volume = volume + case extract(hour from hour_start) when 12 then 1 else -1 end "
+        Case("update internal.facts set volume = volume + case extract(hour from hour_start) when 12 then 1 else -1 end "
              f"where series_id = {TOTAL} and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
         # a day without any queue, and one cut alone
-        Case(f"delete from facts where day = '{FINAL}' and series_id <> {TOTAL}"),
-        *(Case(f"delete from facts where hour_start = '{FINAL} 12:00' and series_id in ({dimension})") for dimension in (APPS, IPS)),
+        Case(f"delete from internal.facts where day = '{FINAL}' and series_id <> {TOTAL}"),
+        *(Case(f"delete from internal.facts where hour_start = '{FINAL} 12:00' and series_id in ({dimension})") for dimension in (APPS, IPS)),
     ],
     "days_sum_up_their_hours": [
-        Case(f"update days set {column} = {column} + 1 where day = '{FINAL}'")
+        Case(f"update internal.day_coverage set {column} = {column} + 1 where day = '{FINAL}'")
         for column in ("volume", "money", "unattributed_volume", "unattributed_money")
-    ] + [Case(f"delete from days where day = '{FINAL}'")],
+    ] + [Case(f"delete from internal.day_coverage where day = '{FINAL}'")],
     "money_comes_with_tasks": [
-        Case(f"update facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and reading in {which}")
+        Case(f"update internal.facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
         for which in (NEW, ONCE)  # read anew by the sync that closed the day, or while the day ran
     ],
     "negative_money_was_seen_before": [
-        Case(f"update facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and reading in {which}")
+        Case(f"update internal.facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
         for which in (NEW, ONCE)
     ] + [
         # a run that was interrupted told of nothing, nor did one that was refused or killed
-        Case(f"update facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update runs set {end} where run = 1")
+        Case(f"update internal.facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update internal.runs set {end} where run = 1")
         for end in ("exit_code = 130", "exit_code = 3", "exit_code = null, ended_at = null")
     ],
     "no_day_stays_open_behind_final_ones": [
-        Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=7)),
+        Case(f"update internal.day_coverage set status = 'open' where day = '{FINAL}'", after=timedelta(days=7)),
     ],
     "prices_are_within_reason": [
-        Case(f"update facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
-        Case(f"update facts set money = money / 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money / 100 where day = '{ago(0)}' and series_id = {QUEUE}"),
     ],
     "the_newest_total_is_fresh": [
         Case("select 1", after=timedelta(hours=49)),
-        Case(copied("days", f"day = '{ago(-1)}'", day="day + 2", status="'missing'", fetched_at="null"), after=timedelta(hours=49)),
+        Case(copied("day_coverage", f"day = '{ago(-1)}'", day="day + 2", status="'missing'", fetched_at="null"), after=timedelta(hours=49)),
         Case(copied("accounts", account_id="2", name="'other'", created_at="created_at - interval '3 days'")),
     ],
 }  # fmt: skip
@@ -132,78 +132,78 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(copied("facts", f"day = '{FINAL}'", hour_start="hour_start + interval '45 minutes'")),
     ],
     "every_hour_is_on_the_accounts_grid": [
-        Case(f"update accounts set grid_seconds = {grid}; update facts set hour_start = hour_start + interval '{grid} seconds'")
+        Case(f"update internal.accounts set hour_offset_seconds = {grid}; update internal.facts set hour_start = hour_start + interval '{grid} seconds'")
         for grid in (-900, 900)
     ],
     "every_filter_has_one_series": [
-        Case(f"insert into series select account_id, 99, 'app', member from series where series_id = {QUEUE}"),
-        Case("insert into series select 2, series_id, cut, member from series"),
+        Case(f"insert into internal.series select account_id, 99, 'app', member from internal.series where series_id = {QUEUE}"),
+        Case("insert into internal.series select 2, series_id, dimension, member from internal.series"),
     ],
-    "every_reading_has_its_own_number": [Case(copied("readings", account_id="2"))],
+    "every_reading_has_its_own_number": [Case(copied("snapshots", account_id="2"))],
     "every_answer_is_kept": [
-        Case(f"delete from answers where hash in (select hash from readings where day = '{FINAL}' and status <> 200)"),
+        Case(f"delete from internal.responses where hash in (select hash from internal.snapshots where day = '{FINAL}' and status <> 200)"),
         Case(
-            f"delete from answers where hash in (select hash from readings where day < date '{FINAL}') "
-            f"and hash not in (select hash from readings where day >= date '{FINAL}'); "
-            f"update accounts set answers_since = date '{FINAL}'; update days set status = 'final' where day < date '{FINAL}'"
+            f"delete from internal.responses where hash in (select hash from internal.snapshots where day < date '{FINAL}') "
+            f"and hash not in (select hash from internal.snapshots where day >= date '{FINAL}'); "
+            f"update internal.accounts set raw_kept_from = date '{FINAL}'; update internal.day_coverage set status = 'final' where day < date '{FINAL}'"
         ),
     ],
     "closed_days_are_complete": [
-        Case(f"delete from facts where day = '{ago(-1)}'"),
+        Case(f"delete from internal.facts where day = '{ago(-1)}'"),
         # the last day of a run that was stopped, and a day that says itself that it failed
-        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'open' where day = '{FINAL}'"),
-        Case(f"delete from facts where day = '{FINAL}'; update days set status = 'failed' where day = '{FINAL}'"),
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'open' where day = '{FINAL}'"),
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'failed' where day = '{FINAL}'"),
     ],
     "members_are_within_the_total": [
-        Case(f"insert into contradictions select account_id, series_id, date '{ago(-1)}', timestamp '{ago(-1)} 05:00', 3, 0.3, 1 "
-             "from series where cut = 'queue' and member is null"),
+        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(-1)}', timestamp '{ago(-1)} 05:00', 3, 0.3, 1 "
+             "from internal.series where dimension = 'queue' and member is null"),
     ],
     "members_sum_up_to_the_total": [
-        Case(f"delete from facts where series_id in ({APPS}) or series_id in ({IPS}); "
-             f"update facts set money = money + 1 where hour_start = '{FINAL} 12:00' and series_id in ({TOTAL}, {QUEUE})"),
-        Case(f"delete from facts where series_id in ({APPS})"),
-        Case(f"delete from facts where day = '{FINAL}' and (series_id in ({APPS}) or series_id in ({IPS}))"),
+        Case(f"delete from internal.facts where series_id in ({APPS}) or series_id in ({IPS}); "
+             f"update internal.facts set money = money + 1 where hour_start = '{FINAL} 12:00' and series_id in ({TOTAL}, {QUEUE})"),
+        Case(f"delete from internal.facts where series_id in ({APPS})"),
+        Case(f"delete from internal.facts where day = '{FINAL}' and (series_id in ({APPS}) or series_id in ({IPS}))"),
     ],
     "days_sum_up_their_hours": [
-        Case(copied("days", day="day - 99", status="'missing'", fetched_at="null", volume="0", money="0", unattributed_volume="0",
+        Case(copied("day_coverage", day="day - 99", status="'missing'", fetched_at="null", volume="0", money="0", unattributed_volume="0",
                     unattributed_money="0")),
     ],
     "money_comes_with_tasks": [
-        Case(f"update facts set volume = 0 where series_id = {QUEUE} and day < '{ago(0)}'"),
-        Case(f"update facts set volume = 0 where series_id = {QUEUE} and day = '{ago(-1)}'"),
-        Case(f"update facts set volume = 0, money = -1 where series_id = {QUEUE}"),
-        Case(f"update facts set volume = 0 where series_id in ({RESTS})"),
+        Case(f"update internal.facts set volume = 0 where series_id = {QUEUE} and day < '{ago(0)}'"),
+        Case(f"update internal.facts set volume = 0 where series_id = {QUEUE} and day = '{ago(-1)}'"),
+        Case(f"update internal.facts set volume = 0, money = -1 where series_id = {QUEUE}"),
+        Case(f"update internal.facts set volume = 0 where series_id in ({RESTS})"),
     ],
     "negative_money_was_seen_before": [
-        *(Case(f"update facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update runs set exit_code = {code} "
+        *(Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update internal.runs set exit_code = {code} "
                "where run = 1") for code in (0, 1, 5)),
-        Case(f"update facts set money = -1 where series_id = {QUEUE} and day = '{ago(-1)}'"),
+        Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day = '{ago(-1)}'"),
         # a rest may be negative by a crumb
-        Case(f"update facts set money = -0.000001 where series_id in ({RESTS})"),
+        Case(f"update internal.facts set money = -0.000001 where series_id in ({RESTS})"),
         # a replay is no sync
         Case(copied("runs", "run = 2", run="3", command="'replay'") + "; "
-             f"update facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'"),
+             f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'"),
     ],
     "no_day_stays_open_behind_final_ones": [
-        Case(f"update days set status = 'open' where day = '{FINAL}'", after=timedelta(days=6)),
-        Case(f"update days set status = 'failed' where day = '{FINAL}'", after=timedelta(days=7)),
+        Case(f"update internal.day_coverage set status = 'open' where day = '{FINAL}'", after=timedelta(days=6)),
+        Case(f"update internal.day_coverage set status = 'failed' where day = '{FINAL}'", after=timedelta(days=7)),
         Case("select 1", after=timedelta(days=30)),
-        Case(f"update days set status = 'open' where day >= '{FINAL}'", after=timedelta(days=30)),
-        Case(f"update days set status = 'open' where day = '{FINAL}'; update accounts set since = '{ago(14)}'",
+        Case(f"update internal.day_coverage set status = 'open' where day >= '{FINAL}'", after=timedelta(days=30)),
+        Case(f"update internal.day_coverage set status = 'open' where day = '{FINAL}'; update internal.accounts set since = '{ago(14)}'",
              after=timedelta(days=7)),
     ],
     "prices_are_within_reason": [
-        Case(f"update facts set money = money * 5 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 5 where day = '{ago(0)}' and series_id = {QUEUE}"),
         # told by an earlier sync: the price was new on the day before
-        Case(f"update facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id = {QUEUE}"),
-        Case(f"update facts set money = money * 100 where day = '{ago(-1)}' and series_id = {QUEUE}"),
-        Case(f"update facts set money = money * 100 where day = '{FINAL}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day = '{ago(-1)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day = '{FINAL}' and series_id = {QUEUE}"),
         # too few tasks, too short a past
-        Case(f"update facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = {QUEUE}"),
-        Case(f"update facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}; "
-             f"delete from facts where day < '{ago(19)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}; "
+             f"delete from internal.facts where day < '{ago(19)}' and series_id = {QUEUE}"),
         # a refund
-        Case(f"update facts set money = -100 where hour_start = '{ago(0)} 05:00' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = -100 where hour_start = '{ago(0)} 05:00' and series_id = {QUEUE}"),
     ],
     "the_newest_total_is_fresh": [Case("select 1", after=timedelta(hours=48))],
 }  # fmt: skip
@@ -241,7 +241,7 @@ def synced(two_nights: Callable[[str], str], kept_in: str) -> str:
 def opened(synced: str, kept_in: str) -> Iterator[sa.Connection]:
     """A connection that lets every fault in, and leaves none behind."""
     with open_warehouse(synced).connect() as connection:
-        for table in ("facts", "readings") if kept_in == "postgresql" else ():
+        for table in ("facts", "snapshots") if kept_in == "postgresql" else ():
             connection.exec_driver_sql(f"alter table {table} drop constraint pk_{table}")
         yield connection
 
@@ -307,8 +307,8 @@ def day(number: int, *, is_closed: bool = True, account_id: int = 1) -> dict[str
         "account_id": account_id,
         "day": date(2026, 3, number),
         "status": "open",
-        "closed": is_closed,
-        "explained": False,
+        "is_closed": is_closed,
+        "is_explained": False,
     }
 
 
@@ -326,10 +326,10 @@ def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
-        {"account_id": 1, "series_id": 1, "cut": "total"},
-        {"account_id": 1, "series_id": 2, "cut": "queue"},
-        {"account_id": 1, "series_id": 3, "cut": "app"},
-        {"account_id": 2, "series_id": 2, "cut": "ip"},
+        {"account_id": 1, "series_id": 1, "dimension": "total"},
+        {"account_id": 1, "series_id": 2, "dimension": "queue"},
+        {"account_id": 1, "series_id": 3, "dimension": "app"},
+        {"account_id": 2, "series_id": 2, "dimension": "ip"},
     )
     return insert
 
@@ -337,8 +337,10 @@ def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
 def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
     two_accounts: Insert, warehouse: sa.Engine
 ) -> None:
-    two_accounts(days, day(13), day(14))
-    two_accounts(over_allocations, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3))
+    two_accounts(day_coverage, day(13), day(14))
+    two_accounts(
+        over_allocated_hours, exceeding(13, 5), exceeding(14, 1), exceeding(14, 2), exceeding(14, 2, series_id=3)
+    )
     (finding,) = found(warehouse, "default")
     assert finding == Finding(
         "members are within the total",
@@ -354,8 +356,8 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
 def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
     two_accounts: Insert, warehouse: sa.Engine
 ) -> None:
-    two_accounts(days, day(14, account_id=2))
-    two_accounts(over_allocations, exceeding(14, 1, account_id=2))
+    two_accounts(day_coverage, day(14, account_id=2))
+    two_accounts(over_allocated_hours, exceeding(14, 1, account_id=2))
     assert found(warehouse, "default") == []
     (finding,) = found(warehouse)
     assert "1 row, 2026-03-14 (account other, cut ip, hours 1);" in finding.message
@@ -363,8 +365,8 @@ def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
 
 def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, warehouse: sa.Engine) -> None:
     many = checks.SHOWN + 3
-    two_accounts(days, *(day(number) for number in range(1, many + 1)))
-    two_accounts(over_allocations, *(exceeding(number, 0) for number in range(1, many + 1)))
+    two_accounts(day_coverage, *(day(number) for number in range(1, many + 1)))
+    two_accounts(over_allocated_hours, *(exceeding(number, 0) for number in range(1, many + 1)))
     (finding,) = found(warehouse, "default")
     assert f"{many} rows, 2026-03-0{many} (cut queue, hours 1), " in finding.message
     assert finding.message.count("hours 1") == checks.SHOWN
@@ -404,18 +406,18 @@ def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[s
 
 def test_the_users_own_check_has_the_same_head(own: Callable[[str], Finding]) -> None:
     head = "-- accounts have\n-- no names\n-- severity: blocking\n-- remedy: rename\n-- them\n"
-    finding = own(f"{head}select name as account, 0.000000001 as x, null as y from accounts;")
+    finding = own(f"{head}select name as account, 0.000000001 as x, null as y from internal.accounts;")
     message = "it does not hold that accounts have no names: 1 row, x 0.000000001, y null; rename them"
     assert finding == Finding("my own check", Severity.BLOCKING, message)
 
 
 def test_without_a_head_it_is_a_warning_without_remedy_of_every_account(own: Callable[[str], Finding]) -> None:
     message = "it does not hold that my own check: 2 rows, account_id 1, account_id 2"
-    assert own("select account_id from accounts") == Finding("my own check", Severity.WARNING, message)
+    assert own("select account_id from internal.accounts") == Finding("my own check", Severity.WARNING, message)
 
 
 def test_a_row_of_another_account_is_left_out_of_the_users_own_too(own: Callable[[str], Finding]) -> None:
-    assert "1 row, n 1" in own("select name as account, 1 as n from accounts").message
+    assert "1 row, n 1" in own("select name as account, 1 as n from internal.accounts").message
 
 
 def test_now_is_the_moment_of_the_check_in_utc_without_zone(own: Callable[[str], Finding], kept_in: str) -> None:
@@ -480,12 +482,12 @@ def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own
         ("", "0 statements were given", "nothing is refused"),
         ("select 1; select 2", "2 statements were given", "multiple commands"),
         ("-- severity: fatal\nselect 1", *["severity 'fatal' is none of note, warning, blocking"] * 2),
-        ("select cast(name as integer) from accounts", "Could not convert string", "invalid input syntax"),
-        ("delete from accounts", *["DELETE is refused"] * 2),
+        ("select cast(name as integer) from internal.accounts", "Could not convert string", "invalid input syntax"),
+        ("delete from internal.accounts", *["DELETE is refused"] * 2),
         ("copy accounts to 'stolen.csv'", *["COPY is refused"] * 2),
         ("create table mine as select 1", *["CREATE is refused"] * 2),
-        ("explain analyze delete from accounts", *["read-only"] * 2),
-        ("with gone as (delete from accounts returning *) select * from gone", "read-only", "data-modifying"),
+        ("explain analyze delete from internal.accounts", *["read-only"] * 2),
+        ("with gone as (delete from internal.accounts returning *) select * from gone", "read-only", "data-modifying"),
         ("select * from read_csv('/etc/passwd')", "disabled by configuration", "does not exist"),
         ("set enable_external_access = true", *["SET is refused"] * 2),
     ],
@@ -505,15 +507,10 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops
     assert {"duckdb": in_a_file, "postgresql": on_a_server}[kept_in] in finding.message
     assert "\n" not in finding.message
     (folder / "z.sql").write_text("-- blocking or not\n-- severity: blocking\nselect 1 as one")
-    two_accounts(days, day(14))
-    two_accounts(over_allocations, exceeding(14, 1))
+    two_accounts(day_coverage, day(14))
+    two_accounts(over_allocated_hours, exceeding(14, 1))
     names = [finding.check for finding in found(open_warehouse(str(warehouse.url), read_only=True), "default", folder)]
     assert names == ["members are within the total", "my own check", "z"]
-
-
-@pytest.mark.of_the_file
-def test_a_time_with_a_zone_is_a_warning_where_its_python_has_no_zones(own: Callable[[str], Finding]) -> None:
-    assert "pytz" in own("select current_timestamp").message
 
 
 def test_files_are_run_in_the_order_of_their_names_and_others_are_left_alone(

@@ -17,7 +17,7 @@ def place(warehouse: sa.Engine, insert: Insert, tmp_path: Path) -> Environment:
     """Beside a warehouse of two queues with one hour each."""
     insert(accounts, {"account_id": 1, "name": "default"})
     for number, queue in enumerate(("FunCaptcha", "Square Net Task"), 1):
-        insert(series, {"account_id": 1, "series_id": number, "cut": "queue", "member": queue})
+        insert(series, {"account_id": 1, "series_id": number, "dimension": "queue", "member": queue})
         insert(facts, {"account_id": 1, "series_id": number, "volume": 1000 * number, "money": number})
     return Environment({}, tmp_path)
 

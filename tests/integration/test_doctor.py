@@ -378,7 +378,7 @@ def test_answers_are_kept_and_told_again_without_a_request(loaded: World) -> Non
     again = look(loaded)
     assert again.probes == sure
     assert len(loaded.requests) == before
-    assert loaded.one("select count(*) from probes") == len(sure)
+    assert loaded.one("select count(*) from internal.probes") == len(sure)
     told = json.loads(to_json(again))["probes"]
     assert told[0] == {
         "question": "hours begin at", "answer": "the whole UTC hour", "certainty": "sure", "cut": "total", "member": None,
@@ -392,7 +392,7 @@ def test_the_latest_answer_to_a_question_holds_and_the_earlier_ones_stay(loaded:
     loaded.sandbox.behaviour = Behaviour(off_hour="shift")
     look(loaded, probe=True)
     assert answered(look(loaded))["date inside an hour"][0] == "shifted: hours begin at that very second"
-    assert loaded.one("select count(*) from probes where question = 'date inside an hour'") == 2
+    assert loaded.one("select count(*) from internal.probes where question = 'date inside an hour'") == 2
 
 
 def test_without_a_warehouse_a_visit_makes_none(tmp_path: Path) -> None:
@@ -410,12 +410,12 @@ def test_an_older_schema_is_a_note_and_a_visit_brings_it_up_to_date(loaded: Worl
     assert states(look(loaded), "schema") == [Level.NOTE]
     assert look(loaded, probe=True).exit_code == 0
     assert migrate.state(engine) == "current"
-    assert loaded.one("select count(*) from probes")
+    assert loaded.one("select count(*) from internal.probes")
 
 
 # ---------------------------------------------------------------- what a visit teaches the sync
 
-LESSONS = "select cut, gives, code from lessons order by cut"
+LESSONS = "select dimension, behaviour, code from internal.unknown_name_behaviours order by dimension"
 
 
 def test_lessons_not_learned_yet_are_stored_and_not_asked_again(tmp_path: Path) -> None:
@@ -440,23 +440,25 @@ def test_lessons_not_learned_yet_are_stored_and_not_asked_again(tmp_path: Path) 
 
 
 def test_when_unknown_names_give_something_else_those_set_aside_get_another_chance(loaded: World) -> None:
-    assert loaded.rows("select belief from names where member = 'Mistyped'") == [("set aside",)]
+    assert loaded.rows("select status from internal.member_statuses where member = 'Mistyped'") == [("excluded",)]
     loaded.now += timedelta(hours=1)
     loaded.sandbox.behaviour = Behaviour(unknown_queue="zeros")
     found = look(loaded, probe=True)
     assert "Mistyped" in said(found, "names")
     assert ("queue", "zeros", None) in loaded.rows(LESSONS)
-    rows = loaded.rows("select belief, reading from names where member = 'Mistyped' order by decided_at")
-    assert rows[0][0] == "set aside"
-    assert rows[1:] == [("doubted", None)]
+    rows = loaded.rows(
+        "select status, snapshot_id from internal.member_statuses where member = 'Mistyped' order by valid_from"
+    )
+    assert rows[0][0] == "excluded"
+    assert rows[1:] == [("unverified", None)]
     loaded.sync(queues=("Mistyped",))
     assert loaded.hourly() == loaded.expected_rows()
 
 
 def test_names_set_aside_stay_so_while_unknown_names_give_the_same(loaded: World) -> None:
-    before = loaded.rows("select * from names")
+    before = loaded.rows("select * from internal.member_statuses")
     found = look(loaded, probe=True)
-    assert loaded.rows("select * from names") == before
+    assert loaded.rows("select * from internal.member_statuses") == before
     assert states(found, "names") == []
 
 
@@ -465,8 +467,10 @@ def test_another_chance_is_the_last_word_even_when_the_clock_was_set_back(loaded
     loaded.sandbox.behaviour = Behaviour(unknown_queue="totals")
     found = look(loaded, probe=True)
     assert states(found, "names") == [Level.WARNING]
-    [(last,)] = loaded.rows("select belief from names where member = 'Mistyped' order by decided_at desc limit 1")
-    assert last == "doubted"
+    [(last,)] = loaded.rows(
+        "select status from internal.member_statuses where member = 'Mistyped' order by valid_from desc limit 1"
+    )
+    assert last == "unverified"
 
 
 # ---------------------------------------------------------------- what stands in the way
@@ -500,7 +504,7 @@ def test_the_key_of_another_account_is_refused_before_any_request(loaded: World,
     taken = look(loaded, account="other")
     assert taken.exit_code == 2
     assert "belongs to account default" in said(taken, "account")
-    assert loaded.rows("select name from accounts") == [("default",)]
+    assert loaded.rows("select name from internal.accounts") == [("default",)]
 
 
 def test_a_broken_configuration_is_said_and_nothing_is_guessed(tmp_path: Path) -> None:
@@ -575,12 +579,12 @@ def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_i
 
 def test_a_newer_schema_is_a_problem_and_left_as_it_is(loaded: World) -> None:
     with duckdb.connect(loaded.file) as connection:
-        connection.execute("update alembic_version set version_num = '9999'")
+        connection.execute("update internal.alembic_version set version_num = '9999'")
     before = len(loaded.requests)
     found = look(loaded, probe=True)
     assert (found.exit_code, len(loaded.requests)) == (4, before)
     assert "9999" in said(found, "schema")
-    assert loaded.one("select version_num from alembic_version") == "9999"
+    assert loaded.one("select version_num from internal.alembic_version") == "9999"
 
 
 def test_a_file_that_is_no_warehouse_is_a_problem(tmp_path: Path) -> None:
@@ -637,8 +641,8 @@ def test_no_secret_is_printed_or_exported(loaded: World) -> None:
     shown = "".join(
         show(look(loaded, probe=probe, environ=environ)) for show in (as_text, to_json) for probe in (True, False)
     )
-    [(salt, digest)] = loaded.rows("select key_salt, key_hash from accounts")
-    rows = repr(loaded.rows("select * from probes"))
+    [(salt, digest)] = loaded.rows("select key_salt, key_hash from internal.accounts")
+    rows = repr(loaded.rows("select * from internal.probes"))
     assert not [trace for trace in (KEY, salt.hex(), digest.hex(), repr(salt), "secret-place") if trace in shown + rows]
 
 

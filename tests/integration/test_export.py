@@ -82,7 +82,7 @@ def test_sums_are_the_same_to_the_last_digit(bank: Bank) -> None:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_types_are_exact_everywhere_also_where_there_is_no_row(bank: Bank, view: str) -> None:
-    bank.write("delete from revisions")
+    bank.write("delete from internal.revisions")
     out = written(bank)
     promised = {name: kind for name, kind, *_ in rows(bank.file, f"describe {view}")}
     held = columns(read(out, view))
@@ -117,7 +117,7 @@ def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_wit
     bank: Bank, name: str
 ) -> None:
     bank.write(
-        f"update accounts set name = '{name}' where account_id = 1; update accounts set name = 'zz' where account_id = 2"
+        f"update internal.accounts set name = '{name}' where account_id = 1; update internal.accounts set name = 'zz' where account_id = 2"
     )
     out = written(bank, account=name)
     assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]

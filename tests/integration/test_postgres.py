@@ -194,7 +194,8 @@ def test_without_the_driver_it_is_exit_2_that_names_the_extra(tmp_path: Path) ->
 def test_a_user_who_may_only_read_queries_and_is_told_what_a_sync_needs(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
     ask(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
-    ask(url, "grant select on all tables in schema public to reader")
+    ask(url, "grant usage on schema internal to reader")
+    ask(url, "grant select on all tables in schema public, internal to reader")
     reader = url.set(username="reader")
     for words in (["query", "select count(*) as n from spending_daily", "--format", "csv"], ["status"], ["check"]):
         done = etl(tmp_path, reader, *words)
@@ -210,7 +211,11 @@ def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_o
         database = sa.make_url(world.warehouse).database
         with world.start(concurrency=2) as process:
             world.wait_for(process, 60)
-            until(lambda: world.one("select to_regclass('readings') is not null and exists (select from readings)"))
+            until(
+                lambda: world.one(
+                    "select to_regclass('internal.snapshots') is not null and exists (select from internal.snapshots)"
+                )
+            )
             ask(server(), f"alter database {database} allow_connections false")
             ask(server(), f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
             _, said = process.communicate(timeout=60)
@@ -218,9 +223,9 @@ def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_o
         assert "postgresql://" in said
         assert "Traceback" not in said
         ask(server(), f"alter database {database} allow_connections true")
-        before = world.one("select count(*) from readings")
+        before = world.one("select count(*) from internal.snapshots")
         assert world.sync().exit_code == 0
-        assert world.one("select count(*) from readings where run = 1") == before > 0
+        assert world.one("select count(*) from internal.snapshots where run = 1") == before > 0
         assert world.hourly() == world.expected_rows()
 
 
@@ -245,48 +250,48 @@ WRITING = [
     "",
     "-- only a comment",
     "select 1; select 2",
-    "select 1; delete from days",
-    "select 1 /* ; */ ; delete from days",
-    "select 1; commit; delete from days",
+    "select 1; delete from internal.day_coverage",
+    "select 1 /* ; */ ; delete from internal.day_coverage",
+    "select 1; commit; delete from internal.day_coverage",
     "values (1); truncate days",
-    "table days; drop view spending_daily",
-    "explain select 1; delete from days",
-    "show timezone; delete from days",
+    "table internal.day_coverage; drop view spending_daily",
+    "explain select 1; delete from internal.day_coverage",
+    "show timezone; delete from internal.day_coverage",
     "set default_transaction_read_only = off",
     "set transaction read write",
     "reset all",
     "begin read write",
     "commit",
-    "insert into days select * from days",
-    "update days set status = 'final'",
-    "delete from days",
-    "merge into days using days d on false when not matched then do nothing",
+    "insert into internal.day_coverage select * from internal.day_coverage",
+    "update internal.day_coverage set status = 'final'",
+    "delete from internal.day_coverage",
+    "merge into internal.day_coverage using internal.day_coverage d on false when not matched then do nothing",
     "truncate days",
-    "with x as (delete from days returning *) select * from x",
-    "with x as (insert into days select * from days returning *) select * from x",
-    "with x as (select 1) delete from days",
-    "explain analyze delete from days",
-    "explain (analyze) insert into days select * from days",
-    "(select 1) union all (delete from days returning 1)",
-    "select * into mine from days",
-    "select * from days for update",
+    "with x as (delete from internal.day_coverage returning *) select * from x",
+    "with x as (insert into internal.day_coverage select * from internal.day_coverage returning *) select * from x",
+    "with x as (select 1) delete from internal.day_coverage",
+    "explain analyze delete from internal.day_coverage",
+    "explain (analyze) insert into internal.day_coverage select * from internal.day_coverage",
+    "(select 1) union all (delete from internal.day_coverage returning 1)",
+    "select * into mine from internal.day_coverage",
+    "select * from internal.day_coverage for update",
     "create table mine (a integer)",
     "create temp table mine as select 1",
     "create function mine() returns integer language sql as 'select 1'",
-    "alter table days add column mine integer",
+    "alter table internal.day_coverage add column mine integer",
     "drop view spending_daily",
-    "comment on table days is 'x'",
-    "grant select on days to public",
+    "comment on table internal.day_coverage is 'x'",
+    "grant select on internal.day_coverage to public",
     "copy days to stdout",
     "copy days to '{folder}/out.csv'",
     "copy days to program 'touch {folder}/out.csv'",
-    "copy days from program 'true'",
-    "do $$ begin delete from days; end $$",
+    "copy internal.day_coverage from program 'true'",
+    "do $$ begin delete from internal.day_coverage; end $$",
     "call nothing()",
-    "prepare p as delete from days",
+    "prepare p as delete from internal.day_coverage",
     "execute p",
     "declare c cursor for select 1",
-    "lock table days",
+    "lock table internal.day_coverage",
     "vacuum",
     "analyze",
     "listen x",
@@ -295,8 +300,8 @@ WRITING = [
     "select lo_from_bytea(0, 'x')",
     "select setval('nowhere', 1)",
     "select nextval('nowhere')",
-    "select set_config('transaction_read_only', 'off', true) from (delete from days) x",
-    "select statuss from days",
+    "select set_config('transaction_read_only', 'off', true) from (delete from internal.day_coverage) x",
+    "select statuss from internal.day_coverage",
     "select 'a\x00b'",
 ]
 
@@ -305,13 +310,15 @@ WRITING = [
 def read_alone() -> str:
     """The URL of a database that holds one day, and is only read."""
     url = new_database(like=migrated())
-    ask(url, "insert into days values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
+    ask(url, "insert into internal.day_coverage values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
     return url
 
 
 def everything(url: str) -> list[tuple[object, ...]]:
     """What is there, and what the days hold."""
-    return ask(url, "select relname, relacl::text from pg_class order by 1") + ask(url, "select * from days")
+    return ask(url, "select relname, relacl::text from pg_class order by 1") + ask(
+        url, "select * from internal.day_coverage"
+    )
 
 
 def answered(url: str, sql: str) -> list[object]:
@@ -344,7 +351,7 @@ def test_a_table_made_while_it_is_explained_does_not_stay(read_alone: str) -> No
 
 @pytest.mark.parametrize(
     "sql",
-    ["table days", "values (1)", "(select 1)", "with x as (select 1 as n) select * from x", "show timezone", "explain select 1",
+    ["table internal.day_coverage", "values (1)", "(select 1)", "with x as (select 1 as n) select * from x", "show timezone", "explain select 1",
      "/* a; b */ select 1;", "select '%' as percent, ';' as text"],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["rows", "parquet"])
@@ -424,14 +431,14 @@ def test_one_key_under_two_names_at_once_is_one_account_and_one_refusal() -> Non
     url = new_database(like=migrated())
     told = at_once(lambda place: _open(url, f"account {place}", "the key"), 2)
     assert {type(one) for one in told} == {int, UsageError}
-    assert ask(url, "select count(*) from accounts") == [(1,)]
+    assert ask(url, "select count(*) from internal.accounts") == [(1,)]
 
 
 def test_two_syncs_that_both_think_they_hold_the_lock_are_told_apart_by_the_keys(tmp_path: Path) -> None:
     with world_on_a_server(tmp_path, 120) as world:
         with world.start(concurrency=1) as first:
             world.wait_for(first, 60)
-            until(lambda: world.one("select count(*) from readings"))
+            until(lambda: world.one("select count(*) from internal.snapshots"))
             holder = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and database = (select oid from "
             assert world.rows(f"{holder} pg_database where datname = current_database())")
             second = world.start(concurrency=1)
@@ -491,11 +498,11 @@ def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(
             monkeypatch.setattr(type(world.sandbox), "url", service.url)
             assert world.sync(since=ago(1)).exit_code == 1
             [compressed_body] = {
-                bytes(compressed_body) for (compressed_body,) in world.rows("select body from answers")
+                bytes(compressed_body) for (compressed_body,) in world.rows("select body from internal.responses")
             }
             assert zlib.decompress(compressed_body) == body
             if body is REFUSED:
-                told = world.rows("select distinct code, message from readings where outcome <> 'good'")
+                told = world.rows("select distinct code, message from internal.snapshots where outcome <> 'success'")
                 assert ("ERROR_", "no such thing") in told
             else:
                 raw = {raw for (raw,) in world.rows("select raw from spending_rejections")}

@@ -72,7 +72,7 @@ def test_it_holds_what_readers_need_and_nothing_else(bank: Bank) -> None:
     assert all(secret in bank.file.read_bytes() for secret in SECRETS)
     copy = put(bank)
     held = rows(
-        copy, "select table_name, column_name from duckdb_columns() where not internal and schema_name = 'main'"
+        copy, "select table_name, column_name from duckdb_columns() where not internal and schema_name = 'internal'"
     )
     tables = rows(copy, "select table_name from duckdb_tables()")
     assert {name for (name,) in tables} == PUBLISHED_COLUMNS.keys()
@@ -84,7 +84,7 @@ def test_a_view_that_is_there_for_the_checks_alone_is_not_published(bank: Bank) 
     private = {view.name for view in views.load()} - {view.name for view in views.shared()}
     assert private == {"closed_days"}  # it reads what is not copied
     held = {name for (name,) in rows(put(bank), "select view_name from duckdb_views() where not internal")}
-    assert held == {view.name for view in views.shared()} | {views.MARK}
+    assert held == {view.name for view in views.shared()} | {views.MARKER}
 
 
 def test_it_is_one_read_only_file_of_the_format_bi_tools_read(bank: Bank) -> None:
@@ -205,7 +205,7 @@ def test_ones_own_blocking_check_blocks_too(bank: Bank) -> None:
 
 
 def test_views_of_another_version_are_renewed_first(bank: Bank) -> None:
-    bank.write("create or replace view warehouse_version as select '0004' as revision, 'other' as views")
+    bank.write("create or replace view internal.warehouse_version as select '0004' as revision, 'other' as views")
     with pytest.raises(WarehouseError) as caught:
         put(bank)
     assert "anticaptcha-etl migrate" in caught.value.hint

@@ -21,7 +21,7 @@ from etl.outputs.query import TABLE_ROWS, Result, run, write_csv, write_json, wr
 from etl.warehouse import checks
 from etl.warehouse.duckdb import file_of
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.schema import days
+from etl.warehouse.schema import day_coverage
 
 pytestmark = pytest.mark.contract
 
@@ -77,9 +77,9 @@ def test_json_numbers_keep_every_digit(warehouse: sa.Engine, everything: str) ->
 
 
 def test_no_rows_are_a_header_in_csv_and_an_empty_array_in_json(warehouse: sa.Engine) -> None:
-    assert printed(warehouse, "select day, status from days", write_csv) == "day,status\n"
-    assert json.loads(printed(warehouse, "select day from days", write_json)) == []
-    assert "(0 rows)" in printed(warehouse, "select day from days", write_table)
+    assert printed(warehouse, "select day, status from internal.day_coverage", write_csv) == "day,status\n"
+    assert json.loads(printed(warehouse, "select day from internal.day_coverage", write_json)) == []
+    assert "(0 rows)" in printed(warehouse, "select day from internal.day_coverage", write_table)
 
 
 def test_json_refuses_two_columns_of_one_name_that_csv_takes(warehouse: sa.Engine) -> None:
@@ -125,7 +125,7 @@ def test_the_warehouse_is_free_again_when_the_block_ends(warehouse: sa.Engine) -
     with run(str(warehouse.url), "select * from generate_series(1, 50000) t") as result:
         next(result.rows)
     with warehouse.begin() as connection:
-        connection.execute(sa.delete(days))
+        connection.execute(sa.delete(day_coverage))
 
 
 REFUSED = [
@@ -135,7 +135,7 @@ REFUSED = [
     "select",
     "attach '{folder}/new.duckdb' as other",
     "detach warehouse",
-    "copy days to '{folder}/out.csv'",
+    "copy internal.day_coverage to '{folder}/out.csv'",
     "copy (select 1) to '{folder}/out.parquet' (format parquet)",
     "export database '{folder}/out'",
     "install httpfs",
@@ -188,22 +188,22 @@ REFUSED = [
     "select * from enable_logging()",
     "select * from enable_profiling()",
     "select * from load_aws_credentials()",
-    "from (copy days to '{folder}/out.csv')",
-    "from (delete from days returning *)",
-    "with x as (copy days to '{folder}/out.csv') select 1",
-    "with x as (insert into days select * from days returning *) select * from x",
-    "with x as (delete from days returning *) select * from x",
-    "with x as (update days set status = 'final' returning *) select * from x",
-    "select 1 /* ; */ ; copy days to '{folder}/out.csv'",
-    "select 1 \x00; copy days to '{folder}/out.csv'",
-    "select 1\uff1b copy days to '{folder}/out.csv'",
-    "/* select 1 */ copy days to '{folder}/out.csv'",
-    "-- select 1\ncopy days to '{folder}/out.csv'",
-    "copy days to '/dev/stdout'",
-    "copy days from '/etc/passwd'",
+    "from (copy internal.day_coverage to '{folder}/out.csv')",
+    "from (delete from internal.day_coverage returning *)",
+    "with x as (copy internal.day_coverage to '{folder}/out.csv') select 1",
+    "with x as (insert into internal.day_coverage select * from internal.day_coverage returning *) select * from x",
+    "with x as (delete from internal.day_coverage returning *) select * from x",
+    "with x as (update internal.day_coverage set status = 'final' returning *) select * from x",
+    "select 1 /* ; */ ; copy internal.day_coverage to '{folder}/out.csv'",
+    "select 1 \x00; copy internal.day_coverage to '{folder}/out.csv'",
+    "select 1\uff1b copy internal.day_coverage to '{folder}/out.csv'",
+    "/* select 1 */ copy internal.day_coverage to '{folder}/out.csv'",
+    "-- select 1\ncopy internal.day_coverage to '{folder}/out.csv'",
+    "copy internal.day_coverage to '/dev/stdout'",
+    "copy internal.day_coverage from '/etc/passwd'",
     "copy from database warehouse to memory",
     "import database '{folder}'",
-    "explain copy days to '{folder}/out.csv'",
+    "explain copy internal.day_coverage to '{folder}/out.csv'",
     "explain analyze set threads = 1",
     "explain (analyze, format json) create table mine (a integer)",
     "attach ':memory:' as other",
@@ -222,28 +222,28 @@ REFUSED = [
     "call pragma_database_size()",
     "execute p",
     "deallocate p",
-    "merge into days using days as d on false when not matched then insert values (1)",
-    "alter table days add column mine integer",
-    "truncate days",
+    "merge into internal.day_coverage using internal.day_coverage as d on false when not matched then insert values (1)",
+    "alter table internal.day_coverage add column mine integer",
+    "truncate internal.day_coverage",
     "analyze",
     "select * from read_parquet('https://127.0.0.1:9/x.parquet')",
-    "select * from query('copy days to ''{folder}/out.csv''')",
-    "explain analyze copy days to '{folder}/out.csv'",
-    "explain analyze delete from days",
-    "with x as (select 1) delete from days",
-    "insert into days select * from days",
-    "update days set status = 'final'",
-    "delete from days",
+    "select * from query('copy internal.day_coverage to ''{folder}/out.csv''')",
+    "explain analyze copy internal.day_coverage to '{folder}/out.csv'",
+    "explain analyze delete from internal.day_coverage",
+    "with x as (select 1) delete from internal.day_coverage",
+    "insert into internal.day_coverage select * from internal.day_coverage",
+    "update internal.day_coverage set status = 'final'",
+    "delete from internal.day_coverage",
     "create table mine (a integer)",
     "create temp table mine as select 1",
     "create macro m() as 1",
     "drop view spending_daily",
-    "comment on table days is 'x'",
+    "comment on table internal.day_coverage is 'x'",
     "checkpoint",
     "vacuum",
     "begin",
     "prepare p as select 1",
-    "select nothing from days",
+    "select nothing from internal.day_coverage",
     "select * from result",
     "select cast('x' as integer)",
     "select now()",
@@ -339,7 +339,7 @@ def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse:
     folder = file_of(warehouse.url).parent
     for sql in (
         "create table mine (a integer)",
-        f"copy days to '{folder}/out.csv'",
+        f"copy internal.day_coverage to '{folder}/out.csv'",
         f"attach '{folder}/new.duckdb'",
         "set threads = 1",
     ):
@@ -352,7 +352,7 @@ def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse:
 @pytest.mark.parametrize(
     "sql",
     [
-        "from days",
+        "from internal.day_coverage",
         "with x as (select 1) select * from x",
         "show tables",
         "describe spending_daily",
@@ -366,7 +366,7 @@ def test_every_way_to_read_is_open(warehouse: sa.Engine, sql: str) -> None:
 
 def test_a_wrong_query_is_told_in_the_engines_words_and_at_its_place(warehouse: sa.Engine) -> None:
     with pytest.raises(UsageError, match=r'"statuss" (not found|does not exist)[\s\S]*LINE 1: select statuss[\s\S]*\^'):
-        printed(warehouse, "select statuss from days", write_csv)
+        printed(warehouse, "select statuss from internal.day_coverage", write_csv)
 
 
 def test_an_error_in_the_middle_of_the_rows_is_a_usage_error_too(warehouse: sa.Engine) -> None:

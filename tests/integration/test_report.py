@@ -23,7 +23,7 @@ from etl.config import Environment
 from etl.errors import UsageError
 from etl.outputs.report.page import page
 from etl.outputs.report.queries import gather
-from etl.warehouse.schema import accounts, days, findings, rejections, revisions, runs, series
+from etl.warehouse.schema import accounts, day_coverage, findings, rejections, revisions, runs, series
 
 pytestmark = pytest.mark.contract
 
@@ -49,19 +49,19 @@ def ago(number: int) -> date:
 
 
 BOOKED = f"""
-insert into facts
+insert into internal.facts
 select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours', 1000 + back,
        cast(20 - place as decimal(18, 9)) + back * 37 % 1000 * 0.0001 + 0.000000001, 1, timestamp '2026-03-20 09:00'
 from generate_series(0, 59) t(back), generate_series(0, {len(NAMES) - 1}) p(place)
 where back not in (10, 11);
-insert into facts values
+insert into internal.facts values
     (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1, timestamp '2026-03-20 09:00'),
     (2, 2, date '{TODAY}' - 1, date '{TODAY}' - 1 + interval '0 hours', 5, 1000, 1, timestamp '2026-03-20 09:00');
-insert into facts
-select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at) from facts group by account_id, day, hour_start;
-insert into facts
-select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at from facts where account_id = 1 and series_id = 1;
-insert into days
+insert into internal.facts
+select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at) from internal.facts group by account_id, day, hour_start;
+insert into internal.facts
+select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at from internal.facts where account_id = 1 and series_id = 1;
+insert into internal.day_coverage
 select 1, date '{TODAY}' - back::int,
        case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed' else 'final' end,
        case when back not in (10, 11)
@@ -70,9 +70,9 @@ select 1, date '{TODAY}' - back::int,
        case when back = 5 then 1 else 0 end, case when back = 5 then 0.000000007 else 0 end, true, true
 from generate_series(0, 59) t(back)
 left join (
-    select day, sum(volume) as volume, sum(money) as money from facts where account_id = 1 and series_id = 1 group by day
+    select day, sum(volume) as volume, sum(money) as money from internal.facts where account_id = 1 and series_id = 1 group by day
 ) f on f.day = date '{TODAY}' - back::int;
-insert into days values (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
+insert into internal.day_coverage values (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
 """
 
 
@@ -85,14 +85,14 @@ def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "shop <&>"})
     insert(
         series,
-        {"account_id": 1, "series_id": 1, "cut": "total"},
-        {"account_id": 1, "series_id": 2, "cut": "queue"},
+        {"account_id": 1, "series_id": 1, "dimension": "total"},
+        {"account_id": 1, "series_id": 2, "dimension": "queue"},
         *(
-            {"account_id": 1, "series_id": 3 + place, "cut": "queue", "member": name}
+            {"account_id": 1, "series_id": 3 + place, "dimension": "queue", "member": name}
             for place, name in enumerate(NAMES)
         ),
-        {"account_id": 2, "series_id": 1, "cut": "total"},
-        {"account_id": 2, "series_id": 2, "cut": "queue", "member": NAMES[0]},
+        {"account_id": 2, "series_id": 1, "dimension": "total"},
+        {"account_id": 2, "series_id": 2, "dimension": "queue", "member": NAMES[0]},
     )
     with warehouse.begin() as connection:
         connection.exec_driver_sql(BOOKED)
@@ -268,7 +268,10 @@ def test_accounts_come_together_or_one_by_one(filled: Insert, warehouse: sa.Engi
 
 
 def test_a_long_period_is_shown_by_weeks(filled: Insert, warehouse: sa.Engine) -> None:
-    filled(days, {"account_id": 1, "day": date(2025, 10, 1), "status": "final", "fetched_at": datetime(2025, 10, 9)})
+    filled(
+        day_coverage,
+        {"account_id": 1, "day": date(2025, 10, 1), "status": "final", "fetched_at": datetime(2025, 10, 9)},
+    )
     text = html(warehouse, days=200)
     _, *rows = Page(text).tables["US dollars by week and queue"]
     weeks = asked(
@@ -316,7 +319,7 @@ def test_findings_revisions_refusals_and_runs_are_told(filled: Insert, warehouse
         "account_id": 1,
         "series_id": 3,
         "hour_start": datetime(2026, 3, 18, 5),
-        "cause": "source",
+        "cause": "correction",
         "seen_at": seen,
     }
     filled(
@@ -358,7 +361,7 @@ def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(
     change = {
         "account_id": 1,
         "hour_start": datetime(2026, 3, 18, 5),
-        "cause": "source",
+        "cause": "correction",
         "seen_at": datetime(2026, 3, 20, 9),
     }
     filled(revisions, *({**change, "series_id": number} for number in (1, 3, 4)))
@@ -369,7 +372,7 @@ def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(
 
 def test_the_largest_part_is_that_of_a_queue_and_not_of_all_the_others(filled: Insert, warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
-        connection.exec_driver_sql("update facts set money = 1000 where series_id between 3 and 13")
+        connection.exec_driver_sql("update internal.facts set money = 1000 where series_id between 3 and 13")
     text = Page(html(warehouse)).text
     assert "3 other queues" in text
     assert re.search(r"The largest part, 9\.\d %, went to (?!3 other queues)", text)
@@ -378,7 +381,7 @@ def test_the_largest_part_is_that_of_a_queue_and_not_of_all_the_others(filled: I
 def test_a_day_that_several_accounts_lack_is_hatched_once_and_says_whose_it_is(
     filled: Insert, warehouse: sa.Engine
 ) -> None:
-    filled(days, {"account_id": 2, "day": ago(12), "status": "final", "fetched_at": datetime(2026, 3, 20)})
+    filled(day_coverage, {"account_id": 2, "day": ago(12), "status": "final", "fetched_at": datetime(2026, 3, 20)})
     rows = drawn(html(warehouse, None))["spend"]["days"]
     assert len({row["from"] for row in rows[1:]}) == len(rows[1:])
     assert "10 Mar 2026: missing, account default; missing, account shop <&>" in {row["said"] for row in rows}
@@ -404,7 +407,7 @@ def test_an_empty_warehouse_gives_a_page_that_says_what_to_do(warehouse: sa.Engi
 
 def test_a_history_without_spend_is_a_page_without_charts_of_it(warehouse: sa.Engine, insert: Insert) -> None:
     insert(accounts, {"account_id": 1, "name": "default"})
-    insert(days, {"account_id": 1, "day": ago(1), "status": "final", "fetched_at": datetime(2026, 3, 20)})
+    insert(day_coverage, {"account_id": 1, "day": ago(1), "status": "final", "fetched_at": datetime(2026, 3, 20)})
     text = html(warehouse)
     assert "nothing was spent on the days read" in Page(text).text
     assert drawn(text) == {}

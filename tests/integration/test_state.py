@@ -75,9 +75,9 @@ class Books:
 
     def held(self) -> list[tuple[object, ...]]:
         with self.engine.connect() as connection:
-            sql = "select day, cut, member, extract(hour from hour_start), volume, money, reading from contradictions "
+            sql = "select day, dimension, member, extract(hour from hour_start), volume, money, snapshot_id from internal.over_allocated_hours "
             joined = connection.exec_driver_sql(
-                f"{sql} join series using (account_id, series_id) order by day, hour_start"
+                f"{sql} join internal.series using (account_id, series_id) order by day, hour_start"
             )
             return [tuple(row) for row in joined]
 
@@ -329,7 +329,7 @@ def test_what_is_slow_on_purpose_is_done_once_for_each_account_that_is_new(
         hash_key.append(key)
         return slow(key, salt)
 
-    monkeypatch.setattr(room, "hashed", counted)
+    monkeypatch.setattr(room, "hash_key", counted)
     for number in range(6):
         with warehouse.connect() as connection:
             open_account(connection, f"account {number}", Secret(f"key {number}"), NOW)

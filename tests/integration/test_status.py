@@ -28,7 +28,7 @@ from etl.outputs.status import (
 )
 from etl.warehouse import migrate
 from etl.warehouse.engine import name_of, open_warehouse
-from etl.warehouse.schema import accounts, days, facts, findings, over_allocations, runs, series
+from etl.warehouse.schema import accounts, day_coverage, facts, findings, over_allocated_hours, runs, series
 
 pytestmark = pytest.mark.contract
 
@@ -53,7 +53,7 @@ def day(number: int, status: str, **unattributed: object) -> dict[str, object]:
         "account_id": 1,
         "day": march(number),
         "status": status,
-        "explained": True,
+        "is_explained": True,
         "fetched_at": ASKED,
         **unattributed,
     }
@@ -73,8 +73,8 @@ def held(insert: Insert) -> Insert:
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
-        {"account_id": 1, "series_id": 1, "cut": "total"},
-        {"account_id": 1, "series_id": 2, "cut": "queue", "member": "A"},
+        {"account_id": 1, "series_id": 1, "dimension": "total"},
+        {"account_id": 1, "series_id": 2, "dimension": "queue", "member": "A"},
     )
     spent = {
         "volume": 10,
@@ -83,7 +83,7 @@ def held(insert: Insert) -> Insert:
         "unattributed_money": Decimal("0.000000001"),
     }
     insert(
-        days,
+        day_coverage,
         day(1, "final", **spent),
         day(2, "final", is_explained=False, **spent),
         day(3, "missing", is_explained=False, fetched_at=None),
@@ -94,7 +94,7 @@ def held(insert: Insert) -> Insert:
         day(5, "missing", account_id=2, **spent),
     )
     insert(
-        over_allocations,
+        over_allocated_hours,
         *({"account_id": 1, "series_id": 3, **hour(7, number)} for number in (1, 2)),
         {"account_id": 1, "series_id": 3, **hour(20, 1)},  # not closed
         {"account_id": 2, "series_id": 3, **hour(1, 1)},

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.warehouse import views
-from etl.warehouse.schema import accounts, days, facts, over_allocations, rejections, revisions, series
+from etl.warehouse.schema import accounts, day_coverage, facts, over_allocated_hours, rejections, revisions, series
 
 pytestmark = pytest.mark.contract
 
@@ -73,15 +73,15 @@ def two_accounts(insert: Insert) -> Insert:
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
-        {"account_id": 1, "series_id": 1, "cut": "total"},
-        {"account_id": 1, "series_id": 2, "cut": "queue"},
-        {"account_id": 1, "series_id": 3, "cut": "queue", "member": "FunCaptcha"},
-        {"account_id": 1, "series_id": 4, "cut": "app", "member": "77"},
-        {"account_id": 1, "series_id": 5, "cut": "app"},
-        {"account_id": 1, "series_id": 6, "cut": "ip", "member": "192.0.2.10"},
-        {"account_id": 1, "series_id": 7, "cut": "ip"},
-        {"account_id": 2, "series_id": 1, "cut": "queue", "member": "Other"},
-        {"account_id": 2, "series_id": 3, "cut": "total"},
+        {"account_id": 1, "series_id": 1, "dimension": "total"},
+        {"account_id": 1, "series_id": 2, "dimension": "queue"},
+        {"account_id": 1, "series_id": 3, "dimension": "queue", "member": "FunCaptcha"},
+        {"account_id": 1, "series_id": 4, "dimension": "app", "member": "77"},
+        {"account_id": 1, "series_id": 5, "dimension": "app"},
+        {"account_id": 1, "series_id": 6, "dimension": "ip", "member": "192.0.2.10"},
+        {"account_id": 1, "series_id": 7, "dimension": "ip"},
+        {"account_id": 2, "series_id": 1, "dimension": "queue", "member": "Other"},
+        {"account_id": 2, "series_id": 3, "dimension": "total"},
     )
     return insert
 
@@ -123,7 +123,7 @@ _COMMENT = {
 }
 
 
-@pytest.mark.parametrize("view", views.load(), ids=lambda view: view.name)
+@pytest.mark.parametrize("view", views.shared(), ids=lambda view: view.name)
 def test_every_view_and_column_explains_itself_where_bi_tools_look(warehouse: sa.Engine, view: views.View) -> None:
     assert select(warehouse, _COMMENT[warehouse.dialect.name].format(view.name)) == [(view.comment,)]
     told = [(name, comment) for name, _, comment in described(warehouse, view.name)]
@@ -133,7 +133,7 @@ def test_every_view_and_column_explains_itself_where_bi_tools_look(warehouse: sa
 
 def test_an_hour_with_spend_is_a_row_and_accounts_do_not_meet(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(
-        days, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"}
+        day_coverage, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"}
     )
     two_accounts(
         facts,
@@ -165,7 +165,7 @@ def test_totals_keep_their_hours_without_spend_and_a_day_without_status_is_not_f
 
 
 def test_a_day_is_the_day_its_hours_are_booked_on(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"})
+    two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "final"})
     two_accounts(
         facts,
         {**fact(3, datetime(2026, 3, 13, 23, 45), 1, "0.1"), "day": DAY},
@@ -208,7 +208,7 @@ def test_the_price_is_the_exact_quotient_rounded_once(
         connection.execute(
             sa.insert(facts).values(
                 [
-                    {**fact(3, datetime(day.year, day.month, 1), volume, f"{money:f}"), "reading": 1}
+                    {**fact(3, datetime(day.year, day.month, 1), volume, f"{money:f}"), "snapshot_id": 1}
                     for day, (volume, money) in zip(firsts, spent, strict=True)
                 ]
             )
@@ -242,7 +242,7 @@ def whole_month(status: str = "final", first: int = 1, last: int = 31) -> list[d
 def test_a_month_is_final_when_none_of_its_days_may_still_change(
     two_accounts: Insert, warehouse: sa.Engine, held: list[dict[str, object]], is_final: bool
 ) -> None:
-    two_accounts(days, *held, {"account_id": 2, "day": DAY, "status": "open"})
+    two_accounts(day_coverage, *held, {"account_id": 2, "day": DAY, "status": "open"})
     two_accounts(facts, fact(3, NOON, 1, "0.001"), fact(3, NOON + timedelta(days=2), 1, "0.002"))
     assert select(warehouse, "select * from spending_monthly") == [
         ("default", "FunCaptcha", date(2026, 3, 1), 2, Decimal("0.003"), Decimal("1.5"), is_final)
@@ -259,7 +259,7 @@ def test_hours_days_and_months_sum_to_the_same(two_accounts: Insert, warehouse: 
 
 def test_coverage_shows_what_is_held_of_each_day(two_accounts: Insert, warehouse: sa.Engine) -> None:
     held = {"volume": 9, "money": Decimal("2.5"), "unattributed_volume": 4, "unattributed_money": Decimal("0.5")}
-    two_accounts(days, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **held})
+    two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **held})
     assert select(warehouse, "select * from coverage_daily") == [
         ("default", DAY, "open", SEEN, 4, Decimal("0.5"), 9, Decimal("2.5"), 0)
     ]
@@ -272,10 +272,12 @@ def exceeding(series_id: int, hour_start: datetime, volume: int, money: str, acc
 
 def test_an_hour_contradicted_by_two_cuts_is_one_contradicted_hour(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(
-        days, *({"account_id": account, "day": DAY} for account in (1, 2)), {"account_id": 1, "day": DAY + timedelta(1)}
+        day_coverage,
+        *({"account_id": account, "day": DAY} for account in (1, 2)),
+        {"account_id": 1, "day": DAY + timedelta(1)},
     )
     two_accounts(
-        over_allocations,
+        over_allocated_hours,
         exceeding(2, NOON, 9, "9"),
         exceeding(5, NOON, 9, "9"),
         exceeding(5, NOON + timedelta(hours=1), 9, "9"),
@@ -294,8 +296,8 @@ def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, 
         "seen_at": SEEN,
     }
     for number in (1, 2, 3, 4):
-        two_accounts(revisions, {**change, "series_id": number, "cause": "source"})
-        for hours, cause in enumerate(("growth", "attribution"), 1):
+        two_accounts(revisions, {**change, "series_id": number, "cause": "correction"})
+        for hours, cause in enumerate(("late_arriving", "attribution"), 1):
             later = {"hour_start": NOON + timedelta(hours=hours)}
             two_accounts(revisions, {**change, **later, "series_id": number, "cause": cause})
     row = (NOON, 1, Decimal(1), 2, Decimal(0), SEEN)
@@ -324,7 +326,7 @@ def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehous
 def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
     two_accounts: Insert, warehouse: sa.Engine, view: str, member: object, its: int, unattributed: int
 ) -> None:
-    two_accounts(days, {"account_id": 1, "day": DAY, "status": "final"})
+    two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "final"})
     later = NOON + timedelta(hours=1)
     two_accounts(
         facts, fact(1, NOON, 5, "1.5"), fact(1, later, 2, "0.000000001"), fact(1, NOON + timedelta(days=1), 1, "1")
@@ -342,7 +344,7 @@ def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
 def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: Insert, warehouse: sa.Engine) -> None:
     hours = [NOON + timedelta(hours=number) for number in range(7)]
     whole, crumbs, unasked, idle, parted, beyond, refunds = hours
-    two_accounts(series, {"account_id": 1, "series_id": 8, "cut": "queue", "member": "GeeTest"})
+    two_accounts(series, {"account_id": 1, "series_id": 8, "dimension": "queue", "member": "GeeTest"})
     two_accounts(
         facts,
         *(fact(1, hour, 5, "1.5") for hour in (whole, crumbs, unasked, parted, beyond)),
@@ -361,7 +363,7 @@ def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: In
         fact(3, whole, 9, "9", account_id=2),
     )
     two_accounts(
-        over_allocations,
+        over_allocated_hours,
         exceeding(2, beyond, 6, "1.7"),
         exceeding(5, whole, 9, "9"),
         exceeding(1, whole, 9, "9", account_id=2),

@@ -222,7 +222,7 @@ def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine)
 
 @pytest.mark.parametrize("money", ["999999999.999999999", "-999999999.999999999", "9007199.254740993", "0.000000001"])
 def test_money_goes_in_and_comes_out_exact(warehouse: sa.Engine, money: str) -> None:
-    fact = {"account_id": 1, "series_id": 1, "volume": 0, "reading": 1, "day": date(2026, 1, 1)}
+    fact = {"account_id": 1, "series_id": 1, "volume": 0, "snapshot_id": 1, "day": date(2026, 1, 1)}
     with warehouse.begin() as connection:
         now = datetime(2026, 1, 1)
         connection.execute(sa.insert(facts).values(**fact, hour_start=now, loaded_at=now, money=Decimal(money)))
@@ -290,13 +290,13 @@ def test_the_migrations_make_what_the_models_say_up_and_down_and_up(tmp_path: Pa
 @pytest.mark.parametrize(
     "drift",
     [
-        "alter table facts add column surprise integer",
-        "alter table facts alter column money set data type decimal(18, 6)",
-        "alter table facts alter column volume drop not null",
-        "comment on column facts.day is 'another'",
+        "alter table internal.facts add column surprise integer",
+        "alter table internal.facts alter column money set data type decimal(18, 6)",
+        "alter table internal.facts alter column volume drop not null",
+        "comment on column internal.facts.day is 'another'",
         "create table surprise (a integer)",
-        "drop table names",
-        "alter table lessons drop column code",
+        "drop table internal.member_statuses",
+        "alter table internal.unknown_name_behaviours drop column code",
     ],
 )
 def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, drift: str) -> None:
@@ -350,28 +350,38 @@ def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: s
 
     before = learned()
     migrate.upgrade(first_release)
-    assert select(first_release, "select account_id, cut, gives, code from lessons order by account_id") == [
+    assert select(
+        first_release,
+        "select account_id, dimension, behaviour, code from internal.unknown_name_behaviours order by account_id",
+    ) == [
         (1, "queue", "error", "E_1"),
         (2, "queue", "zeros", None),
     ]
-    assert select(first_release, "select account_id, cut, member, belief, reading from names order by decided_at") == [
-        (account, "queue", name, member_status, snapshot) for account, name, member_status, snapshot in NAMES
+    assert select(
+        first_release,
+        "select account_id, dimension, member, status, snapshot_id from internal.member_statuses order by valid_from",
+    ) == [
+        (1, "queue", "FunCaptcha", "unverified", 2),
+        (1, "queue", "FunCaptcha", "verified", 4),
+        (2, "queue", "GeeTest", "verified", None),
     ]
-    kept = (
-        "select account_id, name, key_salt, key_hash, since, grid_seconds, created_at from accounts order by account_id"
-    )
+    kept = "select account_id, name, key_salt, key_hash, since, hour_offset_seconds, created_at from internal.accounts order by account_id"
     made = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
     assert select(first_release, kept) == [(number, f"a{number}", *made) for number in (1, 2, 3)]
     with first_release.begin() as connection:
-        connection.exec_driver_sql("insert into lessons values (3, 'app', 'error', 'E_2', '2026-02-01')")
-        connection.exec_driver_sql("insert into names values (3, 'app', '77', 'believed', 9, '2026-02-01')")
+        connection.exec_driver_sql(
+            "insert into internal.unknown_name_behaviours values (3, 'app', 'error', 'E_2', '2026-02-01')"
+        )
+        connection.exec_driver_sql(
+            "insert into internal.member_statuses values (3, 'app', '77', 'verified', 9, '2026-02-01')"
+        )
     migrate.downgrade(first_release, "0001")
     assert learned() == before
 
 
 def test_runs_of_an_earlier_release_did_not_count_what_stayed_and_survive_up_and_down(first_release: sa.Engine) -> None:
-    def ran() -> list[tuple[Any, ...]]:
-        return select(first_release, "select run, command, requests, facts_changed, outside from runs order by run")
+    def ran(outside: str = "outside from runs") -> list[tuple[Any, ...]]:
+        return select(first_release, f"select run, command, requests, facts_changed, {outside} order by run")
 
     with first_release.begin() as connection:
         for run, command_ in ((1, "sync"), (2, "replay")):
@@ -381,7 +391,7 @@ def test_runs_of_an_earlier_release_did_not_count_what_stayed_and_survive_up_and
             )
     before = ran()
     migrate.upgrade(first_release)
-    assert ran() == before
+    assert ran("out_of_window from internal.runs") == before
     assert select(first_release, "select account, run, seconds, requests, facts_unchanged from sync_runs") == [
         ("a1", 1, Decimal("60.000"), 7, None)
     ]
@@ -392,7 +402,9 @@ def test_runs_of_an_earlier_release_did_not_count_what_stayed_and_survive_up_and
 def test_a_name_that_has_ended_is_asked_again_by_the_first_release(first_release: sa.Engine) -> None:
     migrate.upgrade(first_release)
     with first_release.begin() as connection:
-        connection.exec_driver_sql("insert into names values (1, 'queue', 'FunCaptcha', 'ended', 9, '2026-02-01')")
+        connection.exec_driver_sql(
+            "insert into internal.member_statuses values (1, 'queue', 'FunCaptcha', 'retired', 9, '2026-02-01')"
+        )
     migrate.downgrade(first_release, "0001")
     assert select(first_release, "select belief from names where reading = 9") == [("believed",)]
 
@@ -409,10 +421,10 @@ def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_releas
     subprocess.run([sys.executable, "-c", code], check=False)
     assert file_of(first_release.url).with_name("first.duckdb.wal").exists()
     assert migrate.state(first_release) == "current"
-    assert select(first_release, "select count(*) from names") == [(len(NAMES),)]
-    assert select(first_release, "select account_id, name, grid_seconds from accounts where account_id = 3") == [
-        (3, "a3", 900)
-    ]
+    assert select(first_release, "select count(*) from internal.member_statuses") == [(len(NAMES),)]
+    assert select(
+        first_release, "select account_id, name, hour_offset_seconds from internal.accounts where account_id = 3"
+    ) == [(3, "a3", 900)]
 
 
 def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:
@@ -431,7 +443,7 @@ def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(wa
 
 def test_a_newer_warehouse_is_refused_untouched_naming_both_revisions(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
-        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+        connection.exec_driver_sql("update internal.alembic_version set version_num = '9999'")
     path = file_of(warehouse.url)
     before = path.read_bytes()
     assert migrate.state(warehouse) == "newer"
@@ -446,7 +458,7 @@ def test_views_of_another_program_version_are_rebuilt_and_those_of_users_stay(wa
     with warehouse.begin() as connection:
         connection.exec_driver_sql("create view mine as select account from spending_daily")
         connection.exec_driver_sql(
-            f"create or replace view {views.MARK} as select '0001' as revision, 'another text' as views"
+            f"create or replace view internal.{views.MARKER} as select '0001' as revision, 'another text' as views"
         )
         connection.exec_driver_sql("create or replace view spending_daily as select 1 as account")
     assert migrate.state(warehouse) == "old"

@@ -245,8 +245,8 @@ _REFUSED = "select count(*) from spending_rejections where account in :accounts 
 _SYNCS = """
 select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.windows_good, r.windows_failed, r.facts_inserted,
        r.facts_changed, r.rejections
-  from runs r
-  join accounts a on a.account_id = r.account_id
+  from internal.runs r
+  join internal.accounts a on a.account_id = r.account_id
  where a.name in :accounts and r.command = 'sync'
  order by r.started_at desc, a.name, r.run desc
  limit :most
@@ -255,12 +255,12 @@ select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.window
 # A replay finds none, and a sync that was stopped or refused did not look: neither says that all is well.
 _FINDINGS = """
 with last as (
-    select account_id, max(run) as run from runs where command = 'sync' and exit_code in (0, 1, 5) group by account_id
+    select account_id, max(run) as run from internal.runs where command = 'sync' and exit_code in (0, 1, 5) group by account_id
 )
 select a.name as account, f.severity, f.day, f.queue, f.message
-  from findings f
+  from internal.findings f
   join last l     on l.account_id = f.account_id and l.run = f.run
-  join accounts a on a.account_id = f.account_id
+  join internal.accounts a on a.account_id = f.account_id
  where a.name in :accounts
  order by case f.severity when 'blocking' then 1 when 'warning' then 2 else 3 end, f.day desc, f.message
 """
