@@ -165,14 +165,14 @@ def transfer(context: CliContext, source: str, target: str) -> None:
 
 @click.command()
 @setting("account", "Account whose key and history to check.", metavar="NAME")
-@click.option("--probe", is_flag=True, help="Probe undocumented API behavior (at most 15 requests, one per second).")
+@click.option("--probe", is_flag=True, help="Probe undocumented API behavior (at most 11 requests, one per second).")
 @json_output
 @common
 @click.pass_obj
 def doctor(context: CliContext, probe: bool, as_json: bool) -> None:
     """Check settings, API key, warehouse and API; suggest fixes.
 
-    Sends one API request without the key; with --probe at most 15 with it, and stores what they show. The exit code
+    Sends one API request without the key; with --probe at most 11 with it, and stores what they show. The exit code
     is the one a sync would end with; 0 if there are only warnings. The output contains no secrets.
 
     \b

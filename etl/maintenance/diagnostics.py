@@ -1,4 +1,4 @@
-"""What a doctor says of what was found: each thing looked at, how it is, and what to do about it. Pure."""
+"""What doctor reports about each thing it looked at, with a hint where something is wrong. Pure functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,44 +12,41 @@ from etl.extract import protocol
 from etl.models import MAX_CLOCK_SKEW, ApiRefusal, Dimension, TransportError, UnknownNameAnswer, UnknownNameBehaviour
 
 MEGABYTE = 10**6
-LEAST_SPACE = 50 * MEGABYTE
-"""With less than this a commit may fail."""
-LITTLE_SPACE = 500 * MEGABYTE
+MIN_FREE_SPACE = 50 * MEGABYTE
+"""With less free space a commit may fail."""
+LOW_FREE_SPACE = 500 * MEGABYTE
 
-WINDOWS_FAILED = 1
-"""Exit code of a sync whose windows fail."""
+FAILED_WINDOWS = 1
+"""Exit code of a sync with failed windows."""
 
 
 class Level(StrEnum):
     OK = "ok"
     NOTE = "note"
-    """It is so; nothing is to be done now."""
+    """Worth knowing; nothing to do now."""
     WARNING = "warning"
-    """Something to mend; a sync works."""
+    """Should be fixed, but a sync works."""
     PROBLEM = "problem"
     """A sync would fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing looked at. ``exit_code`` is what the problem would give a sync; 0 where there is none."""
+    """The result of one check. ``exit_code`` is the one a sync would end with; 0 unless the level is PROBLEM."""
 
     name: str
-    state: Level
-    found: str
+    level: Level
+    message: str
     hint: str = ""
     exit_code: int = 0
 
 
-def of_error(name: str, error: AppError) -> Diagnostic:
+def from_error(name: str, error: AppError) -> Diagnostic:
     return Diagnostic(name, Level.PROBLEM, error.message, error.hint, error.exit_code)
 
 
-# ---------------------------------------------------------------- what is installed
-
-
 class Package(NamedTuple):
-    """A dependency: the bounds this program gives it, and what is installed (None: nothing)."""
+    """A dependency with its required and its installed version (None: not installed)."""
 
     name: str
     bounds: str
@@ -57,62 +54,48 @@ class Package(NamedTuple):
     fits: bool
 
 
-def of_packages(packages: Sequence[Package]) -> Iterator[Diagnostic]:
-    """One line for all that fit, one for each that does not."""
+def check_packages(packages: Sequence[Package]) -> Iterator[Diagnostic]:
     fitting = [f"{package.name} {package.version}" for package in packages if package.fits]
     if fitting:
         yield Diagnostic("packages", Level.OK, ", ".join(fitting))
     else:
-        yield Diagnostic(
-            "packages", Level.NOTE, "this program is not installed as a package, so its bounds are not known"
-        )
+        yield Diagnostic("packages", Level.NOTE, "not installed as a package, so required versions are unknown")
     for package in packages:
         if not package.fits:
-            found = f"{package.name} {package.version or 'is missing'}, this program was tried with {package.bounds}"
-            yield Diagnostic("packages", Level.WARNING, found, f"pip install '{package.name}{package.bounds}'")
-
-
-# ---------------------------------------------------------------- settings and the key
+            message = f"{package.name} {package.version or 'is missing'}; {package.name}{package.bounds} is required"
+            yield Diagnostic("packages", Level.WARNING, message, f"pip install '{package.name}{package.bounds}'")
 
 
 class EffectiveSetting(NamedTuple):
-    """A setting's value and who said it."""
+    """A setting's value and where it comes from."""
 
     name: str
     value: str
     source: str
 
 
-def of_settings(told: Sequence[EffectiveSetting], ignored: Iterable[str]) -> Iterator[Diagnostic]:
-    said = [one for one in told if one.source != "default"]
-    unattributed = "all are defaults" if not said else f"the other {len(told) - len(said)} are defaults"
-    yield Diagnostic(
-        "settings",
-        Level.OK,
-        "\n".join([*(f"{one.name}: {one.value}, from {one.source}" for one in said), unattributed]),
-    )
-    yield from (Diagnostic("settings", Level.WARNING, sentence, "unset it, or mend its name") for sentence in ignored)
+def check_settings(settings: Sequence[EffectiveSetting], ignored: Iterable[str]) -> Iterator[Diagnostic]:
+    changed = [f"{one.name}: {one.value}, from {one.source}" for one in settings if one.source != "default"]
+    others = f"{len(settings) - len(changed)} other settings use defaults" if changed else "all settings use defaults"
+    yield Diagnostic("settings", Level.OK, "\n".join([*changed, others]))
+    for warning in ignored:
+        yield Diagnostic("settings", Level.WARNING, warning, "unset it, or correct its name")
 
 
-def of_span(until: date, since: date) -> Diagnostic:
-    """``--until`` ends before what an earlier ``--since`` asked for begins."""
-    found = f"--until {until} is before {since}, which an earlier --since asked for"
-    return of_error("settings", UsageError(found, "say another --since too, or --since all"))
+def until_before_since(until: date, since: date) -> Diagnostic:
+    message = f"--until {until} is before the saved --since {since}"
+    return from_error("settings", UsageError(message, "give another --since as well, or --since all"))
 
 
-def of_key(source: str, exposed: FilePermissionWarning | None) -> Iterator[Diagnostic]:
-    """The key is there. ``exposed`` says that everybody may read its file, where that is so."""
-    yield Diagnostic("key", Level.OK, f"there, from {source}")
+def check_key(source: str, exposed: FilePermissionWarning | None) -> Iterator[Diagnostic]:
+    yield Diagnostic("key", Level.OK, f"found, from {source}")
     if exposed:
         yield Diagnostic("key", Level.WARNING, exposed.what, exposed.hint)
 
 
-# ---------------------------------------------------------------- the warehouse
-
-
 @dataclass(frozen=True, slots=True)
 class WarehouseFile:
-    """Where the warehouse is, or would be. ``size`` is None when there is no file; ``free`` bytes are those of its disk."""
+    """The warehouse file, or where it would be. ``size``: None if there is no file. ``free``: bytes free on its disk."""
 
     path: str
     folder: str
@@ -123,135 +106,120 @@ class WarehouseFile:
     free: int
 
 
-def of_site(site: WarehouseFile) -> Iterator[Diagnostic]:
-    if not site.has_folder:
-        yield of_error("file", WarehouseError(f"the folder {site.folder} does not exist", f"mkdir -p '{site.folder}'"))
+def check_file(file: WarehouseFile) -> Iterator[Diagnostic]:
+    if not file.has_folder:
+        error = WarehouseError(f"the folder {file.folder} does not exist", f"mkdir -p '{file.folder}'")
+        yield from_error("file", error)
         return
-    if site.size is None:
-        yield Diagnostic(
-            "file", Level.NOTE, f"there is no warehouse at {site.path} yet", "anticaptcha-etl sync makes one"
-        )
+    if file.size is None:
+        message = f"there is no warehouse at {file.path} yet"
+        yield Diagnostic("file", Level.NOTE, message, "create it with anticaptcha-etl sync")
     else:
-        yield Diagnostic("file", Level.OK, f"{site.path}, {_bytes(site.size)}")
-    if not site.can_write:
-        what = f"{site.path} and its folder" if site.size is not None else f"the folder {site.folder}"
-        hint = "run as its owner, or mend the permissions; a sync writes the file and, beside it, its log and its lock"
-        yield of_error("file", WarehouseError(f"{what} cannot be written by this user", hint))
-    if site.size is not None and site.mode & 0o077:
-        found = f"others on this machine can read it (mode {site.mode:03o})"
-        yield Diagnostic("file", Level.NOTE, found, "chmod 600, unless that is meant")
-    yield _of_space(site)
+        yield Diagnostic("file", Level.OK, f"{file.path}, {_format_bytes(file.size)}")
+    if not file.can_write:
+        what = f"the folder {file.folder}" if file.size is None else f"{file.path} or its folder"
+        hint = "run as its owner or change the permissions; sync also writes a log and a lock file beside it"
+        yield from_error("file", WarehouseError(f"{what} is not writable by this user", hint))
+    if file.size is not None and file.mode & 0o077:
+        message = f"other users of this machine have access to it (mode {file.mode:03o})"
+        yield Diagnostic("file", Level.NOTE, message, f"chmod 600 '{file.path}', unless this is intended")
+    yield _check_space(file.free, file.size or 0)
 
 
-def of_server(name: str, version: str, *, may_write: bool) -> Iterator[Diagnostic]:
-    """Where the warehouse is on a server. ``may_write``: whether this user may do there what a sync does."""
+def published_copy(path: str, created_at: datetime) -> Diagnostic:
+    message = f"{path} is a published read-only copy, made {created_at:%Y-%m-%d %H:%M} UTC; sync cannot load into it"
+    return from_error("schema", WarehouseError(message, "use --warehouse with the warehouse it was published from"))
+
+
+def check_server(name: str, version: str, *, may_write: bool) -> Iterator[Diagnostic]:
     yield Diagnostic("server", Level.OK, f"{name}, PostgreSQL {version}")
     if not may_write:
-        what = f"this user may not write the warehouse's tables, or make them, on {name}"
-        yield of_error(
-            "server", WarehouseError(what, "grant it create on the schema, or be the tables' owner: a sync makes both")
-        )
+        message = f"this user may not create or write the warehouse's tables on {name}"
+        hint = "grant the user CREATE on the schema, or make it the owner of the tables"
+        yield from_error("server", WarehouseError(message, hint))
 
 
-def _of_space(site: WarehouseFile) -> Diagnostic:
-    found = f"{_bytes(site.free)} free"
-    if site.free < LEAST_SPACE:
-        return of_error(
-            "space", WarehouseError(f"{found}: the disk is nearly full", "make room; what was committed is kept")
-        )
-    if site.free < max(LITTLE_SPACE, site.size or 0):
-        return Diagnostic("space", Level.WARNING, f"{found}, which is little", "make room before the disk is full")
-    return Diagnostic("space", Level.OK, found)
+def _check_space(free: int, size: int) -> Diagnostic:
+    message = f"{_format_bytes(free)} free"
+    if free < MIN_FREE_SPACE:
+        return from_error("space", WarehouseError(f"{message}: the disk is almost full", "free up disk space"))
+    if free < max(LOW_FREE_SPACE, size):
+        return Diagnostic("space", Level.WARNING, f"{message}: the disk is getting full", "free up disk space")
+    return Diagnostic("space", Level.OK, message)
 
 
-def _bytes(count: int) -> str:
+def _format_bytes(count: int) -> str:
     return f"{count / 10**9:,.1f} GB" if count >= 10**9 else f"{count / MEGABYTE:,.1f} MB"
 
 
-def of_schema(state: Literal["none", "old", "current", "newer"], revision: str | None, head: str) -> Diagnostic:
+def check_schema(state: Literal["none", "old", "current", "newer"], revision: str | None, newest: str) -> Diagnostic:
     if state == "newer":
-        found = f"schema {revision}, this program knows them up to {head}"
-        return of_error("schema", SchemaTooNewError(found, "upgrade anticaptcha-etl; nothing was changed"))
+        message = f"schema {revision} is newer than this program's {newest}"
+        return from_error("schema", SchemaTooNewError(message, "upgrade anticaptcha-etl"))
     if state == "none":
-        return Diagnostic(
-            "schema", Level.NOTE, "the file holds no tables of this program yet", "anticaptcha-etl sync makes them"
-        )
+        return Diagnostic("schema", Level.NOTE, "no tables yet", "create them with anticaptcha-etl sync")
     if state == "old":
-        of_views = f"schema {head}, with another version's views"
-        found = of_views if revision == head else f"schema {revision}, this program's is {head}"
-        return Diagnostic("schema", Level.NOTE, found, "sync upgrades by itself; anticaptcha-etl migrate does it now")
-    return Diagnostic("schema", Level.OK, f"{head}, the newest; no other program holds it")
+        message = f"schema {revision}, this program uses {newest}"
+        if revision == newest:
+            message = f"schema {newest}, but its views are from another version"
+        return Diagnostic("schema", Level.NOTE, message, "anticaptcha-etl migrate (sync also upgrades it)")
+    return Diagnostic("schema", Level.OK, f"{newest}, up to date")
 
 
-# ---------------------------------------------------------------- the API
-
-
-def of_reach(failure: TransportError | None, status: int | None, kind: str, host: str, *, is_named: bool) -> Diagnostic:
-    """Whether something answered, without a key; and with ``--probe`` whether the first question had a reply.
-
-    ``kind`` is the reply's Content-Type. ``is_named``: the host is one that a setting names, for the vendor's own shows its
-    certificate, whatever its page is.
-    """
+def check_reachability(
+    failure: TransportError | None, status: int | None, content_type: str, host: str, *, is_custom_url: bool
+) -> Diagnostic:
+    """Report whether the API answered. The vendor's own host needs no further proof: its certificate was verified."""
     if failure:
         hint = "check the network, the proxy (HTTPS_PROXY) and ANTICAPTCHA_API_URL"
-        return Diagnostic("api", Level.PROBLEM, f"{host}: {failure.code}, {failure.reason}", hint, WINDOWS_FAILED)
+        return Diagnostic("api", Level.PROBLEM, f"{host}: {failure.code}, {failure.reason}", hint, FAILED_WINDOWS)
     if status is not None and status >= 500:
-        return Diagnostic("api", Level.WARNING, f"{host} answers, but with HTTP {status}", "wait, and look again")
-    is_page = "html" in kind.lower()
-    if is_named and (is_page or (status is not None and status >= 300)):
-        what = f"HTTP {status}{', a web page' if is_page else ''}"
-        found = f"something answers at {host} ({what}); whether it is the API is not known"
-        return Diagnostic(
-            "api", Level.WARNING, found, "check ANTICAPTCHA_API_URL; anticaptcha-etl doctor --probe asks it a question"
-        )
+        return Diagnostic("api", Level.WARNING, f"{host} answers with HTTP {status}", "try again later")
+    is_page = "html" in content_type.lower()
+    if is_custom_url and (is_page or (status is not None and status >= 300)):
+        message = f"{host} answers (HTTP {status}{', a web page' if is_page else ''}), but may not be the API"
+        hint = "check ANTICAPTCHA_API_URL, or send it real requests: anticaptcha-etl doctor --probe"
+        return Diagnostic("api", Level.WARNING, message, hint)
     return Diagnostic("api", Level.OK, f"{host} answers (HTTP {status})")
 
 
-def of_clock(requested_at: datetime, server_time: datetime | None) -> Diagnostic:
+def check_clock(requested_at: datetime, server_time: datetime | None) -> Diagnostic:
     if server_time is None:
-        return Diagnostic("clock", Level.NOTE, "the server did not say what time it is")
-    off = abs(server_time - requested_at)
-    found = f"{round(off.total_seconds()):,} s from the server's"
-    if off > MAX_CLOCK_SKEW:
-        found = f"{found}: no day becomes final until they agree"
-        return Diagnostic("clock", Level.WARNING, found, "set this machine's clock by NTP (timedatectl set-ntp true)")
-    return Diagnostic("clock", Level.OK, found)
+        return Diagnostic("clock", Level.NOTE, "the server sent no time to compare with")
+    difference = abs(server_time - requested_at)
+    message = f"{round(difference.total_seconds()):,} s from the server's"
+    if difference > MAX_CLOCK_SKEW:
+        message = f"{message}; no day becomes final until they agree"
+        return Diagnostic("clock", Level.WARNING, message, "synchronize this machine's clock: timedatectl set-ntp true")
+    return Diagnostic("clock", Level.OK, message)
 
 
-def of_visit(requests: int, fatal: ApiRefusal | None, last_trouble: str) -> Diagnostic:
-    """How the visit of ``--probe`` went. ``last_trouble`` is empty where it could ask everything."""
-    counted = f"{requests} request{'' if requests == 1 else 's'}"
+def check_probe(requests: int, fatal: ApiRefusal | None, failure: str) -> Diagnostic:
+    """Report how probing went. ``failure``: the code of the last reply if it was stopped early."""
+    sent = f"{requests} request{'' if requests == 1 else 's'}"
     if fatal:
-        refused = f"the API refused the account: {fatal.code} {fatal.description}; stopped after {counted}"
-        return of_error(
-            "probe",
-            AccountRejectedError(refused, protocol.ACCOUNT_ERROR_HINTS.get(fatal.code, "mend the account first")),
-        )
-    if last_trouble:
-        found = f"stopped after {counted}: too many in a row without records, the last {last_trouble}"
-        return Diagnostic(
-            "probe", Level.PROBLEM, found, "look again later: anticaptcha-etl doctor --probe", WINDOWS_FAILED
-        )
-    return Diagnostic("probe", Level.OK, f"{counted}, one after the other")
+        message = f"the API rejected the account after {sent}: {fatal.code} {fatal.description}"
+        hint = protocol.ACCOUNT_ERROR_HINTS.get(fatal.code, "fix the account first")
+        return from_error("probe", AccountRejectedError(message, hint))
+    if failure:
+        message = f"stopped after {sent}: several in a row had no records, the last {failure}"
+        return Diagnostic("probe", Level.PROBLEM, message, "later: anticaptcha-etl doctor --probe", FAILED_WINDOWS)
+    return Diagnostic("probe", Level.OK, f"{sent} sent")
 
 
-def of_lesson(
-    dimension: Dimension, before: UnknownNameBehaviour, now: UnknownNameBehaviour, again: Sequence[str]
+def behaviour_changed(
+    dimension: Dimension, before: UnknownNameBehaviour, now: UnknownNameBehaviour, reset: Sequence[str]
 ) -> Diagnostic:
-    """The service treats unknown names otherwise than it did."""
-    chance = f"; asked again from now on: {', '.join(again)}" if again else ""
-    found = f"an unknown {dimension} gave {_gives(before)}, and now gives {_gives(now)}{chance}"
-    state = Level.WARNING if now.answer is UnknownNameAnswer.TOTALS else Level.NOTE
-    return Diagnostic(
-        "names", state, found, "check that every name listed is spelled right" if state is Level.WARNING else ""
-    )
+    """Report that the API treats unknown names differently. ``reset``: names that sync requests again because of it."""
+    message = f"an unknown {dimension} used to give {_format_behaviour(before)}, now {_format_behaviour(now)}"
+    if reset:
+        message = f"{message}; requested again from now on: {', '.join(reset)}"
+    if now.answer is UnknownNameAnswer.TOTALS:
+        return Diagnostic("names", Level.WARNING, message, "check the spelling of every listed name")
+    return Diagnostic("names", Level.NOTE, message)
 
 
-def _gives(unknown_name_behaviour: UnknownNameBehaviour) -> str:
-    return (
-        f"{unknown_name_behaviour.answer} {unknown_name_behaviour.code}"
-        if unknown_name_behaviour.code
-        else {UnknownNameAnswer.TOTALS: "the total"}.get(
-            unknown_name_behaviour.answer, str(unknown_name_behaviour.answer)
-        )
-    )
+def _format_behaviour(behaviour: UnknownNameBehaviour) -> str:
+    if behaviour.code:
+        return f"{behaviour.answer} {behaviour.code}"
+    return "the total" if behaviour.answer is UnknownNameAnswer.TOTALS else str(behaviour.answer)

@@ -1,7 +1,6 @@
-"""Looks at everything a sync leans on, in order, and at the service's own habits. Each step survives the one before.
+"""Check everything a sync depends on, in order; a failed check does not stop the others.
 
-Gathering is here; what is said of it is in ``advice``, what is asked of the service in ``questions``. Without ``--probe`` the
-API meets one request at most, which carries no key; with it the key, and at most so many requests as there are topics.
+Sends at most one request, without the key. With ``probe``, sends the requests of ``probes`` instead, with the key.
 """
 
 import logging
@@ -12,18 +11,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from etl import __version__
-from etl import config as said
+from etl import __version__, config
 from etl.clock import Clock
 from etl.config import SETTINGS, Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
@@ -33,6 +30,7 @@ from etl.load.lock import account_lock, lock_file
 from etl.load.state import find_account, open_account
 from etl.maintenance import diagnostics, probe_store, probes
 from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, Package, WarehouseFile
+from etl.maintenance.probe_answers import answers
 from etl.maintenance.probes import ProbeBaseline, ProbeRequest, ProbeResponses, ProbeResult
 from etl.models import Secret, TransportError
 from etl.warehouse import engine as warehouse
@@ -41,19 +39,19 @@ from etl.warehouse import migrate, postgres
 log = logging.getLogger(__name__)
 
 PACKAGE = "anticaptcha-etl"
-LOCK_WAIT = 5.0
-"""Seconds the warehouse is waited for: longer than the commits of a running sync."""
-MOST_PER_SECOND = 1.0
-"""A visit's pace, however fast ``--rate`` allows."""
+LOCK_TIMEOUT = 5.0
+"""Seconds to wait for the warehouse; longer than a commit of a running sync."""
+MAX_PROBES_PER_SECOND = 1.0
+"""However fast ``--rate`` allows."""
 TIMEOUTS = Timeouts(connect=10.0, read=20.0, write=10.0, pool=10.0, whole=30.0)
 
 
 @dataclass(slots=True)
 class DoctorReport:
-    """What was found so far, in the order it was looked at. ``probes`` are the service's habits: just asked, or as probe_store."""
+    """The results so far. ``probes``: answers about the API's behaviour, new or stored."""
 
     now: datetime
-    advice: list[Diagnostic] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
     settings: tuple[EffectiveSetting, ...] = ()
     probes: list[ProbeResult] = field(default_factory=list)
     requests: int = 0
@@ -61,175 +59,171 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        return most_severe([one.exit_code for one in self.advice])
+        return most_severe([one.exit_code for one in self.diagnostics])
 
     @property
     def needs_attention(self) -> bool:
-        return any(one.state in (Level.WARNING, Level.PROBLEM) for one in self.advice)
+        return any(one.level in (Level.WARNING, Level.PROBLEM) for one in self.diagnostics)
 
 
-def run_diagnostics(given: Mapping[str, object], place: Environment, clock: Clock, *, probe: bool) -> DoctorReport:
-    """Looks at everything. ``given`` is what the command line said. Raises KeyboardInterrupt alone: trouble is advice."""
-    found = DoctorReport(clock.now())
-    found.advice += [Diagnostic("program", Level.OK, f"{PACKAGE} {__version__}, Python {platform.python_version()}")]
-    found.advice += diagnostics.of_packages(list(_packages()))
+def run_diagnostics(
+    given: Mapping[str, object], environment: Environment, clock: Clock, *, probe: bool
+) -> DoctorReport:
+    """Run all checks. ``given``: options of the command line. Errors become diagnostics; only KeyboardInterrupt is raised."""
+    report = DoctorReport(clock.now())
+    program = f"{PACKAGE} {__version__}, Python {platform.python_version()}"
+    report.diagnostics += [Diagnostic("program", Level.OK, program)]
+    report.diagnostics += diagnostics.check_packages(list(_packages()))
     try:
-        settings = said.load(given, clock.now(), place)
+        settings = config.load(given, clock.now(), environment)
     except UsageError as error:
-        found.advice += [diagnostics.of_error("settings", error)]
-        unknown = "key, warehouse and API were not looked at: which ones, the settings say"
-        found.advice += [Diagnostic("the rest", Level.NOTE, unknown, "mend the settings, and look again")]
-        return found
-    found.quiet = settings.quiet
-    found.settings = tuple(_told(settings))
-    found.advice += diagnostics.of_settings(found.settings, settings.ignored)
-    key = _look_at_key(given, place, clock, settings, found)
-    url = _look_at_warehouse(settings, key, clock, found)
-    if probe and key and url and not any(one.exit_code for one in found.advice):
-        _ask(settings, key, url, clock, found)
-        return found
-    _look_at_api(settings, clock, found)
+        report.diagnostics += [
+            diagnostics.from_error("settings", error),
+            Diagnostic("the rest", Level.NOTE, "key, warehouse and API were not checked", "fix the settings first"),
+        ]
+        return report
+    report.quiet = settings.quiet
+    report.settings = tuple(_effective_settings(settings))
+    report.diagnostics += diagnostics.check_settings(report.settings, settings.ignored)
+    key = _check_key(given, environment, clock, settings, report)
+    url = _check_warehouse(settings, key, clock, report)
+    if probe and key and url and not report.exit_code:
+        _probe(settings, key, url, clock, report)
+        return report
+    _check_api(settings, clock, report)
     if probe:
-        found.advice.append(Diagnostic("probe", Level.NOTE, "nothing was asked", "mend the problems above first"))
-    return found
-
-
-# ---------------------------------------------------------------- the program, the settings, the key
+        report.diagnostics.append(Diagnostic("probe", Level.NOTE, "no requests sent", "fix the problems above first"))
+    return report
 
 
 def _packages() -> Iterator[Package]:
     try:
-        needs = [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
+        requirements = [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
     except metadata.PackageNotFoundError:
         return
-    for need in needs:
-        if need.marker is None or need.marker.evaluate({"extra": ""}):
-            version = _version(need.name)
-            fits = version is not None and need.specifier.contains(version, prereleases=True)
-            yield Package(need.name, str(need.specifier), version, fits)
+    for one in requirements:
+        if one.marker is None or one.marker.evaluate({"extra": ""}):
+            version = _installed_version(one.name)
+            fits = version is not None and one.specifier.contains(version, prereleases=True)
+            yield Package(one.name, str(one.specifier), version, fits)
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _told(settings: Settings) -> Iterator[EffectiveSetting]:
-    """Every setting; of URLs, which may hold passwords, the place alone."""
-    ping = "set" if settings.ping_url else ""
-    places = {"warehouse": _path(settings) or "refused", "api_url": _host(settings.api_url), "ping_url": ping}
+def _effective_settings(settings: Settings) -> Iterator[EffectiveSetting]:
+    """Yield every setting. URLs may hold passwords, so only their host and path are shown."""
+    try:
+        warehouse_name = warehouse.name_of(warehouse.warehouse_url(settings.warehouse))
+    except UsageError:
+        warehouse_name = "invalid"
+    shown = {
+        "warehouse": warehouse_name,
+        "api_url": _without_password(settings.api_url),
+        "ping_url": "set" if settings.ping_url else "",
+        "since": "all" if settings.since_all else "",
+    }
     for name in SETTINGS:
         value = getattr(settings, name)
-        text = places.get(name) or (
-            ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        )
-        yield EffectiveSetting(name, "all" if name == "since" and settings.since_all else text, settings.sources[name])
+        text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+        yield EffectiveSetting(name, shown.get(name) or text, settings.sources[name])
 
 
-def _path(settings: Settings) -> str:
-    try:
-        return warehouse.name_of(warehouse.warehouse_url(settings.warehouse))
-    except UsageError:
-        return ""
-
-
-def _host(api_url: str) -> str:
-    parts = urlsplit(api_url)
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _look_at_key(
-    given: Mapping[str, object], place: Environment, clock: Clock, settings: Settings, found: DoctorReport
+def _check_key(
+    given: Mapping[str, object], environment: Environment, clock: Clock, settings: Settings, report: DoctorReport
 ) -> Secret | None:
-    """Whether the key is there. The path of its file is not said: what a doctor finds is shown around."""
-    file = said.key_file(settings.account, given, place)
+    """Return the key, if there is one. The path of its file is left out: people share this output."""
+    file = config.key_file(settings.account, given, environment)
     try:
-        loaded = said.load(given, clock.now(), place, needs_key=True)
+        loaded = config.load(given, clock.now(), environment, needs_key=True)
     except UsageError as error:
-        message = error.message.replace(f"{file}", "the key's file") if file else error.message
-        found.advice += [diagnostics.of_error("key", UsageError(message, error.hint))]
+        message = error.message.replace(f"{file}", "the key file") if file else error.message
+        report.diagnostics += [diagnostics.from_error("key", UsageError(message, error.hint))]
         return None
-    found.advice += diagnostics.of_key(loaded.sources["key"], loaded.exposed)
+    report.diagnostics += diagnostics.check_key(loaded.sources["key"], loaded.exposed)
     return loaded.key
 
 
-# ---------------------------------------------------------------- the warehouse
-
-
-def _look_at_warehouse(settings: Settings, key: Secret | None, clock: Clock, found: DoctorReport) -> str | None:
-    """The warehouse's URL, where it has one."""
+def _check_warehouse(settings: Settings, key: Secret | None, clock: Clock, report: DoctorReport) -> str | None:
+    """Return the URL of the warehouse, if a sync could use it."""
     try:
         url = warehouse.warehouse_url(settings.warehouse)
         path = warehouse.warehouse_path(url)
-        found.advice += diagnostics.of_site(_site(path)) if path else _of_server(url, clock)
-        if warehouse.exists(url, wait=LOCK_WAIT, clock=clock):
-            engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_WAIT, clock=clock)
-            found.advice += [_schema(engine)]
-            if migrate.current(engine) == migrate.revisions()[-1]:
-                found.advice += _of_account(engine, settings, key, clock)
-                found.probes = _kept_probes(engine, settings.account)
-        found.advice += _of_lock(url, settings.account, clock)
+        engine = None
+        if not path or path.parent.is_dir():
+            if warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
+                engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock)
+            if path and engine and migrate.is_copy(engine):
+                created_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                report.diagnostics += [diagnostics.published_copy(str(path), created_at)]
+                return None
+        report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, clock)
+        if engine:
+            newest, revision = migrate.revisions()[-1], migrate.current(engine)
+            report.diagnostics += [diagnostics.check_schema(migrate.state(engine), revision, newest)]
+            if revision == newest:
+                report.diagnostics += _check_account(engine, settings, key, clock)
+                report.probes = _stored_probes(engine, settings.account)
+        report.diagnostics += _check_lock(url, settings.account, clock)
     except AppError as error:
-        found.advice += [diagnostics.of_error("warehouse", error)]
+        report.diagnostics += [diagnostics.from_error("warehouse", error)]
         return None
     except OSError as error:
-        found.advice += [
-            diagnostics.of_error(
-                "warehouse", WarehouseError(f"it cannot be looked at: {error}", "mend its permissions")
-            )
-        ]
+        unreadable = WarehouseError(f"cannot be read: {error}", "check its permissions with ls -l")
+        report.diagnostics += [diagnostics.from_error("warehouse", unreadable)]
         return None
     return url
 
 
-def _site(path: Path) -> WarehouseFile:
-    has_folder = path.parent.is_dir()
-    there = path if path.exists() else path.parent
-    status = path.stat() if path.exists() else None
+def _file(path: Path) -> WarehouseFile:
+    has_folder, status = path.parent.is_dir(), path.stat() if path.exists() else None
     return WarehouseFile(
         path=str(path),
         folder=str(path.parent),
         has_folder=has_folder,
-        can_write=os.access(there, os.W_OK) and os.access(path.parent, os.W_OK),
+        can_write=all(os.access(one, os.W_OK) for one in (path if status else path.parent, path.parent)),
         size=status and status.st_size,
         mode=status.st_mode & 0o777 if status and os.name == "posix" else 0,
         free=shutil.disk_usage(path.parent).free if has_folder else 0,
     )
 
 
-def _schema(engine: Engine) -> Diagnostic:
-    return diagnostics.of_schema(migrate.state(engine), migrate.current(engine), migrate.revisions()[-1])
-
-
-def _of_account(engine: Engine, settings: Settings, key: Secret | None, clock: Clock) -> Iterator[Diagnostic]:
-    """Whether a sync would take this key and these days for the account."""
+def _check_account(engine: Engine, settings: Settings, key: Secret | None, clock: Clock) -> Iterator[Diagnostic]:
+    """Report whether a sync would accept this key and these days for the account."""
     account = find_account(engine, settings.account)
     if key:
         try:
             _try_key(engine, settings, key, clock)
             if account:
-                yield Diagnostic("account", Level.OK, f"a sync takes this key for account {account.name}")
+                yield Diagnostic("account", Level.OK, f"the key matches account '{account.name}'")
         except UsageError as error:
-            yield diagnostics.of_error("account", error)
-    is_new_since = settings.since or settings.since_all
-    if account and account.since and not is_new_since and settings.until and settings.until < account.since:
-        yield diagnostics.of_span(settings.until, account.since)
+            yield diagnostics.from_error("account", error)
+    has_new_since = settings.since or settings.since_all
+    if account and account.since and not has_new_since and settings.until and settings.until < account.since:
+        yield diagnostics.until_before_since(settings.until, account.since)
 
 
 def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> None:
-    """Opens the account as a sync does, on a connection that writes nothing. Raises UsageError where a sync would."""
+    """Open the account as a sync does, on a read-only connection. Raises UsageError where a sync would."""
     with engine.connect() as connection:
         try:
             open_account(connection, settings.account, key, clock.now(), settings.key_changed)
-        except DBAPIError as error:  # the account is new, or its key may change: it is right, and would be written now
+        except DBAPIError as error:  # the key was accepted, and its hash would now be written
             if "read-only" not in str(error.orig):
                 raise
 
 
-def _of_lock(url: str, account: str, clock: Clock) -> Iterator[Diagnostic]:
-    """Whether a sync could have the account's lock. A file that is not there is not made: that a sync can, the site says."""
+def _check_lock(url: str, account: str, clock: Clock) -> Iterator[Diagnostic]:
+    """Report whether another sync holds the account's lock. Does not create the lock file."""
     path = warehouse.warehouse_path(url)
     if path and not os.path.lexists(lock_file(path, account)):
         return
@@ -237,102 +231,84 @@ def _of_lock(url: str, account: str, clock: Clock) -> Iterator[Diagnostic]:
         with account_lock(url, account, clock, wait=0):
             pass
     except WarehouseError as error:
-        yield diagnostics.of_error("lock", error)
+        yield diagnostics.from_error("lock", error)
 
 
-def _of_server(url: str, clock: Clock) -> Iterator[Diagnostic]:
-    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_WAIT, clock=clock).connect() as connection:
+def _check_server(url: str, clock: Clock) -> Iterator[Diagnostic]:
+    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock).connect() as connection:
         server = postgres.describe(connection)
-    yield from diagnostics.of_server(warehouse.name_of(url), server.version, may_write=server.may_write)
+    yield from diagnostics.check_server(warehouse.name_of(url), server.version, may_write=server.may_write)
 
 
-def _kept_probes(engine: Engine, account: str) -> list[ProbeResult]:
+def _stored_probes(engine: Engine, account: str) -> list[ProbeResult]:
     with engine.connect() as connection:
-        number = probe_store.account_id(connection, account)
-        return [] if number is None else probe_store.probes(connection, number)
+        account_id = probe_store.find_account_id(connection, account)
+        return [] if account_id is None else probe_store.latest_results(connection, account_id)
 
 
-# ---------------------------------------------------------------- the API
-
-
-def _look_at_api(settings: Settings, clock: Clock, found: DoctorReport) -> None:
-    """One request without a key."""
+def _check_api(settings: Settings, clock: Clock, report: DoctorReport) -> None:
+    """Send one request without the key."""
     try:
-        came = check_reachable(settings.api_url, clock, TIMEOUTS)
+        result = check_reachable(settings.api_url, clock, TIMEOUTS)
     except UsageError as error:
-        found.advice += [diagnostics.of_error("api", error)]
+        report.diagnostics += [diagnostics.from_error("api", error)]
         return
-    found.requests += 1
-    found.advice += _of_api(came, settings)
+    report.requests += 1
+    report.diagnostics += _diagnose_api(result, settings)
 
 
-def _of_api(came: Reachability, settings: Settings) -> Iterator[Diagnostic]:
-    is_named = settings.sources["api_url"] != "default"
-    yield diagnostics.of_reach(came.failure, came.status, came.kind, _host(settings.api_url), is_named=is_named)
-    if not came.failure:
-        yield diagnostics.of_clock(came.requested_at, came.server_time)
+def _diagnose_api(result: Reachability, settings: Settings) -> Iterator[Diagnostic]:
+    is_custom = settings.sources["api_url"] != "default"
+    host = _without_password(settings.api_url)
+    yield diagnostics.check_reachability(result.failure, result.status, result.kind, host, is_custom_url=is_custom)
+    if not result.failure:
+        yield diagnostics.check_clock(result.requested_at, result.server_time)
 
 
-class _Chart(NamedTuple):
-    """Whose chart a visit's answers go into."""
-
-    engine: Engine
-    account: int
-    known: ProbeBaseline
-
-
-def _ask(settings: Settings, key: Secret, url: str, clock: Clock, found: DoctorReport) -> None:
-    """The visit of ``--probe``. As in a sync, a warehouse that cannot be had costs no request."""
+def _probe(settings: Settings, key: Secret, url: str, clock: Clock, report: DoctorReport) -> None:
+    """Send the probes and store their answers. The warehouse is locked first, so a locked one costs no request."""
     try:
         with ExitStack() as stack:
-            chart = None
-            if warehouse.exists(url, wait=LOCK_WAIT, clock=clock):
-                stack.enter_context(account_lock(url, settings.account, clock, wait=LOCK_WAIT))
-                chart = _chart(settings, key, url, clock)
-            heard = _visit(settings, key, clock, chart.known if chart else ProbeBaseline(), found)
-            if chart:
-                _keep(chart, heard, clock, found)
-            else:
-                found.advice.append(
-                    Diagnostic("probe", Level.NOTE, "the answers are not kept: there is no warehouse to keep them in")
-                )
+            if not warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
+                _send_probes(settings, key, clock, ProbeBaseline(), report)
+                message = "answers were not stored: there is no warehouse yet"
+                report.diagnostics.append(Diagnostic("probe", Level.NOTE, message))
+                return
+            stack.enter_context(account_lock(url, settings.account, clock, wait=LOCK_TIMEOUT))
+            engine = warehouse.open_warehouse(url, wait=LOCK_TIMEOUT, clock=clock)
+            migrate.upgrade(engine)
+            with engine.connect() as connection:
+                account = open_account(connection, settings.account, key, clock.now(), settings.key_changed)
+                baseline = probe_store.load_baseline(connection, account.account_id)
+            responses = _send_probes(settings, key, clock, baseline, report)
+            behaviours = probes.unknown_name_behaviours(responses)
+            with engine.begin() as connection:
+                changed = probe_store.save(connection, account.account_id, report.probes, behaviours, clock.now())
+            report.diagnostics += [diagnostics.behaviour_changed(*change) for change in changed]
     except AppError as error:
-        found.advice += [diagnostics.of_error("probe", error)]
+        report.diagnostics += [diagnostics.from_error("probe", error)]
 
 
-def _chart(settings: Settings, key: Secret, url: str, clock: Clock) -> _Chart:
-    engine = warehouse.open_warehouse(url, wait=LOCK_WAIT, clock=clock)
-    migrate.upgrade(engine)
-    with engine.connect() as connection:
-        account = open_account(connection, settings.account, key, clock.now(), settings.key_changed)
-        return _Chart(engine, account.account_id, probe_store.known(connection, account.account_id))
-
-
-def _visit(settings: Settings, key: Secret, clock: Clock, known: ProbeBaseline, found: DoctorReport) -> ProbeResponses:
-    """Asks one question after the other; the first reply also tells of reach and clock."""
-    heard: dict[ProbeRequest, ProbeResponse] = {}
-    rate = min(settings.rate or MOST_PER_SECOND, MOST_PER_SECOND)
-    jitter = random.Random().random  # noqa: S311  # of retries, which a visit does not make
-    with Client(
-        settings.api_url, key, RateLimiter(rate, clock), clock, jitter, concurrency=1, timeout=TIMEOUTS
-    ) as client:
-        while question := probes.next_probe(heard, known, clock.now(), settings.account):
-            topic, window = question
-            log.info("asking for %s", topic)
-            heard[topic] = client.fetch_once(window)
-        found.requests += client.requests
-    first = heard[ProbeRequest.DAY].answer
-    failure = first.reply if isinstance(first.reply, TransportError) else None
-    kind = heard[ProbeRequest.DAY].headers.get("content-type", "")
-    found.advice += _of_api(Reachability(first.requested_at, failure, first.status, first.server_time, kind), settings)
-    found.advice.append(diagnostics.of_visit(client.requests, probes.fatal(heard), probes.failure(heard)))
-    found.probes = probes.answers(heard, known, clock.now())
-    return heard
-
-
-def _keep(chart: _Chart, heard: ProbeResponses, clock: Clock, found: DoctorReport) -> None:
-    with chart.engine.begin() as connection:
-        changed = probe_store.keep(
-            connection, chart.account, found.probes, probes.unknown_name_behaviours(heard), clock.now()
-        )
-    found.advice += [diagnostics.of_lesson(*change) for change in changed]
+def _send_probes(
+    settings: Settings, key: Secret, clock: Clock, baseline: ProbeBaseline, report: DoctorReport
+) -> ProbeResponses:
+    """Send one request after the other. The first response also shows whether the API is reachable and its clock right."""
+    responses: dict[ProbeRequest, ProbeResponse] = {}
+    rate = min(settings.rate or MAX_PROBES_PER_SECOND, MAX_PROBES_PER_SECOND)
+    limiter = RateLimiter(rate, clock)
+    jitter = random.Random().random  # noqa: S311  # for retries, and probes are not retried
+    with Client(settings.api_url, key, limiter, clock, jitter, concurrency=1, timeout=TIMEOUTS) as client:
+        while probe := probes.next_probe(responses, baseline, clock.now(), settings.account):
+            request, window = probe
+            log.info("probing %s", request)
+            responses[request] = client.fetch_once(window)
+        report.requests += client.requests
+    answer, headers = responses[ProbeRequest.DAY]
+    failure = answer.reply if isinstance(answer.reply, TransportError) else None
+    content_type = headers.get("content-type", "")
+    result = Reachability(answer.requested_at, failure, answer.status, answer.server_time, content_type)
+    report.diagnostics += _diagnose_api(result, settings)
+    fatal, stopped_by = probes.fatal_error(responses), probes.failure(responses)
+    report.diagnostics.append(diagnostics.check_probe(client.requests, fatal, stopped_by))
+    report.probes = answers(responses, baseline, clock.now())
+    return responses

@@ -1,7 +1,6 @@
-"""An examination for people and for programs. Neither holds a key, its hash or the path of its file."""
+"""Format a doctor report as text and as JSON. Neither contains the key, its hash or the path of its file."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from io import StringIO
 
 from rich.console import Console
@@ -9,73 +8,75 @@ from rich.table import Table
 from rich.text import Text
 
 from etl import __version__
-from etl.maintenance.diagnostics import Diagnostic, Level
+from etl.maintenance.diagnostics import Level
 from etl.maintenance.doctor import DoctorReport
 from etl.maintenance.probes import Confidence, ProbeResult
 from etl.outputs.serialize import as_json
 
-_WIDTH = 80
+MAX_WIDTH = 80
 
 
-def as_text(found: DoctorReport) -> str:
-    """For a terminal, at most 80 columns wide."""
+def as_text(report: DoctorReport) -> str:
     out = StringIO()
-    console = Console(file=out, width=_WIDTH, color_system=None, highlight=False, markup=False)
-    console.print(_grid((one.name, one.state, _with_remedy(one)) for one in found.advice))
-    if found.probes:
-        console.print(
-            f"\nWhat the service does, as of {max(probe.seen_at for probe in found.probes):%Y-%m-%d %H:%M} UTC"
+    console = Console(file=out, width=MAX_WIDTH, color_system=None, highlight=False, markup=False)
+    console.print(
+        _table(
+            (one.name, one.level, f"{one.message}\nhint: {one.hint}" if one.hint else one.message)
+            for one in report.diagnostics
         )
-        console.print(_grid((probe.question, probe.certainty, probe.answer) for probe in _told(found.probes)))
-    elif not found.exit_code:
-        console.print("\nTo ask the service itself what nobody has written down: anticaptcha-etl doctor --probe")
-    console.print(f"\n{_verdict(found)}")
+    )
+    if report.probes:
+        latest = max(probe.seen_at for probe in report.probes)
+        console.print(f"\nAPI behaviour, last probed {latest:%Y-%m-%d %H:%M} UTC")
+        open_last = sorted(report.probes, key=lambda probe: probe.certainty is Confidence.OPEN)
+        console.print(_table((probe.question, probe.certainty, probe.answer) for probe in open_last))
+    elif not report.exit_code:
+        console.print("\nTo probe how the API behaves where its documentation is silent, run:")
+        console.print("  anticaptcha-etl doctor --probe")
+    console.print(f"\n{_conclusion(report)}")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _grid(rows: Iterable[tuple[str, str, str]]) -> Table:
+def _table(rows: Iterable[tuple[str, str, str]]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(
-            *(Text("".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)) for text in row)
-        )
+        table.add_row(*(Text("".join(c if c.isprintable() or c == "\n" else " " for c in cell)) for cell in row))
     return table
 
 
-def _with_remedy(one: Diagnostic) -> str:
-    return f"{one.found}\n-> {one.hint}" if one.hint else one.found
+def _conclusion(report: DoctorReport) -> str:
+    counts = {level: sum(one.level is level for one in report.diagnostics) for level in (Level.PROBLEM, Level.WARNING)}
+    found = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items() if count)
+    return f"{found} found." if found else "No problems found."
 
 
-def _told(probes: Iterable[ProbeResult]) -> list[ProbeResult]:
-    """Answers first, what is still open last."""
-    return sorted(probes, key=lambda probe: probe.certainty is Confidence.OPEN)
-
-
-def _verdict(found: DoctorReport) -> str:
-    counts = [(sum(one.state is state for one in found.advice), state) for state in (Level.PROBLEM, Level.WARNING)]
-    said = ", ".join(f"{count} {state}{'' if count == 1 else 's'}" for count, state in counts if count)
-    return said or "nothing to mend"
-
-
-def to_json(found: DoctorReport) -> str:
-    """The same for programs: fields by their names; every setting with its source, the key excepted. Keys are only ever added."""
-    settings = {one.name: {"value": one.value, "source": one.source} for one in found.settings}
+def to_json(report: DoctorReport) -> str:
+    """Return the report as JSON, with every setting and its source except the key. Keys may be added, never renamed."""
     fields = {
         "version": __version__,
-        "now": found.now,
-        "exit_code": found.exit_code,
-        "requests": found.requests,
-        "advice": [{**asdict(one), "state": one.state.value} for one in found.advice],
-        "settings": settings,
-        "probes": [_fields(probe) for probe in found.probes],
+        "now": report.now,
+        "exit_code": report.exit_code,
+        "requests": report.requests,
+        "advice": [
+            {
+                "name": one.name,
+                "state": one.level.value,
+                "found": one.message,
+                "remedy": one.hint,
+                "exit_code": one.exit_code,
+            }
+            for one in report.diagnostics
+        ],
+        "settings": {one.name: {"value": one.value, "source": one.source} for one in report.settings},
+        "probes": [_probe_fields(probe) for probe in report.probes],
     }
     return as_json(fields) + "\n"
 
 
-def _fields(probe: ProbeResult) -> dict[str, object]:
+def _probe_fields(probe: ProbeResult) -> dict[str, object]:
     return {
         "question": probe.question,
         "answer": probe.answer,

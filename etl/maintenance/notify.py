@@ -1,4 +1,4 @@
-"""Tells a monitor how a sync ended: the second door to the network, and none through which a run can fail."""
+"""Tell a monitoring service how a sync ended. Nothing here can make a run fail."""
 
 import logging
 import threading
@@ -9,48 +9,46 @@ from etl.models import Secret
 
 log = logging.getLogger(__name__)
 
-MOST_SECONDS = 10.0
-"""From the name's look-up to the answer's status, however slowly they come."""
+TIMEOUT = 10.0
+"""Seconds for everything, DNS included."""
+MAX_CHARS = 10_000
 
-MOST_CHARS = 10_000
 
+def ping(url: Secret, exit_code: int, text: str, *, timeout: float = TIMEOUT) -> None:
+    """POST ``text`` to ``url`` if ``exit_code`` is 0, otherwise to ``url``/fail (healthchecks.io's convention).
 
-def ping(url: Secret, exit_code: int, text: str, *, seconds: float = MOST_SECONDS) -> None:
-    """POSTs ``text`` to ``url`` when ``exit_code`` is 0, else to ``url``/fail, as healthchecks and its like expect it.
-
-    Asked once, redirects are not followed, certificates are verified. Raises nothing: what goes wrong is one warning, without
-    the URL, for who knows it can say that all is well.
+    Sent once; redirects are not followed, certificates are verified. Raises nothing: a failure is one warning, without the
+    URL, because whoever knows the URL can report success.
     """
-    troubles = ["no answer in time"]
+    failures = ["no response in time"]
 
-    def ask() -> None:
-        troubles[:] = _asked(url.get_secret_value(), "" if exit_code == 0 else "/fail", text, seconds)
+    def send() -> None:
+        failures[:] = _post(url.get_secret_value(), "" if exit_code == 0 else "/fail", text, timeout)
 
-    asking = threading.Thread(target=ask, name="ping", daemon=True)  # no deadline of a socket covers a name's look-up
+    sender = threading.Thread(target=send, name="ping", daemon=True)  # socket timeouts do not cover DNS lookups
     try:
-        asking.start()
-        asking.join(seconds)
-    except (KeyboardInterrupt, RuntimeError):  # whoever interrupts now wants to leave; or there are no more threads
-        troubles = ["it was broken off"]
-    for failure in troubles:
-        log.warning("the ping was not delivered: %s; the sync itself is not touched by that", failure)
+        sender.start()
+        sender.join(timeout)
+    except (KeyboardInterrupt, RuntimeError):  # the user wants to leave, or no thread can be started
+        failures = ["interrupted"]
+    for failure in failures:
+        log.warning("the ping was not delivered: %s; the sync itself is not affected", failure)
 
 
-def _asked(url: str, signal: str, text: str, seconds: float) -> list[str]:
-    """What went wrong, if anything did."""
+def _post(url: str, suffix: str, text: str, timeout: float) -> list[str]:
+    """Return what went wrong, if anything."""
     try:
-        place = httpx.URL(url)
-        if signal:
-            place = place.copy_with(path=place.path.rstrip("/") + signal)
-        is_here = place.host in ("localhost", "::1") or place.host.startswith("127.")
+        target = httpx.URL(url)
+        if suffix:
+            target = target.copy_with(path=target.path.rstrip("/") + suffix)
+        is_local = target.host in ("localhost", "::1") or target.host.startswith("127.")
+        headers, content = {"Content-Type": "text/plain"}, text[:MAX_CHARS].encode()
         with (
-            httpx.Client(timeout=seconds, follow_redirects=False, trust_env=not is_here) as http,
-            http.stream(
-                "POST", place, content=text[:MOST_CHARS].encode(), headers={"Content-Type": "text/plain"}
-            ) as response,
+            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=not is_local) as http,
+            http.stream("POST", target, content=content, headers=headers) as response,
         ):
-            return [] if response.is_success else [f"it was answered with HTTP {response.status_code}"]
+            return [] if response.is_success else [f"HTTP {response.status_code}"]
     except httpx.TransportError as error:
         return [f"{type(error).__name__}: {error}"]
-    except Exception as error:  # noqa: BLE001  # whatever it is, the sync is done; its text may quote the URL
+    except Exception as error:  # noqa: BLE001  # the sync is done whatever happens here; the text may quote the URL
         return [type(error).__name__]

@@ -16,7 +16,7 @@ from etl.load.upsert import (
     write_member_statuses,
     write_unknown_name_behaviours,
 )
-from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult, kept
+from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult
 from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
 
 _ACCOUNT = "select account_id from internal.accounts where name = :name"
@@ -85,13 +85,13 @@ class BehaviourChange(NamedTuple):
     again: tuple[str, ...]
 
 
-def account_id(connection: Connection, name: str) -> int | None:
+def find_account_id(connection: Connection, name: str) -> int | None:
     """The account's number; None when nothing was loaded for it."""
     number: int | None = connection.execute(text(_ACCOUNT), {"name": name}).scalar_one_or_none()
     return number
 
 
-def known(connection: Connection, account: int) -> ProbeBaseline:
+def load_baseline(connection: Connection, account: int) -> ProbeBaseline:
     """What the warehouse holds of an account that a visit can build on."""
     me: dict[str, object] = {"a": account}
     day = connection.execute(text(_DAY), me).scalar_one()
@@ -108,7 +108,7 @@ def known(connection: Connection, account: int) -> ProbeBaseline:
     )
 
 
-def probes(connection: Connection, account: int) -> list[ProbeResult]:
+def latest_results(connection: Connection, account: int) -> list[ProbeResult]:
     """The latest answer to each question."""
     latest: dict[str, ProbeResult] = {}
     for row in connection.execute(text(_PROBES), {"a": account}):
@@ -124,7 +124,7 @@ def probes(connection: Connection, account: int) -> list[ProbeResult]:
     return list(latest.values())
 
 
-def keep(
+def save(
     connection: Connection,
     account: int,
     found: Iterable[ProbeResult],
@@ -133,8 +133,9 @@ def keep(
 ) -> list[BehaviourChange]:
     """Keeps what a visit found. Where a lesson changed, names that were set aside under the old one are asked again."""
     me: dict[str, object] = {"a": account}
-    for probe in kept(found):
-        connection.execute(text(_NEW_PROBE), {**me, **_row(probe)})
+    for probe in found:
+        if probe.certainty is not Confidence.OPEN:
+            connection.execute(text(_NEW_PROBE), {**me, **_row(probe)})
     at = commit_time(now, last_commit(connection, account))
     stored = {
         dimension: unknown_name_behaviour

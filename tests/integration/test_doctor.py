@@ -23,17 +23,19 @@ from etl.errors import UsageError
 from etl.extract import protocol
 from etl.load.lock import account_lock, lock_file
 from etl.maintenance import diagnostics
-from etl.maintenance.diagnostics import LITTLE_SPACE, Level, Package, WarehouseFile
+from etl.maintenance.diagnostics import LOW_FREE_SPACE, Level, Package, WarehouseFile
 from etl.maintenance.doctor import DoctorReport, run_diagnostics
 from etl.maintenance.doctor_output import as_text, to_json
+from etl.maintenance.probes import ProbeRequest
 from etl.models import TOTAL, Secret, Window, day_start
+from etl.outputs.publish import publish
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small
 
-MOST_REQUESTS = 15
+MAX_REQUESTS = len(ProbeRequest)
 HABITS = Behaviour()
 
 
@@ -48,11 +50,11 @@ def look(
 
 
 def states(found: DoctorReport, name: str) -> list[Level]:
-    return [one.state for one in found.advice if one.name == name]
+    return [one.level for one in found.diagnostics if one.name == name]
 
 
 def said(found: DoctorReport, name: str) -> str:
-    return " ".join(f"{one.found} {one.hint}" for one in found.advice if one.name == name)
+    return " ".join(f"{one.message} {one.hint}" for one in found.diagnostics if one.name == name)
 
 
 def answered(found: DoctorReport) -> dict[str, tuple[str, str]]:
@@ -174,7 +176,7 @@ def test_a_habit_of_the_service_is_found_and_named(
         found = look(there, probe=True)
         assert {question: answer for question, (answer, _) in answered(found).items() if question in answers} == answers
         assert found.exit_code == 0
-        assert len(there.requests) == found.requests <= MOST_REQUESTS
+        assert len(there.requests) == found.requests <= MAX_REQUESTS
         assert all(request.key_ok for request in there.requests)
 
 
@@ -220,7 +222,7 @@ def test_a_day_with_spend_and_a_queue_with_idle_hours_are_taken_from_the_warehou
         asked = there.requests[before:]
         assert asked[0].date == int(day_start(ago(4)).timestamp())
         assert {request.queue for request in asked} & {"English ImageToText", "Russian ImageToText"}
-        assert len(asked) == found.requests <= MOST_REQUESTS
+        assert len(asked) == found.requests <= MAX_REQUESTS
         assert answered(found)["sum of queues"] == ("is the total on 3 of 3 closed days with spend", "sure")
 
 
@@ -330,12 +332,15 @@ def test_what_answers_but_may_not_be_the_api_is_a_warning(tmp_path: Path, head: 
     with listening(head) as heard, world(tmp_path) as there:
         found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": heard.url})
         assert (states(found, "api"), found.exit_code) == ([state], 0)
-        assert ("whether it is the API is not known" in said(found, "api")) is (state is Level.WARNING)
+        assert ("may not be the API" in said(found, "api")) is (state is Level.WARNING)
 
 
 def test_the_page_of_the_vendors_own_address_is_not_doubted() -> None:
     assert (
-        diagnostics.of_reach(None, 404, "text/html", "https://api.anti-captcha.com", is_named=False).state is Level.OK
+        diagnostics.check_reachability(
+            None, 404, "text/html", "https://api.anti-captcha.com", is_custom_url=False
+        ).level
+        is Level.OK
     )
 
 
@@ -400,7 +405,7 @@ def test_without_a_warehouse_a_visit_makes_none(tmp_path: Path) -> None:
         found = look(there, probe=True)
         assert list(tmp_path.iterdir()) == []
         assert states(found, "file") == [Level.NOTE]
-        assert "not kept" in said(found, "probe")
+        assert "not stored" in said(found, "probe")
         assert found.exit_code == 0
 
 
@@ -569,8 +574,8 @@ def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_i
     day = str(ago(3))
     found = look(loaded, until=day)
     assert found.exit_code == 2
-    assert f"--until {day} is before {ago(2)}" in said(found, "settings")
-    with pytest.raises(UsageError, match=f"--until {day} is before {ago(2)}"):
+    assert f"--until {day} is before the saved --since {ago(2)}" in said(found, "settings")
+    with pytest.raises(UsageError, match=f"--until {day} is before the saved --since {ago(2)}"):
         loaded.sync(until=ago(3))
     assert look(loaded, until=str(ago(2))).exit_code == 0
     for since in (day, "all"):
@@ -585,6 +590,21 @@ def test_a_newer_schema_is_a_problem_and_left_as_it_is(loaded: World) -> None:
     assert (found.exit_code, len(loaded.requests)) == (4, before)
     assert "9999" in said(found, "schema")
     assert loaded.one("select version_num from internal.alembic_version") == "9999"
+
+
+@pytest.mark.parametrize("probe", [False, True])
+def test_a_published_copy_is_named_as_one_and_never_probed(loaded: World, probe: bool) -> None:
+    copy = loaded.folder / "copy.duckdb"
+    publish(loaded.warehouse, copy, Clock(), wait=0)
+    made = datetime(2026, 11, 20, 8, 15, tzinfo=UTC)
+    os.utime(copy, (made.timestamp(), made.timestamp()))
+    before = len(loaded.requests)
+    found = look(loaded, probe=probe, warehouse=str(copy))
+    assert (found.exit_code, len(loaded.requests)) == (4, before)
+    [problem] = [one for one in found.diagnostics if one.level is Level.PROBLEM]
+    assert f"{copy} is a published read-only copy, made 2026-11-20 08:15 UTC" in problem.message
+    assert "the warehouse it was published from" in problem.hint
+    assert "anticaptcha-etl sync" not in as_text(found)
 
 
 def test_a_file_that_is_no_warehouse_is_a_problem(tmp_path: Path) -> None:
@@ -613,7 +633,7 @@ def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: i
             there, environ={"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": there.sandbox.url}
         )
         assert states(found, "key") == [Level.OK, *state]
-        assert [one.hint for one in found.advice if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
+        assert [one.hint for one in found.diagnostics if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
         assert found.exit_code == 0
         assert "the-key" not in to_json(found) + as_text(found)
 
@@ -724,7 +744,7 @@ SITE = WarehouseFile("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=
     ("site", "name", "state", "code"),
     [
         (SITE, "space", Level.OK, 0),
-        (replace(SITE, free=LITTLE_SPACE - 1), "space", Level.WARNING, 0),
+        (replace(SITE, free=LOW_FREE_SPACE - 1), "space", Level.WARNING, 0),
         (replace(SITE, size=10**10, free=10**10 - 1), "space", Level.WARNING, 0),
         (replace(SITE, free=10**6), "space", Level.PROBLEM, 4),
         (replace(SITE, can_write=False), "file", Level.PROBLEM, 4),
@@ -733,8 +753,8 @@ SITE = WarehouseFile("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=
     ],
 )
 def test_a_site_where_a_sync_would_fail_is_a_problem(site: WarehouseFile, name: str, state: Level, code: int) -> None:
-    last = [one for one in diagnostics.of_site(site) if one.name == name][-1]
-    assert (last.state, last.exit_code) == (state, code)
+    last = [one for one in diagnostics.check_file(site) if one.name == name][-1]
+    assert (last.level, last.exit_code) == (state, code)
 
 
 def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it() -> None:
@@ -743,9 +763,9 @@ def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it
         Package("b", ">=1,<2", "2.0", False),
         Package("c", ">=3", None, False),
     )
-    fits, *others = diagnostics.of_packages([good, odd, gone])
-    assert (fits.state, fits.found) == (Level.OK, "a 1.5")
-    assert [one.state for one in others] == [Level.WARNING, Level.WARNING]
+    fits, *others = diagnostics.check_packages([good, odd, gone])
+    assert (fits.level, fits.message) == (Level.OK, "a 1.5")
+    assert [one.level for one in others] == [Level.WARNING, Level.WARNING]
     assert [one.hint for one in others] == ["pip install 'b>=1,<2'", "pip install 'c>=3'"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.maintenance.notify import MOST_CHARS, ping
+from etl.maintenance.notify import MAX_CHARS, ping
 from etl.models import Secret
 
 TOKEN = "8c6f3b2e-unmistakable"
@@ -92,8 +92,8 @@ def test_what_a_url_asks_for_besides_its_path_stays() -> None:
 
 def test_a_long_text_is_cut() -> None:
     with monitor(says("200 OK")) as (url, met):
-        ping(Secret(url), 0, "x" * 2 * MOST_CHARS)
-    assert met[0].partition(b"\r\n\r\n")[2] == b"x" * MOST_CHARS
+        ping(Secret(url), 0, "x" * 2 * MAX_CHARS)
+    assert met[0].partition(b"\r\n\r\n")[2] == b"x" * MAX_CHARS
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_goes_wrong_is_one_warning_without_the_url_soon(
 ) -> None:
     began = time.monotonic()
     with caplog.at_level(logging.DEBUG, "etl"), monitor(answer) as (url, met):
-        ping(Secret(url), 0, "done", seconds=0.5)
+        ping(Secret(url), 0, "done", timeout=0.5)
         assert time.monotonic() - began < 3
     assert len(met) == 1  # nor was a redirect followed
     [record] = caplog.records
