@@ -2,10 +2,24 @@
 
 PostgreSQL renames and moves its tables, which takes moments, and updates the rows whose words change. DuckDB cannot move a
 table: each is created, filled and dropped, in one transaction, so that a kill at any moment leaves the warehouse as it was.
-MEASURED
+Measured with 10 million facts on 2 cores: DuckDB 2.7 s, and the file grew from 176 to 335 MB, which the next commits reuse;
+so a file needs once its own size of free disk.
 
 ``alembic_version`` moves in ``migrations/env.py``, which runs before and after this step.
 Down, the data is the same as before; the comments of the tables stay those of this step.
+
+A role that reads on PostgreSQL needs two grants, and nothing on ``internal``, for a view reads with the rights of its owner:
+
+    grant usage on schema public to analyst;
+    grant select on all tables in schema public to analyst;
+
+An upgrade makes the views anew, so let the grant hold for those too (as the owner of the tables):
+
+    alter default privileges in schema public grant select on tables to analyst;
+
+``spending_as_of`` also reads with the rights of its owner and is therefore not for everybody:
+
+    grant execute on function spending_as_of(timestamp) to analyst;
 """
 
 from typing import TypeVar
