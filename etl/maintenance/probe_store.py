@@ -1,10 +1,10 @@
-"""What the warehouse keeps of visits, and what it holds that a visit builds on."""
+"""Store probe answers, and load what the warehouse already knows about an account."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, select, text
 
 from etl.load.upsert import (
     commit_time,
@@ -18,16 +18,17 @@ from etl.load.upsert import (
 )
 from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult
 from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.warehouse.schema import probes
 
 _ACCOUNT = "select account_id from internal.accounts where name = :name"
 
-_DAY = """
+_NEWEST_DAY = """
     select max(day)
       from internal.day_coverage
      where account_id = :a and is_closed and status <> 'failed' and volume > 0
 """
 
-_QUEUE = """
+_IDLEST_QUEUE = """
     select s.member
       from internal.facts  as f
       join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
@@ -37,81 +38,67 @@ _QUEUE = """
      limit 1
 """
 
-_SPLIT = """
+_SPLIT_DAYS = """
     select count(*), count(*) filter (where d.is_explained)
       from internal.day_coverage as d
      where d.account_id = :a and d.is_closed and d.volume > 0
        and exists (
            select 1
-             from internal.snapshots as r
-             join internal.series   as s on s.account_id = r.account_id and s.series_id = r.series_id
-            where r.account_id = :a and r.day = d.day and r.outcome = 'success' and s.dimension = 'queue'
+             from internal.snapshots as n
+             join internal.series    as s on s.account_id = n.account_id and s.series_id = n.series_id
+            where n.account_id = :a and n.day = d.day and n.outcome = 'success' and s.dimension = 'queue'
        )
 """
 
-_HOURS = """
+_TOTAL_HOURS = """
     select count(*)
       from internal.facts  as f
       join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
      where f.account_id = :a and s.dimension = 'total'
 """
 
-_CORRECTED = """
+_CORRECTIONS = """
     select count(distinct r.hour_start), max(r.seen_at - r.hour_start)
       from internal.revisions as r
       join internal.series    as s on s.account_id = r.account_id and s.series_id = r.series_id
      where r.account_id = :a and r.cause = 'correction' and s.dimension = 'total'
 """
 
-_PROBES = """
-    select question, answer, certainty, dimension, member, window_start, status, seen_at
-      from internal.probes
-     where account_id = :a
-     order by seen_at
-"""
-
-_NEW_PROBE = """
-    insert into internal.probes (account_id, question, answer, certainty, dimension, member, window_start, status, seen_at)
-    values (:a, :question, :answer, :certainty, :dimension, :member, :window_start, :status, :seen_at)
-"""
-
 
 class BehaviourChange(NamedTuple):
-    """What a member of ``dimension`` that cannot exist gives now, what it gave before, and names that get another chance for it."""
+    """What the API gave and now gives for an unknown member; ``reset``: excluded names that are requested again for it."""
 
     dimension: Dimension
     before: UnknownNameBehaviour
     now: UnknownNameBehaviour
-    again: tuple[str, ...]
+    reset: tuple[str, ...]
 
 
 def find_account_id(connection: Connection, name: str) -> int | None:
-    """The account's number; None when nothing was loaded for it."""
-    number: int | None = connection.execute(text(_ACCOUNT), {"name": name}).scalar_one_or_none()
-    return number
+    account_id: int | None = connection.execute(text(_ACCOUNT), {"name": name}).scalar_one_or_none()
+    return account_id
 
 
-def load_baseline(connection: Connection, account: int) -> ProbeBaseline:
-    """What the warehouse holds of an account that a visit can build on."""
-    me: dict[str, object] = {"a": account}
-    day = connection.execute(text(_DAY), me).scalar_one()
-    split_days, explained_days = connection.execute(text(_SPLIT), me).one()
-    corrected, latest = connection.execute(text(_CORRECTED), me).one()
+def load_baseline(connection: Connection, account_id: int) -> ProbeBaseline:
+    account = {"a": account_id}
+    day = connection.execute(text(_NEWEST_DAY), account).scalar_one()
+    split_days, explained_days = connection.execute(text(_SPLIT_DAYS), account).one()
+    corrected, latest = connection.execute(text(_CORRECTIONS), account).one()
     return ProbeBaseline(
         day=day,
-        queue=connection.execute(text(_QUEUE), {**me, "day": day}).scalar_one_or_none(),
+        queue=connection.execute(text(_IDLEST_QUEUE), {**account, "day": day}).scalar_one_or_none(),
         split_days=split_days,
         explained_days=explained_days,
-        hours=connection.execute(text(_HOURS), me).scalar_one(),
+        hours=connection.execute(text(_TOTAL_HOURS), account).scalar_one(),
         corrected=corrected,
         latest=None if latest is None else latest - timedelta(hours=1),
     )
 
 
-def latest_results(connection: Connection, account: int) -> list[ProbeResult]:
-    """The latest answer to each question."""
+def latest_results(connection: Connection, account_id: int) -> list[ProbeResult]:
+    """Return the latest stored answer to each question."""
     latest: dict[str, ProbeResult] = {}
-    for row in connection.execute(text(_PROBES), {"a": account}):
+    for row in connection.execute(select(probes).where(probes.c.account_id == account_id).order_by(probes.c.seen_at)):
         latest[row.question] = ProbeResult(
             question=row.question,
             answer=row.answer,
@@ -126,53 +113,45 @@ def latest_results(connection: Connection, account: int) -> list[ProbeResult]:
 
 def save(
     connection: Connection,
-    account: int,
-    found: Iterable[ProbeResult],
-    learned: Mapping[Dimension, UnknownNameBehaviour],
+    account_id: int,
+    results: Iterable[ProbeResult],
+    behaviours: Mapping[Dimension, UnknownNameBehaviour],
     now: datetime,
 ) -> list[BehaviourChange]:
-    """Keeps what a visit found. Where a lesson changed, names that were set aside under the old one are asked again."""
-    me: dict[str, object] = {"a": account}
-    for probe in found:
-        if probe.certainty is not Confidence.OPEN:
-            connection.execute(text(_NEW_PROBE), {**me, **_row(probe)})
-    at = commit_time(now, last_commit(connection, account))
-    stored = {
-        dimension: unknown_name_behaviour
-        for _, dimension, unknown_name_behaviour in load_unknown_name_behaviours(connection, account)
-    }
-    write_unknown_name_behaviours(connection, account, learned, at)
+    """Store the answers. Where unknown names now give something else, names excluded before are requested again."""
+    rows = [_row(account_id, result) for result in results if result.certainty is not Confidence.OPEN]
+    if rows:
+        connection.execute(insert(probes), rows)
+    at = commit_time(now, last_commit(connection, account_id))
+    before = {dimension: behaviour for _, dimension, behaviour in load_unknown_name_behaviours(connection, account_id)}
+    write_unknown_name_behaviours(connection, account_id, behaviours, at)
     return [
-        BehaviourChange(
-            dimension,
-            stored[dimension],
-            unknown_name_behaviour,
-            _give_another_chance(connection, account, dimension, at),
-        )
-        for dimension, unknown_name_behaviour in learned.items()
-        if dimension in stored and unknown_name_behaviour != stored[dimension]
+        BehaviourChange(dimension, before[dimension], now, _reset_excluded(connection, account_id, dimension, at))
+        for dimension, now in behaviours.items()
+        if dimension in before and now != before[dimension]
     ]
 
 
-def _row(probe: ProbeResult) -> dict[str, object]:
+def _row(account_id: int, result: ProbeResult) -> dict[str, object]:
     return {
-        "question": probe.question,
-        "answer": probe.answer,
-        "certainty": probe.certainty.value,
-        "dimension": probe.series.dimension.value if probe.series else None,
-        "member": probe.series.member if probe.series else None,
-        "window_start": to_db_utc(probe.window_start) if probe.window_start else None,
-        "status": probe.status,
-        "seen_at": to_db_utc(probe.seen_at),
+        "account_id": account_id,
+        "question": result.question,
+        "answer": result.answer,
+        "certainty": result.certainty.value,
+        "dimension": result.series.dimension.value if result.series else None,
+        "member": result.series.member if result.series else None,
+        "window_start": to_db_utc(result.window_start) if result.window_start else None,
+        "status": result.status,
+        "seen_at": to_db_utc(result.seen_at),
     }
 
 
-def _give_another_chance(connection: Connection, account: int, dimension: Dimension, at: datetime) -> tuple[str, ...]:
-    thought = {thought.series: thought.member_status for thought in load_member_statuses(connection, account)}
-    again = sorted(
+def _reset_excluded(connection: Connection, account_id: int, dimension: Dimension, at: datetime) -> tuple[str, ...]:
+    statuses = {change.series: change.member_status for change in load_member_statuses(connection, account_id)}
+    excluded = sorted(
         series
-        for series, member_status in thought.items()
-        if series.dimension is dimension and member_status is MemberStatus.EXCLUDED
+        for series, status in statuses.items()
+        if series.dimension is dimension and status is MemberStatus.EXCLUDED
     )
-    write_member_statuses(connection, account, [(series, MemberStatus.UNVERIFIED, None) for series in again], at)
-    return tuple(series.member or "" for series in again)
+    write_member_statuses(connection, account_id, [(series, MemberStatus.UNVERIFIED, None) for series in excluded], at)
+    return tuple(series.member or "" for series in excluded)

@@ -1,4 +1,4 @@
-"""A warehouse from one engine to another, with all that it remembers: facts, readings, answers, revisions and the ledger."""
+"""Copy a whole warehouse to another engine or file, verified before the commit."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -13,9 +13,17 @@ from etl.warehouse.copy import Checksum, copy_table, table_checksum
 from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_path, warehouse_url
 from etl.warehouse.schema import accounts, metadata
 
+_SPEND_BY_ACCOUNT = """
+    select a.name, cast(coalesce(sum(m.volume), 0) as bigint), cast(coalesce(sum(m.money), 0) as decimal(38, 9))
+      from internal.accounts      as a
+      left join spending_monthly as m on m.account = a.name
+     group by a.name
+     order by a.name
+"""
 
-class Transferred(NamedTuple):
-    """What both sides hold now: rows by table, and what each account spent."""
+
+class CopyResult(NamedTuple):
+    """Both sides after the copy: rows by table, spend by account."""
 
     source: str
     target: str
@@ -23,66 +31,62 @@ class Transferred(NamedTuple):
     spent: dict[str, Measures]
 
 
-def transfer(source: str, target: str, clock: Clock, *, wait: float) -> Transferred:
-    """Copies the warehouse ``source`` into ``target``, which must hold no account; both are paths or URLs.
+def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResult:
+    """Copy the warehouse ``source`` to ``target``, which must have no accounts; both are paths or URLs.
 
-    All is of one moment, and committed at once after both sides were weighed and found alike: what dies half way leaves
-    ``target`` without an account. What a sync loads into ``source`` meanwhile is not in it. Raises UsageError for a target that
-    is the source or holds accounts, WarehouseError where either cannot be used or the two sides differ.
+    Reads one snapshot of the source and commits once, after comparing both sides; an interrupted copy leaves ``target``
+    without accounts. Raises UsageError if the target is the source or has accounts, WarehouseError if either cannot be used
+    or the two sides differ.
     """
-    urls = warehouse_url(source), warehouse_url(target)
-    if _are_one(*urls):
-        raise UsageError(f"{name_of(urls[0])} is both source and target", "name another target")
-    stored = open_warehouse(urls[0], read_only=True, wait=wait, clock=clock)
-    migrate.require_readable(stored)
-    made = open_warehouse(urls[1], wait=wait, clock=clock)
-    if migrate.current(made):  # an older version's warehouse with accounts is not upgraded on the way to being refused
-        with made.connect() as connection:
-            _refuse_accounts(connection, name_of(urls[1]))
-    migrate.upgrade(made)
-    with stored.connect() as snapshot, made.begin() as writing:
+    source_url, target_url = warehouse_url(source), warehouse_url(target)
+    source_name, target_name = name_of(source_url), name_of(target_url)
+    if _is_same(source_url, target_url):
+        raise UsageError(f"{source_name} is both source and target", "name another target")
+    source_engine = open_warehouse(source_url, read_only=True, wait=wait, clock=clock)
+    migrate.require_readable(source_engine)
+    target_engine = open_warehouse(target_url, wait=wait, clock=clock)
+    if migrate.current(target_engine):  # checked before the upgrade, so that a refused target stays unchanged
+        with target_engine.connect() as connection:
+            _require_no_accounts(connection, target_name)
+    migrate.upgrade(target_engine)
+    with source_engine.connect() as reading, target_engine.begin() as writing:
         take_turns(writing)
-        _refuse_accounts(writing, name_of(urls[1]))
+        _require_no_accounts(writing, target_name)
         for table in metadata.sorted_tables:
-            copy_table(snapshot, writing, table.fullname, list(table.columns))
-        before, after = _weighed(snapshot), _weighed(writing)
-        spent = _spent(snapshot)
+            copy_table(reading, writing, table.fullname, list(table.columns))
+        before, after = _checksums(reading), _checksums(writing)
+        spent = _spend_by_account(reading)
         differing = sorted(name for name in before if before[name] != after[name])
-        if differing or spent != _spent(writing):
+        if differing or spent != _spend_by_account(writing):
             raise WarehouseError(
-                f"{name_of(urls[1])} came out differing from {name_of(urls[0])} in {', '.join(differing) or 'its sums'}; "
-                "nothing was kept of it",
-                "look at the target's disk and its log, run it again",
+                f"the copy in {target_name} differs from {source_name} ({', '.join(differing) or 'spend'}); rolled back",
+                "check the target's disk and log, then run transfer again",
             )
-    return Transferred(name_of(urls[0]), name_of(urls[1]), {name: weight.rows for name, weight in after.items()}, spent)
+    return CopyResult(source_name, target_name, {name: checksum.rows for name, checksum in after.items()}, spent)
 
 
-def _are_one(source: str, target: str) -> bool:
-    """Whether both name one warehouse, by whatever link. A server by another name of its own holds the source's accounts."""
+def _is_same(source: str, target: str) -> bool:
+    """Whether both are the same file or server. A server under another name is refused later: it has accounts."""
     files = warehouse_path(source), warehouse_path(target)
     if files[0] and files[1] and files[0].exists() and files[1].exists():
         return files[0].samefile(files[1])
     return name_of(source) == name_of(target)
 
 
-def _refuse_accounts(connection: sa.Connection, target: str) -> None:
+def _require_no_accounts(connection: sa.Connection, target: str) -> None:
     names = connection.execute(sa.select(accounts.c.name).limit(3)).scalars().all()
     if names:
-        raise UsageError(
-            f"{target} already holds accounts: {', '.join(names)}", "transfer into a new or an empty warehouse"
-        )
+        message = f"{target} already has accounts: {', '.join(names)}"
+        raise UsageError(message, "use a new or empty warehouse as target")
 
 
-def _weighed(connection: sa.Connection) -> dict[str, Checksum]:
+def _checksums(connection: sa.Connection) -> dict[str, Checksum]:
     return {
         table.name: table_checksum(connection, table.fullname, list(table.columns)) for table in metadata.sorted_tables
     }
 
 
-def _spent(connection: sa.Connection) -> dict[str, Measures]:
-    """By account, as the views tell it: an account without spend is among them."""
-    rows = connection.exec_driver_sql(
-        "select a.name, cast(coalesce(sum(m.volume), 0) as bigint), cast(coalesce(sum(m.money), 0) as decimal(38, 9)) "
-        "from internal.accounts a left join spending_monthly m on m.account = a.name group by a.name order by a.name"
-    )
+def _spend_by_account(connection: sa.Connection) -> dict[str, Measures]:
+    """Return the spend of every account, from the views; zero for accounts without spend."""
+    rows = connection.exec_driver_sql(_SPEND_BY_ACCOUNT)
     return {name: Measures(volume, Decimal(money)) for name, volume, money in rows}
