@@ -1,4 +1,4 @@
-"""An account of sixty queues of which five spend on any day: how many requests its first sync makes, and its memory."""
+"""First sync of an account with 60 queues, 5 active on any day: number of requests and memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ def measure(*, short: bool) -> Iterator[Figure]:
         account = Account(days, queues=60, at_once=5)
         with tempfile.TemporaryDirectory() as folder, serving(account) as url:
             cost = python("sync_once", folder, url, 8, *account)
-        requests[days] = cost.said["requests"] / cost.said["least"]
+        requests[days] = cost.result["requests"] / cost.result["lower_bound"]
         peaks[days] = cost.peak
     first, *_, last = peaks
     slope = (peaks[last] - peaks[first]) / (last - first) * 100
     name = f"{last} days, 5 of 60 queues"
     yield Figure(f"{name}, requests", requests[last], 1.6, floor="days + active pairs", of="by days", sizes=requests)
     yield Figure(f"{name}, memory", peaks[last], 200, "MB", of="MB, by days", sizes=peaks)
-    yield Figure("  its slope", slope, None, "MB per 100 days")
+    yield Figure("  memory growth", slope, None, "MB per 100 days")

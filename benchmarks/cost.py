@@ -1,4 +1,4 @@
-"""What a program of its own cost, its start and end included: seconds, processor seconds, the most memory, and what it said."""
+"""Run a program and measure it, startup included: seconds, processor seconds, peak memory and its result."""
 
 import json
 import os
@@ -16,30 +16,30 @@ MEGABYTE = 1e6
 
 
 class Cost(NamedTuple):
-    """``peak`` is in MB. ``said`` is the JSON of the program's last line of output; empty where that is none."""
+    """``peak``: memory in MB. ``result``: the last line of output if it is JSON, otherwise empty."""
 
     seconds: float
     cpu: float
     peak: float
-    said: Mapping[str, Any]
+    result: Mapping[str, Any]
 
 
 def cost(*command: str, **environ: str) -> Cost:
-    """Runs a command to its end. Raises RuntimeError with its words when it fails."""
-    ours = {
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "",
-    }  # an installed program is compiled once, not at every start
-    place = {**os.environ, **ours, **environ}  # noqa: TID251 - a child gets ours
+    """Run a command to its end. Raises RuntimeError with its error output if it fails."""
+    # an installed program is compiled once, not on every start
+    ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **ours, **environ}  # noqa: TID251 - passed on to the child
     began = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=place)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    )
     assert process.stdout
     assert process.stderr
     errors: list[str] = []
-    listener = threading.Thread(target=lambda: errors.append(process.stderr.read() if process.stderr else ""))
-    listener.start()
+    reader = threading.Thread(target=lambda: errors.append(process.stderr.read() if process.stderr else ""))
+    reader.start()
     output = process.stdout.read()
-    listener.join()
+    reader.join()
     _, status, used = os.wait4(process.pid, 0)
     seconds = perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -48,17 +48,17 @@ def cost(*command: str, **environ: str) -> Cost:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors[0][-2000:]}")
     last = output.strip().splitlines()[-1:]
-    said = json.loads(last[0]) if last and last[0].startswith("{") else {}
+    result = json.loads(last[0]) if last and last[0].startswith("{") else {}
     scale = 1 if sys.platform == "darwin" else 1024
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * scale / MEGABYTE, said)
+    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * scale / MEGABYTE, result)
 
 
-def python(module: str, *words: object, **environ: str) -> Cost:
-    """A module of the benchmarks, as a program."""
-    return cost(sys.executable, "-m", f"benchmarks.{module}", *map(str, words), **environ)
+def python(module: str, *arguments: object, **environ: str) -> Cost:
+    """Run a module of the benchmarks as a program."""
+    return cost(sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments), **environ)
 
 
-def in_turn(rounds: int, *ways: Callable[[], float]) -> list[float]:
-    """Medians of several ways' costs, measured in turn, so that a busy minute meets them all."""
-    spent = [[way() for way in ways] for _ in range(rounds)]
-    return [median(column) for column in zip(*spent, strict=True)]
+def in_turn(rounds: int, *measures: Callable[[], float]) -> list[float]:
+    """Return the median of each measure, taken in turn so that other load on the machine affects all of them."""
+    rounds_of_costs = [[measure() for measure in measures] for _ in range(rounds)]
+    return [median(column) for column in zip(*rounds_of_costs, strict=True)]

@@ -1,4 +1,4 @@
-"""One number of a benchmark, and how several are shown: always a ratio to something measured in the same minute."""
+"""A measured number, and a table of them. Most are ratios to a floor measured in the same minute."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 
 class Figure(NamedTuple):
-    """``cost`` in ``unit`` (none: a multiple of ``floor``), at most ``target``; None: to know, not to hold.
+    """``cost`` in ``unit`` (empty: a multiple of ``floor``). ``target``: its upper limit; None: for information only.
 
-    ``sizes`` are costs at several sizes, each in the unit of its own that ``of`` names, so that their growth can be told.
+    ``sizes``: costs at several sizes, in the unit that ``of`` names, to show how the cost grows.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
 
     @property
     def exponent(self) -> float | None:
-        """By which power of the size the cost grows: the slope of the logarithms, by least squares. None of fewer than two."""
+        """The power of the size with which cost grows (least squares over logarithms); None for fewer than two sizes."""
         points = [(math.log(size), math.log(cost)) for size, cost in self.sizes.items() if cost > 0]
         if len(points) < 2:
             return None
@@ -38,7 +38,7 @@ class Figure(NamedTuple):
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """As Markdown, which a terminal shows as well."""
+    """Format as a Markdown table."""
     rows = [("figure", "measured", "at most", "floor", "at sizes", "exponent"), *map(_row, figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

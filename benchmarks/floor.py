@@ -1,4 +1,4 @@
-"""What asking costs when nothing is decided, checked or stored: threads of one httpx client, and a parse into Decimals."""
+"""The floor for requests: threads of one httpx client and a Decimal parse; nothing planned, checked or stored."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from benchmarks.service import Account
 
 
 def main(url: str, concurrency: str, *account: str) -> int:
-    asked = Account(*map(int, account))
+    account_ = Account(*map(int, account))
     limits = httpx.Limits(max_connections=int(concurrency), max_keepalive_connections=int(concurrency))
     with httpx.Client(limits=limits, trust_env=False) as client, ThreadPoolExecutor(int(concurrency)) as pool:
 
@@ -21,10 +21,11 @@ def main(url: str, concurrency: str, *account: str) -> int:
             return len(json.loads(answer.content, parse_float=Decimal)["data"])
 
         midnights = [
-            int((asked.now.replace(hour=0, minute=0) - timedelta(days=age)).timestamp()) for age in range(asked.days)
+            int((account_.now.replace(hour=0, minute=0) - timedelta(days=age)).timestamp())
+            for age in range(account_.days)
         ]
         questions: list[dict[str, object]] = [{"clientKey": "any", "date": midnight} for midnight in midnights]
-        questions += [{**total, "queue": name} for total in questions for name in asked.dataset.names]
+        questions += [{**total, "queue": name} for total in questions for name in account_.dataset.names]
         print(json.dumps({"requests": len(questions), "records": sum(pool.map(ask, questions))}))
     return 0
 

@@ -1,8 +1,8 @@
-"""A warehouse as years of nights leave it, of any size: made by the program's own migrations, filled in one stroke.
+"""Fill a warehouse of any size as years of nightly syncs would leave it.
 
-One sync read the history backward, account after account; every night since added a day. So lie the rows in the file, and that
-decides what a filter by day can skip. Every account has six queues, two apps, and now and then money without a queue. The numbers
-are made of hashes: the same in every run, in balance to the last digit, and so every check holds.
+Rows are ordered as a first sync (backward) and nightly syncs write them, because the order decides what a filter by day can
+skip. Every account has six queues and two apps, and optionally some unattributed money. Numbers come from hashes: the same in
+every run, and consistent, so all checks pass.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -11,29 +11,26 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 NEWEST = date(2026, 11, 15)
-"""The running day."""
+"""The current day."""
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
-"""When the last sync had ended."""
+"""The end of the last sync."""
 
 
 class Shape(NamedTuple):
-    """How many accounts, for how many days each, and how many of those were added night by night.
-
-    ``unattributed_by_hour``: whether there is money without a queue now and then.
-    """
+    """Number of accounts, days per account, and how many of those days were added by nightly syncs."""
 
     accounts: int
     days: int
     nights: int
-    unattributed_by_hour: bool = True
+    has_unattributed: bool = True
 
 
 YEARS = Shape(accounts=20, days=3085, nights=365)
-"""Ten million facts: eight and a half years of twenty accounts."""
+"""Ten million facts: 8.5 years of twenty accounts."""
 
 QUARTER = Shape(accounts=1, days=90, nights=30)
-"""What somebody has who began last summer."""
+"""A new user: one account for three months."""
 
 _QUEUES = (
     "Recaptcha Proxyless",
@@ -55,15 +52,15 @@ _SERIES = [
 ]
 
 
-_NUMBER = """
+_SNAPSHOT_ID = """
     9 * (d.day - date '{first}')
     + case when s.series_id in (1, 2, 10) then 1 when s.series_id < 10 then s.series_id - 1 else s.series_id - 3 end
 """
-"""Nine readings a day, without a gap: a rest's facts are the total's."""
+"""Nine snapshots a day without gaps; unattributed facts come from the total's."""
 
 
 def fill(connection: sa.Connection, shape: Shape) -> int:
-    """Puts the history into an empty warehouse; how many facts that is."""
+    """Fill an empty warehouse and return the number of facts."""
     connection.exec_driver_sql(
         f"""
         insert into internal.accounts (account_id, name, key_salt, key_hash, hour_offset_seconds, created_at)
@@ -75,36 +72,36 @@ def fill(connection: sa.Connection, shape: Shape) -> int:
             "insert into internal.series select account_id, $1, $2, $3 from internal.accounts", series
         )
     first = NEWEST - timedelta(days=shape.days - 1)
-    moments = {
-        "number": _NUMBER.format(first=first),
+    values = {
+        "snapshot_id": _SNAPSHOT_ID.format(first=first),
         "newest": NEWEST,
         "now": NOW.replace(tzinfo=None),
         "apps_since": _APPS_SINCE,
     }
-    for statement in (_DATES, _SPENT, _FACTS, _DAYS, _READINGS, _ANSWERS, _RUNS):
-        connection.exec_driver_sql(statement.format(**moments, **shape._asdict()))
-    connection.exec_driver_sql("drop table spent")
+    for statement in (_DATES, _SPEND, _FACTS, _COVERAGE, _SNAPSHOTS, _RESPONSES, _RUNS):
+        connection.exec_driver_sql(statement.format(**values, **shape._asdict()))
+    connection.exec_driver_sql("drop table spend")
     connection.exec_driver_sql("drop table dates")
     return int(connection.exec_driver_sql("select count(*) from internal.facts").scalar_one())
 
 
-# The lookback of three days: a night reads for the last time the day that ended then. What is younger is open.
+# Lookback of 3 days: a nightly sync makes the day final that ended 3 days ago; younger days are open.
 _DATES = """
 create temp table dates as
 select
     cast(date '{newest}' - cast(age as integer) as date)                            as day,
     greatest(1, {nights} - age + 5)                                                 as run,
     age < 4                                                                         as is_open,
-    least(timestamp '{now}', greatest(date '{newest}' - {nights}, day + 4) + interval 2 hour) as asked_at
+    least(timestamp '{now}', greatest(date '{newest}' - {nights}, day + 4) + interval 2 hour) as requested_at
 from range({days}) t(age)
 """
 
-# An idle hour of a queue is no fact. In every fiftieth hour something is left that no queue explains.
-_SPENT = """
-create temp table spent as
+# Idle hours of a queue have no fact. Every fiftieth hour has an unattributed amount.
+_SPEND = """
+create temp table spend as
 with hours as (
     select a.account_id, d.day, h.hour, s.series_id, s.member, hash(a.account_id, d.day, h.hour, s.series_id) as dice
-    from internal.accounts a, dates d, range(24) h(hour), series s
+    from internal.accounts a, dates d, range(24) h(hour), internal.series s
     where s.account_id = a.account_id
       and s.dimension = 'queue'
       and cast(d.day as timestamp) + to_hours(cast(h.hour as integer)) < timestamp '{now}'
@@ -113,7 +110,7 @@ parts as (
     select account_id, series_id, day, hour, cast(1 + dice // 1000 % 4000 as bigint) as volume,
            cast((1 + dice // 1000 % 4000) * series_id * 0.000213 as decimal(18, 9)) as money
     from hours
-    where case when member is null then dice % 50 = 0 and {rests} else dice % 100 < 90 end
+    where case when member is null then dice % 50 = 0 and {has_unattributed} else dice % 100 < 90 end
 ),
 totals as (
     select account_id, day, hour, cast(sum(volume) as bigint) as volume, cast(sum(money) as decimal(18, 9)) as money
@@ -139,27 +136,27 @@ group by all
 _FACTS = """
 insert into internal.facts
 select s.account_id, s.series_id, s.day, cast(s.day as timestamp) + to_hours(cast(s.hour as integer)), s.volume, s.money,
-       {number}, d.requested_at
-from spent s
+       {snapshot_id}, d.requested_at
+from spend s
 join dates d on d.day = s.day
 order by d.run, s.account_id, s.day desc, s.series_id, s.hour
 """
 
-_DAYS = """
+_COVERAGE = """
 insert into internal.day_coverage
 select s.account_id, s.day, case when d.is_open then 'open' else 'final' end, d.requested_at,
        sum(s.volume) filter (where series_id = 1), sum(s.money) filter (where series_id = 1),
        coalesce(sum(s.volume) filter (where series_id = 2), 0), coalesce(sum(s.money) filter (where series_id = 2), 0),
        coalesce(sum(s.volume) filter (where series_id = 2), 0) = 0, s.day < date '{newest}'
-from spent s
+from spend s
 join dates d on d.day = s.day
 group by s.account_id, s.day, d.run, d.is_open, d.requested_at
 order by d.run, s.account_id, s.day desc
 """
 
-_READINGS = """
+_SNAPSHOTS = """
 insert into internal.snapshots
-select s.account_id, {number}, d.run, s.series_id, d.day,
+select s.account_id, {snapshot_id}, d.run, s.series_id, d.day,
        cast(d.day as timestamp), cast(d.day as timestamp) + interval 1 day, d.requested_at, d.requested_at,
        'success', '', '', 200, sha256(concat_ws(' ', s.series_id, d.day))
 from internal.series s, dates d
@@ -167,7 +164,7 @@ where s.member is not null or s.dimension = 'total'
 order by d.run, s.account_id, d.day desc, s.series_id
 """
 
-_ANSWERS = """
+_RESPONSES = """
 insert into internal.responses
 select distinct account_id, hash, cast('' as blob) from internal.snapshots
 """

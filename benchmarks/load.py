@@ -1,4 +1,4 @@
-"""Two years of a hundred series loaded from records in memory, first and again unchanged, against one MERGE from Arrow."""
+"""Load two years of 100 series from memory, first and again unchanged, against one MERGE from Arrow."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ SERIES = 100
 DAYS = (183, 365, 730)
 SHORT = (10, 20, 40)
 FEW = 5
-"""Days that are loaded a statement a row: more would take all day."""
+"""Days loaded with executemany, which is too slow for more."""
 
 
 def measure(*, short: bool) -> Iterator[Figure]:
@@ -28,12 +28,12 @@ def measure(*, short: bool) -> Iterator[Figure]:
         facts = days * SERIES * 24
         first[facts], again[facts] = (median(_loading(costs[number]) for costs, _ in ours) for number in (0, 1))
         peaks = [cost.peak for costs, _ in ours for cost in costs]
-    assert [(cost.said["inserted"], cost.said["changed"]) for cost in ours[-1][0]] == [(facts, 0), (0, 0)]
-    least = [median(_loading(costs[number]) for costs, _ in floor) for number in (0, 1)]
+    assert [(cost.result["inserted"], cost.result["changed"]) for cost in ours[-1][0]] == [(facts, 0), (0, 0)]
+    floors = [median(_loading(costs[number]) for costs, _ in floor) for number in (0, 1)]
     name = f"load {facts:,} facts"
-    floor_is, of = "one MERGE from Arrow", "s, by facts"
-    yield Figure(f"{name}, first", first[facts] / least[0], 3, floor=floor_is, of=of, sizes=first)
-    yield Figure(f"{name}, again unchanged", again[facts] / least[1], 3, floor=floor_is, of=of, sizes=again)
+    floor_name, of = "one MERGE from Arrow", "s, by facts"
+    yield Figure(f"{name}, first", first[facts] / floors[0], 3, floor=floor_name, of=of, sizes=first)
+    yield Figure(f"{name}, again unchanged", again[facts] / floors[1], 3, floor=floor_name, of=of, sizes=again)
     yield Figure(f"{name}, memory", max(peaks), 400, "MB")
     yield Figure(f"{facts:,} facts, file", ours[-1][1] / MEGABYTE, 30 * facts / 1_752_000, "MB")
     yield Figure("  of one MERGE from Arrow", floor[-1][1] / MEGABYTE, None, "MB")
@@ -49,7 +49,7 @@ def _beside_executemany(rounds: int) -> Iterator[Figure]:
 
 
 def _twice(run: Callable[[str, int], Cost], days: int, file: str) -> tuple[list[Cost], int]:
-    """The costs of a first and a second load, and how large the file was after the first, in bytes."""
+    """Return the costs of a first and a second load, and the bytes of the file after the first."""
     with tempfile.TemporaryDirectory() as folder:
         first = run(folder, days)
         size = (Path(folder) / file).stat().st_size
@@ -70,5 +70,5 @@ def _executemany(folder: str, days: int) -> Cost:
 
 
 def _loading(cost: Cost) -> float:
-    """Seconds of the whole process, but for making what is loaded."""
-    return cost.seconds - float(cost.said["made"])
+    """Return the seconds of the whole process without making the records."""
+    return cost.seconds - float(cost.result["made"])

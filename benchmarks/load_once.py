@@ -1,7 +1,6 @@
-"""The program's own records, loaded by its own writer, as a program of its own: FOLDER DAYS QUEUES.
+"""Load generated snapshots with the ETL's own writer. Arguments: FOLDER DAYS QUEUES.
 
-A day is folded once and its facts are handed over together, as those of a day asked again are; ``made`` is what it took to make
-the records, which is no part of loading them.
+Each day is reconciled once. The printed ``made`` is the time to make the snapshots, which is not part of loading.
 """
 
 import json
@@ -36,23 +35,23 @@ from etl.transform.reconcile import DaySnapshots, ReconciledDay, nothing, reconc
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
-MOST_WAITING = 500
-DAYS_AT_ONCE = 31
-"""Days of which the warehouse is asked at once what it holds."""
+MAX_WAITING = 500
+DAYS_PER_READ = 31
+"""Days whose stored facts are read in one query."""
 
 
 def volume(day: int, queue: int, hour: int) -> int:
-    """Tasks of an hour, well mixed and below 4,001."""
+    """Return the tasks of an hour: pseudo-random, at most 4,000."""
     return 1 + (day * 7919 + queue * 104_729 + hour * 1_299_709) * 2_654_435_761 % 4_294_967_296 // 1_073_742
 
 
 def price(queue: int) -> int:
-    """Millionths of a US dollar a task."""
+    """Return the price of a task in millionths of a US dollar."""
     return 500 + queue * 37
 
 
-def day_of_readings(day: date, number: int, names: list[SeriesKey], requested_at: datetime) -> list[Snapshot]:
-    """The total's, then every queue's."""
+def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: datetime) -> list[Snapshot]:
+    """Return the snapshot of the total, then of every queue."""
     hours = [day_start(day) + HOUR * n for n in range(24)]
     volumes = [[volume(day.toordinal(), place, hour) for hour in range(24)] for place in range(len(names))]
     moneys = [[count * price(place) for count in counts] for place, counts in enumerate(volumes)]
@@ -73,8 +72,8 @@ def day_of_readings(day: date, number: int, names: list[SeriesKey], requested_at
     ]
 
 
-def _as_held(reconciled: ReconciledDay, facts: list[Fact]) -> ReconciledDay:
-    """The day with its facts as the warehouse has them, as a sync gathers it."""
+def _as_stored(reconciled: ReconciledDay, facts: list[Fact]) -> ReconciledDay:
+    """Return the day with the facts stored in the warehouse, as a sync loads it."""
     return replace(reconciled, stored_facts={(fact.series, fact.hour_start): fact for fact in facts})
 
 
@@ -91,22 +90,22 @@ def main(folder: str, days: str, queues: str) -> None:
     writer = Writer(state_store, clock, lambda _: None, enough=1)
     writer.start()
     made = 0.0
-    is_held, facts = bool(state_store.statuses()), dict[date, list[Fact]]()
+    is_stored, facts = bool(state_store.statuses()), dict[date, list[Fact]]()
     for age in range(int(days)):
         began = perf_counter()
         day = NOW.date() - timedelta(days=10 + age)
-        snapshots = day_of_readings(day, number, names, NOW)
+        snapshots = day_snapshots(day, number, names, NOW)
         number += len(snapshots)
         made += perf_counter() - began
         reconciled = reconcile(profile.on(DaySnapshots(day, snapshots=tuple(snapshots))))
         row = CoverageRow(reconciled.day_state, "final")
-        if is_held and age % DAYS_AT_ONCE == 0:
-            facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_AT_ONCE)])
-        held = _as_held(reconciled, facts[day]) if is_held else nothing(day)
+        if is_stored and age % DAYS_PER_READ == 0:
+            facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_PER_READ)])
+        stored = _as_stored(reconciled, facts[day]) if is_stored else nothing(day)
         writer.put(
-            [DayUpdate(row, reconciled, held, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
+            [DayUpdate(row, reconciled, stored, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
         )
-        while writer.waiting > MOST_WAITING:
+        while writer.waiting > MAX_WAITING:
             clock.sleep(0.001)
     writer.close()
     print(json.dumps({"made": made, "inserted": writer.counts.inserted, "changed": writer.counts.changed}))

@@ -1,6 +1,6 @@
-"""The same backfill by dlt, tuned: windows asked in parallel, Parquet between the steps, merge. It knows every window beforehand.
+"""The same backfill by dlt, tuned: parallel requests, Parquet files, merge. It is given every window in advance.
 
-A program of the peers' own environment: FOLDER URL CONCURRENCY FIRST DAYS QUEUES, the queues one a line, FIRST a Unix second.
+Arguments: FOLDER URL CONCURRENCY FIRST DAYS QUEUES; the queues one per line, FIRST in Unix seconds.
 """
 
 import json
@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import dlt  # type: ignore[import-not-found]  # of the peers' environment
+import dlt  # type: ignore[import-not-found]  # installed in .venv-peers only
 import httpx
 
 DAY = 86_400
@@ -40,8 +40,8 @@ def main(folder: str, url: str, concurrency: str, first: str, days: str, queues:
         file_format="parquet",
     )
     def facts(window: dict[str, Any]) -> Any:
-        asked = {"clientKey": "any", **{name: value for name, value in window.items() if value is not None}}
-        answer = http.post(f"{url}/getSpendingStats", content=json.dumps(asked))
+        question = {"clientKey": "any", **{name: value for name, value in window.items() if value is not None}}
+        answer = http.post(f"{url}/getSpendingStats", content=json.dumps(question))
         records = json.loads(answer.content, parse_float=Decimal)["data"]
         name = window["queue"] or "(total)"
         return [
@@ -53,7 +53,7 @@ def main(folder: str, url: str, concurrency: str, first: str, days: str, queues:
     pipeline = dlt.pipeline("peer", destination=target, dataset_name="peer", pipelines_dir=str(place / "dlt"))
     pipeline.run(facts, loader_file_format="parquet")
     with pipeline.sql_client() as client:
-        rows = client.execute_sql("select count(*) from internal.facts")
+        rows = client.execute_sql("select count(*) from facts")
     print(json.dumps({"rows": rows[0][0]}))
 
 

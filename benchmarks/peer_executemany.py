@@ -1,4 +1,4 @@
-"""As many facts as SQLAlchemy loads what it is given as a list of rows: one upsert, executed many times. FOLDER DAYS QUEUES."""
+"""The same facts by SQLAlchemy's executemany: one upsert for a list of rows. Arguments: FOLDER DAYS QUEUES."""
 
 import json
 import sys
@@ -13,20 +13,20 @@ from benchmarks.history import NOW
 from benchmarks.load_once import price, volume
 
 FACTS = """
-    create table if not exists internal.facts (
+    create table if not exists facts (
         series_id integer, hour_start timestamp, volume bigint, money decimal(18, 9), primary key (series_id, hour_start)
     )
 """
 
 UPSERT = """
-    insert into internal.facts values (:series, :hour, :volume, :money)
+    insert into facts values (:series, :hour, :volume, :money)
     on conflict do update set volume = excluded.volume, money = excluded.money
 """
 
 
 def rows(day: date, queues: int) -> list[dict[str, object]]:
-    """The hours of one day."""
-    midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  # as a column holds it
+    """Return the hours of one day."""
+    midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  # as stored, without time zone
     return [
         {
             "series": queue,

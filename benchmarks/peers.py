@@ -1,4 +1,4 @@
-"""The peers' own environment, made once beside ``.venv`` from the pins of ``peers.txt``."""
+"""The environment of the tools we compare with, created once from the pins of ``peers.txt``."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment() -> Path:
-    """The ``bin`` of ``.venv-peers``. Raises CalledProcessError where it cannot be made."""
+    """Return the ``bin`` folder of ``.venv-peers``. Raises CalledProcessError if it cannot be created."""
     pins = Path(__file__).with_name("peers.txt")
     home = _ROOT / ".venv-peers"
     made = home / "made-from.txt"

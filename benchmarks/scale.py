@@ -1,4 +1,4 @@
-"""What a year of one account with twenty busy queues costs on either engine, in the units that ``docs/scale.md`` reckons with."""
+"""Cost of a year of one account with 20 busy queues on each engine, in the units of ``docs/scale.md``."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def measure(*, short: bool) -> Iterator[Figure]:
 
 
 def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
-    """The shorter history tells what is constant: units are of the difference."""
+    """Measure two histories; the difference leaves out constant costs."""
     costs = []
     for account in (first, second):
         with tempfile.TemporaryDirectory() as folder, serving(account) as url:
@@ -38,9 +38,9 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
             costs.append((cost, spent, _sizes(place)))
             if account == second:
                 night = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
-                asked = _seconds(place, MONTHS)
+                query_seconds = _seconds(place, MONTHS)
     (small, small_server, small_sizes), (large, large_server, large_sizes) = costs
-    requests = int(large.said["requests"]) - int(small.said["requests"])
+    requests = int(large.result["requests"]) - int(small.result["requests"])
 
     def unit(of: Callable[[Cost], float]) -> float:
         return (of(large) - of(small)) / requests
@@ -58,14 +58,14 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
         few, little = small_sizes[table]
         yield Figure(f"{engine}: {table}", (size - little) / (rows - few), None, "bytes per row", of=f"{rows:,} rows")
     yield Figure(
-        f"{engine}: the next night, processor time", night.cpu, None, "s", of=f"{night.said['requests']} requests"
+        f"{engine}: the next night, processor time", night.cpu, None, "s", of=f"{night.result['requests']} requests"
     )
     yield Figure(f"{engine}: memory of the program", large.peak, None, "MB")
-    yield Figure(f"{engine}: spend by queue and month", asked, None, "s")
+    yield Figure(f"{engine}: spend by queue and month", query_seconds, None, "s")
 
 
 def _server_seconds(engine: str) -> float:
-    """Processor seconds of the server and of all it ever started."""
+    """Return the processor seconds of the server and all its processes."""
     if engine != "postgresql":
         return 0.0
     [(folder,)] = ask(server(), "show data_directory")
@@ -79,7 +79,7 @@ def _server_seconds(engine: str) -> float:
 
 
 def _sizes(place: str) -> dict[str, tuple[int, float]]:
-    """Rows and bytes by table, indexes included; of a file the bytes of the whole."""
+    """Return rows and bytes by table, indexes included; for a file, the bytes of the whole file."""
     path = warehouse_path(place)
     with open_warehouse(place, read_only=True).connect() as connection:
         rows = {
@@ -87,7 +87,7 @@ def _sizes(place: str) -> dict[str, tuple[int, float]]:
             for table in metadata.sorted_tables
         }
         if path:
-            return {"facts, with all that comes with them": (rows["facts"], path.stat().st_size)}
+            return {"facts, with everything else in the file": (rows["facts"], path.stat().st_size)}
         size = sa.text("select pg_total_relation_size(cast(:table as regclass))")
         large = ("facts", "snapshots", "responses")
         return {

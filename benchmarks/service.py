@@ -1,7 +1,7 @@
-"""The service in a process of its own, its answers made beforehand: DAYS QUEUES AT_ONCE NIGHT LATENCY PREPARED. It says its URL.
+"""Serve the sandbox's responses from memory, in a separate process that prints its URL.
 
-The stand-in decides every answer, once; what then serves them costs a tenth of asking it. A request that nobody made before
-is decided when it comes.
+Arguments: DAYS QUEUES AT_ONCE NIGHT LATENCY PREPARED. The sandbox makes every response once, in advance; serving them from
+an event loop costs a tenth. A request that was not prepared is answered by the sandbox when it arrives.
 """
 
 import asyncio
@@ -24,10 +24,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Account(NamedTuple):
-    """``at_once`` of its queues spend on any day, for 30 days at a stretch; all of them, where that is as many.
-
-    ``days`` of history there were on the first night.
-    """
+    """``at_once`` queues spend on any day, each for 30 days in a row. ``days``: days of history on the first night."""
 
     days: int
     queues: int
@@ -40,7 +37,7 @@ class Account(NamedTuple):
 
     @property
     def now(self) -> datetime:
-        """Everyone's time, which stands still."""
+        """The current time of the API and of the sync; it stands still."""
         return NOW + timedelta(days=self.night)
 
     @property
@@ -58,38 +55,38 @@ class Account(NamedTuple):
 
 
 class Answers:
-    """Bodies by what was asked. The account's clock stands still: every answer is the same whenever it is asked for."""
+    """Response bodies by request. The clock stands still, so a response never changes."""
 
     def __init__(self, account: Account) -> None:
-        self._stand_in = Sandbox(account.dataset, Behaviour(unknown_queue="zeros"), now=lambda: account.now)
+        self._sandbox = Sandbox(account.dataset, Behaviour(unknown_queue="zeros"), now=lambda: account.now)
         self._bodies: dict[bytes, bytes] = {}
         self._account = account
 
     def prepare(self, days: int) -> None:
-        """The totals of so many days, the newest first, and every queue where it spends."""
+        """Prepare the totals of the newest ``days`` days, and every queue on days it spends."""
         dataset = self._account.dataset
         newest = (self._account.now.date() - date(1970, 1, 1)).days
         for number in range(newest, newest - days, -1):
             for queue in (None, *(name for name in dataset.names if dataset.is_active(name, number))):
-                asked = {"clientKey": "any", "date": number * 86_400, **({} if queue is None else {"queue": queue})}
-                self.body(json.dumps(asked).encode())
+                question = {"clientKey": "any", "date": number * 86_400, **({} if queue is None else {"queue": queue})}
+                self.body(json.dumps(question).encode())
 
     @property
     def date(self) -> bytes:
-        """The Date header: the account's own clock, or no day would become final."""
+        """The Date header, from the fixed clock; otherwise no day would become final."""
         return format_datetime(self._account.now, usegmt=True).encode()
 
-    def body(self, question: bytes) -> bytes:
-        asked = json.loads(question)
-        asked["clientKey"] = "any"
-        key = json.dumps(asked, sort_keys=True).encode()
+    def body(self, request: bytes) -> bytes:
+        question = json.loads(request)
+        question["clientKey"] = "any"
+        key = json.dumps(question, sort_keys=True).encode()
         if key not in self._bodies:
-            self._bodies[key] = self._stand_in.respond(METHOD, key).body
+            self._bodies[key] = self._sandbox.respond(METHOD, key).body
         return self._bodies[key]
 
 
 class _Peer(asyncio.Protocol):
-    """One connection: a request after the other, each answered ``latency`` seconds after it came."""
+    """A connection; each request is answered ``latency`` seconds after it arrived."""
 
     def __init__(self, answers: Answers, latency: float) -> None:
         self._answers, self._latency, self._date = answers, latency, answers.date
@@ -119,12 +116,12 @@ async def _serve(answers: Answers, latency: float) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Peer(answers, latency), "127.0.0.1", 0, backlog=256)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)  # until who started it lets go
+    await loop.run_in_executor(None, sys.stdin.read)  # until the parent closes the pipe
 
 
 @contextmanager
 def serving(account: Account, latency: float = 0, prepared: int | None = None) -> Iterator[str]:
-    """The service's URL, to the end of the block; the answers of its newest days are ready, of all unless fewer are wanted."""
+    """Serve until the end of the block; yields the URL. ``prepared``: number of newest days made in advance, by default all."""
     command = [sys.executable, "-m", "benchmarks.service", *map(str, (*account, latency, prepared or account.days))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin

@@ -1,4 +1,4 @@
-"""What it takes to say ``--help``, and to sync when there is nothing new: whole processes."""
+"""Cost of ``--help`` and of a sync with nothing new, as whole processes."""
 
 import sys
 import tempfile
@@ -24,12 +24,12 @@ def measure(*, short: bool) -> Iterator[Figure]:
     yield Figure("--help, processor time", ours, 0.15, "s")
     account = Account(days=10 if short else 60, queues=5, at_once=5)
     with tempfile.TemporaryDirectory() as folder, serving(account) as url:
-        words = (folder, url, 4, *account)
-        python("sync_once", *words)
-        again = [python("sync_once", *words) for _ in range(rounds)]
-        assert {one.said["changed"] + one.said["inserted"] for one in again} == {0}
+        arguments = (folder, url, 4, *account)
+        python("sync_once", *arguments)
+        again = [python("sync_once", *arguments) for _ in range(rounds)]
+        assert {one.result["changed"] + one.result["inserted"] for one in again} == {0}
     imports = "import etl.sync.run"
     whole, importing = sorted(one.seconds for one in again)[rounds // 2], cost(sys.executable, "-c", imports).seconds
     yield Figure("sync with nothing new, whole process", whole, 1, "s")
     yield Figure("  its processor time", sorted(one.cpu for one in again)[rounds // 2], None, "s")
-    yield Figure("  of which imports", importing, None, "s")
+    yield Figure("  imports alone", importing, None, "s")

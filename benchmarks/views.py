@@ -1,7 +1,7 @@
-"""What the views cost beside SQL written by hand on the tables.
+"""Cost of the views against SQL written by hand on the tables.
 
-Both are asked in turn, again and again, through the engine that `query` uses, and must give the same rows. By hand means what
-somebody would write who knows the tables and wants this one answer, fast: without `is_final`, and without prices.
+Both run in turn through the engine that `query` uses and must return the same rows. The SQL by hand is what someone who knows
+the tables would write for this one question: without `is_final` and without prices.
 """
 
 import tempfile
@@ -20,12 +20,12 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
 ROUNDS = 9
-_OF_QUEUES = "facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id where s.dimension = 'queue'"
+_OF_QUEUES = "internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id where s.dimension = 'queue'"
 _QUEUE = "coalesce(s.member, '(unattributed)')"
 
 
 class Question(NamedTuple):
-    """One question twice. ``most`` is how many times as long the view may take; None: to know, not to hold."""
+    """A question as two queries. ``most``: how many times as long the view may take; None: for information only."""
 
     name: str
     most: float | None
@@ -63,14 +63,14 @@ QUESTIONS = (
         f"select f.day, sum(f.volume), sum(f.money) from {_OF_QUEUES} and s.member = 'FunCaptcha' group by 1",
     ),
     Question(
-        "90 days before the newest held, by day and queue", None,
+        "the newest 90 days, by day and queue", None,
         "select day, queue, sum(volume), sum(money) from spending_daily "
         "where day > (select max(day) - 90 from coverage_daily) group by day, queue",
         f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > (select max(day) - 90 from internal.day_coverage) "
         "group by 1, 2",
     ),
     Question(
-        "every hour, summed up", None,
+        "every hour, summed", None,
         "select sum(volume), sum(money) from spending_hourly",
         f"select sum(f.volume), sum(f.money) from {_OF_QUEUES}",
     ),
@@ -80,7 +80,7 @@ QUESTIONS = (
         "select status, count(*), sum(money) from internal.day_coverage group by status",
     ),
     Question(
-        "what the queues leave of each hour, summed up", None,
+        "the unattributed amount of every hour, summed", None,
         "select sum(total_money), sum(rest_money) from reconciliation_hourly",
         "select sum(case when s.dimension = 'total' then f.money end), sum(case when s.dimension = 'queue' then f.money end) "
         "from internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id "
@@ -101,28 +101,28 @@ class Cost(NamedTuple):
 
 
 def compare(connection: sa.Connection, question: Question) -> Cost:
-    """Raises ValueError when the two do not give the same rows."""
+    """Measure both queries. Raises ValueError if they return different rows."""
     spent: dict[str, list[float]] = {question.view: [], question.by_hand: []}
     for number in range(1 + ROUNDS):
         answers = []
         for sql, seconds in spent.items():
             began = perf_counter()
             answers.append(connection.exec_driver_sql(sql).all())
-            if number:  # the first round finds cold caches
+            if number:  # the first round has cold caches
                 seconds.append(perf_counter() - began)
         if len({tuple(sorted(map(tuple, rows))) for rows in answers}) != 1:
-            raise ValueError(f"the view and the tables do not say the same: {question.name}")
+            raise ValueError(f"the view and the tables differ: {question.name}")
     return Cost(*map(median, spent.values()))
 
 
 def measured(file: Path, shape: Shape) -> dict[Question, Cost]:
-    """Fills a new warehouse at ``file`` and asks it everything. Raises ValueError when one of the checks does not hold there."""
+    """Fill a new warehouse and measure every question. Raises ValueError if a check fails."""
     url = warehouse_url(str(file))
     engine = open_warehouse(url)
     upgrade(engine)
     with engine.begin() as connection:
-        held = fill(connection, shape)
-    print(f"\n{held:,} facts, {shape.accounts} accounts of {shape.days} days, {file.stat().st_size / 1e6:.0f} MB")
+        facts = fill(connection, shape)
+    print(f"\n{facts:,} facts, {shape.accounts} accounts of {shape.days} days, {file.stat().st_size / 1e6:.0f} MB")
     with open_warehouse(url, read_only=True).connect() as connection:
         for broken in checks.run(connection, NOW).broken:
             raise ValueError(broken.finding.message)
@@ -130,7 +130,7 @@ def measured(file: Path, shape: Shape) -> dict[Question, Cost]:
 
 
 def measure(*, short: bool) -> Iterator[Figure]:
-    """Of a quarter all takes milliseconds, and so it is held to nothing."""
+    """With --short every query takes milliseconds, so nothing is required of the ratios."""
     with tempfile.TemporaryDirectory() as folder:
         costs = measured(Path(folder) / "warehouse.duckdb", QUARTER if short else YEARS)
     for question, cost in costs.items():

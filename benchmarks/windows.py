@@ -1,4 +1,4 @@
-"""A year of twenty busy queues asked for, folded and loaded, against what asking alone costs, and against dlt."""
+"""First sync of a year of 20 busy queues, against the cost of requests alone, and against dlt."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from benchmarks.figure import Figure
 from benchmarks.service import Account, serving
 
 CONCURRENCY = 16
-"""Twice as many answers are uncommitted at most."""
+"""Requests in flight; at most twice as many responses are uncommitted."""
 LATENCY = 0.05
 DAYS = (91, 182, 365)
 SHORT = (5, 10, 20)
@@ -25,7 +25,7 @@ def measure(*, short: bool) -> Iterator[Figure]:
     for account in accounts:
         with serving(account, LATENCY) as url:
             costs = [_ours(url, account)[0] for _ in range(rounds if account is accounts[-1] else 1)]
-        slow[costs[0].said["requests"]] = [one.seconds for one in costs]
+        slow[costs[0].result["requests"]] = [one.seconds for one in costs]
     ratios = {requests: median(spent) / (requests * LATENCY / CONCURRENCY) for requests, spent in slow.items()}
     yield Figure(name, ratios[max(ratios)], 1.12, floor="requests by latency / 16", of="by windows", sizes=ratios)
     yield from _at_once(accounts, rounds, short=short)
@@ -43,21 +43,21 @@ def _at_once(accounts: list[Account], rounds: int, *, short: bool) -> Iterator[F
                 ours.append(one)
                 if account is accounts[-1] and not short:
                     of_peer.append(_dlt(url, account))
-        seconds[ours[0].said["requests"]] = median(one.seconds for one in ours)
+        seconds[ours[0].result["requests"]] = median(one.seconds for one in ours)
     whole = median(one.seconds for one in ours)
     yield Figure(
         name, whole / median(floors), 1.7, floor="httpx threads, Decimal parse", of="s, by windows", sizes=seconds
     )
-    yield Figure("  of which in the database", median(one.said["database"] for one in ours) / whole, None)
+    yield Figure("  share spent in the database", median(one.result["database"] for one in ours) / whole, None)
     if of_peer:
         yield Figure(f"{name}, against dlt", whole / median(of_peer), 0.7, floor="dlt")
         yield Figure("  dlt itself", median(of_peer) / median(floors), None, floor="httpx threads, Decimal parse")
-    facts = ours[0].said["inserted"]
-    yield Figure(f"file, {facts:,} facts and their answers", size / facts, None, "bytes a fact")
+    facts = ours[0].result["inserted"]
+    yield Figure(f"file, {facts:,} facts and their responses", size / facts, None, "bytes a fact")
 
 
 def _ours(url: str, account: Account) -> tuple[Cost, int]:
-    """One backfill, and how large its file is, in bytes."""
+    """Run one backfill; return its cost and the bytes of its file."""
     with tempfile.TemporaryDirectory() as folder:
         spent = python("sync_once", folder, url, CONCURRENCY, *account)
         return spent, (Path(folder) / "warehouse.duckdb").stat().st_size

@@ -1,4 +1,4 @@
-"""The benchmarks in their short form: what noise cannot cross must hold, on any machine and however busy it is."""
+"""The short benchmarks. Only bounds that hold on any machine, however busy, are asserted."""
 
 import sys
 import tempfile
@@ -11,13 +11,13 @@ from benchmarks.cost import cost, python
 from benchmarks.figure import Figure, table
 from benchmarks.service import Account, serving
 
-BARE = ("-c", "import click")
+BARE_CLICK = ("-c", "import click")
 HELP = ("-m", "etl", "--help")
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_figure_tells_by_which_power_its_cost_grows() -> None:
+def test_figure_computes_its_growth_exponent() -> None:
     square = Figure("square", cost=9, target=9, sizes={10: 1, 100: 100, 1000: 10_000})
     assert square.exponent == pytest.approx(2)
     assert square.holds
@@ -25,30 +25,30 @@ def test_a_figure_tells_by_which_power_its_cost_grows() -> None:
     assert "2.00" in table([square])
 
 
-def test_nights_with_nothing_new_rewrite_no_fact_and_hardly_grow_the_file() -> None:
+def test_nightly_syncs_with_nothing_new_rewrite_no_fact_and_barely_grow_the_file() -> None:
     rewritten, growth = nights.quiet(short=True)
     assert rewritten.cost == 0
     assert growth.cost < 2 * (growth.target or 0)
 
 
-def test_a_sparse_account_is_asked_for_little_more_than_it_spent() -> None:
-    # Its memory is not held here: the kernel counts what a process was before it was started, which is pytest.
+def test_sparse_account_needs_few_requests_beyond_its_active_days() -> None:
+    # Memory is not asserted: the kernel counts the memory of pytest, which starts the process.
     requests, _, _ = backfill.measure(short=True)
-    assert requests.cost < 2  # of two years it is 1.6; of three months the first hunts weigh more
+    assert requests.cost < 2  # 1.6 for two years; in three months the first discovery weighs more
 
 
 def test_help_costs_little_more_than_click_itself() -> None:
-    bare, ours = (min(cost(sys.executable, *words).cpu for _ in range(3)) for words in (BARE, HELP))
+    bare, ours = (min(cost(sys.executable, *words).cpu for _ in range(3)) for words in (BARE_CLICK, HELP))
     assert ours < 4 * bare
 
 
-def test_a_windows_cost_does_not_grow_with_their_number() -> None:
+def test_cost_per_window_does_not_grow_with_the_number_of_windows() -> None:
     seconds = {}
     for days in (5, 20):
         account = Account(days, queues=5, at_once=5)
         with tempfile.TemporaryDirectory() as folder, serving(account) as url:
-            told = python("sync_once", folder, url, 8, *account).said
+            result = python("sync_once", folder, url, 8, *account).result
             assert (Path(folder) / "warehouse.duckdb").exists()
-        assert told["requests"] == days * 6 + 1
-        seconds[days] = told["seconds"]
+        assert result["requests"] == days * 6 + 1
+        seconds[days] = result["seconds"]
     assert seconds[20] < 3 * 4 * seconds[5]
