@@ -13,7 +13,8 @@ from time import perf_counter
 
 from benchmarks.history import NOW
 from etl.clock import Clock
-from etl.load.state import SyncStateStore, open_account
+from etl.load.accounts import open_account
+from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
 from etl.models import (
     HOUR,

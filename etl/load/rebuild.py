@@ -1,41 +1,28 @@
-"""Facts, revisions, contradictions and rejections of some days, made anew from their history; what was as it should be stays.
+"""Rewrite the rows of some days from their snapshots; rows that are right stay as they are.
 
-A day's rows are compared, how often each stands there too: only the tables and days that differ are written, in one transaction
-a batch of days.
+Rows are compared as multisets, so that a duplicate counts as a difference. Only the tables and days that differ are written.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Table, text
 
-from etl.load.upsert import (
-    DAY,
-    FACT,
-    REJECTION,
-    REVISION,
-    CoverageRow,
-    fact_row,
-    insert,
-    rejection_rows,
-    revision_row,
-    to_db_utc,
-)
+from etl.load.rows import Row, columns_of, delete_days, insert, to_db_utc
+from etl.load.upsert import CoverageRow, fact_row, rejection_rows, revision_row
 from etl.models import Fact, Measures, Outcome, Revision, SeriesKey, Snapshot
-
-Row = tuple[Any, ...]
-"""A row in the order of its table's columns."""
+from etl.warehouse import schema
 
 
 @dataclass(frozen=True, slots=True)
 class RebuiltDay:
-    """A day as its answers say it: its row of coverage (None: it was never asked for), and its readings with their commits.
+    """A day as its responses say it is: its coverage (None: it was never requested) and its snapshots with commit times.
 
-    ``facts`` come with the commit since which their value is believed, ``revisions`` with the commit that made them, and
-    that and the snapshot of the earlier value (None where it was a zero, which no fact keeps).
+    ``facts`` come with the commit time of their value. ``revisions`` come with their own commit time, and the commit time and
+    snapshot of the earlier value (None: it was zero and had no row).
     """
 
     day: date
@@ -47,7 +34,7 @@ class RebuiltDay:
 
 
 class FactDifference(NamedTuple):
-    """A fact that is not what its answers say; None: there is none."""
+    """A stored fact and what the responses say; None: no fact."""
 
     day: date
     series: SeriesKey
@@ -57,25 +44,17 @@ class FactDifference(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was not as the answers say: facts by their values, and by table how many rows were there or missing wrongly."""
+    """Facts with another value, and by table the number of rows that were wrong or missing."""
 
     facts: tuple[FactDifference, ...] = ()
     rows: Mapping[str, int] = {}
 
 
-_HELD_SINCE = {"loaded_at": "time"}
-_BEFORE = {"loaded_before": "time", "snapshot_before": "number", "seen_at": "time"}
-_TABLES = {
-    "facts": {**FACT, **_HELD_SINCE},
-    "revisions": {**REVISION, **_BEFORE},
-    "over_allocated_hours": FACT,
-    "rejections": REJECTION,
-    "day_coverage": DAY,
-}
+_TABLES = (schema.facts, schema.revisions, schema.over_allocated_hours, schema.rejections, schema.day_coverage)
 
 
 def series_keys(days: Iterable[RebuiltDay]) -> set[SeriesKey]:
-    """Every filter that has a row in some days."""
+    """Every series that has a row on one of the days."""
     found: set[SeriesKey] = set()
     for day in days:
         found |= {fact.series for fact, _ in day.facts}
@@ -88,116 +67,118 @@ def series_keys(days: Iterable[RebuiltDay]) -> set[SeriesKey]:
 def rebuild(
     connection: Connection, account_id: int, days: Sequence[RebuiltDay], series: Mapping[SeriesKey, int]
 ) -> Found:
-    """Writes what differs of some days in the transaction of ``connection``; says what that was."""
-    wanted = [day.day for day in days]
-    names = {number: series for series, number in series.items()}
+    """Write what differs on some days in the transaction of ``connection``; return the differences."""
     differences: list[FactDifference] = []
     rows: dict[str, int] = {}
-    for table, columns in _TABLES.items():
-        stored = _held(connection, account_id, table, columns, wanted)
-        said = {day.day: Counter(_said(table, day, series)) for day in days}
-        wrong = [day for day in wanted if stored[day] != said[day]]
+    for table in _TABLES:
+        stored = _stored_rows(connection, account_id, table, [day.day for day in days])
+        expected = {day.day: Counter(_expected_rows(table, day, series)) for day in days}
+        wrong = [day for day in expected if stored[day] != expected[day]]
         if not wrong:
             continue
-        if table == "facts":
-            differences = [one for day in wrong for one in _differences(day, stored[day], said[day], names)]
-        rows[table] = sum(_wrong(stored[day], said[day]) for day in wrong)
-        connection.execute(
-            text(
-                f"delete from internal.{table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
-            ),
-            {"a": account_id, "days": wrong},
-        )
-        insert(connection, table, account_id, columns, [row for day in wrong for row in said[day]])
-    rows["snapshots"] = _outcomes(connection, account_id, [snapshot for day in days for snapshot, _ in day.snapshots])
-    return Found(tuple(differences), {table: count for table, count in rows.items() if count})
+        if table is schema.facts:
+            keys = {number: key for key, number in series.items()}
+            differences = [item for day in wrong for item in _differences(day, stored[day], expected[day], keys)]
+        rows[table.name] = sum(_count_wrong(stored[day], expected[day]) for day in wrong)
+        delete_days(connection, table, account_id, wrong)
+        insert(connection, table, account_id, [row for day in wrong for row in expected[day].elements()])
+    snapshots = [snapshot for day in days for snapshot, _ in day.snapshots]
+    if changed := _update_outcomes(connection, account_id, snapshots):
+        rows[schema.snapshots.name] = changed
+    return Found(tuple(differences), rows)
 
 
-def _wrong(stored: Counter[Row], said: Counter[Row]) -> int:
-    """Rows that were there wrongly or missing; one that was changed counts once."""
-    return max((stored - said).total(), (said - stored).total())
+def _count_wrong(stored: Counter[Row], expected: Counter[Row]) -> int:
+    """Rows that are wrong or missing; a changed one counts once."""
+    return max((stored - expected).total(), (expected - stored).total())
 
 
-def _held(
-    connection: Connection, account_id: int, table: str, columns: Mapping[str, str], days: Collection[date]
+def _stored_rows(
+    connection: Connection, account_id: int, table: Table, days: Collection[date]
 ) -> dict[date, Counter[Row]]:
-    names = list(columns)
-    statement = f"select {', '.join(names)} from internal.{table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+    names = ", ".join(column.name for column in columns_of(table))
+    select = f"select {names} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
     stored: dict[date, Counter[Row]] = {day: Counter() for day in days}
-    for row in connection.execute(text(statement), {"a": account_id, "days": list(days)}):
+    for row in connection.execute(text(select), {"a": account_id, "days": list(days)}):
         stored[row.day][tuple(row)] += 1
     return stored
 
 
-def _said(table: str, rebuilt: RebuiltDay, series: Mapping[SeriesKey, int]) -> list[Row]:
-    """A table's rows of one day, in the order of its columns."""
+def _expected_rows(table: Table, rebuilt: RebuiltDay, series: Mapping[SeriesKey, int]) -> list[Row]:
     day = rebuilt.day
-    match table:
-        case "facts":
-            return [(*fact_row(fact, day, series), to_db_utc(loaded_at)) for fact, loaded_at in rebuilt.facts]
-        case "revisions":
-            return [
-                (
-                    *revision_row(row, day, series),
-                    None if loaded is None else to_db_utc(loaded),
-                    snapshot,
-                    to_db_utc(seen_at),
-                )
-                for row, seen_at, loaded, snapshot in rebuilt.revisions
-            ]
-        case "over_allocated_hours":
-            return [fact_row(fact, day, series) for fact in rebuilt.over_allocations]
-        case "day_coverage":
-            return [rebuilt.coverage.columns] if rebuilt.coverage else []
-        case _:
-            return [
-                row
-                for snapshot, committed_at in rebuilt.snapshots
-                for row in rejection_rows(snapshot, series, committed_at)
-            ]
+    if table is schema.facts:
+        return [(*fact_row(fact, day, series), to_db_utc(loaded_at)) for fact, loaded_at in rebuilt.facts]
+    if table is schema.revisions:
+        return [
+            (
+                *revision_row(item, day, series),
+                None if loaded_before is None else to_db_utc(loaded_before),
+                snapshot_before,
+                to_db_utc(seen_at),
+            )
+            for item, seen_at, loaded_before, snapshot_before in rebuilt.revisions
+        ]
+    if table is schema.over_allocated_hours:
+        return [fact_row(fact, day, series) for fact in rebuilt.over_allocations]
+    if table is schema.day_coverage:
+        return [rebuilt.coverage.columns] if rebuilt.coverage else []
+    return [row for snapshot, at in rebuilt.snapshots for row in rejection_rows(snapshot, series, at)]
 
 
 def _differences(
-    day: date, stored: Iterable[Row], said: Iterable[Row], names: Mapping[int, SeriesKey]
+    day: date, stored: Iterable[Row], expected: Iterable[Row], keys: Mapping[int, SeriesKey]
 ) -> Iterable[FactDifference]:
-    """Facts whose value differs; one that differs in its reading or time alone is counted, not listed."""
+    """Facts whose value differs. One that differs only in its snapshot or time is counted, not listed."""
 
     def values(rows: Iterable[Row]) -> dict[tuple[int, datetime], Measures]:
-        return {(number, hour_start): Measures(volume, money) for number, _, hour_start, volume, money, *_ in rows}
+        found: dict[tuple[int, datetime], Measures] = {}
+        for row in rows:
+            number, _, hour_start, volume, money, *_ = row
+            found[number, hour_start] = Measures(volume, money)  # type: ignore[index, arg-type]
+        return found
 
-    before, after = values(stored), values(said)
+    before, after = values(stored), values(expected)
     for number, hour_start in sorted(before.keys() | after.keys()):
         key = number, hour_start
         if before.get(key) != after.get(key):
-            yield FactDifference(day, names[number], hour_start, before.get(key), after.get(key))
+            yield FactDifference(day, keys[number], hour_start, before.get(key), after.get(key))
 
 
-def _outcomes(connection: Connection, account_id: int, snapshots: Sequence[Snapshot]) -> int:
-    """Readings of which this program thinks otherwise than the one that loaded them."""
-    columns = {"snapshot_id": "number", "outcome": "text", "code": "text", "message": "text"}
+_OUTCOMES = """
+    select snapshot_id, outcome, code, message
+      from internal.snapshots
+     where account_id = :a and day in (select unnest(cast(:days as date[])))
+"""
+
+_UPDATE_OUTCOME = """
+    update internal.snapshots
+       set outcome = :outcome, code = :code, message = :message
+     where account_id = :a and snapshot_id = :snapshot_id
+"""
+
+
+def _update_outcomes(connection: Connection, account_id: int, snapshots: Sequence[Snapshot]) -> int:
+    """Update snapshots that this version parses to another outcome than the version that loaded them."""
+    days = sorted({snapshot.window.day for snapshot in snapshots})
     stored = {
-        row.snapshot_id: tuple(row)
-        for row in connection.execute(
-            text(
-                "select snapshot_id, outcome, code, message from internal.snapshots "
-                "where account_id = :a and day in (select unnest(cast(:days as date[])))"
-            ),
-            {"a": account_id, "days": sorted({snapshot.window.day for snapshot in snapshots})},
-        )
+        row.snapshot_id: (row.outcome, row.code, row.message)
+        for row in connection.execute(text(_OUTCOMES), {"a": account_id, "days": days})
     }
     changed = [
-        row
+        snapshot
         for snapshot in snapshots
-        if snapshot.outcome in (Outcome.GOOD, Outcome.PARTIAL, Outcome.BROKEN)
-        and (row := (snapshot.number, snapshot.outcome.value, snapshot.code, snapshot.message))
-        != stored[snapshot.number]
+        if snapshot.outcome is not Outcome.REFUSED
+        and (snapshot.outcome.value, snapshot.code, snapshot.message) != stored[snapshot.number]
     ]
-    for number, outcome, code, message in changed:
+    for snapshot in changed:
         connection.execute(
-            text(
-                f"update internal.snapshots set {', '.join(f'{name} = :{name}' for name in columns if name != 'snapshot_id')} "
-                "where account_id = :a and snapshot_id = :snapshot_id"
-            ),
-            {"a": account_id, "snapshot_id": number, "outcome": outcome, "code": code, "message": message},
+            text(_UPDATE_OUTCOME),
+            {
+                "a": account_id,
+                "snapshot_id": snapshot.number,
+                "outcome": snapshot.outcome.value,
+                "code": snapshot.code,
+                "message": snapshot.message,
+            },
         )
     return len(changed)

@@ -26,8 +26,8 @@ from etl.config import SETTINGS, Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
 from etl.extract.client import Client, ProbeResponse, Reachability, Timeouts, check_reachable
 from etl.extract.rate_limit import RateLimiter
+from etl.load.accounts import find_account, open_account
 from etl.load.lock import account_lock, lock_file
-from etl.load.state import find_account, open_account
 from etl.maintenance import diagnostics, probe_store, probes
 from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, Package, WarehouseFile
 from etl.maintenance.probe_answers import answers

@@ -6,16 +6,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, select, text
 
-from etl.load.upsert import (
-    commit_time,
-    from_db_utc,
-    last_commit,
+from etl.load.member_statuses import (
     load_member_statuses,
     load_unknown_name_behaviours,
-    to_db_utc,
     write_member_statuses,
     write_unknown_name_behaviours,
 )
+from etl.load.rows import from_db_utc, to_db_utc
+from etl.load.upsert import commit_time, last_commit
 from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult
 from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
 from etl.warehouse.schema import probes

@@ -18,7 +18,7 @@ from etl.clock import Clock
 from etl.config import Accounts, Settings
 from etl.errors import AppError, InterruptedRunError
 from etl.extract.rate_limit import AccountRateLimiter, RateLimiter
-from etl.load import state as state_store
+from etl.load.accounts import last_completed_syncs
 from etl.sync.plan import plan_account
 from etl.sync.results import AccountOutcome, FleetProgress, FleetResult, Progress, RequestPlan
 from etl.sync.run import sync_account
@@ -103,7 +103,7 @@ def _completed_syncs(settings: Settings, clock: Clock) -> dict[str, datetime]:
         url = warehouse.warehouse_url(settings.warehouse)
         engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
         migrate.require_readable(engine)
-        return state_store.last_completed_syncs(engine)
+        return last_completed_syncs(engine)
     except Exception:  # the order is not worth failing a sync for
         log.debug("no last sync times from %s", settings.warehouse.rpartition("@")[2], exc_info=True)
         return {}

@@ -6,7 +6,8 @@ from datetime import date, datetime
 
 from etl.config import Settings
 from etl.extract import planner, protocol
-from etl.load.state import StoredSnapshot, SyncStateStore
+from etl.load.state import SyncStateStore
+from etl.load.stored import StoredSnapshot
 from etl.models import (
     ActivePeriod,
     Dimension,

@@ -3,7 +3,8 @@
 from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner
-from etl.load import state as state_store
+from etl.load import accounts
+from etl.load.state import SyncStateStore
 from etl.sync import load_state
 from etl.sync.results import RequestPlan
 from etl.warehouse import engine as warehouse
@@ -35,10 +36,10 @@ def _initial_state(settings: Settings, clock: Clock) -> planner.PlannerState:
     if warehouse.exists(url, wait=settings.lock_wait, clock=clock):
         engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
         migrate.require_readable(engine)
-        account = state_store.find_account(engine, settings.account)
+        account = accounts.find_account(engine, settings.account)
     if account is None:
         return planner.start(load_state.options(settings, clock.now(), settings.since), planner.StoredState())
     since = None if settings.since_all else settings.since or account.since
     options = load_state.options(settings, clock.now(), since)
-    store = state_store.SyncStateStore(engine, account, clock.now)
+    store = SyncStateStore(engine, account, clock.now)
     return planner.start(options, load_state.load_stored_state(store, options).stored)

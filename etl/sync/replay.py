@@ -9,10 +9,13 @@ from typing import NamedTuple
 from etl import __version__, errors, logging_setup
 from etl.clock import Clock
 from etl.config import Settings
+from etl.load.accounts import find_account
 from etl.load.lock import account_lock
+from etl.load.member_statuses import MemberStatusChange
 from etl.load.rebuild import FactDifference, Found, RebuiltDay
-from etl.load.state import StoredSnapshot, SyncStateStore, find_account
-from etl.load.upsert import CoverageRow, MemberStatusChange
+from etl.load.state import SyncStateStore
+from etl.load.stored import StoredSnapshot
+from etl.load.upsert import CoverageRow
 from etl.models import Dimension, MemberStatus, SeriesKey, Snapshot, UnknownNameBehaviour
 from etl.sync.load_state import AccountProfile, reparse
 from etl.transform.history import Commit, history

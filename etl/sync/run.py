@@ -13,8 +13,9 @@ from etl.clock import Clock
 from etl.config import Settings
 from etl.extract.client import Client
 from etl.extract.rate_limit import AccountRateLimiter, RateLimiter
-from etl.load import state as state_store
+from etl.load import accounts
 from etl.load.lock import account_lock
+from etl.load.state import SyncStateStore
 from etl.models import Secret
 from etl.sync.request_loop import Run
 from etl.sync.results import Progress, SyncResult
@@ -92,13 +93,13 @@ def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":
 
 def _open_account(
     connection: "sa.Connection", engine: "sa.Engine", settings: Settings, key: Secret, clock: Clock
-) -> state_store.SyncStateStore:
-    account = state_store.open_account(connection, settings.account, key, clock.now(), settings.key_changed)
+) -> SyncStateStore:
+    account = accounts.open_account(connection, settings.account, key, clock.now(), settings.key_changed)
     if settings.since or settings.since_all:
-        account = state_store.save_since(connection, account, settings.since)
+        account = accounts.save_since(connection, account, settings.since)
     if settings.until and account.since and settings.until < account.since:
         raise errors.UsageError(
             f"--until {settings.until} is before the saved --since {account.since}",
             "pass an earlier --since, or --since all",
         )
-    return state_store.SyncStateStore(engine, account, clock.now)
+    return SyncStateStore(engine, account, clock.now)

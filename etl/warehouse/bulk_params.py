@@ -1,31 +1,31 @@
-"""Rows travel to the database as lists, one a column, and become rows there by ``unnest``: 700 times faster than a statement a
-row (measured), in words that both engines know."""
+"""Rows as parameters: one list per column, which ``unnest`` turns back into rows.
 
-from collections.abc import Iterable, Mapping, Sequence
+In both engines this is hundreds of times faster than one statement per row (measured).
+"""
+
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-_TYPES = {
-    "blob": "bytea[]", "day": "date[]", "flag": "boolean[]", "money": "decimal(18,9)[]", "number": "bigint[]", "text": "text[]",
-    "time": "timestamp[]",
-}  # fmt: skip
-
-_KINDS: dict[type[object], str] = {
-    sa.BigInteger: "number", sa.Boolean: "flag", sa.Date: "day", sa.DateTime: "time", sa.Integer: "number", sa.LargeBinary: "blob",
-    sa.Numeric: "money", sa.Text: "text",
-}  # fmt: skip
-
-
-def kinds(columns: Iterable[sa.Column[object]]) -> dict[str, str]:
-    """Names and kinds of a table's columns."""
-    return {column.name: _KINDS[type(column.type)] for column in columns}
+_ARRAY_TYPES: dict[type[object], str] = {
+    sa.BigInteger: "bigint[]",
+    sa.Boolean: "boolean[]",
+    sa.Date: "date[]",
+    sa.DateTime: "timestamp[]",
+    sa.Integer: "bigint[]",
+    sa.LargeBinary: "bytea[]",
+    sa.Numeric: "decimal(18,9)[]",
+    sa.Text: "text[]",
+}
 
 
-def unnested(columns: Mapping[str, str]) -> str:
-    """A select that turns one list parameter a column, of these names and kinds, into rows."""
-    return "select " + ", ".join(f"unnest(cast(:{name} as {_TYPES[kind]})) as {name}" for name, kind in columns.items())
+def unnest_select(columns: Iterable[sa.Column[object]]) -> str:
+    """A select that returns the rows of ``list_params``."""
+    return "select " + ", ".join(
+        f"unnest(cast(:{column.name} as {_ARRAY_TYPES[type(column.type)]})) as {column.name}" for column in columns
+    )
 
 
-def lists(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> dict[str, list[object]]:
-    """The parameters for ``unnested``; at least one row."""
-    return dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+def list_params(columns: Iterable[sa.Column[object]], rows: Iterable[Sequence[object]]) -> dict[str, list[object]]:
+    """The parameters of ``unnest_select``. There must be at least one row."""
+    return {column.name: list(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}

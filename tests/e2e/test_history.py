@@ -171,8 +171,8 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
         held, bodies = world.hourly(), world.one("select count(*) from internal.responses")
         world.sync(keep_answers=31)
         assert world.one("select count(*) from internal.responses") < bodies
-        kept = "readings r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
-        assert world.one(f"select min(r.day) from {kept} where s.cut = 'queue' and s.member = '{ALONE}'") == ago(31)
+        kept = "internal.snapshots r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
+        assert world.one(f"select min(r.day) from {kept} where s.dimension = 'queue' and s.member = '{ALONE}'") == ago(31)
         assert world.hourly() == held
         before = len(world.requests)
         assert world.sync(queues=("Another",)).exit_code == 0
@@ -199,7 +199,7 @@ def test_status_says_how_old_hours_were_when_they_changed_and_which_lookback_wou
         seen = told(world).corrections
         assert seen is not None
         own = "from internal.revisions v join internal.snapshots r using (account_id, snapshot_id) where cause = 'correction'"
-        revised = world.rows(f"select v.hour_start, v.day, r.asked_at {own}")
+        revised = world.rows(f"select v.hour_start, v.day, r.requested_at {own}")
         assert seen.hours == len({hour for hour, _, _ in revised})
         assert seen.lookback == max((requested_at.date() - day).days for _, day, requested_at in revised)
         assert 24 <= seen.oldest_hours <= 24 * 5

@@ -183,8 +183,8 @@ def runs(world: World, columns: str) -> list[tuple[Any, ...]]:
 def test_a_run_counts_facts_that_were_new_that_changed_and_that_said_the_same(tmp_path: Path) -> None:
     with World(tmp_path, small(days=6)) as world:
         first = world.sync()
-        facts = "facts join internal.series using (account_id, series_id)"
-        held = world.one(f"select count(*) from {facts} where member is not null or cut = 'total'")
+        facts = "internal.facts join internal.series using (account_id, series_id)"
+        held = world.one(f"select count(*) from {facts} where member is not null or dimension = 'total'")
         assert (first.facts_inserted, first.facts_changed, first.facts_unchanged) == (held, 0, 0)
         again = world.sync()
         recent = f"select count(*) from spending_total_hourly where hour_start >= '{ago(3)}'"

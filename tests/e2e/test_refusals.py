@@ -53,7 +53,7 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
 
 def _well_read(world: World, run: int) -> set[Asked]:
     """The windows of a run with a good reading."""
-    snapshots = "readings join internal.series using (account_id, series_id)"
+    snapshots = "internal.snapshots join internal.series using (account_id, series_id)"
     rows = world.rows(f"select window_start, member from {snapshots} where run = {run} and outcome = 'success'")
     return {Asked(start.replace(tzinfo=UTC), name) for start, name in rows}
 
@@ -149,7 +149,7 @@ def test_another_key_for_the_same_account_is_refused_until_it_is_said_to_be_rota
     with World(tmp_path, small(days=5)) as world:
         world.sync()
         before = len(world.requests)
-        with pytest.raises(UsageError, match="not the key that account default was loaded with") as refusal:
+        with pytest.raises(UsageError, match="account default was loaded with another key") as refusal:
             world.sync(key=OTHER_KEY)
         assert refusal.value.exit_code == 2
         assert "--key-changed" in refusal.value.hint

@@ -237,8 +237,8 @@ def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:
     [
         "etl.extract.protocol.encode_request",
         "etl.extract.protocol.parse_response",
-        "etl.load.upsert._write_facts",
-        "etl.load.state.hashed",
+        "etl.load.upsert._merge_facts",
+        "etl.load.accounts.hash_key",
     ],
 )
 def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path, room: str) -> None:

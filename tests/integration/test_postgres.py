@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError, WarehouseError
-from etl.load.state import open_account
+from etl.load.accounts import open_account
 from etl.models import Secret
 from etl.outputs.query import run as query
 from etl.outputs.query import write_parquet

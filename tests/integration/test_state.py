@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError
-from etl.load import state as room
-from etl.load.state import SyncStateStore, find_account, last_completed_syncs, open_account
+from etl.load import accounts as accounts_module
+from etl.load.accounts import find_account, last_completed_syncs, open_account
+from etl.load.state import SyncStateStore
 from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
 from etl.models import (
     DAY,
@@ -323,13 +324,13 @@ def test_what_is_slow_on_purpose_is_done_once_for_each_account_that_is_new(
     warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hash_key: list[Secret] = []
-    slow = room.hash_key
+    slow = accounts_module.hash_key
 
     def counted(key: Secret, salt: bytes) -> bytes:
         hash_key.append(key)
         return slow(key, salt)
 
-    monkeypatch.setattr(room, "hash_key", counted)
+    monkeypatch.setattr(accounts_module, "hash_key", counted)
     for number in range(6):
         with warehouse.connect() as connection:
             open_account(connection, f"account {number}", Secret(f"key {number}"), NOW)

@@ -1,0 +1,145 @@
+"""Accounts of a warehouse: which key each belongs to, and what is remembered about it."""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from sqlalchemy import Connection, Engine, RowMapping, text
+
+from etl.errors import UsageError
+from etl.load.member_statuses import load_unknown_name_behaviours
+from etl.load.rows import from_db_utc, to_db_utc
+from etl.models import Dimension, Secret, UnknownNameBehaviour
+from etl.warehouse.engine import take_turns
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """``since`` comes from ``--since``. ``grid``: seconds past the full hour at which the account's hours begin."""
+
+    account_id: int
+    name: str
+    since: date | None
+    grid: int | None
+    reaches_end: int | None
+    answers_since: date | None
+    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour]
+
+
+_new_accounts = threading.Lock()
+"""Threads of this process create accounts one after the other; other processes wait for a lock of the database."""
+
+
+def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
+    """The account ``name``, created if it is new.
+
+    Raises UsageError if the account was loaded with another key, or if the key belongs to another account.
+    """
+    with connection.begin():
+        row = _row(connection, name)
+        if row is not None and _has_key(row, key):
+            return _account(connection, row)
+    with _new_accounts, connection.begin():
+        take_turns(connection)  # otherwise two new accounts could get one number, or one key two names
+        row = _row(connection, name)
+        if row is not None and not key_changed and _has_history(connection, row["account_id"]):
+            raise UsageError(
+                f"account {name} was loaded with another key; no requests were sent",
+                "use --account NAME for the account of this key, or --key-changed if you rotated the key",
+            )
+        params = {"name": name, "now": to_db_utc(now), **_hashed(connection, name, key)}
+        if row is not None:
+            connection.execute(
+                text("update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"), params
+            )
+            return _account(connection, row)
+        number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from internal.accounts")).scalar_one()
+        connection.execute(text(_INSERT_ACCOUNT), {"number": number, **params})
+        return Account(number, name, None, None, reaches_end=None, answers_since=None, unknown_name_behaviours={})
+
+
+def find_account(engine: Engine, name: str) -> Account | None:
+    """The account ``name``, whatever its key; None if nothing was loaded for it."""
+    with engine.connect() as connection:
+        row = _row(connection, name)
+        return None if row is None else _account(connection, row)
+
+
+def last_completed_syncs(engine: Engine) -> dict[str, datetime]:
+    """When each account's last completed sync ended; accounts without one are left out."""
+    with engine.connect() as connection:
+        return {name: from_db_utc(at) for name, at in connection.execute(text(_LAST_COMPLETED))}
+
+
+def save_since(connection: Connection, account: Account, since: date | None) -> Account:
+    """Remember the first day to load; None: load everything."""
+    with connection.begin():
+        params = {"since": since, "a": account.account_id}
+        connection.execute(text("update internal.accounts set since = :since where account_id = :a"), params)
+    return replace(account, since=since)
+
+
+def hash_key(key: Secret, salt: bytes) -> bytes:
+    """scrypt is slow on purpose (about 50 ms), so that a stolen warehouse does not give the key away."""
+    return hashlib.scrypt(key.get_secret_value().encode(), salt=salt, n=2**14, r=8, p=1)
+
+
+def _hashed(connection: Connection, name: str, key: Secret) -> dict[str, bytes]:
+    """Salt and hash for the key of account ``name``. Raises UsageError if another account has the key."""
+    others = connection.execute(text("select * from internal.accounts where name <> :name"), {"name": name}).mappings()
+    hashes: dict[bytes, bytes] = {}
+    for row in others:
+        salt = bytes(row["key_salt"])
+        if salt not in hashes:
+            hashes[salt] = hash_key(key, salt)
+        if hashes[salt] == bytes(row["key_hash"]):
+            raise UsageError(
+                f"this key belongs to account {row['name']}, not to {name}; its money would count twice",
+                f"use --account {row['name']}, or give {name} its own key",
+            )
+    salt = max(hashes, default=secrets.token_bytes(16))  # a salt in use, so that the next account costs one hash
+    return {"salt": salt, "hash": hashes.get(salt) or hash_key(key, salt)}
+
+
+def _has_key(row: RowMapping, key: Secret) -> bool:
+    return secrets.compare_digest(hash_key(key, bytes(row["key_salt"])), bytes(row["key_hash"]))
+
+
+def _has_history(connection: Connection, account_id: int) -> bool:
+    sql = "select count(*) > 0 from internal.snapshots where account_id = :a and outcome = 'success'"
+    return bool(connection.execute(text(sql), {"a": account_id}).scalar_one())
+
+
+def _row(connection: Connection, name: str) -> RowMapping | None:
+    sql = "select * from internal.accounts where name = :name"
+    return connection.execute(text(sql), {"name": name}).mappings().one_or_none()
+
+
+def _account(connection: Connection, row: RowMapping) -> Account:
+    behaviours = load_unknown_name_behaviours(connection, row["account_id"])
+    return Account(
+        account_id=row["account_id"],
+        name=row["name"],
+        since=row["since"],
+        grid=row["hour_offset_seconds"],
+        reaches_end=row["full_day_from_snapshot"],
+        answers_since=row["raw_kept_from"],
+        unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
+    )
+
+
+_LAST_COMPLETED = """
+    select a.name, max(r.ended_at)
+      from internal.runs     as r
+      join internal.accounts as a on a.account_id = r.account_id
+     where r.command = 'sync' and r.exit_code in (0, 1, 5)
+     group by a.name
+"""
+
+_INSERT_ACCOUNT = """
+    insert into internal.accounts (account_id, name, key_salt, key_hash, created_at)
+    values (:number, :name, :salt, :hash, :now)
+"""

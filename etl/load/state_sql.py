@@ -1,0 +1,145 @@
+"""The SQL of the sync state. ``:a`` is the account's number."""
+
+SERIES = "select series_id, dimension, member from internal.series where account_id = :a"
+
+INSERT_SERIES = """
+    insert into internal.series (account_id, series_id, dimension, member) values (:a, :number, :dimension, :member)
+"""
+
+DAYS = """
+    select *
+      from internal.day_coverage
+     where account_id = :a and status <> 'missing'
+     order by day
+"""
+
+DAYS_WITHOUT_COVERAGE = """
+    select distinct f.day
+      from internal.facts as f
+     where f.account_id = :a
+       and f.day not in (select d.day from internal.day_coverage as d where d.account_id = :a)
+"""
+
+DELETE_MISSING = """
+    delete from internal.day_coverage
+     where account_id = :a and status = 'missing' and day < :first
+"""
+
+REQUESTED_ON_FINAL_DAYS = """
+    select n.day, s.dimension, s.member, max(n.requested_at)
+      from internal.snapshots    as n
+      join internal.series       as s on s.account_id = n.account_id and s.series_id = n.series_id
+      join internal.day_coverage as d on d.account_id = n.account_id and d.day       = n.day
+     where n.account_id = :a and n.outcome = 'success' and d.status = 'final'
+       and ((s.dimension = 'queue' and not d.is_explained)
+            or s.dimension in (select unnest(cast(:dimensions as text[]))))
+     group by n.day, s.dimension, s.member
+"""
+
+UNATTRIBUTED = """
+    select distinct h.day, h.dimension
+      from (select f.day, s.dimension,
+                   count(s.member)                                              as members,
+                   sum(case when s.member is null then f.volume else 0 end)     as volume,
+                   sum(case when s.member is null then abs(f.money) else 0 end) as money
+              from internal.facts  as f
+              join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+             where f.account_id = :a and s.dimension in (select unnest(cast(:dimensions as text[])))
+             group by f.day, s.dimension, f.hour_start) as h
+     where h.volume <> 0 or h.money > 0.000001 * (h.members + 1)
+"""
+
+OVER_ALLOCATED = """
+    select distinct o.day, s.dimension
+      from internal.over_allocated_hours as o
+      join internal.series               as s on s.account_id = o.account_id and s.series_id = o.series_id
+      join internal.day_coverage         as d on d.account_id = o.account_id and d.day       = o.day
+     where o.account_id = :a and d.is_closed
+"""
+
+SNAPSHOTS = """
+    select n.*, s.dimension, s.member, r.body
+      from internal.snapshots      as n
+      join internal.series         as s on s.account_id = n.account_id and s.series_id = n.series_id
+      left join internal.responses as r on r.account_id = n.account_id and r.hash = n.hash
+     where n.account_id = :a and n.day in (select unnest(cast(:days as date[])))
+     order by n.snapshot_id
+"""
+
+FACTS = """
+    select f.day, s.dimension, s.member, f.hour_start, f.volume, f.money, f.snapshot_id
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and f.day in (select unnest(cast(:days as date[])))
+"""
+
+SPENDING = """
+    select s.dimension, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and s.member is not null and f.day between :first and :last
+     group by s.dimension, s.member, f.day
+     order by f.day
+"""
+
+LAST_SPENDING = """
+    with latest as (
+        select f.series_id, max(f.day) as day
+          from internal.facts  as f
+          join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+         where f.account_id = :a and s.dimension = 'queue' and s.member is not null and f.volume > 0 and f.money > 0
+         group by f.series_id
+    )
+    select s.dimension, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))
+      from latest          as l
+      join internal.facts  as f on f.account_id = :a and f.series_id = l.series_id and f.day = l.day
+      join internal.series as s on s.account_id = :a and s.series_id = l.series_id
+     group by s.dimension, s.member, f.day
+"""
+
+DAYS_WITH_MEMBERS = """
+    select distinct n.day
+      from internal.snapshots as n
+      join internal.series    as s on s.account_id = n.account_id and s.series_id = n.series_id
+     where n.account_id = :a and n.outcome in ('success', 'partial')
+       and (s.dimension, s.member) in (select unnest(cast(:dimensions as text[])), unnest(cast(:members as text[])))
+     order by n.day desc
+"""
+
+NEXT_NUMBERS = """
+    select r.newest + 1, n.newest + 1,
+           r.rows = r.newest and r.rows = r.distinct_rows and n.rows = n.newest and n.rows = n.distinct_rows
+      from (select count(*) as rows, count(distinct run) as distinct_rows, coalesce(max(run), 0) as newest
+              from internal.runs where account_id = :a) as r
+     cross join (select count(*) as rows, count(distinct snapshot_id) as distinct_rows, coalesce(max(snapshot_id), 0) as newest
+              from internal.snapshots where account_id = :a) as n
+"""
+
+LAST_RUN_PASSED = """
+    select count(*) > 0
+      from internal.runs
+     where account_id = :a and command = 'sync' and version = :version and exit_code in (0, 1)
+       and run = (select max(run) from internal.runs where account_id = :a)
+"""
+
+INSERT_RUN = """
+    insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed,
+                               windows_left, facts_inserted, facts_changed, facts_unchanged, rejections, out_of_window)
+    values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""
+
+DELETE_RESPONSES = """
+    delete from internal.responses
+     where account_id = :a
+       and hash not in (select n.hash
+                          from internal.snapshots         as n
+                          left join internal.day_coverage as d on d.account_id = n.account_id and d.day = n.day
+                         where n.account_id = :a and n.hash is not null
+                           and (n.day >= :before
+                                or coalesce(d.status, '') <> 'final'
+                                or n.day in (select o.day from internal.over_allocated_hours as o where o.account_id = :a)))
+"""
+
+RAISE_RAW_KEPT_FROM = """
+    update internal.accounts set raw_kept_from = greatest(:before, raw_kept_from) where account_id = :a
+"""
