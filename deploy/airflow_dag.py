@@ -1,7 +1,7 @@
-"""Every night all accounts of the TOML, in parts that run side by side, then the checks: a file for Airflow's folder of DAGs.
+"""Airflow DAG: a nightly sync of all configured accounts, in parallel shards, then the checks.
 
-Workers need the program, and of its settings ANTICAPTCHA_WAREHOUSE, ANTICAPTCHA_CONFIG and the variables or files of the keys. An
-account stays in its part when others come.
+Workers need the program, ANTICAPTCHA_WAREHOUSE, ANTICAPTCHA_CONFIG and the accounts' keys. Adding accounts does not move
+others to another shard.
 """
 
 import os
@@ -11,23 +11,18 @@ from datetime import UTC, datetime, timedelta
 from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.sdk import dag, task
 
-PARTS = 4
-FOR_A_PERSON = {
-    2: "usage or configuration",
-    3: "an account is refused",
-    5: "a blocking check: look before trusting the numbers",
-}
-"""Exit codes that another try does not mend; 1 and 4 it may."""
+SHARDS = 4
+NO_RETRY = {2: "usage or configuration error", 3: "account rejected by the API", 5: "a blocking check failed"}
+"""Exit codes that a retry does not fix; 1 and 4 may be temporary."""
 
 
-def run(*words: str, **environ: str) -> None:
-    code = subprocess.run(["anticaptcha-etl", *words], env={**os.environ, **environ}, check=False).returncode
-    if code in FOR_A_PERSON:
-        raise AirflowFailException(
-            f"anticaptcha-etl {' '.join(words)}: {FOR_A_PERSON[code]} (exit code {code}); see the log above"
-        )
+def run(*arguments: str, **environment: str) -> None:
+    code = subprocess.run(["anticaptcha-etl", *arguments], env={**os.environ, **environment}, check=False).returncode
+    command = f"anticaptcha-etl {' '.join(arguments)}"
+    if code in NO_RETRY:
+        raise AirflowFailException(f"{command}: {NO_RETRY[code]} (exit code {code}); see the log above")
     if code:
-        raise AirflowException(f"anticaptcha-etl {' '.join(words)} ended with exit code {code}; it is tried again")
+        raise AirflowException(f"{command}: exit code {code}; will be retried")
 
 
 @dag(
@@ -39,14 +34,14 @@ def run(*words: str, **environ: str) -> None:
 )
 def anticaptcha_spending() -> None:
     @task(retries=3, retry_delay=timedelta(minutes=10))
-    def sync(part: int) -> None:
-        run("sync", "--all", "--quiet", ANTICAPTCHA_SHARD=f"{part}/{PARTS}")
+    def sync(shard: int) -> None:
+        run("sync", "--all", "--quiet", ANTICAPTCHA_SHARD=f"{shard}/{SHARDS}")
 
     @task(trigger_rule="all_done")
     def check() -> None:
         run("check")
 
-    sync.expand(part=list(range(PARTS))) >> check()
+    sync.expand(shard=list(range(SHARDS))) >> check()
 
 
 anticaptcha_spending()
