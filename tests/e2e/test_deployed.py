@@ -1,4 +1,4 @@
-"""The schedules of ``deploy/``: they are what systemd and cron take, what they call exists, and it works locked in as they say."""
+"""The files in ``deploy/`` are valid for systemd and cron, and their commands work under the same restrictions."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ PROGRAM = Path(sys.executable).with_name("anticaptcha-etl")
 INSTALLED = "/opt/anticaptcha-etl/bin/anticaptcha-etl"
 SECRET = "Qz7-unmistakable-client-key-9f3K"
 
-LOCKED_IN = """
+DENY_WRITE_EXECUTE = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
@@ -39,15 +39,15 @@ def needs(command: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(command) is None, reason=f"{command} is not installed here")
 
 
-def said(unit: Path, name: str) -> list[str]:
-    """The values of a unit's setting, in order."""
+def setting_values(unit: Path, name: str) -> list[str]:
+    """Return the values of a setting of a unit, in order."""
     lines = [line.partition("=") for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
     return [value for key, _, value in lines if key == name]
 
 
 def environ(folder: Path, key: Path) -> dict[str, str]:
-    """The service's environment, its specifiers as systemd fills them in."""
-    pairs = (line.split("=", 1) for line in said(SERVICE, "Environment"))
+    """Return the service's environment with systemd's specifiers filled in."""
+    pairs = (line.split("=", 1) for line in setting_values(SERVICE, "Environment"))
     filled = {
         name: value.replace("%S/anticaptcha-etl", str(folder)).replace("%d", str(key.parent)) for name, value in pairs
     }
@@ -59,7 +59,7 @@ def environ(folder: Path, key: Path) -> dict[str, str]:
 
 
 @needs("systemd-analyze")
-def test_systemd_takes_the_service_and_the_timer(tmp_path: Path) -> None:
+def test_systemd_accepts_the_service_and_the_timer(tmp_path: Path) -> None:
     for unit in (SERVICE, TIMER):
         (tmp_path / unit.name).write_text(unit.read_text().replace(INSTALLED, str(PROGRAM)))
     words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / SERVICE.name), str(tmp_path / TIMER.name)]
@@ -70,7 +70,7 @@ def test_systemd_takes_the_service_and_the_timer(tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_the_service_is_exposed_to_little() -> None:
+def test_service_has_a_low_exposure_score() -> None:
     words = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(SERVICE)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if "unrecognized option" in done.stderr:
@@ -79,8 +79,8 @@ def test_the_service_is_exposed_to_little() -> None:
 
 
 @needs("systemd-analyze")
-def test_the_timer_names_a_time_in_utc() -> None:
-    [when] = said(TIMER, "OnCalendar")
+def test_timer_runs_at_a_utc_time() -> None:
+    [when] = setting_values(TIMER, "OnCalendar")
     done = subprocess.run(["systemd-analyze", "calendar", when], capture_output=True, text=True, check=True)
     assert re.search(r"Normalized form: \*-\*-\* 03:15:00 UTC", done.stdout)
 
@@ -88,25 +88,25 @@ def test_the_timer_names_a_time_in_utc() -> None:
 @pytest.mark.parametrize(
     "name", ["NoNewPrivileges", "PrivateTmp", "ProtectHome", "MemoryDenyWriteExecute", "DynamicUser"]
 )
-def test_what_readers_of_the_service_look_for_is_on(name: str) -> None:
-    assert said(SERVICE, name) == ["yes"]
-    assert said(SERVICE, "ProtectSystem") == ["strict"]
+def test_service_hardening_options_are_on(name: str) -> None:
+    assert setting_values(SERVICE, name) == ["yes"]
+    assert setting_values(SERVICE, "ProtectSystem") == ["strict"]
 
 
-def test_the_service_is_failed_where_a_person_must_act_and_tries_again_where_not() -> None:
-    assert said(SERVICE, "RestartPreventExitStatus") == ["2 3 5"]
-    assert said(SERVICE, "SuccessExitStatus") == ["130"]  # and 1 is none: a defect of the program ends with it too
+def test_service_retries_only_what_may_be_temporary() -> None:
+    assert setting_values(SERVICE, "RestartPreventExitStatus") == ["2 3 5"]
+    assert setting_values(SERVICE, "SuccessExitStatus") == ["130"]  # not 1: a crash of the program also ends with 1
 
 
 @pytest.mark.parametrize(
-    "setting", [*said(SERVICE, "Environment"), *re.findall(rf"^{PREFIX}.*", CRON.read_text(), re.MULTILINE)]
+    "setting", [*setting_values(SERVICE, "Environment"), *re.findall(rf"^{PREFIX}.*", CRON.read_text(), re.MULTILINE)]
 )
-def test_every_variable_of_the_schedules_is_a_setting(setting: str) -> None:
+def test_every_variable_in_deploy_is_a_setting(setting: str) -> None:
     known = {one.variable for one in SETTINGS.values()} | {f"{PREFIX}CLIENT_KEY_FILE"}
     assert setting.partition("=")[0] in known
 
 
-# ---------------------------------------------------------------- run as they say
+# ---------------------------------------------------------------- commands
 
 
 def run(world: World, words: list[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
@@ -121,7 +121,7 @@ def run(world: World, words: list[str], variables: Mapping[str, str]) -> "subpro
 
 
 def world_of_now(folder: Path) -> World:
-    """Its time is the machine's, which is what a program of its own has."""
+    """Return a world at the current time, which subprocesses use."""
     now = datetime.now(UTC)
     return World(folder, Dataset.busy(begins=now.date() - timedelta(days=2), queues=2), now=now)
 
@@ -134,8 +134,8 @@ def key_in(folder: Path) -> Path:
     return key
 
 
-def test_the_services_command_works_in_its_environment_alone(tmp_path: Path) -> None:
-    [command] = said(SERVICE, "ExecStart")
+def test_service_command_works_with_its_own_environment_only(tmp_path: Path) -> None:
+    [command] = setting_values(SERVICE, "ExecStart")
     program, *words = shlex.split(command)
     assert program == INSTALLED
     state = tmp_path / "state"
@@ -150,7 +150,7 @@ def test_the_services_command_works_in_its_environment_alone(tmp_path: Path) -> 
 
 @needs("setpriv")
 @needs("unshare")
-def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp_path: Path) -> None:
+def test_commands_work_without_privileges_on_a_read_only_system(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     key = key_in(tmp_path / "credentials")
@@ -162,13 +162,21 @@ def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp
         "umask 077",
     ]
     shut = f"{' && '.join(mounts)} && exec "
-    bound = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", LOCKED_IN]
+    bound = [
+        "setpriv",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        sys.executable,
+        "-c",
+        DENY_WRITE_EXECUTE,
+    ]
     inside = ["unshare", "--mount", "--ipc", "sh", "-c"]
     tried = subprocess.run(
         [*inside, f"{shut} {shlex.join([*bound, '/bin/true'])}"], capture_output=True, text=True, check=False
     )
     if tried.returncode:
-        pytest.skip(f"nothing can be locked in here: {tried.stderr.strip()}")
+        pytest.skip(f"namespaces are not available here: {tried.stderr.strip()}")
     with world_of_now(state) as world:
         for words in (
             ["sync"],
@@ -185,9 +193,9 @@ def test_a_sync_works_without_rights_home_and_terminal_on_a_read_only_system(tmp
 # ---------------------------------------------------------------- cron and the container
 
 
-def test_the_cron_file_has_one_line_that_cron_takes_and_its_command_exists(tmp_path: Path) -> None:
+def test_cron_file_is_valid_and_its_command_works(tmp_path: Path) -> None:
     text = CRON.read_text()
-    assert text.endswith("\n")  # cron passes over a last line without an end
+    assert text.endswith("\n")  # cron ignores a last line without a newline
     [line] = [
         line for line in text.splitlines() if line and not line.startswith("#") and not re.match(r"[A-Z_]+=", line)
     ]
@@ -195,7 +203,7 @@ def test_the_cron_file_has_one_line_that_cron_takes_and_its_command_exists(tmp_p
     assert all(re.fullmatch(r"\*|\d+", field) for field in fields[:5])
     assert fields[5] == "etl"
     command = fields[6]
-    assert "%" not in command  # cron would make a line end of it
+    assert "%" not in command  # cron turns it into a newline
     assert "--quiet" in command
     key = key_in(tmp_path / "credentials")
     state = tmp_path / "state"
@@ -208,7 +216,7 @@ def test_the_cron_file_has_one_line_that_cron_takes_and_its_command_exists(tmp_p
         assert world.one("select count(*) from spending_hourly") > 0
 
 
-def test_the_container_runs_as_nobody_from_the_locked_dependencies() -> None:
+def test_container_runs_unprivileged_with_locked_dependencies() -> None:
     text = CONTAINER.read_text()
     assert "--require-hashes -r requirements.lock" in text
     assert re.search(r"^USER (?!0|root)\d+", text, re.MULTILINE)

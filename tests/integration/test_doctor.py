@@ -1,4 +1,4 @@
-"""The doctor before a real stand-in and real files: what is found, what it costs, what is never said."""
+"""doctor against the sandbox and real files: results, number of requests, and no secrets."""
 
 import json
 import os
@@ -36,38 +36,40 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small
 
 MAX_REQUESTS = len(ProbeRequest)
-HABITS = Behaviour()
+DEFAULTS = Behaviour()
 
 
 def look(
     world: World, *, probe: bool = False, environ: Mapping[str, str] | None = None, **given: object
 ) -> DoctorReport:
-    """The doctor in the world's folder; what it does not wait for is time."""
-    said = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": world.sandbox.url} if environ is None else environ
+    """Run doctor in the world's folder, with a clock that does not really sleep."""
+    variables = (
+        {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": world.sandbox.url} if environ is None else environ
+    )
     return run_diagnostics(
-        given, Environment(said, world.folder), napless(lambda: world.now + world.ahead), probe=probe
+        given, Environment(variables, world.folder), napless(lambda: world.now + world.ahead), probe=probe
     )
 
 
-def states(found: DoctorReport, name: str) -> list[Level]:
+def levels(found: DoctorReport, name: str) -> list[Level]:
     return [one.level for one in found.diagnostics if one.name == name]
 
 
-def said(found: DoctorReport, name: str) -> str:
+def text_of(found: DoctorReport, name: str) -> str:
     return " ".join(f"{one.message} {one.hint}" for one in found.diagnostics if one.name == name)
 
 
-def answered(found: DoctorReport) -> dict[str, tuple[str, str]]:
+def answers_of(found: DoctorReport) -> dict[str, tuple[str, str]]:
     return {probe.question: (probe.answer, probe.certainty.value) for probe in found.probes}
 
 
-def world(folder: Path, behaviour: Behaviour = HABITS, *faults: Fault, days: int = 40, **more: Any) -> World:
+def world(folder: Path, behaviour: Behaviour = DEFAULTS, *faults: Fault, days: int = 40, **more: Any) -> World:
     return World(folder, small(days, 1, **more), behaviour, faults)
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A warehouse in which one name is set aside, loaded once."""
+    """A warehouse with one excluded name, loaded once."""
     with World(tmp_path_factory.mktemp("history"), small(4, 2)) as there:
         there.sync(queues=("Mistyped",))
         return there.file
@@ -75,7 +77,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loaded(history: Path, tmp_path: Path) -> Iterator[World]:
-    """The world of that history, with a copy of its warehouse."""
+    """A world with a copy of that warehouse."""
     with World(tmp_path, small(4, 2)) as there:
         shutil.copy(history, there.file)
         yield there
@@ -83,7 +85,7 @@ def loaded(history: Path, tmp_path: Path) -> Iterator[World]:
 
 @dataclass
 class Listener:
-    """Anything of HTTP on a port, and the bytes it was sent."""
+    """An HTTP server with a fixed status line; records the bytes it receives."""
 
     url: str = ""
     head: str = ""
@@ -101,15 +103,15 @@ class Listener:
 @contextmanager
 def listening(head: str = "404 Not Found") -> Iterator[Listener]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        heard = Listener(f"http://127.0.0.1:{server.getsockname()[1]}", head)
-        thread = threading.Thread(target=heard.serve, args=(server,))
+        listener = Listener(f"http://127.0.0.1:{server.getsockname()[1]}", head)
+        thread = threading.Thread(target=listener.serve, args=(server,))
         thread.start()
-        yield heard
+        yield listener
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
-# ---------------------------------------------------------------- what a visit finds
+# ---------------------------------------------------------------- what probes find
 
 MODES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (
@@ -168,53 +170,55 @@ MODES: list[tuple[dict[str, Any], dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("habits", "answers"), MODES, ids=str)
-def test_a_habit_of_the_service_is_found_and_named(
-    tmp_path: Path, habits: dict[str, Any], answers: dict[str, str]
+@pytest.mark.parametrize(("behaviour", "answers"), MODES, ids=str)
+def test_probe_names_each_behaviour_of_the_api(
+    tmp_path: Path, behaviour: dict[str, Any], answers: dict[str, str]
 ) -> None:
-    with world(tmp_path, replace(HABITS, **habits)) as there:
+    with world(tmp_path, replace(DEFAULTS, **behaviour)) as there:
         found = look(there, probe=True)
-        assert {question: answer for question, (answer, _) in answered(found).items() if question in answers} == answers
+        assert {
+            question: answer for question, (answer, _) in answers_of(found).items() if question in answers
+        } == answers
         assert found.exit_code == 0
         assert len(there.requests) == found.requests <= MAX_REQUESTS
         assert all(request.key_ok for request in there.requests)
 
 
-def test_every_habit_the_stand_in_can_have_is_asked_for() -> None:
-    not_of_answers = {"latency_seconds", "accepted_keys", "refused_keys"}
-    assert {name for habits, _ in MODES for name in habits} == {
-        habit.name for habit in fields(Behaviour)
-    } - not_of_answers
+def test_every_behaviour_of_the_sandbox_is_probed() -> None:
+    not_in_responses = {"latency_seconds", "accepted_keys", "refused_keys"}
+    assert {name for behaviour, _ in MODES for name in behaviour} == {
+        setting.name for setting in fields(Behaviour)
+    } - not_in_responses
 
 
-def test_float_noise_in_money_is_told(tmp_path: Path) -> None:
+def test_float_noise_in_money_is_reported(tmp_path: Path) -> None:
     with world(tmp_path, Behaviour(numbers="noise")) as there:
-        assert answered(look(there, probe=True))["money is a"][0].endswith("places, float noise")
+        assert answers_of(look(there, probe=True))["money is a"][0].endswith("places, float noise")
 
 
-def test_what_could_be_something_else_is_not_called_sure(tmp_path: Path) -> None:
+def test_ambiguous_observations_are_only_likely(tmp_path: Path) -> None:
     with world(tmp_path, Behaviour(running=False)) as there:
-        found = answered(look(there, probe=True))
+        found = answers_of(look(there, probe=True))
         assert found["running hour"] == ("left out", "likely")
         assert found["hours not begun"] == ("left out", "likely")
         assert found["date at midnight"][1] == "sure"
 
 
-def test_on_days_without_spend_zeros_are_not_told_from_the_total(tmp_path: Path) -> None:
+def test_unknown_queue_stays_open_when_no_day_has_spend(tmp_path: Path) -> None:
     with World(tmp_path, Dataset(begins=ago(0)), Behaviour(unknown_queue="totals")) as there:
-        assert answered(look(there, probe=True))["unknown queue"] == (
+        assert answers_of(look(there, probe=True))["unknown queue"] == (
             "zeros or the total: the day has no spend",
             "open",
         )
 
 
-def test_a_day_with_spend_is_taken_from_what_was_asked_before(tmp_path: Path) -> None:
+def test_later_probes_use_a_day_with_spend(tmp_path: Path) -> None:
     idle = ((ago(5), ago(0)),)
     with world(tmp_path, Behaviour(unknown_queue="totals"), idle=idle) as there:
-        assert answered(look(there, probe=True))["unknown queue"] == ("the account's total", "sure")
+        assert answers_of(look(there, probe=True))["unknown queue"] == ("the account's total", "sure")
 
 
-def test_a_day_with_spend_and_a_queue_with_idle_hours_are_taken_from_the_warehouse(tmp_path: Path) -> None:
+def test_probes_use_a_day_and_queue_from_the_warehouse(tmp_path: Path) -> None:
     with World(tmp_path, small(6, 2, idle=((ago(3), ago(0)),))) as there:
         there.sync()
         before = len(there.requests)
@@ -223,27 +227,27 @@ def test_a_day_with_spend_and_a_queue_with_idle_hours_are_taken_from_the_warehou
         assert asked[0].date == int(day_start(ago(4)).timestamp())
         assert {request.queue for request in asked} & {"English ImageToText", "Russian ImageToText"}
         assert len(asked) == found.requests <= MAX_REQUESTS
-        assert answered(found)["sum of queues"] == ("is the total on 3 of 3 closed days with spend", "sure")
+        assert answers_of(found)["sum of queues"] == ("is the total on 3 of 3 closed days with spend", "sure")
 
 
-def test_what_the_warehouse_saw_change_is_told_without_a_request(tmp_path: Path) -> None:
+def test_stored_corrections_are_reported_without_a_request(tmp_path: Path) -> None:
     with World(tmp_path, Dataset.busy(begins=ago(4), queues=2, corrections=True)) as there:
         there.sync()
-        assert answered(look(there, probe=True))["a closed hour"][0].startswith("no change seen in ")
+        assert answers_of(look(there, probe=True))["a closed hour"][0].startswith("no change seen in ")
         there.now += timedelta(days=2)
         there.sync()
         changed = there.one("select count(distinct hour_start) from spending_revisions where queue = '(total)'")
-        answer, certainty = answered(look(there, probe=True))["a closed hour"]
+        answer, certainty = answers_of(look(there, probe=True))["a closed hour"]
         assert changed
         assert certainty == "sure"
         assert "after its end" in answer
 
 
-# ---------------------------------------------------------------- what a visit costs
+# ---------------------------------------------------------------- number of requests
 
 
 class Ticking:
-    """A clock on which time passes by sleeping alone, so that what is slept is what is waited."""
+    """A monotonic clock that advances by sleeping only."""
 
     def __init__(self) -> None:
         self.slept = 0.0
@@ -253,7 +257,7 @@ class Ticking:
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(0, 1.0), (50, 1.0), (0.25, 4.0)])
-def test_a_visit_is_polite_whatever_the_rate(tmp_path: Path, rate: float, seconds: float) -> None:
+def test_probes_are_sent_at_most_once_per_second(tmp_path: Path, rate: float, seconds: float) -> None:
     ticking = Ticking()
     clock = Clock(lambda: NOW, lambda: ticking.slept, ticking.sleep)
     with world(tmp_path) as there:
@@ -272,13 +276,13 @@ def test_a_visit_is_polite_whatever_the_rate(tmp_path: Path, rate: float, second
         (FaultKind.ZERO_BALANCE, "ERROR_ZERO_BALANCE"),
     ],
 )
-def test_a_refused_account_ends_the_visit_at_once(tmp_path: Path, fault: FaultKind, code: str) -> None:
-    with world(tmp_path, HABITS, Fault(fault, numbers=(3,))) as there:
+def test_account_error_stops_probing_at_once(tmp_path: Path, fault: FaultKind, code: str) -> None:
+    with world(tmp_path, DEFAULTS, Fault(fault, numbers=(3,))) as there:
         found = look(there, probe=True)
         assert len(there.requests) == 3
         assert found.exit_code == 3
-        assert code in said(found, "probe")
-        assert protocol.ACCOUNT_ERROR_HINTS[code] in said(found, "probe")
+        assert code in text_of(found, "probe")
+        assert protocol.ACCOUNT_ERROR_HINTS[code] in text_of(found, "probe")
 
 
 @pytest.mark.parametrize(
@@ -292,30 +296,30 @@ def test_a_refused_account_ends_the_visit_at_once(tmp_path: Path, fault: FaultKi
         FaultKind.UNKNOWN_CODE,
     ],
 )
-def test_a_service_that_is_not_well_is_left_alone_and_never_asked_twice(tmp_path: Path, fault: FaultKind) -> None:
-    with world(tmp_path, HABITS, Fault(fault)) as there:
+def test_probing_stops_after_three_failures_and_never_retries(tmp_path: Path, fault: FaultKind) -> None:
+    with world(tmp_path, DEFAULTS, Fault(fault)) as there:
         found = look(there, probe=True)
         assert len(there.requests) == len({request.date for request in there.requests}) == 3
         assert found.exit_code == 1
-        assert Level.PROBLEM in states(found, "probe")
+        assert Level.PROBLEM in levels(found, "probe")
 
 
-def test_one_lost_answer_leaves_one_question_open(tmp_path: Path) -> None:
-    with world(tmp_path, HABITS, Fault(FaultKind.HTML_502, numbers=(4,))) as there:
+def test_one_failed_probe_leaves_one_question_open(tmp_path: Path) -> None:
+    with world(tmp_path, DEFAULTS, Fault(FaultKind.HTML_502, numbers=(4,))) as there:
         found = look(there, probe=True)
         assert found.exit_code == 0
-        assert answered(found)["unknown queue"] == ("no answer: http_502", "open")
-        assert answered(found)["unknown softId"][1] == "sure"
+        assert answers_of(found)["unknown queue"] == ("no answer: http_502", "open")
+        assert answers_of(found)["unknown softId"][1] == "sure"
 
 
-def test_without_probe_there_is_one_request_and_it_has_no_key(tmp_path: Path) -> None:
-    with listening() as heard, world(tmp_path) as there:
-        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": heard.url})
-        [request] = heard.requests
+def test_without_probe_one_request_is_sent_without_the_key(tmp_path: Path) -> None:
+    with listening() as listener, world(tmp_path) as there:
+        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": listener.url})
+        [request] = listener.requests
         assert request.startswith(b"GET / HTTP/1.1\r\n")
         assert KEY.encode() not in request
         assert found.requests == 1
-        assert states(found, "clock") == [Level.NOTE]
+        assert levels(found, "clock") == [Level.NOTE]
 
 
 @pytest.mark.parametrize(
@@ -328,14 +332,14 @@ def test_without_probe_there_is_one_request_and_it_has_no_key(tmp_path: Path) ->
         ("200 OK", Level.OK),
     ],
 )
-def test_what_answers_but_may_not_be_the_api_is_a_warning(tmp_path: Path, head: str, state: Level) -> None:
-    with listening(head) as heard, world(tmp_path) as there:
-        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": heard.url})
-        assert (states(found, "api"), found.exit_code) == ([state], 0)
-        assert ("may not be the API" in said(found, "api")) is (state is Level.WARNING)
+def test_custom_url_that_may_not_be_the_api_is_a_warning(tmp_path: Path, head: str, state: Level) -> None:
+    with listening(head) as listener, world(tmp_path) as there:
+        found = look(there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": listener.url})
+        assert (levels(found, "api"), found.exit_code) == ([state], 0)
+        assert ("may not be the API" in text_of(found, "api")) is (state is Level.WARNING)
 
 
-def test_the_page_of_the_vendors_own_address_is_not_doubted() -> None:
+def test_web_page_at_the_vendors_address_is_ok() -> None:
     assert (
         diagnostics.check_reachability(
             None, 404, "text/html", "https://api.anti-captcha.com", is_custom_url=False
@@ -344,39 +348,39 @@ def test_the_page_of_the_vendors_own_address_is_not_doubted() -> None:
     )
 
 
-def test_the_stand_in_meets_no_question_without_probe(tmp_path: Path) -> None:
+def test_without_probe_the_api_method_is_not_called(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there)
         assert (found.exit_code, there.requests) == (0, ())
-        assert "sqlalchemy 2." in said(found, "packages")
-        assert states(found, "api") == states(found, "clock") == [Level.OK]
+        assert "sqlalchemy 2." in text_of(found, "packages")
+        assert levels(found, "api") == levels(found, "clock") == [Level.OK]
 
 
 @pytest.mark.parametrize("probe", [False, True])
 @pytest.mark.parametrize(("ahead", "state"), [(290, Level.OK), (330, Level.WARNING), (-330, Level.WARNING)])
-def test_a_clock_that_is_five_minutes_off_is_a_warning(tmp_path: Path, ahead: int, state: Level, probe: bool) -> None:
+def test_clock_five_minutes_off_is_a_warning(tmp_path: Path, ahead: int, state: Level, probe: bool) -> None:
     with world(tmp_path, Behaviour(date_skew_seconds=ahead)) as there:
         found = look(there, probe=probe)
-        assert states(found, "clock") == [state]
+        assert levels(found, "clock") == [state]
         assert found.exit_code == 0
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_an_api_that_is_down_is_a_problem_and_the_rest_is_looked_at(tmp_path: Path, probe: bool) -> None:
+def test_unreachable_api_is_a_problem_and_other_checks_still_run(tmp_path: Path, probe: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
     there = world(tmp_path)
     found = look(there, probe=probe, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url})
     assert found.exit_code == 1
-    assert states(found, "api") == [Level.PROBLEM]
-    assert states(found, "space") == [Level.OK]
-    assert states(found, "clock") == []
+    assert levels(found, "api") == [Level.PROBLEM]
+    assert levels(found, "space") == [Level.OK]
+    assert levels(found, "clock") == []
 
 
-# ---------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------- storing answers
 
 
-def test_answers_are_kept_and_told_again_without_a_request(loaded: World) -> None:
+def test_probe_answers_are_stored_and_shown_later_without_requests(loaded: World) -> None:
     asked = look(loaded, probe=True)
     sure = [probe for probe in asked.probes if probe.certainty != "open"]
     before = len(loaded.requests)
@@ -384,56 +388,56 @@ def test_answers_are_kept_and_told_again_without_a_request(loaded: World) -> Non
     assert again.probes == sure
     assert len(loaded.requests) == before
     assert loaded.one("select count(*) from internal.probes") == len(sure)
-    told = json.loads(to_json(again))["probes"]
-    assert told[0] == {
+    output = json.loads(to_json(again))["probes"]
+    assert output[0] == {
         "question": "hours begin at", "answer": "the whole UTC hour", "certainty": "sure", "cut": "total", "member": None,
         "date": f"{ago(1)}T00:00:00Z", "status": 200, "seen_at": "2026-11-22T09:30:00Z",
     }  # fmt: skip
 
 
-def test_the_latest_answer_to_a_question_holds_and_the_earlier_ones_stay(loaded: World) -> None:
+def test_latest_probe_answer_is_shown_and_earlier_ones_stay_stored(loaded: World) -> None:
     look(loaded, probe=True)
     loaded.now += timedelta(hours=1)
     loaded.sandbox.behaviour = Behaviour(off_hour="shift")
     look(loaded, probe=True)
-    assert answered(look(loaded))["date inside an hour"][0] == "shifted: hours begin at that very second"
+    assert answers_of(look(loaded))["date inside an hour"][0] == "shifted: hours begin at that very second"
     assert loaded.one("select count(*) from internal.probes where question = 'date inside an hour'") == 2
 
 
-def test_without_a_warehouse_a_visit_makes_none(tmp_path: Path) -> None:
+def test_probing_creates_no_warehouse(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there, probe=True)
         assert list(tmp_path.iterdir()) == []
-        assert states(found, "file") == [Level.NOTE]
-        assert "not stored" in said(found, "probe")
+        assert levels(found, "file") == [Level.NOTE]
+        assert "not stored" in text_of(found, "probe")
         assert found.exit_code == 0
 
 
-def test_an_older_schema_is_a_note_and_a_visit_brings_it_up_to_date(loaded: World) -> None:
+def test_older_schema_is_a_note_and_probing_upgrades_it(loaded: World) -> None:
     engine = open_warehouse(warehouse_url(str(loaded.file)))
     migrate.downgrade(engine, "0002")
-    assert states(look(loaded), "schema") == [Level.NOTE]
+    assert levels(look(loaded), "schema") == [Level.NOTE]
     assert look(loaded, probe=True).exit_code == 0
     assert migrate.state(engine) == "current"
     assert loaded.one("select count(*) from internal.probes")
 
 
-# ---------------------------------------------------------------- what a visit teaches the sync
+# ---------------------------------------------------------------- effects on sync
 
-LESSONS = "select dimension, behaviour, code from internal.unknown_name_behaviours order by dimension"
+UNKNOWN_NAMES = "select dimension, behaviour, code from internal.unknown_name_behaviours order by dimension"
 
 
-def test_lessons_not_learned_yet_are_stored_and_not_asked_again(tmp_path: Path) -> None:
+def test_probed_unknown_name_behaviour_is_not_requested_again_by_sync(tmp_path: Path) -> None:
     with World(tmp_path, small(3, 2)) as there:
         there.sync(totals_only=True)
-        assert there.rows(LESSONS) == []
+        assert there.rows(UNKNOWN_NAMES) == []
         look(there, probe=True)
         learned = [
             ("app", "error", "ERROR_ACCESS_DENIED"),
             ("ip", "zeros", None),
             ("queue", "error", "ERROR_INCORRECT_QUEUE"),
         ]
-        assert there.rows(LESSONS) == learned
+        assert there.rows(UNKNOWN_NAMES) == learned
         before = len(there.requests)
         there.sync()
         assert not [
@@ -444,13 +448,13 @@ def test_lessons_not_learned_yet_are_stored_and_not_asked_again(tmp_path: Path) 
         assert there.hourly() == there.expected_rows()
 
 
-def test_when_unknown_names_give_something_else_those_set_aside_get_another_chance(loaded: World) -> None:
+def test_changed_unknown_name_behaviour_resets_excluded_names(loaded: World) -> None:
     assert loaded.rows("select status from internal.member_statuses where member = 'Mistyped'") == [("excluded",)]
     loaded.now += timedelta(hours=1)
     loaded.sandbox.behaviour = Behaviour(unknown_queue="zeros")
     found = look(loaded, probe=True)
-    assert "Mistyped" in said(found, "names")
-    assert ("queue", "zeros", None) in loaded.rows(LESSONS)
+    assert "Mistyped" in text_of(found, "names")
+    assert ("queue", "zeros", None) in loaded.rows(UNKNOWN_NAMES)
     rows = loaded.rows(
         "select status, snapshot_id from internal.member_statuses where member = 'Mistyped' order by valid_from"
     )
@@ -460,73 +464,73 @@ def test_when_unknown_names_give_something_else_those_set_aside_get_another_chan
     assert loaded.hourly() == loaded.expected_rows()
 
 
-def test_names_set_aside_stay_so_while_unknown_names_give_the_same(loaded: World) -> None:
+def test_unchanged_unknown_name_behaviour_keeps_names_excluded(loaded: World) -> None:
     before = loaded.rows("select * from internal.member_statuses")
     found = look(loaded, probe=True)
     assert loaded.rows("select * from internal.member_statuses") == before
-    assert states(found, "names") == []
+    assert levels(found, "names") == []
 
 
-def test_another_chance_is_the_last_word_even_when_the_clock_was_set_back(loaded: World) -> None:
+def test_reset_status_is_the_latest_even_if_the_clock_was_set_back(loaded: World) -> None:
     loaded.now -= timedelta(minutes=30)
     loaded.sandbox.behaviour = Behaviour(unknown_queue="totals")
     found = look(loaded, probe=True)
-    assert states(found, "names") == [Level.WARNING]
+    assert levels(found, "names") == [Level.WARNING]
     [(last,)] = loaded.rows(
         "select status from internal.member_statuses where member = 'Mistyped' order by valid_from desc limit 1"
     )
     assert last == "unverified"
 
 
-# ---------------------------------------------------------------- what stands in the way
+# ---------------------------------------------------------------- problems
 
 
-def test_no_key_is_a_problem_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+def test_missing_key_is_a_problem_and_other_checks_still_run(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there, probe=True, environ={"ANTICAPTCHA_API_URL": there.sandbox.url})
         assert found.exit_code == 2
-        assert states(found, "key") == [Level.PROBLEM]
-        assert "ANTICAPTCHA_CLIENT_KEY" in said(found, "key")
-        assert states(found, "api") == [Level.OK]
+        assert levels(found, "key") == [Level.PROBLEM]
+        assert "ANTICAPTCHA_CLIENT_KEY" in text_of(found, "key")
+        assert levels(found, "api") == [Level.OK]
         assert there.requests == ()
 
 
-def test_a_key_the_api_does_not_know_costs_one_request(tmp_path: Path) -> None:
+def test_rejected_key_costs_one_request(tmp_path: Path) -> None:
     with world(tmp_path, Behaviour(accepted_keys=frozenset({"another"}))) as there:
         found = look(there, probe=True)
         assert (found.exit_code, len(there.requests)) == (3, 1)
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_the_key_of_another_account_is_refused_before_any_request(loaded: World, probe: bool) -> None:
+def test_key_of_another_account_is_rejected_before_any_request(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
     other = {"ANTICAPTCHA_CLIENT_KEY": "quite-another-key", "ANTICAPTCHA_API_URL": loaded.sandbox.url}
     found = look(loaded, probe=probe, environ=other)
     assert (found.exit_code, len(loaded.requests)) == (2, before)
-    assert "not the key" in said(found, "account")
+    assert "not the key" in text_of(found, "account")
     assert look(loaded, environ=other, key_changed=True).exit_code == 0
     assert look(loaded, environ=other, account="other").exit_code == 0
     taken = look(loaded, account="other")
     assert taken.exit_code == 2
-    assert "belongs to account default" in said(taken, "account")
+    assert "belongs to account default" in text_of(taken, "account")
     assert loaded.rows("select name from internal.accounts") == [("default",)]
 
 
-def test_a_broken_configuration_is_said_and_nothing_is_guessed(tmp_path: Path) -> None:
+def test_invalid_configuration_is_reported_and_nothing_else_is_checked(tmp_path: Path) -> None:
     (tmp_path / "anticaptcha-etl.toml").write_text("rate = 'fast'\n")
     with world(tmp_path) as there:
         found = look(there, probe=True)
         assert found.exit_code == 2
-        assert "anticaptcha-etl.toml" in said(found, "settings")
+        assert "anticaptcha-etl.toml" in text_of(found, "settings")
         assert there.requests == ()
 
 
-def test_a_variable_that_is_no_setting_is_a_warning(tmp_path: Path) -> None:
+def test_misspelled_environment_variable_is_a_warning(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": there.sandbox.url, "ANTICAPTCHA_LOKBACK": "7"}
         found = look(there, environ=environ)
-        assert states(found, "settings") == [Level.OK, Level.WARNING]
-        assert "ANTICAPTCHA_LOOKBACK" in said(found, "settings")
+        assert levels(found, "settings") == [Level.OK, Level.WARNING]
+        assert "ANTICAPTCHA_LOOKBACK" in text_of(found, "settings")
         assert found.exit_code == 0
 
 
@@ -534,9 +538,7 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_question(
-    loaded: World, probe: bool
-) -> None:
+def test_warehouse_locked_by_another_process_names_its_pid_and_sends_no_probe(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
     command = [sys.executable, "-c", HOLD, str(loaded.file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -545,36 +547,36 @@ def test_a_warehouse_that_another_program_holds_is_named_with_it_and_costs_no_qu
         found = look(loaded, probe=probe)
         holder.communicate()
     assert found.exit_code == 4
-    assert f"PID {holder.pid}" in said(found, "warehouse")
-    assert states(found, "api") == [Level.OK]
+    assert f"PID {holder.pid}" in text_of(found, "warehouse")
+    assert levels(found, "api") == [Level.OK]
     assert len(loaded.requests) == before
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_a_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
+def test_running_sync_is_a_problem_and_is_not_waited_for(loaded: World, probe: bool) -> None:
     before = len(loaded.requests)
     with account_lock(loaded.warehouse, "default", Clock(), wait=0):
         found = look(loaded, probe=probe)
         assert look(loaded, account="other", environ={}).exit_code == 2  # no key; but the lock is another's
     assert (found.exit_code, len(loaded.requests)) == (4, before)
-    assert "another sync" in said(found, "lock")
+    assert "another sync" in text_of(found, "lock")
     lock_file(loaded.file, "default").unlink()
-    assert states(look(loaded), "lock") == []
+    assert levels(look(loaded), "lock") == []
     assert not lock_file(loaded.file, "default").exists()
 
 
-def test_a_lock_file_that_cannot_be_one_is_a_problem(loaded: World) -> None:
+def test_unusable_lock_file_is_a_problem(loaded: World) -> None:
     lock_file(loaded.file, "default").mkdir()
     found = look(loaded)
-    assert (found.exit_code, states(found, "lock")) == (4, [Level.PROBLEM])
+    assert (found.exit_code, levels(found, "lock")) == (4, [Level.PROBLEM])
 
 
-def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_is_said(loaded: World) -> None:
+def test_until_before_the_saved_since_is_a_problem_unless_since_is_given(loaded: World) -> None:
     loaded.sync(since=ago(2))
     day = str(ago(3))
     found = look(loaded, until=day)
     assert found.exit_code == 2
-    assert f"--until {day} is before the saved --since {ago(2)}" in said(found, "settings")
+    assert f"--until {day} is before the saved --since {ago(2)}" in text_of(found, "settings")
     with pytest.raises(UsageError, match=f"--until {day} is before the saved --since {ago(2)}"):
         loaded.sync(until=ago(3))
     assert look(loaded, until=str(ago(2))).exit_code == 0
@@ -582,18 +584,18 @@ def test_an_until_before_the_remembered_since_is_a_problem_until_another_since_i
         assert look(loaded, until=day, since=since).exit_code == 0
 
 
-def test_a_newer_schema_is_a_problem_and_left_as_it_is(loaded: World) -> None:
+def test_newer_schema_is_a_problem_and_stays_unchanged(loaded: World) -> None:
     with duckdb.connect(loaded.file) as connection:
         connection.execute("update internal.alembic_version set version_num = '9999'")
     before = len(loaded.requests)
     found = look(loaded, probe=True)
     assert (found.exit_code, len(loaded.requests)) == (4, before)
-    assert "9999" in said(found, "schema")
+    assert "9999" in text_of(found, "schema")
     assert loaded.one("select version_num from internal.alembic_version") == "9999"
 
 
 @pytest.mark.parametrize("probe", [False, True])
-def test_a_published_copy_is_named_as_one_and_never_probed(loaded: World, probe: bool) -> None:
+def test_published_copy_is_reported_as_one_and_never_probed(loaded: World, probe: bool) -> None:
     copy = loaded.folder / "copy.duckdb"
     publish(loaded.warehouse, copy, Clock(), wait=0)
     made = datetime(2026, 11, 20, 8, 15, tzinfo=UTC)
@@ -607,24 +609,24 @@ def test_a_published_copy_is_named_as_one_and_never_probed(loaded: World, probe:
     assert "anticaptcha-etl sync" not in as_text(found)
 
 
-def test_a_file_that_is_no_warehouse_is_a_problem(tmp_path: Path) -> None:
+def test_file_that_is_not_a_warehouse_is_a_problem(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         there.file.write_text("not a database\n" * 1000)
         found = look(there, probe=True)
         assert found.exit_code == 4
-        assert "not a DuckDB file" in said(found, "warehouse")
+        assert "not a DuckDB file" in text_of(found, "warehouse")
 
 
-def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_missing_folder_is_a_problem(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(there, warehouse="nowhere/at/all.duckdb")
         assert found.exit_code == 4
-        assert "mkdir -p" in said(found, "file")
+        assert "mkdir -p" in text_of(found, "file")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of files are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX only")
 @pytest.mark.parametrize(("mode", "state"), [(0o600, []), (0o400, []), (0o640, []), (0o604, [Level.WARNING])])
-def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: int, state: list[Level]) -> None:
+def test_world_readable_key_file_is_a_warning(tmp_path: Path, mode: int, state: list[Level]) -> None:
     file = tmp_path / "the-key"
     file.write_text(KEY)
     file.chmod(mode)
@@ -632,14 +634,14 @@ def test_a_key_file_that_everybody_can_read_is_a_warning(tmp_path: Path, mode: i
         found = look(
             there, environ={"ANTICAPTCHA_CLIENT_KEY_FILE": str(file), "ANTICAPTCHA_API_URL": there.sandbox.url}
         )
-        assert states(found, "key") == [Level.OK, *state]
+        assert levels(found, "key") == [Level.OK, *state]
         assert [one.hint for one in found.diagnostics if one.name == "key"] == ["", *("chmod 600 it" for _ in state)]
         assert found.exit_code == 0
         assert "the-key" not in to_json(found) + as_text(found)
 
 
 @pytest.mark.parametrize("where", ["variable", "table", "account"])
-def test_a_key_file_that_is_not_there_is_a_problem_that_names_its_setting_alone(tmp_path: Path, where: str) -> None:
+def test_missing_key_file_names_its_setting_but_not_its_path(tmp_path: Path, where: str) -> None:
     environ = {"ANTICAPTCHA_CLIENT_KEY_FILE": "no-such-file"} if where == "variable" else {}
     title = {"table": "", "account": "[accounts.default]\n"}.get(where)
     if title is not None:
@@ -647,11 +649,11 @@ def test_a_key_file_that_is_not_there_is_a_problem_that_names_its_setting_alone(
     with world(tmp_path) as there:
         found = look(there, environ={**environ, "ANTICAPTCHA_API_URL": there.sandbox.url})
         assert found.exit_code == 2
-        assert "client_key_file" in said(found, "key").lower()
+        assert "client_key_file" in text_of(found, "key").lower()
         assert "no-such-file" not in to_json(found) + as_text(found)
 
 
-# ---------------------------------------------------------------- what is never said
+# ---------------------------------------------------------------- secrets
 
 
 def test_no_secret_is_printed_or_exported(loaded: World) -> None:
@@ -666,7 +668,7 @@ def test_no_secret_is_printed_or_exported(loaded: World) -> None:
     assert not [trace for trace in (KEY, salt.hex(), digest.hex(), repr(salt), "secret-place") if trace in shown + rows]
 
 
-def test_a_password_in_the_apis_address_is_not_shown(tmp_path: Path) -> None:
+def test_password_in_the_api_url_is_not_shown(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         found = look(
             there, environ={"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": "https://me:hush-hush@127.0.0.1:9"}
@@ -676,7 +678,7 @@ def test_a_password_in_the_apis_address_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("-v",), ("--json", "-v"), ("--log-format", "json")])
-def test_a_refused_key_is_shown_by_no_way_of_asking(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_rejected_key_is_not_shown_in_any_output_mode(tmp_path: Path, words: tuple[str, ...]) -> None:
     with world(tmp_path, Behaviour(refused_keys=frozenset({KEY}))) as there:
         with there.command("doctor", "--probe", *words) as process:
             out, err = process.communicate(timeout=60)
@@ -685,7 +687,7 @@ def test_a_refused_key_is_shown_by_no_way_of_asking(tmp_path: Path, words: tuple
         assert KEY not in out + err
 
 
-def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> None:
+def test_traceback_does_not_contain_the_key(tmp_path: Path) -> None:
     program = (
         "import etl.extract.protocol as room\nroom.encode_probe = lambda *_: 1 / 0\nfrom etl.cli import main\nmain()"
     )
@@ -698,10 +700,10 @@ def test_a_crash_inside_shows_a_traceback_without_the_key(tmp_path: Path) -> Non
         assert KEY not in done.stdout + done.stderr
 
 
-# ---------------------------------------------------------------- how it is said
+# ---------------------------------------------------------------- output
 
 
-def test_the_text_fits_80_columns_and_a_terminal(tmp_path: Path) -> None:
+def test_text_output_fits_80_columns_without_control_characters(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         environ = {
             "ANTICAPTCHA_CLIENT_KEY": KEY,
@@ -713,18 +715,18 @@ def test_the_text_fits_80_columns_and_a_terminal(tmp_path: Path) -> None:
         assert all(sign.isprintable() or sign == "\n" for sign in text)
 
 
-def test_json_tells_every_setting_with_its_source_but_the_key(tmp_path: Path) -> None:
+def test_json_has_every_setting_with_its_source_except_the_key(tmp_path: Path) -> None:
     (tmp_path / "anticaptcha-etl.toml").write_text("rate = 2\n")
     with world(tmp_path) as there:
-        told = json.loads(to_json(look(there, account="shop")))
-        assert told["settings"]["rate"] == {"value": "2.0", "source": f"rate in {tmp_path}/anticaptcha-etl.toml"}
-        assert told["settings"]["account"] == {"value": "shop", "source": "--account"}
-        assert told["settings"]["lookback"] == {"value": "3", "source": "default"}
-        assert "key" not in told["settings"]
-        assert told["exit_code"] == 0
+        output = json.loads(to_json(look(there, account="shop")))
+        assert output["settings"]["rate"] == {"value": "2.0", "source": f"rate in {tmp_path}/anticaptcha-etl.toml"}
+        assert output["settings"]["account"] == {"value": "shop", "source": "--account"}
+        assert output["settings"]["lookback"] == {"value": "3", "source": "default"}
+        assert "key" not in output["settings"]
+        assert output["exit_code"] == 0
 
 
-def test_quiet_speaks_only_when_a_person_must_act(tmp_path: Path) -> None:
+def test_quiet_prints_only_problems_that_need_attention(tmp_path: Path) -> None:
     with world(tmp_path) as there:
         there.now = Clock().now()  # a command has the machine's own clock
         with there.command("doctor", "--quiet") as process:
@@ -735,29 +737,31 @@ def test_quiet_speaks_only_when_a_person_must_act(tmp_path: Path) -> None:
         assert process.returncode == 2
 
 
-# ---------------------------------------------------------------- advice and spelling, without any door
+# ---------------------------------------------------------------- pure functions
 
-SITE = WarehouseFile("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=10**6, mode=0o600, free=10**12)
+FILE = WarehouseFile("/w/a.duckdb", "/w", has_folder=True, can_write=True, size=10**6, mode=0o600, free=10**12)
 
 
 @pytest.mark.parametrize(
-    ("site", "name", "state", "code"),
+    ("file", "name", "state", "code"),
     [
-        (SITE, "space", Level.OK, 0),
-        (replace(SITE, free=LOW_FREE_SPACE - 1), "space", Level.WARNING, 0),
-        (replace(SITE, size=10**10, free=10**10 - 1), "space", Level.WARNING, 0),
-        (replace(SITE, free=10**6), "space", Level.PROBLEM, 4),
-        (replace(SITE, can_write=False), "file", Level.PROBLEM, 4),
-        (replace(SITE, size=None, can_write=False), "file", Level.PROBLEM, 4),
-        (replace(SITE, mode=0o644), "file", Level.NOTE, 0),
+        (FILE, "space", Level.OK, 0),
+        (replace(FILE, free=LOW_FREE_SPACE - 1), "space", Level.WARNING, 0),
+        (replace(FILE, size=10**10, free=10**10 - 1), "space", Level.WARNING, 0),
+        (replace(FILE, free=10**6), "space", Level.PROBLEM, 4),
+        (replace(FILE, can_write=False), "file", Level.PROBLEM, 4),
+        (replace(FILE, size=None, can_write=False), "file", Level.PROBLEM, 4),
+        (replace(FILE, mode=0o644), "file", Level.NOTE, 0),
     ],
 )
-def test_a_site_where_a_sync_would_fail_is_a_problem(site: WarehouseFile, name: str, state: Level, code: int) -> None:
-    last = [one for one in diagnostics.check_file(site) if one.name == name][-1]
+def test_file_or_disk_where_sync_would_fail_is_a_problem(
+    file: WarehouseFile, name: str, state: Level, code: int
+) -> None:
+    last = [one for one in diagnostics.check_file(file) if one.name == name][-1]
     assert (last.level, last.exit_code) == (state, code)
 
 
-def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it() -> None:
+def test_missing_or_unsupported_package_is_a_warning_with_a_pip_command() -> None:
     good, odd, gone = (
         Package("a", ">=1,<2", "1.5", True),
         Package("b", ">=1,<2", "2.0", False),
@@ -769,7 +773,7 @@ def test_a_package_out_of_bounds_or_missing_is_a_warning_with_the_way_to_mend_it
     assert [one.hint for one in others] == ["pip install 'b>=1,<2'", "pip install 'c>=3'"]
 
 
-def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> None:
+def test_probes_can_start_at_any_second_but_sync_requests_only_at_whole_hours() -> None:
     start = datetime(2026, 11, 20, 12, 17, tzinfo=UTC)
     window = Window("default", TOTAL, date(2026, 11, 20), start, start + timedelta(days=1))
     assert json.loads(protocol.encode_probe(window, Secret(KEY)))["date"] == int(start.timestamp())
@@ -789,5 +793,5 @@ def test_a_question_may_begin_at_any_second_and_a_sync_only_at_whole_hours() -> 
         ("<html>", ""),
     ],
 )
-def test_how_a_success_writes_its_records_is_told(body: str, found: str) -> None:
+def test_data_shape_of_a_success(body: str, found: str) -> None:
     assert protocol.data_shape(body.encode()) == found

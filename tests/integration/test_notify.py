@@ -1,4 +1,4 @@
-"""A ping is sent once, says how it ended, and whatever becomes of it is one warning without the URL."""
+"""A ping is sent once with the result; any failure is one warning without the URL."""
 
 import logging
 import shutil
@@ -21,7 +21,7 @@ TOKEN = "8c6f3b2e-unmistakable"
 Peer = Callable[[socket.socket], None]
 
 
-def says(status: str, *headers: str) -> Peer:
+def responds(status: str, *headers: str) -> Peer:
     return lambda peer: peer.sendall(
         "\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *headers, "", ""]).encode()
     )
@@ -41,8 +41,8 @@ def drips(peer: socket.socket) -> None:
 
 @contextmanager
 def monitor(answer: Peer, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
-    """A monitor on loopback: its URL, and the requests it met. It answers each connection by ``answer``."""
-    met: list[bytes] = []
+    """A monitor on loopback: its URL and the requests it received; it answers with ``answer``."""
+    received: list[bytes] = []
 
     def serve() -> None:
         with suppress(OSError):
@@ -51,12 +51,12 @@ def monitor(answer: Peer, tls: ssl.SSLContext | None = None) -> Iterator[tuple[s
                 with peer, suppress(OSError):
                     peer.settimeout(5)
                     stream = tls.wrap_socket(peer, server_side=True) if tls else peer
-                    met.append(_request(stream))
+                    received.append(_request(stream))
                     answer(stream)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
-        yield f"http{'s' if tls else ''}://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}", met
+        yield f"http{'s' if tls else ''}://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}", received
         with suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
 
@@ -73,35 +73,35 @@ def _request(peer: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(("exit_code", "path"), [(0, ""), (1, "/fail"), (3, "/fail"), (130, "/fail")])
-def test_success_and_failure_are_posted_where_healthchecks_expects_them(
+def test_success_and_failure_use_the_paths_of_healthchecks(
     exit_code: int, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monitor(says("200 OK")) as (url, met):
+    with monitor(responds("200 OK")) as (url, received):
         ping(Secret(url), exit_code, "default: 3 days\n  read 1 USD")
-    [request] = met
+    [request] = received
     assert request.startswith(f"POST /{TOKEN}{path} HTTP/1.1\r\n".encode())
     assert request.endswith(b"\r\n\r\ndefault: 3 days\n  read 1 USD")
     assert caplog.messages == []
 
 
-def test_what_a_url_asks_for_besides_its_path_stays() -> None:
-    with monitor(says("200 OK")) as (url, met):
+def test_query_string_of_the_url_is_kept() -> None:
+    with monitor(responds("200 OK")) as (url, received):
         ping(Secret(f"{url}/?create=1"), 4, "")
-    assert met[0].startswith(f"POST /{TOKEN}/fail?create=1 HTTP/1.1\r\n".encode())
+    assert received[0].startswith(f"POST /{TOKEN}/fail?create=1 HTTP/1.1\r\n".encode())
 
 
-def test_a_long_text_is_cut() -> None:
-    with monitor(says("200 OK")) as (url, met):
+def test_long_text_is_truncated() -> None:
+    with monitor(responds("200 OK")) as (url, received):
         ping(Secret(url), 0, "x" * 2 * MAX_CHARS)
-    assert met[0].partition(b"\r\n\r\n")[2] == b"x" * MAX_CHARS
+    assert received[0].partition(b"\r\n\r\n")[2] == b"x" * MAX_CHARS
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (says("404 Not Found"), "HTTP 404"),
-        (says("500 Oops"), "HTTP 500"),
-        (says("302 Found", "Location: /elsewhere"), "HTTP 302"),
+        (responds("404 Not Found"), "HTTP 404"),
+        (responds("500 Oops"), "HTTP 500"),
+        (responds("302 Found", "Location: /elsewhere"), "HTTP 302"),
         (lambda peer: None, "RemoteProtocolError"),
         (lambda peer: peer.sendall(b"nonsense\r\n\r\n"), "RemoteProtocolError"),
         (hangs, "in time|ReadTimeout"),
@@ -109,14 +109,14 @@ def test_a_long_text_is_cut() -> None:
     ],
     ids=["unknown", "broken", "redirect", "nothing", "no HTTP", "hang", "drip"],
 )
-def test_what_goes_wrong_is_one_warning_without_the_url_soon(
+def test_failure_is_one_quick_warning_without_the_url(
     answer: Peer, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
-    with caplog.at_level(logging.DEBUG, "etl"), monitor(answer) as (url, met):
+    with caplog.at_level(logging.DEBUG, "etl"), monitor(answer) as (url, received):
         ping(Secret(url), 0, "done", timeout=0.5)
         assert time.monotonic() - began < 3
-    assert len(met) == 1  # nor was a redirect followed
+    assert len(received) == 1  # a redirect was not followed
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert caplog.text.count("the ping was not delivered") == 1
@@ -124,7 +124,7 @@ def test_what_goes_wrong_is_one_warning_without_the_url_soon(
     assert TOKEN not in caplog.text
 
 
-def test_a_monitor_that_is_not_there_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_unreachable_monitor_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ping(Secret(f"http://127.0.0.1:{port}/{TOKEN}"), 0, "done")
@@ -133,20 +133,20 @@ def test_a_monitor_that_is_not_there_is_one_warning(caplog: pytest.LogCaptureFix
     assert TOKEN not in said
 
 
-def test_a_url_that_cannot_be_one_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_url_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     ping(Secret(f"https://[{TOKEN}/"), 0, "done")
     [said] = caplog.messages
     assert TOKEN not in said
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its own certificate with openssl")
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
+def test_untrusted_certificate_is_rejected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
     subprocess.run([*made, "-keyout", "key", "-out", "cert"], cwd=tmp_path, check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
-    with monitor(says("200 OK"), tls) as (url, met):
+    with monitor(responds("200 OK"), tls) as (url, received):
         ping(Secret(url), 0, "done")
     [said] = caplog.messages
     assert "certificate" in said.lower()
-    assert met == []
+    assert received == []

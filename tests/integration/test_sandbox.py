@@ -1,4 +1,4 @@
-"""The sandbox over real HTTP: every behaviour that can be chosen and every fault that can be ordered."""
+"""The sandbox over HTTP: every behaviour and every fault."""
 
 import http.client
 import json
@@ -30,11 +30,11 @@ NOW = datetime(2025, 6, 5, 16, 30, tzinfo=UTC)
 DAY_START = datetime(2025, 6, 2, tzinfo=UTC)
 START = int(DAY_START.timestamp())
 QUEUE = "English ImageToText"
-LIKELIEST = Behaviour()
+DEFAULTS = Behaviour()
 BUSY = Dataset.busy(queues=3)
 
 
-def sandbox(behaviour: Behaviour = LIKELIEST, *faults: Fault, dataset: Dataset = BUSY) -> Sandbox:
+def sandbox(behaviour: Behaviour = DEFAULTS, *faults: Fault, dataset: Dataset = BUSY) -> Sandbox:
     return Sandbox(dataset, behaviour, faults, now=lambda: NOW)
 
 
@@ -46,27 +46,27 @@ def connected(server: Sandbox, timeout: float = 5) -> Iterator[http.client.HTTPC
         yield connection
 
 
-def post(server: Sandbox, path: str = METHOD, /, **asked: object) -> tuple[http.client.HTTPResponse, bytes]:
+def post(server: Sandbox, path: str = METHOD, /, **fields: object) -> tuple[http.client.HTTPResponse, bytes]:
     with connected(server) as connection:
-        connection.request("POST", path, json.dumps({"clientKey": "k", "date": START} | asked))
+        connection.request("POST", path, json.dumps({"clientKey": "k", "date": START} | fields))
         response = connection.getresponse()
         return response, response.read()
 
 
-def ask(server: Sandbox, **asked: object) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(post(server, METHOD, **asked)[1], parse_float=Decimal)
+def ask(server: Sandbox, **fields: object) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(post(server, METHOD, **fields)[1], parse_float=Decimal)
     return answer
 
 
-def code(server: Sandbox, **asked: object) -> str:
-    answer = ask(server, **asked)
+def code(server: Sandbox, **fields: object) -> str:
+    answer = ask(server, **fields)
     assert set(answer) == {"errorId", "errorCode", "errorDescription"}
     assert answer["errorId"] > 0
     return str(answer["errorCode"])
 
 
 def raw(server: Sandbox) -> bytes:
-    """One request, and every byte that comes back until the server closes."""
+    """Send one request and return every byte until the server closes the connection."""
     body = json.dumps({"clientKey": "k", "date": START}).encode()
     head = f"POST {METHOD} HTTP/1.1\r\nHost: sandbox\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=5) as connection:
@@ -77,7 +77,7 @@ def raw(server: Sandbox) -> bytes:
 # ---------------------------------------------------------------- the method as documented
 
 
-def test_a_day_is_24_records_that_say_what_the_books_say() -> None:
+def test_day_has_24_records_equal_to_the_dataset() -> None:
     with sandbox() as server:
         answer = ask(server, queue=QUEUE)
     assert list(answer) == ["errorId", "data"]
@@ -94,19 +94,19 @@ def test_a_day_is_24_records_that_say_what_the_books_say() -> None:
     assert [(record["dateFrom"], record["volume"], record["money"]) for record in answer["data"]] == expected_rows
 
 
-def test_apps_and_ips_answer_with_their_part_of_the_total() -> None:
+def test_apps_and_ips_return_their_part_of_the_total() -> None:
     with sandbox() as server:
         total = ask(server)["data"][12]
         app = ask(server, softId=BUSY.apps[0])["data"][12]
         ip = ask(server, ip=BUSY.ips[0])["data"][12]
-        stranger = ask(server, ip="203.0.113.9")["data"][12]
+        unknown = ask(server, ip="203.0.113.9")["data"][12]
     assert 0 < app["money"] < total["money"]
     assert 0 < ip["money"] < total["money"]
     assert app["money"] != ip["money"]
-    assert stranger["money"] == stranger["volume"] == 0
+    assert unknown["money"] == unknown["volume"] == 0
 
 
-def test_today_ends_with_the_running_hour_as_grown_so_far() -> None:
+def test_today_ends_with_the_elapsed_part_of_the_current_hour() -> None:
     today = int(datetime(2025, 6, 5, tzinfo=UTC).timestamp())
     with sandbox() as server:
         running = ask(server, date=today)["data"]
@@ -121,7 +121,7 @@ def test_today_ends_with_the_running_hour_as_grown_so_far() -> None:
     assert [record["volume"] for record in whole[17:]] == [0] * 7
 
 
-def test_without_a_date_the_24_hours_before_now_come_to_the_second() -> None:
+def test_without_a_date_the_last_24_hours_are_returned_to_the_second() -> None:
     with sandbox() as server, connected(server) as connection:
         connection.request("POST", METHOD, '{"clientKey":"k"}')
         answer = json.loads(connection.getresponse().read())
@@ -130,13 +130,13 @@ def test_without_a_date_the_24_hours_before_now_come_to_the_second() -> None:
     ]
 
 
-def test_a_future_date_gives_nothing() -> None:
+def test_future_date_returns_no_records() -> None:
     with sandbox() as server:
         assert ask(server, date=int(NOW.timestamp()) + DAY) == {"errorId": 0, "data": []}
         assert ask(server, date=10**18) == {"errorId": 0, "data": []}
 
 
-def test_other_paths_are_methods_that_do_not_exist() -> None:
+def test_other_paths_return_no_such_method() -> None:
     with sandbox() as server:
         response, body = post(server, "/getBalance")
         assert server.requests[0].path == "/getBalance"
@@ -146,14 +146,14 @@ def test_other_paths_are_methods_that_do_not_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"date": "1748822400"}, {"date": 1748822400.0}, {"queue": None}, {"softId": "7"}, {"until": 5}]
+    "fields", [{"date": "1748822400"}, {"date": 1748822400.0}, {"queue": None}, {"softId": "7"}, {"until": 5}]
 )
-def test_a_mistyped_or_unknown_property_is_refused(asked: dict[str, object]) -> None:
+def test_mistyped_or_unknown_property_is_rejected(fields: dict[str, object]) -> None:
     with sandbox() as server:
-        assert code(server, **asked) == "ERROR_INCORRECT_REQUEST"
+        assert code(server, **fields) == "ERROR_INCORRECT_REQUEST"
 
 
-def test_the_page_for_people_says_how_to_point_the_program_at_it() -> None:
+def test_welcome_page_explains_how_to_connect() -> None:
     with sandbox() as server, connected(server) as connection:
         connection.request("GET", "/")
         response = connection.getresponse()
@@ -166,7 +166,7 @@ def test_the_page_for_people_says_how_to_point_the_program_at_it() -> None:
 # ---------------------------------------------------------------- keys and the log
 
 
-def test_only_keys_that_exist_are_answered_and_none_is_ever_shown() -> None:
+def test_only_existing_keys_are_accepted_and_none_is_shown() -> None:
     behaviour = Behaviour(refused_keys=frozenset({"refused-secret"}))
     with sandbox(behaviour) as server:
         replies = [post(server, clientKey=key)[1] for key in ("fine-secret", "refused-secret", "", 7, None)]
@@ -179,8 +179,8 @@ def test_only_keys_that_exist_are_answered_and_none_is_ever_shown() -> None:
     assert "secret" not in repr(log) + repr(behaviour) + repr(server.behaviour) + repr(replies)
 
 
-def test_the_log_tells_what_was_asked_in_order() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.HTML_502, numbers=(2,))) as server:
+def test_request_log_is_complete_and_in_order() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.HTML_502, numbers=(2,))) as server:
         post(server)
         post(server, queue=QUEUE, softId=BUSY.apps[1], ip="192.0.2.1")
         one, two = server.requests
@@ -206,7 +206,7 @@ def test_the_log_tells_what_was_asked_in_order() -> None:
 
 
 @pytest.mark.parametrize(("idle", "count"), [("zero", 24), ("omit", 12)])
-def test_idle_hours_come_as_zeros_or_are_left_out(idle: Any, count: int) -> None:
+def test_idle_hours_are_zeros_or_omitted(idle: Any, count: int) -> None:
     dataset = Dataset.busy(begins=DAY_START.date())
     with sandbox(Behaviour(idle=idle), dataset=dataset) as server:
         _, body = post(server, date=START - 12 * HOUR)
@@ -216,13 +216,13 @@ def test_idle_hours_come_as_zeros_or_are_left_out(idle: Any, count: int) -> None
 
 
 @pytest.mark.parametrize("buckets", [23, 24, 25])
-def test_an_answer_spans_as_many_buckets_as_chosen(buckets: Any) -> None:
+def test_response_has_the_chosen_number_of_buckets(buckets: Any) -> None:
     with sandbox(Behaviour(buckets=buckets)) as server:
         records = ask(server)["data"]
     assert [record["dateFrom"] for record in records] == [START + hour * HOUR for hour in range(buckets)]
 
 
-def test_numbers_are_numbers_strings_or_noisy_and_mean_the_same() -> None:
+def test_number_formats_have_the_same_values() -> None:
     dataset = Dataset(queues=1, idle_hours=0, idle_weeks=0, tasks_per_hour=700)
     with sandbox(dataset=dataset) as server:
         _, plain = post(server)
@@ -240,14 +240,14 @@ def test_numbers_are_numbers_strings_or_noisy_and_mean_the_same() -> None:
     assert re.search(rb'"money":\d\.\d{16}\D', noisy)
 
 
-def test_a_list_can_come_as_an_object() -> None:
+def test_data_can_be_an_object() -> None:
     with sandbox() as server:
         listed = ask(server)["data"]
         server.behaviour = Behaviour(listed="object")
         assert ask(server)["data"] == {str(place): record for place, record in enumerate(listed)}
 
 
-def test_an_unknown_queue_gives_an_error_zeros_or_the_totals() -> None:
+def test_unknown_queue_returns_an_error_zeros_or_totals() -> None:
     with sandbox() as server:
         totals = ask(server)["data"]
         assert code(server, queue="no such queue") == "ERROR_INCORRECT_QUEUE"
@@ -257,29 +257,29 @@ def test_an_unknown_queue_gives_an_error_zeros_or_the_totals() -> None:
         assert ask(server, queue="no such queue")["data"] == totals
 
 
-STRANGERS = [("softId", 5, "foreign_app", "error"), ("ip", "203.0.113.9", "foreign_ip", "zeros")]
+UNKNOWN_MEMBERS = [("softId", 5, "foreign_app", "error"), ("ip", "203.0.113.9", "foreign_ip", "zeros")]
 
 
-@pytest.mark.parametrize(("series", "stranger", "told", "unless_told"), STRANGERS)
-def test_a_foreign_app_or_ip_is_denied_spends_nothing_or_is_not_heard(
-    series: str, stranger: object, told: str, unless_told: str
+@pytest.mark.parametrize(("series", "unknown", "setting", "default"), UNKNOWN_MEMBERS)
+def test_foreign_app_or_ip_is_denied_has_no_spend_or_is_ignored(
+    series: str, unknown: object, setting: str, default: str
 ) -> None:
     with sandbox() as server:
         totals = ask(server)["data"]
-        silence = [record | {"volume": 0, "money": 0} for record in totals]
+        zeros = [record | {"volume": 0, "money": 0} for record in totals]
         answers: dict[str, object] = {
-            "zeros": {"errorId": 0, "data": silence},
+            "zeros": {"errorId": 0, "data": zeros},
             "totals": {"errorId": 0, "data": totals},
         }
-        assert getattr(server.behaviour, told) == unless_told
+        assert getattr(server.behaviour, setting) == default
         for kind, answer in answers.items():
-            server.behaviour = Behaviour(**{told: kind})  # type: ignore[arg-type]  # its literals, from the table above
-            assert ask(server, **{series: stranger}) == answer
-        server.behaviour = Behaviour(**{told: "error"})  # type: ignore[arg-type]  # the same
-        assert code(server, **{series: stranger}) == "ERROR_ACCESS_DENIED"
+            server.behaviour = Behaviour(**{setting: kind})  # type: ignore[arg-type]  # its literals, from the table above
+            assert ask(server, **{series: unknown}) == answer
+        server.behaviour = Behaviour(**{setting: "error"})  # type: ignore[arg-type]  # the same
+        assert code(server, **{series: unknown}) == "ERROR_ACCESS_DENIED"
 
 
-def test_what_is_not_heard_leaves_the_other_filters_of_its_request() -> None:
+def test_ignored_member_leaves_the_other_parameters() -> None:
     with sandbox(Behaviour(foreign_app="totals", foreign_ip="totals", unknown_queue="totals")) as server:
         ip, app = {"ip": BUSY.ips[1]}, {"softId": BUSY.apps[1]}
         assert ask(server, softId=5, **ip) == ask(server, queue="no such queue", **ip) == ask(server, **ip)
@@ -289,8 +289,8 @@ def test_what_is_not_heard_leaves_the_other_filters_of_its_request() -> None:
 Hours = list[tuple[int, Decimal]]
 
 
-def hours(server: Sandbox, **asked: object) -> Hours:
-    return [(record["volume"], record["money"]) for record in ask(server, **asked)["data"]]
+def hours(server: Sandbox, **fields: object) -> Hours:
+    return [(record["volume"], record["money"]) for record in ask(server, **fields)["data"]]
 
 
 def added(*parts: Hours) -> Hours:
@@ -301,7 +301,7 @@ def added(*parts: Hours) -> Hours:
 
 
 def unlisted_part(queue: Hours, percent: int) -> Hours:
-    """What is left of a queue's hours when the listed members have rounded their part of the tasks and of the millionths down."""
+    """Return what remains of a queue's hours when the listed members' parts are rounded down."""
     listed = 100 - percent
     cent = Decimal("0.000001")
     return [
@@ -313,7 +313,7 @@ def unlisted_part(queue: Hours, percent: int) -> Hours:
 @pytest.mark.parametrize("percent", [0, 10, 100])
 @pytest.mark.parametrize(("series", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
 @pytest.mark.parametrize("day", [START, int(NOW.timestamp()) // DAY * DAY], ids=["closed", "running"])
-def test_the_listed_apps_or_ips_and_the_unlisted_part_are_the_total_in_every_hour(
+def test_listed_and_unlisted_members_add_up_to_the_total_in_every_hour(
     series: str, members: tuple[object, ...], percent: int, day: int
 ) -> None:
     with sandbox(dataset=replace(BUSY, unlisted=percent)) as server:
@@ -326,7 +326,7 @@ def test_the_listed_apps_or_ips_and_the_unlisted_part_are_the_total_in_every_hou
     assert (added(*listed) == total) is (percent == 0)
 
 
-def test_an_off_hour_date_is_snapped_or_shifts_every_bucket() -> None:
+def test_date_inside_an_hour_is_snapped_or_shifts_every_bucket() -> None:
     with sandbox() as server:
         whole = ask(server)["data"]
         assert ask(server, date=START + 900)["data"] == whole
@@ -337,7 +337,7 @@ def test_an_off_hour_date_is_snapped_or_shifts_every_bucket() -> None:
     assert abs(shifted[0]["volume"] - expected) <= 1
 
 
-def test_a_grid_beside_the_hour_moves_every_bucket_and_the_books_with_it() -> None:
+def test_shifted_grid_moves_buckets_and_expected_rows() -> None:
     with sandbox(Behaviour(grid_seconds=-900)) as server:
         records = ask(server, queue=QUEUE)["data"]
         today = ask(server, date=int(NOW.timestamp()) // DAY * DAY)["data"]
@@ -351,13 +351,13 @@ def test_a_grid_beside_the_hour_moves_every_bucket_and_the_books_with_it() -> No
     assert today[-1]["dateFrom"] == int(NOW.timestamp()) - 45 * 60
 
 
-def test_beyond_the_retention_there_is_nothing() -> None:
+def test_dates_beyond_retention_return_no_records() -> None:
     with sandbox(Behaviour(retention_days=30)) as server:
         assert ask(server, date=START - 40 * DAY)["data"] == []
         assert len(ask(server)["data"]) == 24
 
 
-def test_a_record_can_come_twice_identical_or_not() -> None:
+def test_one_record_can_be_duplicated_identical_or_different() -> None:
     with sandbox(Behaviour(duplicates="identical")) as server:
         identical = ask(server)["data"]
         server.behaviour = Behaviour(duplicates="differing")
@@ -368,21 +368,21 @@ def test_a_record_can_come_twice_identical_or_not() -> None:
     assert differing[12]["volume"] < differing[13]["volume"]
 
 
-def test_the_date_header_can_be_skewed() -> None:
+def test_date_header_can_be_skewed() -> None:
     with sandbox(Behaviour(date_skew_seconds=-600)) as server:
         header = post(server)[0].getheader("Date") or ""
     assert (NOW - parsedate_to_datetime(header)).total_seconds() == 600
 
 
-def test_latency_delays_an_answer_and_not_its_neighbours() -> None:
+def test_latency_delays_requests_in_parallel() -> None:
     with sandbox(Behaviour(latency_seconds=0.4)) as server:
-        begun = time.monotonic()
+        started = time.monotonic()
         threads = [threading.Thread(target=post, args=(server,)) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        taken = time.monotonic() - begun
+        taken = time.monotonic() - started
         assert len(server.requests) == 5
     assert 0.4 <= taken < 5 * 0.4
 
@@ -403,8 +403,8 @@ def test_latency_delays_an_answer_and_not_its_neighbours() -> None:
         (FaultKind.NO_SLOT, 2, "ERROR_NO_SLOT_AVAILABLE"),
     ],
 )
-def test_errors_of_the_api_come_in_the_body_with_status_200(kind: FaultKind, error_id: int, error_code: str) -> None:
-    with sandbox(LIKELIEST, Fault(kind)) as server:
+def test_api_errors_are_in_the_body_with_status_200(kind: FaultKind, error_id: int, error_code: str) -> None:
+    with sandbox(DEFAULTS, Fault(kind)) as server:
         response, body = post(server)
     assert response.status == 200
     assert (json.loads(body)["errorId"], json.loads(body)["errorCode"]) == (error_id, error_code)
@@ -414,8 +414,8 @@ def test_errors_of_the_api_come_in_the_body_with_status_200(kind: FaultKind, err
     ("kind", "status"),
     [(FaultKind.HTML, 200), (FaultKind.HTML_500, 500), (FaultKind.HTML_502, 502), (FaultKind.HTML_503, 503)],
 )
-def test_a_proxy_can_answer_with_a_page(kind: FaultKind, status: int) -> None:
-    with sandbox(LIKELIEST, Fault(kind)) as server:
+def test_proxy_faults_return_an_html_page(kind: FaultKind, status: int) -> None:
+    with sandbox(DEFAULTS, Fault(kind)) as server:
         response, body = post(server)
     assert response.status == status
     assert (response.getheader("Content-Type") or "").startswith("text/html")
@@ -423,14 +423,14 @@ def test_a_proxy_can_answer_with_a_page(kind: FaultKind, status: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["3", "Thu, 05 Jun 2025 16:31:00 GMT", "99999999999"])
-def test_a_429_carries_the_retry_after_it_was_given(text: str) -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.RETRY_AFTER, retry_after=text)) as server:
+def test_429_has_the_given_retry_after(text: str) -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.RETRY_AFTER, retry_after=text)) as server:
         response, _ = post(server)
     assert (response.status, response.getheader("Retry-After")) == (429, text)
 
 
-def test_a_redirect_points_elsewhere_on_this_server_where_a_follower_is_noticed() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.REDIRECT)) as server:
+def test_redirect_target_is_logged_if_followed() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.REDIRECT)) as server:
         response, _ = post(server)
         assert (response.status, response.getheader("Location")) == (302, "/elsewhere")
         with connected(server) as connection:
@@ -439,13 +439,13 @@ def test_a_redirect_points_elsewhere_on_this_server_where_a_follower_is_noticed(
         assert [request.path for request in server.requests] == [METHOD, "/elsewhere"]
 
 
-def test_an_empty_body_has_status_200() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.EMPTY)) as server:
+def test_empty_body_has_status_200() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.EMPTY)) as server:
         response, body = post(server)
     assert (response.status, body) == (200, b"")
 
 
-def test_a_cut_body_is_as_long_as_it_says_and_no_json() -> None:
+def test_cut_body_matches_its_content_length() -> None:
     with sandbox() as server:
         _, whole = post(server)
         server.faults = (Fault(FaultKind.CUT),)
@@ -454,42 +454,42 @@ def test_a_cut_body_is_as_long_as_it_says_and_no_json() -> None:
     assert whole.startswith(body)
 
 
-def test_a_half_sent_body_ends_before_its_length() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.HALF_SENT)) as server, pytest.raises(http.client.IncompleteRead) as broken:
+def test_half_sent_body_is_shorter_than_its_content_length() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.HALF_SENT)) as server, pytest.raises(http.client.IncompleteRead) as broken:
         post(server)
     assert broken.value.expected
 
 
-def test_a_reset_connection_answers_nothing() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.RESET)) as server:
+def test_reset_connection_sends_nothing() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.RESET)) as server:
         with pytest.raises(ConnectionResetError):
             raw(server)
         assert server.requests[0].status is None
 
 
-def test_a_hang_is_silent_for_its_time() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.HANG, seconds=60)) as server:
+def test_hang_sends_nothing_for_its_duration() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.HANG, seconds=60)) as server:
         with connected(server, timeout=0.2) as connection:
             connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
             with pytest.raises(TimeoutError):
                 connection.getresponse()
         server.faults = (Fault(FaultKind.HANG, seconds=0.2),)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert ask(server)["errorId"] == 0
-        assert time.monotonic() - begun >= 0.2
+        assert time.monotonic() - started >= 0.2
 
 
-def test_a_slow_drip_brings_the_whole_body_in_small_pieces() -> None:
+def test_slow_drip_sends_the_whole_body_slowly() -> None:
     with sandbox() as server:
         whole = ask(server)
         server.faults = (Fault(FaultKind.SLOW_DRIP, seconds=0.3),)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert ask(server) == whole
-        assert time.monotonic() - begun >= 0.3
+        assert time.monotonic() - started >= 0.3
 
 
-def test_an_endless_body_goes_on_until_its_reader_leaves() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.ENDLESS)) as server, connected(server) as connection:
+def test_endless_body_continues_until_the_client_disconnects() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.ENDLESS)) as server, connected(server) as connection:
         connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
         response = connection.getresponse()
         assert response.getheader("Content-Length") is None
@@ -497,7 +497,7 @@ def test_an_endless_body_goes_on_until_its_reader_leaves() -> None:
         response.close()
 
 
-def test_one_record_can_be_spoiled_and_the_rest_stay() -> None:
+def test_one_record_can_be_damaged_and_the_others_stay() -> None:
     with sandbox() as server:
         good = ask(server)["data"]
         bad = {}
@@ -512,8 +512,8 @@ def test_one_record_can_be_spoiled_and_the_rest_stay() -> None:
     assert bad[FaultKind.NEGATIVE_VOLUME]["volume"] < 0 < bad[FaultKind.NEGATIVE_VOLUME]["money"]
 
 
-def test_the_vendors_own_page_is_no_json_and_its_example_is() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.VENDOR_PAGE)) as server:
+def test_vendor_page_is_not_json_but_the_vendor_example_is() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.VENDOR_PAGE)) as server:
         _, page = post(server)
         server.faults = (Fault(FaultKind.VENDOR_EXAMPLE),)
         example = ask(server)
@@ -527,8 +527,8 @@ def test_the_vendors_own_page_is_no_json_and_its_example_is() -> None:
     ]
 
 
-def test_a_success_can_be_oddly_dressed() -> None:
-    with sandbox(LIKELIEST, Fault(FaultKind.ERROR_ID_STRING)) as server:
+def test_success_variants() -> None:
+    with sandbox(DEFAULTS, Fault(FaultKind.ERROR_ID_STRING)) as server:
         assert ask(server)["errorId"] == "0"
         server.faults = (Fault(FaultKind.NULL_DATA),)
         assert ask(server) == {"errorId": 0, "data": None}
@@ -536,12 +536,12 @@ def test_a_success_can_be_oddly_dressed() -> None:
         assert ask(server) == {"errorId": 0}
 
 
-def test_every_kind_of_fault_has_its_test_here() -> None:
+def test_every_fault_kind_is_tested_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [kind for kind in FaultKind if f"FaultKind.{kind.name}" not in text] == []
 
 
-def test_an_app_or_ip_can_be_refused_from_now_on_and_its_neighbours_stay() -> None:
+def test_one_app_or_ip_can_be_denied_while_others_work() -> None:
     with sandbox() as server:
         for series, (one, other, *_), fault in (
             ("softId", BUSY.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(BUSY.apps[0],))),
@@ -554,46 +554,46 @@ def test_an_app_or_ip_can_be_refused_from_now_on_and_its_neighbours_stay() -> No
             assert ask(server, **{series: other})["errorId"] == ask(server)["errorId"] == 0
 
 
-def test_faults_strike_by_number_day_filter_and_attempt() -> None:
-    def struck(server: Sandbox, **asked: object) -> bool:
-        post(server, METHOD, **asked)
+def test_faults_match_by_number_day_member_and_attempt() -> None:
+    def is_hit(server: Sandbox, **fields: object) -> bool:
+        post(server, METHOD, **fields)
         return server.requests[-1].fault is not None
 
-    with sandbox(LIKELIEST, Fault(FaultKind.EMPTY, numbers=(2, 3))) as server:
-        assert [struck(server) for _ in range(4)] == [False, True, True, False]
+    with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, numbers=(2, 3))) as server:
+        assert [is_hit(server) for _ in range(4)] == [False, True, True, False]
         server.faults = (Fault(FaultKind.EMPTY, days=(date(2025, 6, 2),), queues=(None,)),)
-        assert [struck(server), struck(server, queue=QUEUE), struck(server, date=START - DAY)] == [True, False, False]
+        assert [is_hit(server), is_hit(server, queue=QUEUE), is_hit(server, date=START - DAY)] == [True, False, False]
         server.faults = (Fault(FaultKind.EMPTY, queues=(QUEUE,)),)
-        assert [struck(server), struck(server, queue=QUEUE)] == [False, True]
+        assert [is_hit(server), is_hit(server, queue=QUEUE)] == [False, True]
         server.faults = (Fault(FaultKind.EMPTY, queues=(None,), soft_ids=(None,), ips=(None,)),)
-        assert [struck(server), struck(server, softId=BUSY.apps[0]), struck(server, ip=BUSY.ips[0])] == [
+        assert [is_hit(server), is_hit(server, softId=BUSY.apps[0]), is_hit(server, ip=BUSY.ips[0])] == [
             True,
             False,
             False,
         ]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert [struck(server), struck(server), struck(server, queue=QUEUE)] == [True, False, True]
+        assert [is_hit(server), is_hit(server), is_hit(server, queue=QUEUE)] == [True, False, True]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert struck(server)
+        assert is_hit(server)
 
 
-def test_a_rate_strikes_its_part_and_the_same_requests_every_time() -> None:
-    def struck() -> list[int]:
-        with sandbox(LIKELIEST, Fault(FaultKind.EMPTY, rate=0.3)) as server, connected(server) as connection:
+def test_rate_affects_the_same_share_of_requests_every_time() -> None:
+    def is_hit() -> list[int]:
+        with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, rate=0.3)) as server, connected(server) as connection:
             for place in range(200):
                 connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START - place * DAY}))
                 connection.getresponse().read()
             return [place for place, request in enumerate(server.requests) if request.fault]
 
-    first = struck()
+    first = is_hit()
     assert 35 < len(first) < 85
-    assert struck() == first
+    assert is_hit() == first
 
 
 # ---------------------------------------------------------------- the server
 
 
-def test_it_listens_on_loopback_alone_and_keeps_a_connection() -> None:
+def test_server_listens_on_loopback_only_and_keeps_connections_open() -> None:
     with sandbox() as server, connected(server) as connection:
         assert server.url.startswith("http://127.0.0.1:")
         connection.connect()
@@ -607,23 +607,23 @@ def test_it_listens_on_loopback_alone_and_keeps_a_connection() -> None:
 @pytest.mark.parametrize(
     "fault", [Fault(FaultKind.HANG, seconds=60), Fault(FaultKind.SLOW_DRIP, seconds=60), Fault(FaultKind.ENDLESS)]
 )
-def test_it_closes_at_once_whatever_its_connections_do_and_frees_the_port(fault: Fault) -> None:
+def test_server_closes_at_once_and_frees_the_port(fault: Fault) -> None:
     with sandbox(Behaviour(), fault) as server, connected(server) as idle, connected(server) as busy:
         port = urlsplit(server.url).port or 0
         idle.connect()
         busy.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
         while not server.requests:
             Clock().sleep(0.01)
-        begun = time.monotonic()
+        started = time.monotonic()
         server.__exit__(None, None, None)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started < 10
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
         server.__enter__()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_served_to_people_it_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
+def test_run_forever_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     program = (
         "from etl.sandbox.dataset import Dataset\n"
         "from etl.sandbox.server import Sandbox, run_forever\n"

@@ -1,4 +1,4 @@
-"""The sandbox's spending: a pure function of the seed, whose parts sum to the whole at any moment."""
+"""The synthetic spending is a pure function of the seed, and its parts always add up to the total."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ seconds = st.integers(-DAY, 10 * DAY)
 
 
 Hours = tuple[tuple[int, Decimal], ...]
-NOTHING = (0, Decimal(0))
+NO_SPEND = (0, Decimal(0))
 
 
 def added(parts: list[Hours]) -> Hours:
@@ -39,9 +39,7 @@ def test_queues_sum_to_the_total_at_any_moment(day: int, second: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(days, seconds, st.sampled_from([0, 10, 100]))
-def test_apps_and_ips_are_parts_of_the_total_and_all_of_it_when_nothing_is_unlisted(
-    day: int, second: int, unlisted: int
-) -> None:
+def test_apps_and_ips_add_up_to_the_total_if_all_are_listed(day: int, second: int, unlisted: int) -> None:
     dataset = Dataset(queues=3, corrections=True, unlisted=unlisted)
     as_of = day * DAY + second
     apps = added([dataset.day(day, as_of, soft_id=app) for app in dataset.apps])
@@ -58,16 +56,16 @@ def test_apps_and_ips_are_parts_of_the_total_and_all_of_it_when_nothing_is_unlis
 
 @settings(max_examples=60, deadline=None)
 @given(days, st.integers(0, 23), st.integers(0, HOUR), st.integers(0, HOUR))
-def test_a_running_hour_only_grows_and_ends_as_first_booked(day: int, hour: int, one: int, other: int) -> None:
+def test_running_hour_only_grows(day: int, hour: int, one: int, other: int) -> None:
     begins = day * DAY + hour * HOUR
     earlier, later = sorted((one, other))
-    stored_facts = [CORRECTED.day(day, begins + second)[hour] for second in (0, earlier, later, HOUR)]
-    assert stored_facts[0] == NOTHING
-    assert [volume for volume, _ in stored_facts] == sorted(volume for volume, _ in stored_facts)
-    assert [money for _, money in stored_facts] == sorted(money for _, money in stored_facts)
+    values = [CORRECTED.day(day, begins + second)[hour] for second in (0, earlier, later, HOUR)]
+    assert values[0] == NO_SPEND
+    assert [volume for volume, _ in values] == sorted(volume for volume, _ in values)
+    assert [money for _, money in values] == sorted(money for _, money in values)
 
 
-def test_the_middle_of_a_running_hour_shows_half_of_it() -> None:
+def test_half_of_a_running_hour_is_reported_at_its_middle() -> None:
     dataset = Dataset.busy()
     volume, money = dataset.day(MONDAY, (MONDAY * DAY) + 12 * HOUR, dataset.names[0])[11]
     half_volume, half_money = dataset.day(MONDAY, MONDAY * DAY + 11 * HOUR + HOUR // 2, dataset.names[0])[11]
@@ -76,7 +74,7 @@ def test_the_middle_of_a_running_hour_shows_half_of_it() -> None:
     assert abs(half_money - money / 2) < money / volume
 
 
-def test_about_three_hours_in_a_hundred_are_corrected_by_a_little_and_settle_within_a_week() -> None:
+def test_three_percent_of_hours_are_corrected_and_settle_within_a_week() -> None:
     dataset = Dataset.busy(queues=1, corrections=True)
     corrected, delays = 0, set()
     for day in range(MONDAY, MONDAY + 100):
@@ -95,35 +93,35 @@ def test_about_three_hours_in_a_hundred_are_corrected_by_a_little_and_settle_wit
     assert delays == {1, 2, 3}
 
 
-def test_without_corrections_a_closed_hour_never_changes() -> None:
+def test_closed_hours_do_not_change_without_corrections() -> None:
     dataset = Dataset.busy(queues=2)
     assert dataset.day(MONDAY, (MONDAY + 1) * DAY) == dataset.day(MONDAY, (MONDAY + 30) * DAY)
 
 
-def test_the_books_are_the_same_in_every_process_whatever_its_hash_seed() -> None:
+def test_rows_do_not_depend_on_the_process_or_hash_seed() -> None:
     program = (
         "from etl.sandbox.dataset import Dataset; from datetime import *;"
         "print(list(Dataset(corrections=True).expected_rows(date(2024, 3, 1), date(2024, 3, 2), datetime(2024, 3, 2, 7, 31, tzinfo=UTC))))"
     )
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told[0] == told[1]
-    assert len(told[0]) > 1000
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) > 1000
 
 
-def test_the_books_of_an_hour_are_a_literal() -> None:
-    """A change of the generator changes every number that was ever written down from it."""
+def test_values_of_one_hour_are_fixed() -> None:
+    """Other tests and docs contain numbers from this generator."""
     hour = datetime(2025, 6, 2, 12, tzinfo=UTC)
     dataset = Dataset.busy(queues=("English ImageToText", "FunCaptcha"))
     assert dataset.hour(hour, "English ImageToText") == (1669, Decimal("1.111189"))
     assert dataset.hour(hour) == (3658, Decimal("4.904202"))
 
 
-def test_books_hold_every_spending_hour_once_and_no_idle_one() -> None:
+def test_expected_rows_have_every_hour_with_spend_once() -> None:
     as_of = datetime(2025, 6, 3, 7, 30, tzinfo=UTC)
     dataset = Dataset()
     expected_rows = list(dataset.expected_rows(date(2025, 6, 2), date(2025, 6, 3), as_of))
@@ -135,22 +133,20 @@ def test_books_hold_every_spending_hour_once_and_no_idle_one() -> None:
     assert (sum(volume for volume, _ in at_noon), sum(money for _, money in at_noon)) == dataset.hour(noon)
 
 
-def test_nothing_is_spent_before_the_history_begins() -> None:
+def test_no_spend_before_the_first_day() -> None:
     dataset = Dataset.busy(begins=date(2025, 6, 2), queues=2)
-    assert dataset.hour(datetime(2025, 6, 1, 23, tzinfo=UTC)) == NOTHING
+    assert dataset.hour(datetime(2025, 6, 1, 23, tzinfo=UTC)) == NO_SPEND
     assert dataset.hour(datetime(2025, 6, 2, 0, tzinfo=UTC))[0] > 0
 
 
-def test_a_busy_account_spends_in_every_hour_of_every_queue() -> None:
+def test_busy_dataset_spends_in_every_hour_of_every_queue() -> None:
     dataset = Dataset.busy(queues=4)
     expected_rows = list(dataset.expected_rows(date(2024, 2, 1), date(2024, 2, 29), datetime(2025, 1, 1, tzinfo=UTC)))
     assert len(expected_rows) == 4 * 29 * 24
 
 
 @pytest.mark.parametrize(("queues", "length", "at_once"), [(10, 5, 3), (7, 9, 2), (40, 20, 12)])
-def test_spells_last_exactly_so_many_days_with_exactly_so_many_queues_at_once(
-    queues: int, length: int, at_once: int
-) -> None:
+def test_active_periods_have_the_given_length_and_number_of_queues(queues: int, length: int, at_once: int) -> None:
     dataset = Dataset(queues=queues, active_periods=(length, at_once), idle_weeks=0, turnover=False)
     span = range(MONDAY, MONDAY + 4 * length * queues)
     assert {sum(dataset.is_active(name, day) for name in dataset.names) for day in span} == {at_once}
@@ -159,7 +155,7 @@ def test_spells_last_exactly_so_many_days_with_exactly_so_many_queues_at_once(
         assert {len(run) for run in runs[1:-1]} == {length}
 
 
-def test_idle_spans_idle_weeks_and_lives_hold_no_spend() -> None:
+def test_no_spend_in_pauses_idle_weeks_and_outside_lives() -> None:
     dataset = Dataset(
         queues=("FunCaptcha", "Square Net Task"),
         idle=((date(2024, 5, 1), date(2024, 8, 31)),),
@@ -179,7 +175,7 @@ def test_idle_spans_idle_weeks_and_lives_hold_no_spend() -> None:
     assert 17 + 5 < len(mondays - spent) < 17 + 35
 
 
-def test_volume_follows_the_week_the_day_and_the_years() -> None:
+def test_volume_varies_by_weekday_hour_and_year() -> None:
     dataset = Dataset.busy(queues=1, begins=date(2020, 1, 1))
     first, last = (
         [dataset.day(day, (day + 9) * DAY) for day in range(start, start + 70)] for start in (MONDAY - 7 * 200, MONDAY)
@@ -191,7 +187,7 @@ def test_volume_follows_the_week_the_day_and_the_years() -> None:
     assert sum(v for hours in last for v, _ in hours) > 1.2 * sum(v for hours in first for v, _ in hours)
 
 
-def test_prices_stay_within_half_a_dollar_and_three_and_move_in_steps() -> None:
+def test_prices_stay_between_50_cents_and_3_dollars_and_change_in_steps() -> None:
     dataset = Dataset(queues=30)
     for name in dataset.names:
         prices = [dataset.price(name, day) for day in range(19_400, 21_000)]
@@ -200,21 +196,21 @@ def test_prices_stay_within_half_a_dollar_and_three_and_move_in_steps() -> None:
 
 
 @pytest.mark.parametrize("places", [6, 9])
-def test_money_is_exact_to_its_places(places: int) -> None:
+def test_money_has_the_given_decimal_places(places: int) -> None:
     dataset = Dataset(queues=1, idle_hours=0, idle_weeks=0, turnover=False, places=places)
     exponents = {money.as_tuple().exponent for _, money in dataset.day(MONDAY, (MONDAY + 9) * DAY)}
     assert exponents == {-places}
 
 
-def test_names_are_the_attested_ones_then_custom_ones() -> None:
+def test_known_queue_names_come_before_custom_ones() -> None:
     assert Dataset(queues=2).names == ("English ImageToText", "Russian ImageToText")
     assert Dataset(queues=18).names == (*QUEUE_NAMES, "Custom Queue 17", "Custom Queue 18")
     assert Dataset(queues=("one", "two")).names == ("one", "two")
 
 
-def test_strangers_spend_nothing() -> None:
+def test_unknown_members_have_no_spend() -> None:
     as_of = (MONDAY + 9) * DAY
-    nothing = (NOTHING,) * 24
+    nothing = (NO_SPEND,) * 24
     dataset = Dataset.busy()
     assert dataset.day(MONDAY, as_of, "no such queue") == nothing
     assert dataset.day(MONDAY, as_of, soft_id=1) == nothing
