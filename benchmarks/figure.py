@@ -25,7 +25,7 @@ class Figure(NamedTuple):
 
     @property
     def exponent(self) -> float | None:
-        """The power of the size with which cost grows (least squares over logarithms); None for fewer than two sizes."""
+        """The power of the size with which cost grows (least squares over logarithms); None below two sizes."""
         points = [(math.log(size), math.log(cost)) for size, cost in self.sizes.items() if cost > 0]
         if len(points) < 2:
             return None

@@ -1,8 +1,8 @@
 """Fill a warehouse of any size as years of nightly syncs would leave it.
 
-Rows are ordered as a first sync (backward) and nightly syncs write them, because the order decides what a filter by day can
-skip. Every account has six queues and two apps, and optionally some unattributed money. Numbers come from hashes: the same in
-every run, and consistent, so all checks pass.
+Rows are ordered as a first sync (backward) and nightly syncs write them, because the order decides what a filter by
+day can skip. Every account has six queues and two apps, and optionally some unattributed money. Numbers come from
+hashes: the same in every run, and consistent, so all checks pass.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -100,7 +100,8 @@ from range({days}) t(age)
 _SPEND = """
 create temp table spend as
 with hours as (
-    select a.account_id, d.day, h.hour, s.series_id, s.member, hash(a.account_id, d.day, h.hour, s.series_id) as dice
+    select a.account_id, d.day, h.hour, s.series_id, s.member,
+           hash(a.account_id, d.day, h.hour, s.series_id) as dice
     from internal.accounts a, dates d, range(24) h(hour), internal.series s
     where s.account_id = a.account_id
       and s.dimension = 'queue'
@@ -135,8 +136,8 @@ group by all
 
 _FACTS = """
 insert into internal.facts
-select s.account_id, s.series_id, s.day, cast(s.day as timestamp) + to_hours(cast(s.hour as integer)), s.volume, s.money,
-       {snapshot_id}, d.requested_at
+select s.account_id, s.series_id, s.day, cast(s.day as timestamp) + to_hours(cast(s.hour as integer)),
+       s.volume, s.money, {snapshot_id}, d.requested_at
 from spend s
 join dates d on d.day = s.day
 order by d.run, s.account_id, s.day desc, s.series_id, s.hour
@@ -171,7 +172,8 @@ select distinct account_id, hash, cast('' as blob) from internal.snapshots
 
 _RUNS = """
 insert into internal.runs
-select r.account_id, r.run, 'sync', '', min(r.requested_at), max(r.requested_at), 0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
+select r.account_id, r.run, 'sync', '', min(r.requested_at), max(r.requested_at),
+       0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
 from internal.snapshots r
 group by r.account_id, r.run
 """

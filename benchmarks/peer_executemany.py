@@ -14,7 +14,8 @@ from benchmarks.load_once import price, volume
 
 FACTS = """
     create table if not exists facts (
-        series_id integer, hour_start timestamp, volume bigint, money decimal(18, 9), primary key (series_id, hour_start)
+        series_id integer, hour_start timestamp, volume bigint, money decimal(18, 9),
+        primary key (series_id, hour_start)
     )
 """
 

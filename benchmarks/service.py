@@ -1,7 +1,7 @@
 """Serve the sandbox's responses from memory, in a separate process that prints its URL.
 
-Arguments: DAYS QUEUES AT_ONCE NIGHT LATENCY PREPARED. The sandbox makes every response once, in advance; serving them from
-an event loop costs a tenth. A request that was not prepared is answered by the sandbox when it arrives.
+Arguments: DAYS QUEUES AT_ONCE NIGHT LATENCY PREPARED. The sandbox makes every response once, in advance; serving them
+from an event loop costs a tenth. A request that was not prepared is answered by the sandbox when it arrives.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ async def _serve(answers: Answers, latency: float) -> None:
 
 @contextmanager
 def serving(account: Account, latency: float = 0, prepared: int | None = None) -> Iterator[str]:
-    """Serve until the end of the block; yields the URL. ``prepared``: number of newest days made in advance, by default all."""
+    """Serve until the end of the block; yields the URL. ``prepared``: newest days made in advance (default: all)."""
     command = [sys.executable, "-m", "benchmarks.service", *map(str, (*account, latency, prepared or account.days))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin

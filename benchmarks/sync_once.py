@@ -49,8 +49,8 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
     stopwatch.watch(duckdb_engine.ConnectionWrapper, "close")
     stopwatch.watch(duckdb_engine.Dialect, "connect", "do_commit", "do_rollback")
     options = {
-        "rate": 0, "concurrency": concurrency, "since": str(account_.begins), "queues": list(account_.dataset.names),
-        "account": "account 1", "key_changed": True,
+        "rate": 0, "concurrency": concurrency, "since": str(account_.begins),
+        "queues": list(account_.dataset.names), "account": "account 1", "key_changed": True,
     }  # fmt: skip
     given = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}
     place = config.Environment({**config.Environment.here().environ, **given}, Path(folder))
@@ -58,8 +58,10 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
     began = perf_counter()
     done = sync_account(settings, Clock(now=lambda: account_.now), lambda _: None)
     result = {
-        "seconds": perf_counter() - began, "database": stopwatch.seconds, "calls": stopwatch.calls, "requests": done.requests,
-        "lower_bound": done.lower_bound, "inserted": done.facts_inserted, "changed": done.facts_changed, "exit_code": done.exit_code,
+        "seconds": perf_counter() - began, "database": stopwatch.seconds, "calls": stopwatch.calls,
+        "requests": done.requests,
+        "lower_bound": done.lower_bound, "inserted": done.facts_inserted, "changed": done.facts_changed,
+        "exit_code": done.exit_code,
     }  # fmt: skip
     print(json.dumps(result))
     return done.exit_code

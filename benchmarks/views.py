@@ -1,7 +1,7 @@
 """Cost of the views against SQL written by hand on the tables.
 
-Both run in turn through the engine that `query` uses and must return the same rows. The SQL by hand is what someone who knows
-the tables would write for this one question: without `is_final` and without prices.
+Both run in turn through the engine that `query` uses and must return the same rows. The SQL by hand is what someone
+who knows the tables would write for this one question: without `is_final` and without prices.
 """
 
 import tempfile
@@ -20,7 +20,10 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
 ROUNDS = 9
-_OF_QUEUES = "internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id where s.dimension = 'queue'"
+_OF_QUEUES = (
+    "internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id "
+    "where s.dimension = 'queue'"
+)
 _QUEUE = "coalesce(s.member, '(unattributed)')"
 
 
@@ -36,20 +39,24 @@ class Question(NamedTuple):
 QUESTIONS = (
     Question(
         "the last 90 days, by day and queue", 1.5,
-        f"select day, queue, sum(volume), sum(money) from spending_daily where day > date '{NEWEST}' - 90 group by day, queue",
-        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > date '{NEWEST}' - 90 group by 1, 2",
+        "select day, queue, sum(volume), sum(money) from spending_daily "
+        f"where day > date '{NEWEST}' - 90 group by day, queue",
+        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} "
+        f"and f.day > date '{NEWEST}' - 90 group by 1, 2",
     ),
     Question(
         "the whole history, by month", 3,
         "select month, sum(volume), sum(money) from spending_monthly group by month",
         "select cast(date_trunc('month', day) as date), sum(volume), sum(money) "
-        f"from (select f.day, sum(f.volume) as volume, sum(f.money) as money from {_OF_QUEUES} group by f.day) d group by 1",
+        f"from (select f.day, sum(f.volume) as volume, sum(f.money) as money from {_OF_QUEUES} group by f.day) d "
+        "group by 1",
     ),
     Question(
         "the whole history, by month and queue", 3,
         "select month, queue, sum(volume), sum(money) from spending_monthly group by month, queue",
         "select cast(date_trunc('month', day) as date), queue, sum(volume), sum(money) "
-        f"from (select f.day, {_QUEUE} as queue, sum(f.volume) as volume, sum(f.money) as money from {_OF_QUEUES} group by 1, 2) d "
+        f"from (select f.day, {_QUEUE} as queue, sum(f.volume) as volume, sum(f.money) as money "
+        f"from {_OF_QUEUES} group by 1, 2) d "
         "group by 1, 2",
     ),
     Question(
@@ -66,7 +73,8 @@ QUESTIONS = (
         "the newest 90 days, by day and queue", None,
         "select day, queue, sum(volume), sum(money) from spending_daily "
         "where day > (select max(day) - 90 from coverage_daily) group by day, queue",
-        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} and f.day > (select max(day) - 90 from internal.day_coverage) "
+        f"select f.day, {_QUEUE}, sum(f.volume), sum(f.money) from {_OF_QUEUES} "
+        "and f.day > (select max(day) - 90 from internal.day_coverage) "
         "group by 1, 2",
     ),
     Question(
@@ -82,7 +90,8 @@ QUESTIONS = (
     Question(
         "the unattributed amount of every hour, summed", None,
         "select sum(total_money), sum(rest_money) from reconciliation_hourly",
-        "select sum(case when s.dimension = 'total' then f.money end), sum(case when s.dimension = 'queue' then f.money end) "
+        "select sum(case when s.dimension = 'total' then f.money end), "
+        "sum(case when s.dimension = 'queue' then f.money end) "
         "from internal.facts f join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id "
         "where s.dimension = 'total' or (s.dimension = 'queue' and s.member is null)",
     ),

@@ -95,7 +95,7 @@ def check_key(source: str, exposed: FilePermissionWarning | None) -> Iterator[Di
 
 @dataclass(frozen=True, slots=True)
 class WarehouseFile:
-    """The warehouse file, or where it would be. ``size``: None if there is no file. ``free``: bytes free on its disk."""
+    """The warehouse file, or where it would be. ``size``: None if it does not exist. ``free``: bytes free on disk."""
 
     path: str
     folder: str

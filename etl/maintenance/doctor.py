@@ -69,7 +69,7 @@ class DoctorReport:
 def run_diagnostics(
     given: Mapping[str, object], environment: Environment, clock: Clock, *, probe: bool
 ) -> DoctorReport:
-    """Run all checks. ``given``: options of the command line. Errors become diagnostics; only KeyboardInterrupt is raised."""
+    """Run all checks; errors become diagnostics. ``given``: options of the command line."""
     report = DoctorReport(clock.now())
     program = f"{PACKAGE} {__version__}, Python {platform.python_version()}"
     report.diagnostics += [Diagnostic("program", Level.OK, program)]
@@ -292,7 +292,7 @@ def _probe(settings: Settings, key: Secret, url: str, clock: Clock, report: Doct
 def _send_probes(
     settings: Settings, key: Secret, clock: Clock, baseline: ProbeBaseline, report: DoctorReport
 ) -> ProbeResponses:
-    """Send one request after the other. The first response also shows whether the API is reachable and its clock right."""
+    """Send one request after the other. The first response also tells about reachability and the clock."""
     responses: dict[ProbeRequest, ProbeResponse] = {}
     rate = min(settings.rate or MAX_PROBES_PER_SECOND, MAX_PROBES_PER_SECOND)
     limiter = RateLimiter(rate, clock)

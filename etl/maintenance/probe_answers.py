@@ -45,7 +45,7 @@ MAX_HEADER_TEXT = 200
 
 
 def _hour_offset(responses: ProbeResponses) -> timedelta:
-    """Return where the account's hours begin relative to the whole hour; negative if the first begins before its window."""
+    """Return where hours begin relative to the whole hour; negative if the first begins before its window."""
     request = request_with_spend(responses)
     hours = values_by_hour(responses, request)
     if not hours:
@@ -240,7 +240,7 @@ def _error_form(responses: ProbeResponses, request: ProbeRequest) -> Interpretat
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """``request``: the request that answers it, or how to choose one. ``accepts_errors``: an API error is an answer, too."""
+    """``request``: the one that answers it, or how to choose it. ``accepts_errors``: API errors that are answers."""
 
     text: str
     request: ProbeRequest | Callable[[ProbeResponses], ProbeRequest]

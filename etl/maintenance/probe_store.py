@@ -64,7 +64,7 @@ _CORRECTIONS = """
 
 
 class BehaviourChange(NamedTuple):
-    """What the API gave and now gives for an unknown member; ``reset``: excluded names that are requested again for it."""
+    """What the API gave and now gives for an unknown member. ``reset``: excluded names to be requested again."""
 
     dimension: Dimension
     before: UnknownNameBehaviour

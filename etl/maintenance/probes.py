@@ -39,7 +39,7 @@ _MAX_TIMESTAMP = 253_402_300_799  # the last second of year 9999
 
 
 class ProbeRequest(StrEnum):
-    """The requests in the order they are sent. Those likely to fail are spread out, for the API counts repeated errors."""
+    """The requests in the order sent. Likely errors are spread out, because the API punishes repeated ones."""
 
     DAY = "a closed day"
     MONTH = "30 days ago"
@@ -75,7 +75,7 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """A question and its answer. ``series`` and ``window_start``: what was requested; None if stored data answered it."""
+    """A question and its answer. ``series``, ``window_start``: what was requested; None if answered from storage."""
 
     question: str
     answer: str
@@ -90,8 +90,9 @@ class ProbeResult:
 class ProbeBaseline:
     """What the warehouse knows about the account.
 
-    ``day``: newest closed day with spend. ``queue``: the one with the fewest hours on that day. ``split_days``: closed days with
-    spend for which queues were requested; ``explained_days``: those whose queues add up. ``hours``: stored hours of the total;
+    ``day``: newest closed day with spend. ``queue``: the one with the fewest hours on that day. ``split_days``: closed
+    days with spend for which queues were requested; ``explained_days``: those whose queues add up. ``hours``: stored
+    hours of the total;
     ``corrected``: how many changed after they had ended; ``latest``: the longest time until such a change was seen.
     """
 

@@ -35,8 +35,8 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
     """Copy the warehouse ``source`` to ``target``, which must have no accounts; both are paths or URLs.
 
     Reads one snapshot of the source and commits once, after comparing both sides; an interrupted copy leaves ``target``
-    without accounts. Raises UsageError if the target is the source or has accounts, WarehouseError if either cannot be used
-    or the two sides differ.
+    without accounts. Raises UsageError if the target is the source or has accounts, WarehouseError if either cannot be
+    used or the two sides differ.
     """
     source_url, target_url = warehouse_url(source), warehouse_url(target)
     source_name, target_name = name_of(source_url), name_of(target_url)
@@ -66,7 +66,7 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
 
 
 def _is_same(source: str, target: str) -> bool:
-    """Whether both are the same file or server. A server under another name is refused later: it has accounts."""
+    """Whether both are one file or server. A server under another name is refused later for its accounts."""
     files = warehouse_path(source), warehouse_path(target)
     if files[0] and files[1] and files[0].exists() and files[1].exists():
         return files[0].samefile(files[1])

@@ -16,13 +16,14 @@ class Behaviour:
     """How the API behaves where its documentation is silent. The defaults are the most likely reading of what is known.
 
     ``idle``: hours without spend are sent as zeros or omitted. ``buckets``: number of records in a response.
-    ``numbers``: JSON numbers, strings, or numbers with float noise and exponents. ``listed``: ``[...]`` or ``{"0":...}``.
+    ``numbers``: JSON numbers, strings, or numbers with float noise and exponents. ``listed``: ``[...]`` or
+    ``{"0":...}``.
     ``unknown_queue``: the response is ERROR_INCORRECT_QUEUE (a made-up code), zeros, or the totals of all queues.
     ``off_hour``: a `date` inside an hour is moved back to its start, or shifts every bucket.
     ``grid_seconds``: where buckets begin, relative to the whole hour; -900 is :45, as in the vendor's example.
     ``running``, ``unbegun``: include the current hour; include hours that have not begun, as zeros.
-    ``foreign_app``, ``foreign_ip``: a softId or IP that is not the account's gives ERROR_ACCESS_DENIED, zeros, or is ignored
-    ("totals"). ``retention_days``: an older `date` gives an empty response.
+    ``foreign_app``, ``foreign_ip``: a softId or IP that is not the account's gives ERROR_ACCESS_DENIED, zeros, or is
+    ignored ("totals"). ``retention_days``: an older `date` gives an empty response.
     ``duplicates``: one record is sent twice, identical or the first time with smaller numbers.
     ``refused_keys`` do not exist; if ``accepted_keys`` is given, no other key exists.
     """
@@ -118,9 +119,10 @@ class Fault:
     """A fault and the requests that get it: those that meet every given condition, or all if none is given.
 
     ``rate``: share of requests, 0 to 1, drawn per request and attempt, so the same at any concurrency.
-    ``numbers``: requests since the sandbox started, from 1. ``attempts``: repetitions of the same query since the faults were
-    set, from 1; ``(1,)`` spares every retry. ``days``: UTC days of `date`. ``queues``, ``soft_ids``, ``ips``: as sent; None
-    matches a request without one. ``seconds``: duration of `hang` or `slow_drip`. ``retry_after``: value of that header.
+    ``numbers``: requests since the sandbox started, from 1. ``attempts``: repetitions of the same query since the
+    faults were set, from 1; ``(1,)`` spares every retry. ``days``: UTC days of `date`. ``queues``, ``soft_ids``,
+    ``ips``: as sent; None matches a request without one. ``seconds``: duration of `hang` or `slow_drip`.
+    ``retry_after``: value of that header.
     """
 
     kind: FaultKind

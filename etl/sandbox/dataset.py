@@ -1,6 +1,7 @@
 """Synthetic spending of one account. Every hour is a pure function of a seed; nothing is generated ahead.
 
-Randomness is BLAKE2 over the seed and a name, and all arithmetic uses integers: the same numbers in every process and Python.
+Randomness is BLAKE2 over the seed and a name, and all arithmetic uses integers: the same numbers in every process and
+Python.
 """
 
 from collections.abc import Iterable, Iterator
@@ -70,10 +71,12 @@ class Dataset:
     """An account's spending. Hours are UTC, money is US dollars, percentages are integers.
 
     ``queues``: names, or how many (known names first, then "Custom Queue 17" and so on).
-    ``growth``: percent of the first year's volume added per year. ``weekday`` (Monday first) and ``hours``: volume in percent.
+    ``growth``: percent of the first year's volume added per year. ``weekday`` (Monday first) and ``hours``: volume in
+    percent.
     ``idle_hours``, ``idle_weeks``: percent of a queue's hours, and of the account's weeks, without spend.
     ``idle``: pauses of the whole account, first and last day inclusive.
-    ``active_periods``: (days, at_once): each queue spends for that many days in a row; ``at_once`` queues spend on any day.
+    ``active_periods``: (days, at_once): each queue spends for that many days in a row; ``at_once`` queues spend on any
+    day.
     ``lives``: (queue, first day, last day), inclusive; a queue named here spends on these days only.
     ``turnover``: some other queues start after ``begins`` or stop for good.
     ``places``: decimal places of money, 0 to 9.
@@ -278,7 +281,7 @@ def _day(
 
 
 def _share(dataset: Dataset, kind: str, members: Iterable[object], member: object, day: int) -> tuple[int, int, int]:
-    """Return a member's part of a day as ``(low, high, whole)``. Adjacent members share a bound, so parts sum exactly."""
+    """Return a member's part of a day as ``(low, high, whole)``. Neighbours share a bound, so parts sum exactly."""
     low = high = total = 0
     for other in members:
         weight = 1 + _hash_int(dataset.seed, kind, other, day) % 100

@@ -134,7 +134,8 @@ MODES: list[tuple[dict[str, Any], dict[str, str]]] = [
             "money is a": "number, up to 6 places",
             "data is": "a list",
             "an hour twice": "no",
-            "error comes as": "HTTP 200, application/json; charset=utf-8; headers: content-length, content-type, date, server",
+            "error comes as": "HTTP 200, application/json; charset=utf-8; headers: "
+            "content-length, content-type, date, server",
         },
     ),
     ({"buckets": 23}, {"date at midnight": "23 records, 00:00 to 22:00: the last hour is missing"}),
@@ -390,8 +391,8 @@ def test_probe_answers_are_stored_and_shown_later_without_requests(loaded: World
     assert loaded.one("select count(*) from internal.probes") == len(sure)
     output = json.loads(to_json(again))["probes"]
     assert output[0] == {
-        "question": "hours begin at", "answer": "the whole UTC hour", "certainty": "sure", "cut": "total", "member": None,
-        "date": f"{ago(1)}T00:00:00Z", "status": 200, "seen_at": "2026-11-22T09:30:00Z",
+        "question": "hours begin at", "answer": "the whole UTC hour", "certainty": "sure", "cut": "total",
+        "member": None, "date": f"{ago(1)}T00:00:00Z", "status": 200, "seen_at": "2026-11-22T09:30:00Z",
     }  # fmt: skip
 
 

@@ -273,7 +273,7 @@ def test_foreign_app_or_ip_is_denied_has_no_spend_or_is_ignored(
         }
         assert getattr(server.behaviour, setting) == default
         for kind, answer in answers.items():
-            server.behaviour = Behaviour(**{setting: kind})  # type: ignore[arg-type]  # its literals, from the table above
+            server.behaviour = Behaviour(**{setting: kind})  # type: ignore[arg-type]  # literals
             assert ask(server, **{series: unknown}) == answer
         server.behaviour = Behaviour(**{setting: "error"})  # type: ignore[arg-type]  # the same
         assert code(server, **{series: unknown}) == "ERROR_ACCESS_DENIED"

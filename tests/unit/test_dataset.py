@@ -101,7 +101,8 @@ def test_closed_hours_do_not_change_without_corrections() -> None:
 def test_rows_do_not_depend_on_the_process_or_hash_seed() -> None:
     program = (
         "from etl.sandbox.dataset import Dataset; from datetime import *;"
-        "print(list(Dataset(corrections=True).expected_rows(date(2024, 3, 1), date(2024, 3, 2), datetime(2024, 3, 2, 7, 31, tzinfo=UTC))))"
+        "as_of = datetime(2024, 3, 2, 7, 31, tzinfo=UTC);"
+        "print(list(Dataset(corrections=True).expected_rows(date(2024, 3, 1), date(2024, 3, 2), as_of)))"
     )
     outputs = [
         subprocess.run(
