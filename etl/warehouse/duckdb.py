@@ -18,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionCont
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
-from etl.warehouse.file_access import gate
+from etl.warehouse.file_access import FileAccess, file_access
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -52,112 +52,131 @@ _LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PI
 
 
 def file_url(path: str) -> str:
-    """The URL of the file at ``path``, which comes out absolute. Raises UsageError for what names no file."""
+    """The URL of the file at ``path``, made absolute. Raises UsageError if that is not a file."""
     if path in {"", ":memory:"}:
-        raise UsageError("the warehouse must be a file", "--warehouse takes a path, for instance warehouse.duckdb")
+        raise UsageError("the warehouse must be a file", "use a path, for example --warehouse warehouse.duckdb")
     if path.startswith(("md:", "motherduck:")):
+        raise UsageError("a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/scale.md")
+    if "?" in path:  # DuckDB would put .wal in front of the question mark, in a folder that may not exist
         raise UsageError(
-            "no warehouse is kept in MotherDuck", "sync into a file and put a copy there: docs/scale.md says how"
+            f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
         )
-    if "?" in path:
-        raise UsageError(f"a warehouse's path cannot hold a question mark: {path}", "rename it")
     return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()
 
 
 def file_of(url: sa.URL) -> Path:
-    """The absolute path of the file itself: by each link to it DuckDB would keep another log beside it."""
+    """The absolute path without links: DuckDB would keep another log beside each link."""
     return Path(os.path.realpath(url.database or ""))
 
 
-def _is_interrupted(error: BaseException) -> bool:
-    """Whether it is what DuckDB makes of what a signal's handler raised while it was at work."""
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether DuckDB raised it because a signal handler raised during a query."""
     return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """KeyboardInterrupt stays one also where no engine's errors are translated: while it is made, and where its pool rolls back."""
+    """Keep KeyboardInterrupt one where SQLAlchemy does not translate errors: connecting, rolling back and closing."""
     try:
         yield
     except RuntimeError as error:
-        if not _is_interrupted(error):
+        if not _is_interrupt(error):
             raise
         raise KeyboardInterrupt from error
 
 
 @_interruptible()
 def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic: Path | None) -> sa.Engine:
-    """As ``engine.open_warehouse``; a file that is not there is created, unless ``read_only``.
-
-    ``atomic`` is for SQL of our own: an absolute folder below which it may write and read although it is sealed. A file that
-    another program has open is tried again for ``wait`` seconds.
-    """
+    """As ``engine.open_warehouse``."""
     path = file_of(url)
-    turns = gate(path)
+    access = file_access(path)
     _require(path) if read_only else _create_missing(path)
     config = _SEALED if read_only else _QUIET
     engine = sa.create_engine(
         url.set(database=str(path)),
         poolclass=sa.NullPool,
         connect_args={"config": {name: value for name, value in config.items() if not (atomic and name == _SHUT)}},
-        hide_parameters=True,  # an error's text must not show what was written, a key's hash among it
+        hide_parameters=True,  # an error must not show what was written, for example a key's hash
     )
-    engine.dialect.supports_native_decimal = (
-        True  # duckdb-engine does not say so, and SQLAlchemy would make floats of money
-    )
-    for step in ("do_rollback", "do_close"):
-        setattr(engine.dialect, step, _interruptible()(getattr(engine.dialect, step)))
-    setattr(engine.dialect, "do_close", turns.left_by(engine.dialect.do_close))  # noqa: B010  # as above
+    dialect = engine.dialect
+    dialect.supports_native_decimal = True  # duckdb-engine does not set it, and SQLAlchemy would turn money into floats
+    close, roll_back = dialect.do_close, dialect.do_rollback
 
-    told: set[str] = set()  # who is waited for at every commit is said once
+    def close_and_release(connection: DBAPIConnection) -> None:
+        try:
+            with _interruptible():
+                close(connection)
+        finally:
+            access.release()
+
+    setattr(dialect, "do_close", close_and_release)  # noqa: B010 - mypy refuses an assignment to a method
+    setattr(dialect, "do_rollback", _interruptible()(roll_back))  # noqa: B010
+
+    connector = _Connector(path, access, sealed=read_only, atomic=atomic, wait=wait, clock=clock)
 
     @sa.event.listens_for(engine, "do_connect")
     @_interruptible()
     def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        began = clock.monotonic()
-        while True:
-            try:
-                return turns.entered_by(
-                    lambda: _connected(dialect, args, options, sealed=read_only, atomic=atomic), alone=read_only
-                )
-            except duckdb.Error as error:
-                found, is_closing = problem(error, path), _CLOSING in str(error)
-                if found is None and not is_closing:
-                    raise
-                is_held = isinstance(found, WarehouseLockedError)
-                patience = wait if is_held else _CLOSING_SECONDS if is_closing else 0
-                if clock.monotonic() >= began + patience:
-                    raise (found or error) from error
-                if is_held and str(found) not in told:
-                    told.add(str(found))
-                    log.info("%s; waiting for it, at most %d seconds", found, wait)
-            clock.sleep(_CLOSING_POLL if is_closing else _POLL_SECONDS)
+        return connector.connect(dialect, args, options)
 
     @sa.event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
-        found = _ours(context.original_exception, atomic or path)
-        if found is not None:
-            raise found from context.original_exception
+        error = _translated(context.original_exception, atomic or path)
+        if error is not None:
+            raise error from context.original_exception
 
     return engine
 
 
-def _connected(
-    dialect: Dialect, args: list[Any], options: dict[str, Any], *, sealed: bool, atomic: Path | None
-) -> DBAPIConnection:
-    connection = dialect.connect(*args, **options)
-    settings = ["TimeZone = 'UTC'"]  # else current_date is the server's day
-    if sealed:
-        if atomic:
-            settings += [f"allowed_directories = [{quoted(atomic)}]", f"{_SHUT} = false"]
-        settings.append("lock_configuration = true")
-    try:
-        for setting in settings:
-            connection.cursor().execute(f"set {setting}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+class _Connector:
+    """Opens one file, and waits for programs that have it open."""
+
+    def __init__(
+        self, path: Path, access: FileAccess, *, sealed: bool, atomic: Path | None, wait: float, clock: Clock
+    ) -> None:
+        self._path, self._access, self._sealed, self._atomic = path, access, sealed, atomic
+        self._wait, self._clock = wait, clock
+        self._logged: set[str] = set()
+        """Whoever is waited for at every commit is logged once."""
+
+    def connect(self, dialect: Dialect, args: list[Any], options: dict[str, Any]) -> DBAPIConnection:
+        began = self._clock.monotonic()
+        while True:
+            self._access.acquire(exclusive=self._sealed)
+            try:
+                return self._configured(dialect.connect(*args, **options))
+            except BaseException as error:
+                self._access.release()
+                if not isinstance(error, duckdb.Error):
+                    raise
+                poll = self._seconds_to_next_attempt(error, self._clock.monotonic() - began)
+            self._clock.sleep(poll)
+
+    def _seconds_to_next_attempt(self, error: duckdb.Error, waited: float) -> float:
+        """Raises the error if another attempt is of no use or waiting took too long."""
+        if _CLOSING in str(error) and waited < _CLOSING_SECONDS:
+            return _CLOSING_POLL
+        problem_ = problem(error, self._path)
+        if not isinstance(problem_, WarehouseLockedError) or waited >= self._wait:
+            raise (problem_ or error) from error
+        if str(problem_) not in self._logged:
+            self._logged.add(str(problem_))
+            log.info("%s; waiting for it, at most %d seconds", problem_, self._wait)
+        return _POLL_SECONDS
+
+    def _configured(self, connection: DBAPIConnection) -> DBAPIConnection:
+        settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the server's day
+        if self._sealed:
+            if self._atomic:
+                settings += [f"allowed_directories = [{quoted(self._atomic)}]", f"{_SHUT} = false"]
+            settings.append("lock_configuration = true")
+        try:
+            for setting in settings:
+                connection.cursor().execute(f"set {setting}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _require(path: Path) -> None:
@@ -251,9 +270,9 @@ _OF_SQL = (duckdb.ProgrammingError, duckdb.DataError, duckdb.PermissionException
 """About a statement and never about the file, whatever words it quotes: a cast of 'Corrupt' is no damaged warehouse."""
 
 
-def _ours(error: BaseException, path: Path) -> BaseException | None:
+def _translated(error: BaseException, path: Path) -> BaseException | None:
     """What is raised in place of an error of the driver's, when it is not about the SQL."""
-    if _is_interrupted(error):
+    if _is_interrupt(error):
         return KeyboardInterrupt()
     return None if isinstance(error, _OF_SQL) else problem(error, path)
 

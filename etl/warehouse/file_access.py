@@ -1,102 +1,78 @@
-"""One file, many threads: in one process DuckDB has a file open in one way at a time.
+"""Which threads of this process may have a DuckDB file open.
 
-Connections that may write are open together. A sealed one is open alone: its configuration is another than theirs, and it is
-locked, so that not even a second one like it could set its time zone.
+DuckDB opens a file in one way at a time in each process. Connections that may write are open together; a read-only one is
+open alone, because its configuration differs and is locked. Threads enter in the order they came, so that none starves.
 
-Nobody waits here who holds a connection to the same file and is waited for in turn: a thread has one connection at a time, or
-several that may write while nothing else of its process wants the file; who holds one for a row of commits closes it after two
-seconds; and what a connection does waits for no other thread's.
+A thread that waits here holds no other connection to the same file, or only ones that may write while nothing else of this
+process wants the file; so no two threads wait for each other.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from etl.clock import Clock
 
-STRETCH = 2.0
-"""Seconds after which no further connection joins those that are open: other programs want the file too."""
+MAX_OPEN_SECONDS = 2.0
+"""How long a file is kept open while others want it: other programs wait for it too."""
 
 PAUSE_SECONDS = 0.075
-"""Seconds for which the file is then left alone: longer than programs that wait to read it look away."""
-
-
-Opened = TypeVar("Opened")
+"""How long the file then stays closed: longer than DuckDB's retry interval in programs that wait to read it."""
 
 
 class FileAccess:
-    """Who may have one file open now. Threads are let in in the order they came, so that neither kind starves."""
+    """The queue of threads for one file."""
 
     def __init__(self, clock: Clock) -> None:
-        self._ticks = clock.monotonic
+        self._monotonic = clock.monotonic
         self._change = threading.Condition()
         self._waiting: deque[object] = deque()
         self._open = 0
-        self._is_alone = False
-        self._began = self._ended = -PAUSE_SECONDS
-        self._goes_on = False
-        """Whether the next to open goes on with the stretch before: it waited already when that ended."""
+        self._is_exclusive = False
+        self._opened_at = self._closed_at = -PAUSE_SECONDS
+        self._continues = False
+        """Whether threads were waiting when the file was closed, so that the pause applies to the next one."""
 
-    def entered_by(self, opening: Callable[[], Opened], *, alone: bool) -> Opened:
-        """What ``opening`` gives, in its turn, for which it waits as long as it takes others to close. Where it raises the turn is
-        over; else whoever closes what was opened does so ``left_by``."""
-        self._enter(alone=alone)
-        try:
-            return opening()
-        except BaseException:
-            self._leave()
-            raise
-
-    def left_by(self, closing: Callable[[Opened], None]) -> Callable[[Opened], None]:
-        """``closing``, which ends the turn of what it closes, whatever comes of it."""
-
-        def close(opened: Opened) -> None:
-            try:
-                closing(opened)
-            finally:
-                self._leave()
-
-        return close
-
-    def _enter(self, *, alone: bool) -> None:
+    def acquire(self, *, exclusive: bool) -> None:
+        """Wait until this thread may open the file. Whoever acquired it calls ``release`` after closing, or on failure."""
         ticket = object()
         with self._change:
             self._waiting.append(ticket)
             try:
-                while self._waiting[0] is not ticket or not self._has_room(alone=alone):
+                while self._waiting[0] is not ticket or not self._may_open(exclusive=exclusive):
                     is_next = self._waiting[0] is ticket and not self._open
                     self._change.wait(PAUSE_SECONDS if is_next else None)
-                self._began = self._began if self._open or (self._goes_on and not self._is_tired) else self._ticks()
+                if not self._open and not (self._continues and not self._is_open_too_long):
+                    self._opened_at = self._monotonic()
                 self._open += 1
-                self._is_alone = alone
+                self._is_exclusive = exclusive
             finally:
                 self._waiting.remove(ticket)
                 self._change.notify_all()
 
-    def _leave(self) -> None:
+    def release(self) -> None:
         with self._change:
             self._open -= 1
             if not self._open:
-                self._ended, self._goes_on = self._ticks(), bool(self._waiting)
+                self._closed_at, self._continues = self._monotonic(), bool(self._waiting)
             self._change.notify_all()
 
-    def _has_room(self, *, alone: bool) -> bool:
+    def _may_open(self, *, exclusive: bool) -> bool:
         if self._open:
-            return not alone and not self._is_alone and not self._is_tired
-        return not (self._goes_on and self._is_tired) or self._ticks() >= self._ended + PAUSE_SECONDS
+            return not exclusive and not self._is_exclusive and not self._is_open_too_long
+        needs_pause = self._continues and self._is_open_too_long
+        return not needs_pause or self._monotonic() >= self._closed_at + PAUSE_SECONDS
 
     @property
-    def _is_tired(self) -> bool:
-        return self._ticks() >= self._began + STRETCH
+    def _is_open_too_long(self) -> bool:
+        return self._monotonic() >= self._opened_at + MAX_OPEN_SECONDS
 
 
-_gates: dict[Path, FileAccess] = {}
-_making = threading.Lock()
+_accesses: dict[Path, FileAccess] = {}
+_lock = threading.Lock()
 
 
-def gate(file: Path) -> FileAccess:
-    """The one gate of a file in this process; ``file`` is the real file, by whatever name it is opened."""
-    with _making:
-        return _gates.setdefault(file, FileAccess(Clock()))
+def file_access(file: Path) -> FileAccess:
+    """The one ``FileAccess`` of a file in this process; ``file`` is the real path, without links."""
+    with _lock:
+        return _accesses.setdefault(file, FileAccess(Clock()))

@@ -158,7 +158,7 @@ def test_another_key_for_the_same_account_is_refused_until_it_is_said_to_be_rota
         assert world.sync(key=OTHER_KEY, key_changed=True).exit_code == 0
         assert world.asked(before) == dict.fromkeys(RECENT, 1)
         assert world.sync(key=OTHER_KEY).exit_code == 0
-        with pytest.raises(UsageError, match="not the key"):
+        with pytest.raises(UsageError, match="with another key"):
             world.sync(key=KEY)
 
 

@@ -139,7 +139,7 @@ def test_waiting_ends_when_its_seconds_are_over_and_says_who_is_in_the_way(url: 
 def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
     with held(file):
         next(file.parent.glob("*.lock")).write_text("")
-        with pytest.raises(WarehouseLockedError, match="account default is running; nothing was asked"), held(file):
+        with pytest.raises(WarehouseLockedError, match="account default is running; no requests were sent"), held(file):
             pass
 
 

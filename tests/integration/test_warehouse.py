@@ -59,6 +59,11 @@ def held_elsewhere(path: Path, *, seconds: float = 60.0, read_only: bool = False
 # ---------------------------------------------------------------- urls
 
 
+def test_a_path_with_a_question_mark_is_refused_because_duckdb_would_misplace_its_log() -> None:
+    with pytest.raises(UsageError, match="DuckDB cannot write its log"):
+        warehouse_url("what?/w.duckdb")
+
+
 def test_a_path_means_a_duckdb_file_and_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert warehouse_url("w.duckdb") == f"duckdb:///{tmp_path}/w.duckdb"
@@ -116,6 +121,21 @@ def test_creating_never_replaces_a_warehouse_made_meanwhile(
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert migrate.state(open_warehouse(str(warehouse.url))) == "current"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_connection_that_cannot_be_opened_blocks_no_other(
+    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(warehouse.dialect), "connect", fail)
+        broken = open_warehouse(str(warehouse.url), read_only=True)
+        with pytest.raises(error), broken.connect():
+            pass
+    assert migrate.state(warehouse) == "current"
 
 
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """Who may have one file open when. The threads are real, the file is not: what DuckDB says to it is tested in e2e."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from etl.clock import Clock
-from etl.warehouse.file_access import PAUSE_SECONDS, STRETCH, FileAccess, gate
+from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS, FileAccess, file_access
 
 
 class Time:
@@ -37,17 +35,14 @@ class Crowd:
         self._threads[name].join(0.05)  # so that it stands in the queue before the next one
 
     def _live(self, name: str, alone: bool) -> None:
-        opened = self._turns.entered_by(lambda: name, alone=alone)
+        self._turns.acquire(exclusive=alone)
         with self._change:
-            self.open.append(opened)
+            self.open.append(name)
             self.most.append(frozenset(self.open))
             self._change.notify_all()
             self._change.wait_for(lambda: name in self._may_close, 10)
-        self._turns.left_by(self._closed)(opened)
-
-    def _closed(self, name: str) -> None:
-        with self._change:
             self.open.remove(name)
+        self._turns.release()
 
     def close(self, *names: str) -> None:
         with self._change:
@@ -101,10 +96,10 @@ def test_after_a_stretch_nobody_joins_and_the_file_is_left_alone_for_a_breath() 
     time = Time()
     with crowd(FileAccess(time.clock())) as people:
         people.send("a", alone=False)
-        time.tick += STRETCH / 2
+        time.tick += MAX_OPEN_SECONDS / 2
         people.send("b", alone=False)
         assert people.holds("a", "b")
-        time.tick += STRETCH / 2
+        time.tick += MAX_OPEN_SECONDS / 2
         people.send("late", alone=False)
         assert people.holds("a", "b")
         people.close("a", "b")
@@ -118,16 +113,16 @@ def test_a_stretch_goes_on_where_somebody_waited_and_begins_anew_where_nobody_di
     time = Time()
     with crowd(FileAccess(time.clock())) as people:
         people.send("a", alone=False)
-        time.tick += STRETCH * 2
+        time.tick += MAX_OPEN_SECONDS * 2
         people.close("a")
         people.send("b", alone=False)
         assert people.holds("b")  # nobody waited: other programs had their moment
         people.send("sealed", alone=True)
-        time.tick += STRETCH / 2
+        time.tick += MAX_OPEN_SECONDS / 2
         people.close("b")
         assert people.holds("sealed")
         people.send("c", alone=False)
-        time.tick += STRETCH / 2
+        time.tick += MAX_OPEN_SECONDS / 2
         people.close("sealed")
         people._threads["c"].join(3 * PAUSE_SECONDS)
         assert people.holds()
@@ -135,26 +130,6 @@ def test_a_stretch_goes_on_where_somebody_waited_and_begins_anew_where_nobody_di
         assert people.holds("c")
 
 
-def raises(error: type[BaseException]) -> Callable[..., str]:
-    def act(*_: object) -> str:
-        raise error
-
-    return act
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_could_not_be_opened_or_closed_keeps_nobody_waiting(error: type[BaseException]) -> None:
-    turns = FileAccess(Time().clock())
-    with pytest.raises(error):
-        turns.entered_by(raises(error), alone=True)
-    opened = turns.entered_by(lambda: "file", alone=True)
-    with pytest.raises(error):
-        turns.left_by(raises(error))(opened)  # type: ignore[arg-type]  # what it gives is not looked at
-    with crowd(turns) as people:
-        people.send("a", alone=True)
-        assert people.holds("a")
-
-
-def test_a_file_has_one_gate() -> None:
-    assert gate(Path("/a.duckdb")) is gate(Path("/a.duckdb"))
-    assert gate(Path("/a.duckdb")) is not gate(Path("/b.duckdb"))
+def test_a_file_has_one_file_access() -> None:
+    assert file_access(Path("/a.duckdb")) is file_access(Path("/a.duckdb"))
+    assert file_access(Path("/a.duckdb")) is not file_access(Path("/b.duckdb"))
