@@ -66,7 +66,7 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
 
 
 def _is_same(source: str, target: str) -> bool:
-    """Whether both are one file or server. A server under another name is refused later for its accounts."""
+    """Whether both are one file or server. A server under another name is rejected later, by its accounts."""
     files = warehouse_path(source), warehouse_path(target)
     if files[0] and files[1] and files[0].exists() and files[1].exists():
         return files[0].samefile(files[1])
