@@ -58,8 +58,9 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
         spent = _spend_by_account(reading)
         differing = sorted(name for name in before if before[name] != after[name])
         if differing or spent != _spend_by_account(writing):
+            tables = ", ".join(differing) or "spend"
             raise WarehouseError(
-                f"the copy in {target_name} differs from {source_name} ({', '.join(differing) or 'spend'}); rolled back",
+                f"the copy in {target_name} differs from {source_name} ({tables}); rolled back",
                 "check the target's disk and log, then run transfer again",
             )
     return CopyResult(source_name, target_name, {name: checksum.rows for name, checksum in after.items()}, spent)

@@ -725,6 +725,7 @@ def test_json_has_every_setting_with_its_source_except_the_key(tmp_path: Path) -
         assert output["settings"]["lookback"] == {"value": "3", "source": "default"}
         assert "key" not in output["settings"]
         assert output["exit_code"] == 0
+        assert set(output["advice"][0]) == {"name", "state", "found", "remedy", "exit_code"}
 
 
 def test_quiet_prints_only_problems_that_need_attention(tmp_path: Path) -> None:
