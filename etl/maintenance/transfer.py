@@ -75,7 +75,10 @@ def _is_same(source: str, target: str) -> bool:
 
 
 def _require_no_accounts(connection: sa.Connection, target: str) -> None:
-    names = connection.execute(sa.select(accounts.c.name).limit(3)).scalars().all()
+    is_current = sa.inspect(connection).has_table(accounts.name, schema=accounts.schema)
+    schema = accounts.schema if is_current else None  # before revision 0007 the tables were in the default schema
+    name = sa.table(accounts.name, sa.column("name"), schema=schema).c.name
+    names = connection.execute(sa.select(name).order_by(name).limit(3)).scalars().all()
     if names:
         message = f"{target} already has accounts: {', '.join(names)}"
         raise UsageError(message, "use a new or empty warehouse as target")
