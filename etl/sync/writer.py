@@ -13,12 +13,7 @@ from etl.load.state import SyncStateStore
 from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
 from etl.models import MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import ReconciledDay, diff
-
-MAX_OPEN_SECONDS = 2.0
-"""Seconds of commits in a row for which the warehouse stays open: opening and closing the file costs as much as a commit."""
-
-PAUSE_SECONDS = 0.075
-"""Seconds for which it is then left alone: longer than programs that wait to read it look away."""
+from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS
 
 BATCH_WAIT_SECONDS = 0.05
 """Seconds that a commit waits for more readings to share it: one of a single reading costs most of what one of sixteen does."""

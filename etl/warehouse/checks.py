@@ -1,11 +1,11 @@
-"""What must hold of the numbers: the checks of ``sql/checks``, each a select of the rows that break it, and the user's own.
+"""Data checks: those of ``sql/checks``, each a select of the rows that violate it, and the user's own.
 
-A file is named as the sentence that should hold. Its leading comment says that sentence in full, then ``severity: ...``
-and ``remedy: ...``. A check selects ``account`` and, where a row is of one, ``day``; other columns are shown as they are.
-``:now`` in it stands for the present moment, a UTC timestamp without zone; in those of this program ``:since`` for the first day
-that is looked at, and ``:accounts`` for the list of account_ids: of hundreds, a sync looks at its own alone.
+A file is named after what should be true. Its leading comment says that in full, then ``severity: ...`` and ``remedy: ...``.
+A check selects ``account`` and, if its rows belong to one, ``day``; further columns are shown as they are. ``:now`` stands for
+the current time, a UTC timestamp without a zone. Checks of this program also have ``:since``, the first day to look at, and
+``:accounts``, a list of account_ids.
 
-A check of the user's own may leave all of that out: it is then a warning, without remedy, of every account.
+A user's check may leave all of that out: it is then a warning without a remedy, for every account.
 """
 
 import re
@@ -27,16 +27,16 @@ from etl.warehouse import engine, views
 from etl.warehouse.package_files import folder
 from etl.warehouse.sql_guard import gives_rows, refusal
 
-SHOWN = 5
-"""Rows that a finding spells out."""
+MAX_SHOWN = 5
+"""Rows that a finding lists."""
 
-MOST = 1_000
-"""Rows of a check that are looked at: a select of everything must not fill the memory."""
+MAX_ROWS = 1_000
+"""Rows that are read of a check, so that a select of everything does not fill the memory."""
 
-LONGEST = 60
-"""Seconds that a check of the user's own may take: a slip in a join must not hold up the syncs of all nights to come."""
+MAX_SECONDS = 60
+"""Seconds that a user's check may take, so that a mistake in a join does not hold up every sync."""
 
-_AT_ONCE = 1_000
+_BATCH_SIZE = 1_000
 _STOP_AGAIN = 0.1
 _GIVEN = re.compile(
     r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a text with escapes
@@ -54,7 +54,7 @@ Row = Mapping[str, object]
 
 
 class Check(NamedTuple):
-    """One file: ``name`` is the file's, in words; ``sentence`` is what should hold. ``hint`` may be empty in the user's own."""
+    """One file. ``name`` is the file's, with spaces; ``sentence`` is what should be true; a user's check may have no ``hint``."""
 
     name: str
     sentence: str
@@ -65,9 +65,9 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckFailure:
-    """A check that does not hold. ``told`` says by which rows, or why it could not be run; ``day`` is the newest day among them.
+    """A check that failed. ``told`` names the rows, or says why it could not run; ``day`` is the newest day among them.
 
-    ``rows`` are at most ``MOST``, the newest day first; ``has_more`` says that there are others.
+    ``rows`` are at most ``MAX_ROWS``, newest day first; ``has_more`` says that there are others.
     """
 
     check: Check
@@ -82,12 +82,12 @@ class CheckFailure:
     @property
     def finding(self) -> Finding:
         hint = f"; {self.check.hint}" if self.check.hint else ""
-        message = f"it does not hold that {self.check.sentence}: {self.told}{hint}"
+        message = f"check failed: {self.check.sentence}: {self.told}{hint}"
         return Finding(self.check.name, self.check.severity, message, self.day)
 
 
 class CheckRun(NamedTuple):
-    """How many checks there were, and those that do not hold, in the order they were run."""
+    """Number of checks, and those that failed, in the order they ran."""
 
     number: int
     broken: tuple[CheckFailure, ...]
@@ -97,18 +97,18 @@ class CheckRun(NamedTuple):
 
 
 def parse(name: str, sql: str) -> Check:
-    """The check of a file's text. Raises KeyError or ValueError when its head lacks something."""
+    """The check in a file. Raises KeyError or ValueError if its head is incomplete."""
     sentence, said = views.head(sql)
     return Check(_words(name), sentence, Severity(said["severity"]), said["remedy"], sql)
 
 
 def load() -> list[Check]:
-    """The checks of this program, in the order of their names."""
+    """The checks of this program, by name."""
     return [parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "checks").glob("*.sql"))]
 
 
 def parse_own(name: str, sql: str) -> Check:
-    """The check of a text of the user's. Raises ValueError for a severity that is none."""
+    """A user's check. Raises ValueError for an unknown severity."""
     sentence, said = views.head(sql.lstrip())
     severity = said.get("severity", Severity.WARNING)
     if severity not in list(Severity):
@@ -178,13 +178,13 @@ def _look_with_care(
     if stop_reason is not None:
         return _not_run(check.name, stop_reason)
     broken: CheckFailure | None = None
-    with _stopped_after(LONGEST, connection) as stopped:
+    with _stopped_after(MAX_SECONDS, connection) as stopped:
         try:
             broken = _look(connection, told, account, stopped)
         except (sa.exc.SQLAlchemyError, AppError) as error:
             stop_reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if stopped.is_set():
-        stop_reason = f"it was stopped after {LONGEST:g} seconds"
+        stop_reason = f"it was stopped after {MAX_SECONDS:g} seconds"
     if stop_reason is None:
         return broken
     connection.rollback()
@@ -222,16 +222,17 @@ def _look(
     going_on = (lambda _: not stopped.is_set()) if stopped else bool
     with connection.exec_driver_sql(check.sql, execution_options={"stream_results": gives_rows(check.sql)}) as result:
         names = tuple(result.keys())
-        parts = takewhile(going_on, result.partitions(_AT_ONCE))
+        parts = takewhile(going_on, result.partitions(_BATCH_SIZE))
         every = (dict(zip(names, row, strict=True)) for part in parts for row in part)
         concerning = (row for row in every if account is None or row.get("account") in (None, account))
-        found = list(islice(concerning, MOST + 1))
+        found = list(islice(concerning, MAX_ROWS + 1))
     if not found:
         return None
     rows = sorted(
-        found[:MOST], key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None))
+        found[:MAX_ROWS],
+        key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None)),
     )
-    has_more = len(found) > MOST
+    has_more = len(found) > MAX_ROWS
     return CheckFailure(
         check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more
     )
@@ -256,9 +257,9 @@ def at(now: datetime, sql: str, since: date = date.min, number: int | None = Non
 
 def _summed_up(rows: Iterable[Row], *, has_more: bool, names_account: bool) -> str:
     said = [_told(row, names_account=names_account) for row in rows]
-    counted = f"more than {MOST:,} rows" if has_more else f"{len(said):,} row{'' if len(said) == 1 else 's'}"
-    more = f" and {len(said) - SHOWN:,} more" if len(said) > SHOWN and not has_more else ""
-    return f"{counted}, {', '.join(said[:SHOWN])}{more}"
+    counted = f"more than {MAX_ROWS:,} rows" if has_more else f"{len(said):,} row{'' if len(said) == 1 else 's'}"
+    more = f" and {len(said) - MAX_SHOWN:,} more" if len(said) > MAX_SHOWN and not has_more else ""
+    return f"{counted}, {', '.join(said[:MAX_SHOWN])}{more}"
 
 
 def _told(row: Row, *, names_account: bool) -> str:

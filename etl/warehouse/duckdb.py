@@ -182,7 +182,8 @@ class _Connector:
 def _require(path: Path) -> None:
     if not path.exists():
         raise WarehouseError(
-            f"there is no warehouse at {path}", "anticaptcha-etl sync makes one; --warehouse names another"
+            f"there is no warehouse at {path}",
+            "create one with anticaptcha-etl sync, or choose another with --warehouse",
         )
 
 
@@ -230,8 +231,12 @@ PUT_BACK = (
     "anticaptcha-etl sync"
 )
 _REMEDIES = (
-    ("No space left on device", "the disk is full", "make room; what was committed is kept, run it again"),
-    ("Disk quota exceeded", "the disk quota is used up", "make room; what was committed is kept, run it again"),
+    ("No space left on device", "the disk is full", "free some space and run it again; what was committed is kept"),
+    (
+        "Disk quota exceeded",
+        "the disk quota is used up",
+        "free some space and run it again; what was committed is kept",
+    ),
     (
         "File too large",
         "files may not grow so large here",
@@ -245,9 +250,13 @@ _REMEDIES = (
     (
         "Permission denied",
         "permission denied",
-        "run as the owner of the file, or mend its permissions and its folder's",
+        "run as the owner of the file, or change the permissions of the file and its folder",
     ),
-    ("database does not exist", "it does not exist", "anticaptcha-etl sync makes one; --warehouse names another"),
+    (
+        "database does not exist",
+        "it does not exist",
+        "create one with anticaptcha-etl sync, or choose another with --warehouse",
+    ),
     ("not a valid DuckDB database file", "it is not a DuckDB file", "name another file with --warehouse"),
     ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
     (
@@ -292,8 +301,8 @@ def problem(error: BaseException, path: Path) -> WarehouseError | None:
     if lock := _LOCKED.search(text):
         holder = f"{command_of(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
         return WarehouseLockedError(
-            f"{path} is held by {holder}",
-            "close that program, or wait for it, now or longer (--lock-wait SECONDS)",
+            f"{path} is locked by {holder}",
+            "close that program, or wait for it with --lock-wait SECONDS",
         )
     if not isinstance(error, (OSError, duckdb.Error)):
         return None

@@ -1,7 +1,6 @@
-"""From a URL to an engine: a DuckDB file or a PostgreSQL database. What holds for one of them alone stands in ``duck`` or
-``postgres``; here is what the other rooms need not tell apart.
+"""From a URL to an engine: a DuckDB file or a PostgreSQL database. What differs between them is in ``duckdb`` and ``postgres``.
 
-Nothing is pooled: each ``connect`` opens the file, or calls the server, anew.
+Nothing is pooled: each ``connect`` opens the file, or connects to the server, again.
 """
 
 from pathlib import Path
@@ -80,7 +79,8 @@ def require_warehouse(url: str, *, wait: float = 0.0, clock: Clock | None = None
     """Raises WarehouseError when there is no warehouse."""
     if not exists(url, wait=wait, clock=clock):
         raise WarehouseError(
-            f"there is no warehouse at {name_of(url)}", "anticaptcha-etl sync makes one; --warehouse names another"
+            f"there is no warehouse at {name_of(url)}",
+            "create one with anticaptcha-etl sync, or choose another with --warehouse",
         )
 
 

@@ -1,6 +1,6 @@
-"""The warehouse's schema, up and down. Tables and views change in one transaction: all of it or nothing.
+"""Upgrade and downgrade the schema. Tables and views change in one transaction.
 
-Whether anything is to be done is one cheap look; Alembic is imported only when it is.
+Alembic is imported only if there is something to do.
 """
 
 from typing import Literal, NamedTuple
@@ -58,7 +58,7 @@ def require_readable(engine: sa.Engine) -> None:
     revision = held.revision
     if revision is None:
         raise WarehouseError(
-            f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync makes it one"
+            f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync creates one"
         )
     _refuse_newer(engine, revision)
     if revision != revisions()[-1]:
@@ -163,7 +163,7 @@ def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
     known = revisions()
     if revision is not None and revision not in known:
         raise SchemaTooNewError(
-            f"{name_of(engine.url)} has schema {revision}, this program knows them up to {known[-1]}",
+            f"{name_of(engine.url)} has schema {revision}, this program knows up to {known[-1]}",
             "upgrade anticaptcha-etl; nothing was changed",
         )
 
@@ -175,7 +175,7 @@ def _is_copy(held: SchemaVersion) -> bool:
 def _refuse_copy(engine: sa.Engine, held: SchemaVersion) -> None:
     if _is_copy(held):
         raise WarehouseError(
-            f"{name_of(engine.url)} is a published copy: it holds what its views read and nothing else",
+            f"{name_of(engine.url)} is a published copy, which has only what its views read",
             "name the warehouse it was made from with --warehouse",
         )
 
@@ -184,6 +184,6 @@ def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
     names = {name for _, name in table_names(connection)}
     if clash := sorted(names & {table.name for table in metadata.tables.values()}):
         raise WarehouseError(
-            f"{name_of(engine.url)} is another program's: it has no schema revision, but tables {', '.join(clash)}",
-            "name another place with --warehouse",
+            f"{name_of(engine.url)} belongs to another program: it has no schema revision, but tables {', '.join(clash)}",
+            "choose another place with --warehouse",
         )

@@ -140,25 +140,23 @@ class _Remedy(NamedTuple):
 
 
 _READ_ONLY = "25006"
-_ANYWAY = "what was committed is kept, run it again"
+_ANYWAY = "run it again; what was committed is kept"
 _REMEDIES = {
     "23505": _Remedy(
         "another program wrote rows of the same account meanwhile", f"{_ANYWAY}, one sync of an account at a time"
     ),
     _READ_ONLY: _Remedy("it is read-only, as a standby is", "name the primary server with --warehouse"),
-    "28000": _Remedy("it does not let this user in", "mend the user, the password or pg_hba.conf"),
-    "28P01": _Remedy("the password is wrong or missing", "mend it in the URL, in PGPASSWORD or in ~/.pgpass"),
+    "28000": _Remedy("it does not admit this user", "check the user, the password and pg_hba.conf"),
+    "28P01": _Remedy("the password is wrong or missing", "correct it in the URL, in PGPASSWORD or in ~/.pgpass"),
     "2BP01": _Remedy(
-        "views of your own lean on views that are to be made anew",
-        "keep their SQL, drop them, run anticaptcha-etl migrate, make them again; nothing was changed",
+        "views of yours depend on views that must be rebuilt",
+        "save their SQL, drop them, run anticaptcha-etl migrate and create them again; nothing was changed",
     ),
-    "3D000": _Remedy("there is no such database", "make it (createdb), or name another with --warehouse"),
+    "3D000": _Remedy("there is no such database", "create it (createdb), or choose another with --warehouse"),
     "40001": _Remedy("another program wrote the same rows meanwhile", _ANYWAY),
     "40P01": _Remedy("another program and this one waited for each other", _ANYWAY),
-    "42501": _Remedy(
-        "this user may not do that", "a sync makes tables and writes them, a reader needs select: grant it"
-    ),
-    "53100": _Remedy("the server's disk is full", f"make room; {_ANYWAY}"),
+    "42501": _Remedy("this user may not do that", "a sync creates and writes tables, a reader needs select: grant it"),
+    "53100": _Remedy("the server's disk is full", f"free some space; {_ANYWAY}"),
     "53200": _Remedy("the server is out of memory", _ANYWAY),
     "57P01": _Remedy("the server was shut down", _ANYWAY),
     "57P02": _Remedy("the server crashed", _ANYWAY),
@@ -184,7 +182,7 @@ def problem(error: Any, place: str) -> WarehouseError | None:
     said, code = str(error), error.sqlstate
     if code in ("53300", "57P03") or (code is None and any(word in said for word in _BUSY)):
         return WarehouseLockedError(
-            f"{place} takes no more connections now: {_told(error)}", "wait, now or longer (--lock-wait SECONDS)"
+            f"{place} takes no more connections now: {_told(error)}", "wait for it with --lock-wait SECONDS"
         )
     is_of_connection = code is None and type(error).__name__ == "OperationalError"  # and not of a statement
     if is_of_connection:
@@ -193,7 +191,7 @@ def problem(error: Any, place: str) -> WarehouseError | None:
         what, hint = _REMEDIES[code]
         return WarehouseError(f"cannot use {place}: {what} ({_told(error)})", hint)
     if is_of_connection:
-        hint = f"look at the server, its address and its log; {_ANYWAY}"
+        hint = f"check the server, its address and its log; {_ANYWAY}"
         return WarehouseError(f"cannot reach {place}: {_told(error)}", hint)
     return None
 

@@ -1,7 +1,7 @@
--- every hour of a closed day is held by the account's total
+-- every hour of a closed day is stored for the account's total
 -- severity: blocking
--- remedy: the sums of these days lack what the missing hours spent. The next anticaptcha-etl sync asks again for a day that is
--- not final; anticaptcha-etl replay books a final one anew from the kept answers
+-- remedy: sums of these days lack the missing hours. The next anticaptcha-etl sync requests a day that is not final again;
+-- anticaptcha-etl replay rebuilds a final one from the stored responses
 
 -- A run that was stopped may leave its last days half read: they are the next run's, and have a week's time.
 select

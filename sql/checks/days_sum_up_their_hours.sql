@@ -1,7 +1,7 @@
--- what coverage says of a day is the sum of its hours, in all and unattributed
+-- the coverage of a day is the sum of its hours, in total and unattributed
 -- severity: blocking
--- remedy: coverage_daily and status tell another sum than the hours of these days. anticaptcha-etl replay books them anew from the
--- kept answers
+-- remedy: coverage_daily and status show other sums than the hours of these days. anticaptcha-etl replay rebuilds them from
+-- the stored responses
 with told as (
     select
         d.account_id          as account_id,

@@ -1,6 +1,6 @@
--- every answer that a number leans on is kept, unless keep_answers let it go
+-- every response that a number was read from is stored, unless keep_answers deleted it
 -- severity: warning
--- remedy: the numbers stand, but a replay cannot make these days anew; restore the answers from a copy of the warehouse
+-- remedy: the numbers stand, but a replay cannot rebuild these days; restore the responses from a copy of the warehouse
 select
     a.name   as account,
     r.day    as day,

@@ -1,7 +1,7 @@
--- an hour of a series is held once
+-- an hour of a series is stored once
 -- severity: blocking
--- remedy: these hours count twice in every sum, and no sync mends that. anticaptcha-etl replay books them anew from the kept
--- answers; then look for a second program that writes to the file
+-- remedy: these hours count twice in every sum, and a sync does not correct that. anticaptcha-etl replay rebuilds them from the
+-- stored responses; then look for a second program that writes to the file
 
 -- Each hour of a day is a bit: without a repetition their sum is their union. Three times as fast as to group all by the hour.
 with bits as (

@@ -1,7 +1,7 @@
--- hours begin where the account's hours begin and are booked on their own UTC day, so that no two overlap
+-- hours begin where the account's hours begin and count towards their own UTC day, so that no two overlap
 -- severity: blocking
--- remedy: these hours may overlap others, so that sums count money twice. anticaptcha-etl replay books them anew from the kept
--- answers
+-- remedy: these hours may overlap others, so that sums count money twice. anticaptcha-etl replay rebuilds them from the stored
+-- responses
 with placed as (
     select
         f.account_id as account_id,

@@ -1,7 +1,7 @@
--- readings are numbered one by one, so that each fact knows the answer it came from and none is gone
+-- snapshots are numbered one by one, so that each fact has one source and none is missing
 -- severity: blocking
--- remedy: which of two answers holds is decided by these numbers. The file is of two states: restore it from a copy, with that
--- copy's own .wal or with none, or move it away and load again with anticaptcha-etl sync
+-- remedy: these numbers decide which of two responses applies. The file is inconsistent: restore it from a copy, with that
+-- copy's own .wal or without one, or move it away and load again with anticaptcha-etl sync
 with numbered as (
     select
         account_id,

@@ -1,7 +1,7 @@
 -- in every hour of a closed day the queues, the apps and the IPs each add up to no more than the account's total
 -- severity: blocking
--- remedy: these hours stay whole in (unattributed), so every sum is right, only its division is not known. The next
--- anticaptcha-etl sync asks them again; reconciliation_hourly shows what the queues say
+-- remedy: these hours are unattributed, so every sum is right, only the breakdown is unknown. The next anticaptcha-etl sync
+-- requests them again; reconciliation_hourly shows what the queues report
 select
     a.name   as account,
     c.day    as day,

@@ -1,8 +1,8 @@
 -- in every hour the queues and what is unattributed add up to exactly the account's total; and so, on days for which one is held,
 -- do the apps (the IPs)
 -- severity: blocking
--- remedy: sums over queues (or apps, or IPs) are not the account's money in these hours. anticaptcha-etl replay books them anew
--- from the kept answers
+-- remedy: sums over queues (or apps, or IPs) are not the account's money in these hours. anticaptcha-etl replay rebuilds them
+-- from the stored responses
 with parts as (
     select f.account_id, s.dimension, f.day, f.hour_start, f.volume, f.money
     from internal.facts f

@@ -1,7 +1,7 @@
--- no hour of a closed day costs money without a task, unless an earlier sync has told of it
+-- no hour of a closed day costs money without a task, unless an earlier sync has reported it
 -- severity: warning
--- remedy: the numbers are as the API gave them, and this is told once. If it is a charge you know, nothing is to be done;
--- otherwise ask the service what these hours were
+-- remedy: the numbers are as the API gave them, and this is reported once. If you know the charge, nothing needs to be done;
+-- otherwise ask the service about these hours
 select
     a.name                        as account,
     f.day                         as day,

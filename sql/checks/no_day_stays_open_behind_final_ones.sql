@@ -1,7 +1,7 @@
 -- a day that was first read more than a week ago, and is older than a final one, is final too
 -- severity: warning
--- remedy: these days may still change and are asked again by every sync. If they stay, see anticaptcha-etl status for why: a
--- sync that is stopped before it comes to them, or hours that the service does not answer for
+-- remedy: these days may still change and are requested again by every sync. If they stay open, see anticaptcha-etl status: a
+-- sync may be stopped before it reaches them, or the API may not return some of their hours
 
 -- It needs no knowledge of --lookback: with any, the days before a final one have been due.
 with newest as (

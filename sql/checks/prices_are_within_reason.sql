@@ -1,7 +1,7 @@
 -- a queue's price per 1000 tasks is within ten times and a tenth of its usual one, on the last closed days
 -- severity: warning
--- remedy: the numbers are as the API gave them, and this is told once. Compare price_per_1000 of spending_daily with the service's
--- price list; a tenfold price is more often a changed unit or another queue under the old name than a price
+-- remedy: the numbers are as the API gave them, and this is reported once. Compare price_per_1000 of spending_daily with the
+-- service's price list; a tenfold price is more often a changed unit or a reused queue name than a price
 
 -- Usual is the median of the sixty days before the last seven, of at least 14 days with at least 1000 tasks.
 with last_closed as (

@@ -1,7 +1,7 @@
--- the newest total held reaches to within 48 hours of now
+-- the newest stored total reaches to within 48 hours of now
 -- severity: warning
--- remedy: what is held is right, but the last days are not in it. Run anticaptcha-etl sync; if it runs every night, look at what it
--- says, and whether an --until is left in its settings
+-- remedy: what is stored is right, but the last days are missing. Run anticaptcha-etl sync; if it runs every night, look at its
+-- output, and at --until in its settings
 with reached as (
     select account_id, max(least(cast(day + 1 as timestamp), fetched_at)) as reached_to
     from internal.day_coverage

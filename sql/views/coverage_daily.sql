@@ -1,14 +1,14 @@
--- one row per account and UTC day of the history: what is held, and how sure it is
+-- one row per account and UTC day of the history: what is stored, and whether it may still change
 --
 -- account: the account's name
 -- day: UTC day
 -- status: final, open (may still change), missing (never read), failed (the last attempt failed)
--- fetched_at: when the last good total of the day was asked, UTC; null when none is held
--- unattributed_volume: tasks of the day's total that no believed queue explains
--- unattributed_money: US dollars of the day's total that no believed queue explains
+-- fetched_at: when the last successful request for the day's total began, UTC; null: never
+-- unattributed_volume: tasks of the day's total that no verified queue explains
+-- unattributed_money: US dollars of the day's total that no verified queue explains
 -- volume: tasks of the day over all queues
 -- money: US dollars of the day over all queues
--- contradicted_hours: hours whose queues (or apps, or IPs) add up to more than the total, so that it stays whole and unattributed
+-- contradicted_hours: hours whose queues (or apps, or IPs) add up to more than the total, so that all of it is unattributed
 create view coverage_daily as
 with contradicted as (
     select account_id, day, count(distinct hour_start) as hours

@@ -1,20 +1,20 @@
--- one row per account and hour read: the API's own total beside what the queues add up to; in an hour that was still
--- running when it was read they may differ only because they were asked one after the other
+-- one row per account and hour: the API's own total beside the sum of the queues; in an hour that was still running they may
+-- differ only because they were requested one after the other
 --
 -- account: the account's name
--- day: the UTC day the hour is booked on
+-- day: UTC day the hour counts towards
 -- hour_start: first second of the hour, UTC
 -- hour_end: exclusive end of the hour, UTC
 -- total_volume: tasks over all queues, as the API itself totals them
 -- total_money: US dollars over all queues, as the API itself totals them
--- queues_volume: tasks that the believed queues add up to, in a contradicted hour too
--- queues_money: US dollars that the believed queues add up to, in a contradicted hour too
--- rest_volume: total_volume less queues_volume; negative only in a contradicted hour
--- rest_money: total_money less queues_money; negative beyond rounding only in a contradicted hour
--- state: explained (nothing is left but what rounding leaves), rest (what is left is unattributed), contradicted (the
+-- queues_volume: tasks of the verified queues, in a contradicted hour too
+-- queues_money: US dollars of the verified queues, in a contradicted hour too
+-- rest_volume: total_volume minus queues_volume; negative only in a contradicted hour
+-- rest_money: total_money minus queues_money; negative beyond rounding only in a contradicted hour
+-- state: explained (at most a rounding remainder is left), rest (the remainder is unattributed), contradicted (the
 -- queues add up to more than the total, so the hour is unattributed whole)
 create view reconciliation_hourly as
-with held as (
+with summed as (
     select
         f.account_id                                            as account_id,
         f.day                                                   as day,
@@ -46,7 +46,7 @@ compared as (
         cast(coalesce(e.volume, h.queues_volume) as bigint)       as queues_volume,
         cast(coalesce(e.money, h.queues_money) as decimal(18, 9)) as queues_money,
         e.hour_start is not null                                  as is_contradicted
-    from held h
+    from summed h
     left join exceeding e on e.account_id = h.account_id and e.hour_start = h.hour_start
 )
 select

@@ -1,12 +1,12 @@
--- one row per account, app and UTC day with spend, on days for which an app is held
+-- one row per account, app and UTC day with spend, on days with data for an app
 --
 -- account: the account's name
--- soft_id: softId of the app; null: money of the account's total that no app asked for explains
--- day: the UTC day its hours are booked on
--- volume: tasks; sums over all apps are exactly the account's total of the day; never to be added to queues or IPs
--- money: US dollars, exact; sums over all apps are exactly the account's total of the day; never to be added to queues or IPs
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
--- is_final: true when the day was read after its lookback had passed; false: may still change
+-- soft_id: softId of the app; null: money of the account's total that no requested app explains
+-- day: UTC day its hours count towards
+-- volume: tasks; sums over all apps are exactly the account's total of the day; never add them to queues or IPs
+-- money: US dollars, exact; sums over all apps are exactly the account's total of the day; never add them to queues or IPs
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
+-- is_final: true if the day was read after its lookback had passed; false: it may still change
 create view spending_by_app_daily as
 with spent as (
     select

@@ -1,12 +1,12 @@
--- one row per account, IP address and UTC day with spend, on days for which an address is held
+-- one row per account, IP address and UTC day with spend, on days with data for an address
 --
 -- account: the account's name
--- ip: the address that the calls came from; null: money of the account's total that no address asked for explains
--- day: the UTC day its hours are booked on
--- volume: tasks; sums over all addresses are exactly the account's total of the day; never to be added to queues or apps
--- money: US dollars, exact; sums over all addresses are exactly the account's total of the day; never to be added to queues or apps
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
--- is_final: true when the day was read after its lookback had passed; false: may still change
+-- ip: address that the requests came from; null: money of the account's total that no requested address explains
+-- day: UTC day its hours count towards
+-- volume: tasks; sums over all addresses are exactly the account's total of the day; never add them to queues or apps
+-- money: US dollars, exact; sums over all addresses are exactly the account's total of the day; never add them to queues or apps
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
+-- is_final: true if the day was read after its lookback had passed; false: it may still change
 create view spending_by_ip_daily as
 with spent as (
     select

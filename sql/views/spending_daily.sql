@@ -1,12 +1,12 @@
 -- one row per account, queue and UTC day with spend
 --
 -- account: the account's name
--- queue: queue name; (unattributed): money of the account's total that no believed queue explains
--- day: the UTC day its hours are booked on
+-- queue: queue name; (unattributed): money of the account's total that no verified queue explains
+-- day: UTC day its hours count towards
 -- volume: tasks
 -- money: US dollars, exact
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
--- is_final: true when the day was read after its lookback had passed; false: may still change
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
+-- is_final: true if the day was read after its lookback had passed; false: it may still change
 create view spending_daily as
 with spent as (
     select

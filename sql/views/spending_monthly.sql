@@ -1,11 +1,11 @@
 -- one row per account, queue and UTC month with spend
 --
 -- account: the account's name
--- queue: queue name; (unattributed): money of the account's total that no believed queue explains
+-- queue: queue name; (unattributed): money of the account's total that no verified queue explains
 -- month: first day of the UTC month
 -- volume: tasks
 -- money: US dollars, exact
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; never to be summed
+-- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
 -- is_final: true when every day of the month is final, from the account's first day held (or the 1st) to the month's last;
 -- so the running month, and a month with a day missing, failed, open or not asked for yet, is false
 create view spending_monthly as

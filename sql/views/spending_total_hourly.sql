@@ -5,7 +5,7 @@
 -- hour_end: exclusive end of the hour, UTC
 -- volume: tasks over all queues, as the API itself totals them
 -- money: US dollars over all queues, as the API itself totals them
--- is_final: true when the hour's day was read after its lookback had passed; false: may still change
+-- is_final: true if the hour's day was read after its lookback had passed; false: it may still change
 create view spending_total_hourly as
 select
     a.name                              as account,

@@ -641,7 +641,7 @@ def reader_for_short(folder: Path) -> int:
         with _let_in(world, seconds=2):
             assert syncing.poll() is None
         ended = _end(syncing)
-        assert "is held by" in ended.complaint
+        assert "is locked by" in ended.complaint
         assert max(times for window, times in world.asked().items() if window.start.date() < world.now.date()) <= 2
         _ends_exact(world)
         return ended.code

@@ -345,10 +345,10 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
     assert finding == Finding(
         "members are within the total",
         Severity.BLOCKING,
-        "it does not hold that in every hour of a closed day the queues, the apps and the IPs each add up to no more than the "
+        "check failed: in every hour of a closed day the queues, the apps and the IPs each add up to no more than the "
         "account's total: 3 rows, 2026-03-14 (cut app, hours 1), 2026-03-14 (cut queue, hours 2), 2026-03-13 (cut queue, hours 1); "
-        "these hours stay whole in (unattributed), so every sum is right, only its division is not known. The next "
-        "anticaptcha-etl sync asks them again; reconciliation_hourly shows what the queues say",
+        "these hours are unattributed, so every sum is right, only the breakdown is unknown. The next "
+        "anticaptcha-etl sync requests them again; reconciliation_hourly shows what the queues report",
         DAY,
     )
 
@@ -364,12 +364,12 @@ def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
 
 
 def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    many = checks.SHOWN + 3
+    many = checks.MAX_SHOWN + 3
     two_accounts(day_coverage, *(day(number) for number in range(1, many + 1)))
     two_accounts(over_allocated_hours, *(exceeding(number, 0) for number in range(1, many + 1)))
     (finding,) = found(warehouse, "default")
     assert f"{many} rows, 2026-03-0{many} (cut queue, hours 1), " in finding.message
-    assert finding.message.count("hours 1") == checks.SHOWN
+    assert finding.message.count("hours 1") == checks.MAX_SHOWN
     assert "2026-03-04 (cut queue, hours 1) and 3 more; these hours" in finding.message
     assert finding.day == date(2026, 3, many)
 
@@ -407,12 +407,12 @@ def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[s
 def test_the_users_own_check_has_the_same_head(own: Callable[[str], Finding]) -> None:
     head = "-- accounts have\n-- no names\n-- severity: blocking\n-- remedy: rename\n-- them\n"
     finding = own(f"{head}select name as account, 0.000000001 as x, null as y from internal.accounts;")
-    message = "it does not hold that accounts have no names: 1 row, x 0.000000001, y null; rename them"
+    message = "check failed: accounts have no names: 1 row, x 0.000000001, y null; rename them"
     assert finding == Finding("my own check", Severity.BLOCKING, message)
 
 
 def test_without_a_head_it_is_a_warning_without_remedy_of_every_account(own: Callable[[str], Finding]) -> None:
-    message = "it does not hold that my own check: 2 rows, account_id 1, account_id 2"
+    message = "check failed: my own check: 2 rows, account_id 1, account_id 2"
     assert own("select account_id from internal.accounts") == Finding("my own check", Severity.WARNING, message)
 
 
@@ -450,7 +450,7 @@ ENDLESS = "generate_series(1, 300000) as a(n), generate_series(1, 300000) as b(n
 def test_the_users_own_check_that_would_run_for_ever_is_stopped_and_the_next_one_is_run(
     two_accounts: Insert, own: Callable[[str], Finding], folder: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    monkeypatch.setattr(checks, "LONGEST", 0.2)
+    monkeypatch.setattr(checks, "MAX_SECONDS", 0.2)
     finding = own(sql)
     assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
     assert "can be run: it was stopped after 0.2 seconds; mend its file" in finding.message
@@ -470,7 +470,7 @@ def test_a_day_that_is_a_text_is_shown_like_any_column(own: Callable[[str], Find
 
 
 def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own: Callable[[str], Finding]) -> None:
-    assert f"more than {checks.MOST:,} rows, n 0, " in own(f"select 0 as n from {ENDLESS}").message
+    assert f"more than {checks.MAX_ROWS:,} rows, n 0, " in own(f"select 0 as n from {ENDLESS}").message
 
 
 @pytest.mark.parametrize(

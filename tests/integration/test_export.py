@@ -204,7 +204,7 @@ def test_a_warehouse_that_is_held_is_told_and_nothing_is_left(bank: Bank) -> Non
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(WarehouseError, match="is held by"):
+        with pytest.raises(WarehouseError, match="is locked by"):
             export(bank.url, bank.folder / "out", "csv", Clock(), wait=0.1)
         other.kill()
     assert sorted(file.name for file in bank.folder.iterdir()) == ["warehouse.duckdb"]

@@ -129,23 +129,23 @@ def etl(
 
 
 WRONG: dict[str, tuple[Callable[[sa.URL], sa.URL], str, str]] = {
-    "a wrong password": (lambda url: url, "the password is wrong", "mend it in the URL"),
-    "an unknown user": (lambda url: url.set(username="nobody_at_all"), "does not let this user in", "mend the user"),
+    "a wrong password": (lambda url: url, "the password is wrong", "correct it in the URL"),
+    "an unknown user": (lambda url: url.set(username="nobody_at_all"), "does not admit this user", "check the user"),
     "an unknown database": (lambda url: server().set(database="nowhere"), "there is no such database", "createdb"),
     "an unknown host": (
         lambda url: url.set(host="nowhere.invalid", query={}),
         "cannot reach postgresql://nowhere.invalid",
-        "look",
+        "check the server",
     ),
     "a closed port": (
         lambda url: url.set(host="127.0.0.1", port=1, query={}),
         "Connection refused",
-        "look at the server",
+        "check the server",
     ),
     "a password among the parameters": (
         lambda url: url.set(username=None, password=None).update_query_dict({"user": USER, "password": PASSWORD}),
         "the password is wrong",
-        "mend it in the URL",
+        "correct it in the URL",
     ),
 }
 
@@ -202,7 +202,7 @@ def test_a_user_who_may_only_read_queries_and_is_told_what_a_sync_needs(tmp_path
         assert done.returncode == 0, done.stderr
     done = etl(tmp_path, reader, "sync")
     assert done.returncode == 4, done.stderr
-    assert "a sync makes tables and writes them, a reader needs select: grant it" in done.stderr
+    assert "a sync creates and writes tables, a reader needs select: grant it" in done.stderr
     assert "Traceback" not in done.stderr
 
 
