@@ -1,4 +1,4 @@
-"""Finds the folders that stand at the top of the repository and ride inside the installed package."""
+"""Where ``sql`` and ``migrations`` are: at the top of the repository, or inside the installed package."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,5 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: Literal["migrations", "sql"]) -> Path:
-    """The folder itself: inside the package where a wheel put it, else beside it, as in a checkout."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name

@@ -1,7 +1,7 @@
-"""What analysts query: the views of ``sql/views`` and the functions they use, dropped before a migration and made anew after it.
+"""The views that analysts query, and their functions: dropped before a migration and created again after it.
 
-A file is one complete ``create view`` named like the file. Its leading comment tells people in their BI tools what they
-see: first the grain, then a line ``-- column: text`` for each column; both are written into the warehouse as comments.
+A file of ``sql/views`` is one ``create view``. Its leading comment has the grain, then a line ``-- column: text`` for each
+column; both become comments in the warehouse, where BI tools show them.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def load() -> list[View]:
 
 
 def shared() -> list[View]:
-    """Those that people query, for they name the account; the others are for this program's checks alone. In the same order."""
+    """The views that people query, each after those it uses."""
     return [view for view in load() if view.is_public]
 
 
@@ -99,10 +99,10 @@ def fingerprint(engine: str) -> str:
 
 
 def drop(connection: sa.Connection) -> None:
-    """Drops the views of this program; those of others stay."""
+    """Drop the views of this program; those of users stay."""
     names = [view.qualified_name for view in reversed(load())]
     names += [f"{SCHEMA}.{MARKER}", MARKER, "closed_days"]  # the last two: before revision 0007
-    # A server refuses where views of others lean on ours, and names them all when it is asked once.
+    # PostgreSQL refuses if views of users depend on ours; one statement makes it name all of them.
     for dropped in [", ".join(names)] if connection.dialect.name == "postgresql" else names:
         connection.exec_driver_sql(f"drop view if exists {dropped}")
     for name, sql in functions(connection.dialect.name).items():
@@ -117,7 +117,7 @@ def _kind(function: str) -> str:
 
 
 def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | None = None) -> None:
-    """Makes the views anew (``made``: of all, these alone), with their comments, and notes that they belong to ``revision``."""
+    """Create the views (``made``: only these) with their comments, and the marker of their revision."""
     drop(connection)
     engine = connection.dialect.name
     for sql in functions(engine).values():

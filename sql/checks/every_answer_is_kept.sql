@@ -6,9 +6,9 @@ select
     r.day    as day,
     count(*) as answers
 from internal.snapshots r
-join internal.accounts a     on a.account_id = r.account_id
-left join internal.responses b on b.account_id = r.account_id and b.hash = r.hash
-left join internal.day_coverage d    on d.account_id = r.account_id and d.day = r.day
+join internal.accounts a          on a.account_id = r.account_id
+left join internal.responses b    on b.account_id = r.account_id and b.hash = r.hash
+left join internal.day_coverage d on d.account_id = r.account_id and d.day = r.day
 where r.account_id in :accounts
   and r.day >= :since
   and r.outcome in ('success', 'partial')

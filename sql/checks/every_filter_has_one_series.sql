@@ -3,10 +3,10 @@
 -- remedy: money of a name with two series counts twice. Restore the warehouse from a copy, or move it away and load again with
 -- anticaptcha-etl sync
 select
-    a.name                                                                               as account,
+    a.name                                                                                     as account,
     s.dimension                                                                                as cut,
     coalesce(s.member, case s.dimension when 'total' then '(total)' else '(unattributed)' end) as member,
-    count(*)                                                                             as series
+    count(*)                                                                                   as series
 from internal.series s
 join internal.accounts a on a.account_id = s.account_id
 where s.account_id in :accounts

@@ -33,7 +33,7 @@ unequal as (
 select
     a.name        as account,
     u.day         as day,
-    u.dimension         as cut,
+    u.dimension   as cut,
     count(*)      as hours,
     sum(u.volume) as volume_short,
     sum(u.money)  as money_short

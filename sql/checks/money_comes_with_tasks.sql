@@ -5,7 +5,7 @@
 select
     a.name                        as account,
     f.day                         as day,
-    s.dimension                         as cut,
+    s.dimension                   as cut,
     coalesce(s.member, '(total)') as member,
     count(*)                      as hours,
     sum(f.money)                  as money

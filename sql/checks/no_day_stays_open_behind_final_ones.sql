@@ -11,13 +11,13 @@ with newest as (
     group by account_id
 )
 select
-    a.name                                as account,
-    d.day                                 as day,
-    cast(min(r.requested_at) as date)         as read_since
+    a.name                            as account,
+    d.day                             as day,
+    cast(min(r.requested_at) as date) as read_since
 from internal.day_coverage d
-join internal.accounts a on a.account_id = d.account_id
-join newest n   on n.account_id = d.account_id and n.day > d.day
-join internal.series s   on s.account_id = d.account_id and s.dimension = 'total'
+join internal.accounts a  on a.account_id = d.account_id
+join newest n             on n.account_id = d.account_id and n.day > d.day
+join internal.series s    on s.account_id = d.account_id and s.dimension = 'total'
 join internal.snapshots r on r.account_id = d.account_id and r.series_id = s.series_id and r.day = d.day and r.outcome = 'success'
 where d.account_id in :accounts
   and d.status = 'open'

@@ -12,15 +12,15 @@ with last_closed as (
 ),
 daily as (
     select
-        f.account_id                                       as account_id,
-        f.series_id                                        as series_id,
-        f.day                                              as day,
-        f.day > l.day - 7                                  as is_new,
+        f.account_id                                                                        as account_id,
+        f.series_id                                                                         as series_id,
+        f.day                                                                               as day,
+        f.day > l.day - 7                                                                   as is_new,
         price_per_1000(cast(sum(f.money) as decimal(18, 9)), cast(sum(f.volume) as bigint)) as price,
-        max(f.snapshot_id)                                     as snapshot_id
+        max(f.snapshot_id)                                                                  as snapshot_id
     from internal.facts f
-    join last_closed l on l.account_id = f.account_id and f.day between l.day - 66 and l.day
-    join internal.series s      on s.account_id = f.account_id and s.series_id = f.series_id
+    join last_closed l     on l.account_id = f.account_id and f.day between l.day - 66 and l.day
+    join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id
     where f.account_id in :accounts
       and f.day >= :since - 90
       and s.dimension = 'queue'
@@ -44,8 +44,8 @@ select
     min(d.price) as lowest_price,
     max(d.price) as highest_price
 from daily d
-join usual u       on u.account_id = d.account_id and u.series_id = d.series_id
-join internal.snapshots r    on r.account_id = d.account_id and r.snapshot_id = d.snapshot_id
+join usual u                on u.account_id = d.account_id and u.series_id = d.series_id
+join internal.snapshots r   on r.account_id = d.account_id and r.snapshot_id = d.snapshot_id
 join internal.closed_days c on c.account_id = d.account_id and c.day = d.day
 join internal.series s      on s.account_id = d.account_id and s.series_id = d.series_id
 join internal.accounts a    on a.account_id = d.account_id

@@ -10,8 +10,8 @@ select
     f.volume                             as volume,
     f.money                              as money,
     f.loaded_at                          as believed_since,
-    r.snapshot_id                            as snapshot_id,
-    r.requested_at                           as requested_at,
+    r.snapshot_id                        as snapshot_id,
+    r.requested_at                       as requested_at,
     r.window_start                       as asked_for,
     r.hash                               as answer,
     octet_length(b.body)                 as answer_bytes,
@@ -19,11 +19,11 @@ select
     n.started_at                         as run_started_at,
     n.version                            as version
 from (select account_id, max(day) as day from internal.day_coverage where status = 'final' group by account_id) d
-join internal.facts f        on f.account_id = d.account_id and f.day = d.day
-join internal.accounts a     on a.account_id = f.account_id
-join internal.series s       on s.account_id = f.account_id and s.series_id = f.series_id
-join internal.snapshots r     on r.account_id = f.account_id and r.snapshot_id = f.snapshot_id
-join internal.runs n         on n.account_id = r.account_id and n.run = r.run
+join internal.facts f          on f.account_id = d.account_id and f.day = d.day
+join internal.accounts a       on a.account_id = f.account_id
+join internal.series s         on s.account_id = f.account_id and s.series_id = f.series_id
+join internal.snapshots r      on r.account_id = f.account_id and r.snapshot_id = f.snapshot_id
+join internal.runs n           on n.account_id = r.account_id and n.run = r.run
 left join internal.responses b on b.account_id = r.account_id and b.hash = r.hash
 where s.dimension = 'queue'
 order by account, f.hour_start, queue;

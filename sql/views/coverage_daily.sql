@@ -26,5 +26,5 @@ select
     d.money               as money,
     coalesce(c.hours, 0)  as contradicted_hours
 from internal.day_coverage d
-join internal.accounts a          on a.account_id = d.account_id
+join internal.accounts a on a.account_id = d.account_id
 left join contradicted c on c.account_id = d.account_id and c.day = d.day;

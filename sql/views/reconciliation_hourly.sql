@@ -16,9 +16,9 @@
 create view reconciliation_hourly as
 with summed as (
     select
-        f.account_id                                            as account_id,
-        f.day                                                   as day,
-        f.hour_start                                            as hour_start,
+        f.account_id                                                  as account_id,
+        f.day                                                         as day,
+        f.hour_start                                                  as hour_start,
         sum(case when s.dimension = 'total' then f.volume else 0 end) as total_volume,
         sum(case when s.dimension = 'total' then f.money else 0 end)  as total_money,
         sum(case when s.dimension = 'queue' then f.volume else 0 end) as queues_volume,

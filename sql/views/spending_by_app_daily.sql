@@ -19,15 +19,15 @@ with spent as (
     group by account_id, series_id, day
 )
 select
-    a.name                                                    as account,
-    cast(case s.dimension when 'app' then s.member end as bigint)   as soft_id,
-    p.day                                                     as day,
-    p.volume                                                  as volume,
-    p.money                                                   as money,
-    cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
-    coalesce(d.status = 'final', false)                       as is_final
+    a.name                                                        as account,
+    cast(case s.dimension when 'app' then s.member end as bigint) as soft_id,
+    p.day                                                         as day,
+    p.volume                                                      as volume,
+    p.money                                                       as money,
+    cast(price_per_1000(p.money, p.volume) as decimal(18, 9))     as price_per_1000,
+    coalesce(d.status = 'final', false)                           as is_final
 from spent p
-join internal.series s    on s.account_id = p.account_id and s.series_id = p.series_id
-join internal.accounts a  on a.account_id = p.account_id
+join internal.series s            on s.account_id = p.account_id and s.series_id = p.series_id
+join internal.accounts a          on a.account_id = p.account_id
 left join internal.day_coverage d on d.account_id = p.account_id and d.day = p.day
 where s.dimension = 'app';

@@ -27,7 +27,7 @@ select
     cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
     coalesce(d.status = 'final', false)                       as is_final
 from spent p
-join internal.series s    on s.account_id = p.account_id and s.series_id = p.series_id
-join internal.accounts a  on a.account_id = p.account_id
+join internal.series s            on s.account_id = p.account_id and s.series_id = p.series_id
+join internal.accounts a          on a.account_id = p.account_id
 left join internal.day_coverage d on d.account_id = p.account_id and d.day = p.day
 where s.dimension = 'queue';

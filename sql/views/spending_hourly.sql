@@ -21,8 +21,8 @@ select
     coalesce(d.status = 'final', false)  as is_final,
     f.loaded_at                          as loaded_at
 from internal.facts f
-join internal.series s    on s.account_id = f.account_id and s.series_id = f.series_id
-join internal.accounts a  on a.account_id = f.account_id
+join internal.series s            on s.account_id = f.account_id and s.series_id = f.series_id
+join internal.accounts a          on a.account_id = f.account_id
 left join internal.day_coverage d on d.account_id = f.account_id and d.day = f.day
 where s.dimension = 'queue'
   and (f.volume <> 0 or f.money <> 0);

@@ -34,16 +34,16 @@ firsts as (
     group by account_id
 )
 select
-    a.name                                                    as account,
-    coalesce(s.member, '(unattributed)')                      as queue,
-    p.month                                                   as month,
-    p.volume                                                  as volume,
-    p.money                                                   as money,
-    cast(price_per_1000(p.money, p.volume) as decimal(18, 9)) as price_per_1000,
+    a.name                                                                                          as account,
+    coalesce(s.member, '(unattributed)')                                                            as queue,
+    p.month                                                                                         as month,
+    p.volume                                                                                        as volume,
+    p.money                                                                                         as money,
+    cast(price_per_1000(p.money, p.volume) as decimal(18, 9))                                       as price_per_1000,
     coalesce(e.days = cast(p.month + interval '1 month' as date) - greatest(p.month, b.day), false) as is_final
 from spent p
-join internal.series s      on s.account_id = p.account_id and s.series_id = p.series_id
-join internal.accounts a    on a.account_id = p.account_id
-left join finals e on e.account_id = p.account_id and e.month = p.month
-left join firsts b on b.account_id = p.account_id
+join internal.series s   on s.account_id = p.account_id and s.series_id = p.series_id
+join internal.accounts a on a.account_id = p.account_id
+left join finals e       on e.account_id = p.account_id and e.month = p.month
+left join firsts b       on b.account_id = p.account_id
 where s.dimension = 'queue';

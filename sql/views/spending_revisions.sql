@@ -10,14 +10,14 @@
 -- seen_at: when the correction was committed, UTC
 create view spending_revisions as
 select
-    a.name                                                                            as account,
+    a.name                                                                                     as account,
     case s.dimension when 'total' then '(total)' else coalesce(s.member, '(unattributed)') end as queue,
-    r.hour_start                                                                      as hour_start,
-    r.volume_before                                                                   as volume_before,
-    r.money_before                                                                    as money_before,
-    r.volume_after                                                                    as volume_after,
-    r.money_after                                                                     as money_after,
-    r.seen_at                                                                         as seen_at
+    r.hour_start                                                                               as hour_start,
+    r.volume_before                                                                            as volume_before,
+    r.money_before                                                                             as money_before,
+    r.volume_after                                                                             as volume_after,
+    r.money_after                                                                              as money_after,
+    r.seen_at                                                                                  as seen_at
 from internal.revisions r
 join internal.series s   on s.account_id = r.account_id and s.series_id = r.series_id
 join internal.accounts a on a.account_id = r.account_id

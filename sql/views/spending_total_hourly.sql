@@ -15,7 +15,7 @@ select
     f.money                             as money,
     coalesce(d.status = 'final', false) as is_final
 from internal.facts f
-join internal.series s    on s.account_id = f.account_id and s.series_id = f.series_id
-join internal.accounts a  on a.account_id = f.account_id
+join internal.series s            on s.account_id = f.account_id and s.series_id = f.series_id
+join internal.accounts a          on a.account_id = f.account_id
 left join internal.day_coverage d on d.account_id = f.account_id and d.day = f.day
 where s.dimension = 'total';

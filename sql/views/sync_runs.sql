@@ -31,26 +31,26 @@ with told as (
     group by account_id, run
 )
 select
-    a.name                                                                       as account,
-    r.run                                                                        as run,
-    r.version                                                                    as version,
-    r.started_at                                                                 as started_at,
-    r.ended_at                                                                   as ended_at,
-    cast(extract(epoch from (r.ended_at - r.started_at)) as decimal(12, 3))      as seconds,
-    r.exit_code                                                                  as exit_code,
-    case when r.ended_at is not null then r.requests end                         as requests,
-    case when r.ended_at is not null then r.retries end                          as retries,
-    case when r.ended_at is not null then r.windows_good end                     as windows_good,
-    case when r.ended_at is not null then r.windows_failed end                   as windows_failed,
-    case when r.ended_at is not null then r.windows_left end                     as windows_left,
-    case when r.ended_at is not null then r.facts_inserted end                   as facts_inserted,
-    case when r.ended_at is not null then r.facts_changed end                    as facts_changed,
-    case when r.ended_at is not null then r.facts_unchanged end                  as facts_unchanged,
-    case when r.ended_at is not null then r.rejections end                       as rejections,
-    coalesce(t.notes, 0)                                                         as notes,
-    coalesce(t.warnings, 0)                                                      as warnings,
-    coalesce(t.blocking, 0)                                                      as blocking
+    a.name                                                                  as account,
+    r.run                                                                   as run,
+    r.version                                                               as version,
+    r.started_at                                                            as started_at,
+    r.ended_at                                                              as ended_at,
+    cast(extract(epoch from (r.ended_at - r.started_at)) as decimal(12, 3)) as seconds,
+    r.exit_code                                                             as exit_code,
+    case when r.ended_at is not null then r.requests end                    as requests,
+    case when r.ended_at is not null then r.retries end                     as retries,
+    case when r.ended_at is not null then r.windows_good end                as windows_good,
+    case when r.ended_at is not null then r.windows_failed end              as windows_failed,
+    case when r.ended_at is not null then r.windows_left end                as windows_left,
+    case when r.ended_at is not null then r.facts_inserted end              as facts_inserted,
+    case when r.ended_at is not null then r.facts_changed end               as facts_changed,
+    case when r.ended_at is not null then r.facts_unchanged end             as facts_unchanged,
+    case when r.ended_at is not null then r.rejections end                  as rejections,
+    coalesce(t.notes, 0)                                                    as notes,
+    coalesce(t.warnings, 0)                                                 as warnings,
+    coalesce(t.blocking, 0)                                                 as blocking
 from internal.runs r
-join internal.accounts a  on a.account_id = r.account_id
-left join told t on t.account_id = r.account_id and t.run = r.run
+join internal.accounts a on a.account_id = r.account_id
+left join told t         on t.account_id = r.account_id and t.run = r.run
 where r.command = 'sync';
