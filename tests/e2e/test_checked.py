@@ -142,7 +142,7 @@ def test_a_refund_is_told_once(tmp_path: Path) -> None:
         world.sync()
         world.rows("update internal.facts set money = -0.5 where volume > 0; select 1")
         [told] = [one for one in checked(world) if "negative" in one]
-        sentence = "no hour of a closed day has negative money that an earlier sync has not told of"
+        sentence = "no hour of a closed day has negative money that an earlier sync has not reported"
         assert told.startswith(f"warning check failed: {sentence}: ")
         world.now += timedelta(hours=2)
         world.sync(until=ago(5))

@@ -41,8 +41,8 @@ def rows(url: str) -> SuccessPayload:
     """Every row of every table, as Python's values."""
     with open_warehouse(url, read_only=True).connect() as connection:
         return {
-            name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
-            for name, table in metadata.tables.items()
+            table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
+            for table in metadata.sorted_tables
         }
 
 
