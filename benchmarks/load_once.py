@@ -16,23 +16,11 @@ from etl.clock import Clock
 from etl.load.accounts import open_account
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import (
-    HOUR,
-    TOTAL,
-    Fact,
-    MemberStatus,
-    Outcome,
-    Record,
-    Secret,
-    SeriesKey,
-    Snapshot,
-    Window,
-    day_start,
-    queue,
-)
+from etl.models import HOUR, TOTAL, Fact, MemberStatus, Outcome, Record, SeriesKey, Snapshot, Window, day_start, queue
+from etl.secret import Secret
 from etl.sync.load_state import AccountProfile
 from etl.sync.writer import DayUpdate, Writer
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, nothing, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, reconcile
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
@@ -63,7 +51,7 @@ def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: 
             number + place,
             Window.whole_day("bulk", series, day),
             requested_at,
-            Outcome.GOOD,
+            Outcome.SUCCESS,
             tuple(
                 Record(hour, count, Decimal(paid).scaleb(-6))
                 for hour, count, paid in zip(hours, counts, paids, strict=True)
@@ -84,7 +72,9 @@ def main(folder: str, days: str, queues: str) -> None:
     upgrade(engine)
     with engine.connect() as connection:
         account = open_account(connection, "bulk", Secret("any key"), NOW)
-    profile = AccountProfile(grid=0, reaches_end=1, member_statuses=dict.fromkeys(names, MemberStatus.VERIFIED))
+    profile = AccountProfile(
+        hour_offset_seconds=0, full_day_from_snapshot=1, member_statuses=dict.fromkeys(names, MemberStatus.VERIFIED)
+    )
     state_store = SyncStateStore(engine, account, lambda: datetime.now(UTC))
     number = state_store.start_run("bench", "", NOW.date(), ())
     clock = Clock()
@@ -102,7 +92,7 @@ def main(folder: str, days: str, queues: str) -> None:
         row = CoverageRow(reconciled.day_state, "final")
         if is_stored and age % DAYS_PER_READ == 0:
             facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_PER_READ)])
-        stored = _as_stored(reconciled, facts[day]) if is_stored else nothing(day)
+        stored = _as_stored(reconciled, facts[day]) if is_stored else empty_day(day)
         writer.put(
             [DayUpdate(row, reconciled, stored, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
         )

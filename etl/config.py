@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from etl.errors import UsageError
 
 if TYPE_CHECKING:
-    from etl.models import Secret
+    from etl.secret import Secret
 
 PREFIX = "ANTICAPTCHA_"
 CONFIG_NAME = "anticaptcha-etl.toml"
@@ -251,7 +251,7 @@ def _api_url(value: object) -> str:
 
 def _ping_url(value: object) -> "Secret":
     """Who knows such a URL can say that all is well."""
-    from etl.models import Secret
+    from etl.secret import Secret
 
     return Secret(_secure_url(value, "it is a secret and"))
 
@@ -710,6 +710,6 @@ def _clean_key(text: str, where: str) -> "Secret":
         )
     if key[0] in "\"'" or key[-1] in "\"'":
         raise UsageError(f"the client key in {where} stands in quotes", "remove them: nothing unquotes it on the way")
-    from etl.models import Secret
+    from etl.secret import Secret
 
     return Secret(key)

@@ -108,7 +108,7 @@ class Window:
         return f"{self.account}, {self.day}{tail}, {self.series}"
 
     @property
-    def words(self) -> dict[str, object]:
+    def log_fields(self) -> dict[str, object]:
         """The window for programs that read the log, by the names of the warehouse's columns."""
         return {
             "day": f"{self.day}",
@@ -126,11 +126,11 @@ class ErrorScope(StrEnum):
 
     ACCOUNT = "account"
     """The account: every other request of it is stopped at once, nothing is retried."""
-    FILTER = "filter"
+    SERIES = "series"
     """That filter: it is not asked again."""
     WINDOW = "window"
     """That window: one spaced retry, then the window failed and the run goes on."""
-    MOMENT = "moment"
+    TRANSIENT = "transient"
     """Nothing but the moment: it is asked again like any trouble on the way."""
 
 
@@ -152,12 +152,12 @@ class SuccessPayload:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiRefusal:
+class ApiError:
     """The API said no: ``errorId`` was not 0. Branch on ``effect`` or ``code``, never on ``description``."""
 
     code: str
     description: str
-    effect: ErrorScope
+    scope: ErrorScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class TransportError:
     reason: str
 
 
-ParsedResponse = SuccessPayload | ApiRefusal | InvalidResponse | TransportError
+ParsedResponse = SuccessPayload | ApiError | InvalidResponse | TransportError
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +234,12 @@ class Rejection:
 
 
 class Outcome(StrEnum):
-    GOOD = "success"
+    SUCCESS = "success"
     PARTIAL = "partial"
     """A rejection left an hour uncovered: the good records are used, the window counts as failed and is asked again."""
-    REFUSED = "api_error"
+    API_ERROR = "api_error"
     """The API answered with an error."""
-    BROKEN = "failed"
+    FAILED = "failed"
     """No usable answer: transport, unreadable body, another grid."""
 
 
@@ -270,20 +270,20 @@ class Snapshot:
     outcome: Outcome
     records: tuple[Record, ...] = ()
     rejections: tuple[Rejection, ...] = ()
-    outside: int = 0
+    out_of_window: int = 0
     code: str = ""
     message: str = ""
-    effect: ErrorScope | None = None
+    error_scope: ErrorScope | None = None
     status: int | None = None
     body: bytes = field(default=b"", repr=False)
     compressed_body: bytes = field(default=b"", repr=False, compare=False)
 
     @property
-    def is_good(self) -> bool:
-        return self.outcome is Outcome.GOOD
+    def is_success(self) -> bool:
+        return self.outcome is Outcome.SUCCESS
 
     @cached_property
-    def said(self) -> Mapping[datetime, SourcedMeasures]:
+    def values_by_hour(self) -> Mapping[datetime, SourcedMeasures]:
         """Its records by their hour; made once, for a day is folded often."""
         return {
             record.hour_start: SourcedMeasures(record.value, self.number, self.requested_at) for record in self.records
@@ -315,7 +315,7 @@ class Fact(NamedTuple):
 class ChangeReason(StrEnum):
     """Why a held value changed."""
 
-    SOURCE = "correction"
+    CORRECTION = "correction"
     """The API gave another value for an hour that had ended when the earlier one was read."""
     LATE_ARRIVING = "late_arriving"
     """The hour had not ended when the earlier value was read."""
@@ -366,9 +366,9 @@ class DayState:
     breakdowns: Mapping[Dimension, Breakdown] = field(default_factory=dict)
     failed: frozenset[SeriesKey] = frozenset()
     outstanding: tuple[tuple[SeriesKey, datetime], ...] = ()
-    hours: Mapping[datetime, Measures] = field(default_factory=dict)
-    asked: Mapping[SeriesKey, datetime] = field(default_factory=dict)
-    active: frozenset[SeriesKey] = frozenset()
+    total_by_hour: Mapping[datetime, Measures] = field(default_factory=dict)
+    requested_at: Mapping[SeriesKey, datetime] = field(default_factory=dict)
+    active_members: frozenset[SeriesKey] = frozenset()
     hours_without_full_day_response: frozenset[datetime] = frozenset()
 
     def breakdown(self, dimension: Dimension) -> Breakdown:
@@ -386,7 +386,7 @@ class DayState:
         return self.breakdown(Dimension.QUEUE).is_explained
 
     @property
-    def is_over_allocated(self) -> frozenset[Dimension]:
+    def over_allocated_dimensions(self) -> frozenset[Dimension]:
         """Cuts whose members exceed the total."""
         return frozenset(dimension for dimension, breakdown in self.breakdowns.items() if breakdown.is_over_allocated)
 
@@ -401,7 +401,7 @@ class DayState:
 
     def read_since(self, moment: datetime) -> bool:
         """Whether every window the day needs was read at or after ``moment``, and no hour is owed."""
-        asked = [self.total_requested_at, *(self.asked.get(series) for series in self.active)]
+        asked = [self.total_requested_at, *(self.requested_at.get(series) for series in self.active_members)]
         return not self.outstanding and all(at is not None and at >= moment for at in asked)
 
 
@@ -475,33 +475,3 @@ class Finding:
     message: str
     day: date | None = None
     queue: str | None = None
-
-
-class Secret:
-    """A text that does not print: not by ``str``, ``repr``, ``format``, a traceback with locals, JSON or pickle."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def get_secret_value(self) -> str:
-        """The text itself: only for the request's body and the account's key hash."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __reduce__(self) -> "str | tuple[object, ...]":
-        raise TypeError("a Secret is not pickled")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)

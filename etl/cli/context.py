@@ -9,7 +9,7 @@ from etl.config import Accounts, Environment, Settings, accounts, load
 if TYPE_CHECKING:
     from etl.clock import Clock
     from etl.logging_setup import TextStream
-    from etl.models import Secret
+    from etl.secret import Secret
 
 
 @dataclass(slots=True)

@@ -23,16 +23,8 @@ from etl.errors import UsageError
 from etl.extract import protocol, retry
 from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, wait_until
 from etl.logging_setup import RateLimitedLogger
-from etl.models import (
-    ApiRefusal,
-    InvalidResponse,
-    ParsedResponse,
-    Response,
-    Secret,
-    SuccessPayload,
-    TransportError,
-    Window,
-)
+from etl.models import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError, Window
+from etl.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +153,7 @@ class Client:
                 window, requested_at, came.reply, came.status, came.body, attempt, retry.http_date(came.date), seconds
             )
             sound = not isinstance(came.reply, SuccessPayload) or is_sound(answer)
-            refusals += isinstance(came.reply, ApiRefusal) or not sound
+            refusals += isinstance(came.reply, ApiError) or not sound
             wait = self._wait_before(came, attempt, refusals, settled, is_sound=sound)
             if wait is None:
                 return answer
@@ -171,7 +163,12 @@ class Client:
                 _said(came.reply),
                 attempt,
                 wait,
-                extra={**window.words, "code": _code(came.reply), "attempt": attempt, "wait_seconds": round(wait, 3)},
+                extra={
+                    **window.log_fields,
+                    "code": _code(came.reply),
+                    "attempt": attempt,
+                    "wait_seconds": round(wait, 3),
+                },
             )
             if not wait_until(self._clock.monotonic() + wait, self._clock, self._stopped.is_set):
                 raise Cancelled
@@ -324,7 +321,7 @@ def _code(reply: ParsedResponse) -> str:
 def _said(reply: ParsedResponse) -> str:
     if isinstance(reply, SuccessPayload):
         return "records that cannot be used"
-    return f"{reply.code}, {reply.description if isinstance(reply, ApiRefusal) else reply.reason}"
+    return f"{reply.code}, {reply.description if isinstance(reply, ApiError) else reply.reason}"
 
 
 # ---------------------------------------------------------------- where to

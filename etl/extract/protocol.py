@@ -7,7 +7,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from etl.models import ApiRefusal, Dimension, ErrorScope, InvalidResponse, RawRecord, Secret, SuccessPayload, Window
+from etl.models import ApiError, Dimension, ErrorScope, InvalidResponse, RawRecord, SuccessPayload, Window
+from etl.secret import Secret
 
 RAW_CHARS = 2_000
 """The most that is kept of one record's text."""
@@ -66,7 +67,7 @@ def encode_probe(window: Window, key: Secret) -> bytes:
 # ---------------------------------------------------------------- bytes → reply
 
 
-def parse_response(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiRefusal | InvalidResponse:
+def parse_response(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiError | InvalidResponse:
     """What the API said, with numbers exactly as written. Never raises, whatever came.
 
     ``location`` is the reply's header of that name, for the one sentence about a redirect.
@@ -164,16 +165,16 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _reply(fields: dict[str, object]) -> SuccessPayload | ApiRefusal | InvalidResponse:
+def _reply(fields: dict[str, object]) -> SuccessPayload | ApiError | InvalidResponse:
     error_id = fields["errorId"]
     if (type(error_id) is int and error_id == 0) or error_id == "0":
         return _rows(fields.get("data"))
     code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
     description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_compact(error_id), 40)}"
-    return ApiRefusal(code, description, _effect(code))
+    return ApiError(code, description, _effect(code))
 
 
-_EFFECTS = {"ERROR_ACCESS_DENIED": ErrorScope.FILTER, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.MOMENT}
+_EFFECTS = {"ERROR_ACCESS_DENIED": ErrorScope.SERIES, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.TRANSIENT}
 
 
 def _effect(code: str) -> ErrorScope:

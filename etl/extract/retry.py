@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from etl.models import ApiRefusal, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload
+from etl.models import ApiError, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload
 
 MAX_ATTEMPTS = 6
 BASE = 1.0
@@ -34,8 +34,8 @@ def retry_delay(
     asked_for = retry_after or 0.0
     if isinstance(reply, SuccessPayload):
         return None if is_sound or refusals > 1 else max(API_ERROR_DELAY, asked_for)
-    if isinstance(reply, ApiRefusal) and reply.effect is not ErrorScope.MOMENT:
-        final = reply.effect is not ErrorScope.WINDOW or reply.code in settled or refusals > 1
+    if isinstance(reply, ApiError) and reply.scope is not ErrorScope.TRANSIENT:
+        final = reply.scope is not ErrorScope.WINDOW or reply.code in settled or refusals > 1
         return None if final else max(API_ERROR_DELAY, asked_for)
     if isinstance(reply, InvalidResponse) and _is_final(status):
         return None

@@ -12,19 +12,20 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 from etl.errors import UsageError
 from etl.load.member_statuses import load_unknown_name_behaviours
 from etl.load.rows import from_db_utc, to_db_utc
-from etl.models import Dimension, Secret, UnknownNameBehaviour
+from etl.models import Dimension, UnknownNameBehaviour
+from etl.secret import Secret
 from etl.warehouse.engine import take_turns
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """``since`` comes from ``--since``. ``grid``: seconds past the full hour at which the account's hours begin."""
+    """``since`` comes from ``--since``. ``hour_offset_seconds``: seconds past the full hour at which the account's hours begin."""
 
     account_id: int
     name: str
     since: date | None
-    grid: int | None
-    reaches_end: int | None
+    hour_offset_seconds: int | None
+    full_day_from_snapshot: int | None
     answers_since: date | None
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour]
 
@@ -58,7 +59,9 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
             return _account(connection, row)
         number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from internal.accounts")).scalar_one()
         connection.execute(text(_INSERT_ACCOUNT), {"number": number, **params})
-        return Account(number, name, None, None, reaches_end=None, answers_since=None, unknown_name_behaviours={})
+        return Account(
+            number, name, None, None, full_day_from_snapshot=None, answers_since=None, unknown_name_behaviours={}
+        )
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
@@ -124,8 +127,8 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         account_id=row["account_id"],
         name=row["name"],
         since=row["since"],
-        grid=row["hour_offset_seconds"],
-        reaches_end=row["full_day_from_snapshot"],
+        hour_offset_seconds=row["hour_offset_seconds"],
+        full_day_from_snapshot=row["full_day_from_snapshot"],
         answers_since=row["raw_kept_from"],
         unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
     )

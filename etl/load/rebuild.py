@@ -167,7 +167,7 @@ def _update_outcomes(connection: Connection, account_id: int, snapshots: Sequenc
     changed = [
         snapshot
         for snapshot in snapshots
-        if snapshot.outcome is not Outcome.REFUSED
+        if snapshot.outcome is not Outcome.API_ERROR
         and (snapshot.outcome.value, snapshot.code, snapshot.message) != stored[snapshot.number]
     ]
     for snapshot in changed:

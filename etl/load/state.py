@@ -114,7 +114,7 @@ class SyncStateStore:
                 for day in [row["day"]]
             },
             final=final,
-            frozen=frozenset(day for day in final if kept_from and day < kept_from and not over_allocated[day]),
+            without_raw=frozenset(day for day in final if kept_from and day < kept_from and not over_allocated[day]),
             member_statuses={series: change.member_status for series, change in current.items()},
             trusted_by_user=frozenset(
                 series

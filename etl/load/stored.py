@@ -35,20 +35,20 @@ class StoredSnapshot:
     @property
     def is_raw_missing(self) -> bool:
         """Whether the response may have had records and is no longer stored."""
-        return self.body is None and self.status is not None and self.outcome is not Outcome.REFUSED
+        return self.body is None and self.status is not None and self.outcome is not Outcome.API_ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """Days as their rows describe them, without hours, and the statuses of members.
 
-    ``frozen``: days whose responses may have been deleted, so that they cannot be reconciled again.
+    ``without_raw``: days whose responses may have been deleted, so that they cannot be reconciled again.
     ``trusted_by_user``: members that are verified only because the user listed them.
     """
 
     known: dict[date, DayState]
     final: frozenset[date]
-    frozen: frozenset[date]
+    without_raw: frozenset[date]
     member_statuses: dict[SeriesKey, MemberStatus]
     trusted_by_user: frozenset[SeriesKey]
 
@@ -116,7 +116,7 @@ def day_state(
         is_closed=row["is_closed"],
         breakdowns=breakdowns,
         failed=frozenset({TOTAL}) if row["status"] == "failed" else frozenset(),
-        asked=requested,
+        requested_at=requested,
     )
 
 

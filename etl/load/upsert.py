@@ -55,12 +55,12 @@ class CoverageRow(NamedTuple):
 class AccountTraits(NamedTuple):
     """What the first snapshots show about an account.
 
-    ``grid``: seconds past the full hour at which its hours begin. ``reaches_end``: the first snapshot of a total that had a
+    ``hour_offset_seconds``: seconds past the full hour at which its hours begin. ``full_day_from_snapshot``: the first snapshot of a total that had a
     record for the last hour of its day.
     """
 
-    grid: int | None = None
-    reaches_end: int | None = None
+    hour_offset_seconds: int | None = None
+    full_day_from_snapshot: int | None = None
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = {}
 
 
@@ -291,7 +291,7 @@ def _write_traits(connection: Connection, account_id: int, traits: AccountTraits
             "update internal.accounts set hour_offset_seconds = :grid, full_day_from_snapshot = :snapshot "
             "where account_id = :account_id"
         ),
-        {"account_id": account_id, "grid": traits.grid, "snapshot": traits.reaches_end},
+        {"account_id": account_id, "grid": traits.hour_offset_seconds, "snapshot": traits.full_day_from_snapshot},
     )
     write_unknown_name_behaviours(connection, account_id, traits.unknown_name_behaviours, at)
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from etl.config import FilePermissionWarning
 from etl.errors import AccountRejectedError, AppError, SchemaTooNewError, UsageError, WarehouseError
 from etl.extract import protocol
-from etl.models import MAX_CLOCK_SKEW, ApiRefusal, Dimension, TransportError, UnknownNameAnswer, UnknownNameBehaviour
+from etl.models import MAX_CLOCK_SKEW, ApiError, Dimension, TransportError, UnknownNameAnswer, UnknownNameBehaviour
 
 MEGABYTE = 10**6
 MIN_FREE_SPACE = 50 * MEGABYTE
@@ -194,7 +194,7 @@ def check_clock(requested_at: datetime, server_time: datetime | None) -> Diagnos
     return Diagnostic("clock", Level.OK, message)
 
 
-def check_probe(requests: int, fatal: ApiRefusal | None, failure: str) -> Diagnostic:
+def check_probe(requests: int, fatal: ApiError | None, failure: str) -> Diagnostic:
     """Report how probing went. ``failure``: the code of the last reply if it was stopped early."""
     sent = f"{requests} request{'' if requests == 1 else 's'}"
     if fatal:

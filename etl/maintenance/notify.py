@@ -5,7 +5,7 @@ import threading
 
 import httpx
 
-from etl.models import Secret
+from etl.secret import Secret
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from etl.maintenance.probes import (
     spend_by_hour,
     values_by_hour,
 )
-from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ApiRefusal, ErrorScope, RawRecord, SuccessPayload
+from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ApiError, ErrorScope, RawRecord, SuccessPayload
 from etl.transform import money
 
 
@@ -99,7 +99,7 @@ def _date_inside_hour(responses: ProbeResponses, request: ProbeRequest) -> Inter
 
 def _unknown_member(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
     reply = responses[request].answer.reply
-    if isinstance(reply, ApiRefusal):
+    if isinstance(reply, ApiError):
         return Interpretation(f"error {reply.code}")
     total, spend = spend_by_hour(responses, request_with_spend(responses)), spend_by_hour(responses, request)
     if not total:
@@ -111,7 +111,7 @@ def _unknown_member(responses: ProbeResponses, request: ProbeRequest) -> Interpr
 
 def _other_date(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
     answer, hours = responses[request].answer, values_by_hour(responses, request)
-    if isinstance(answer.reply, ApiRefusal):
+    if isinstance(answer.reply, ApiError):
         return Interpretation(f"error {answer.reply.code}")
     if not hours:
         return Interpretation("no records")
@@ -204,7 +204,7 @@ def _money_type(responses: ProbeResponses, request: ProbeRequest) -> Interpretat
     found = _json_types(amounts)
     if found is NO_RECORDS:
         return found
-    numbers = [number for amount in amounts if (number := money.number(amount))]
+    numbers = [number for amount in amounts if (number := money.parse_decimal(amount))]
     places = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
     noise = ", float noise" if places > money.SCALE else ""
     return found._replace(answer=f"{found.answer}, up to {max(0, places)} places{noise}")
@@ -225,13 +225,13 @@ def _duplicates(responses: ProbeResponses, request: ProbeRequest) -> Interpretat
 
 
 def _request_with_error(responses: ProbeResponses) -> ProbeRequest:
-    found = (request for request, one in responses.items() if isinstance(one.answer.reply, ApiRefusal))
+    found = (request for request, one in responses.items() if isinstance(one.answer.reply, ApiError))
     return next(found, ProbeRequest.NO_QUEUE)
 
 
 def _error_form(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
     response = responses[request]
-    if not isinstance(response.answer.reply, ApiRefusal):
+    if not isinstance(response.answer.reply, ApiError):
         return _open("no error came")
     content_type = response.headers.get("content-type", "no content-type")
     names = protocol.clean(", ".join(sorted(response.headers)), MAX_HEADER_TEXT)
@@ -248,7 +248,7 @@ class _Question:
     accepts_errors: tuple[ErrorScope, ...] = ()
 
 
-_OWN_ERRORS = (ErrorScope.WINDOW, ErrorScope.FILTER)
+_OWN_ERRORS = (ErrorScope.WINDOW, ErrorScope.SERIES)
 _QUESTIONS = (
     _Question("hours begin at", request_with_spend, _hours_begin),
     _Question("date at midnight", request_with_spend, _date_at_midnight),

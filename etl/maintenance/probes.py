@@ -14,7 +14,7 @@ from etl.models import (
     HOUR,
     TOTAL,
     ZERO_MEASURES,
-    ApiRefusal,
+    ApiError,
     DayState,
     Dimension,
     ErrorScope,
@@ -117,14 +117,14 @@ def next_probe(
     return None
 
 
-def fatal_error(responses: ProbeResponses) -> ApiRefusal | None:
+def fatal_error(responses: ProbeResponses) -> ApiError | None:
     """Return the error that concerns the whole account, if there was one."""
     replies = (response.answer.reply for response in responses.values())
     return next((reply for reply in replies if is_error(reply, (ErrorScope.ACCOUNT,))), None)
 
 
-def is_error(reply: object, scopes: Collection[ErrorScope]) -> TypeGuard[ApiRefusal]:
-    return isinstance(reply, ApiRefusal) and reply.effect in scopes
+def is_error(reply: object, scopes: Collection[ErrorScope]) -> TypeGuard[ApiError]:
+    return isinstance(reply, ApiError) and reply.scope in scopes
 
 
 def failure(responses: ProbeResponses) -> str:
@@ -171,7 +171,11 @@ def records(response: ProbeResponse) -> list[Record]:
     reply = response.answer.reply
     found = []
     for raw in reply.records if isinstance(reply, SuccessPayload) else ():
-        start, volume, amount = money.whole(raw.date_from), money.whole(raw.volume), money.exact(raw.money)
+        start, volume, amount = (
+            money.parse_int(raw.date_from),
+            money.parse_int(raw.volume),
+            money.parse_money(raw.money),
+        )
         if start is not None and 0 <= start <= _MAX_TIMESTAMP and volume is not None and amount is not None:
             found.append(Record(EPOCH + timedelta(seconds=start), volume, amount))
     return sorted(found)
@@ -193,7 +197,7 @@ def unknown_name_behaviours(responses: ProbeResponses) -> dict[Dimension, Unknow
     for request, dimension in UNKNOWN_MEMBERS.items():
         if request in responses:
             answer = responses[request].answer
-            day = DayState(answer.window.day, hours=totals)
-            if behaviour := unknown_name_behaviour(parse.read(answer, 0, None), day):
+            day = DayState(answer.window.day, total_by_hour=totals)
+            if behaviour := unknown_name_behaviour(parse.parse_snapshot(answer, 0, None), day):
                 found[dimension] = behaviour
     return found

@@ -175,7 +175,7 @@ def _corrections(connection: sa.Connection, account_id: int) -> Corrections | No
             snapshots,
             (snapshots.c.account_id == revisions.c.account_id) & (snapshots.c.snapshot_id == revisions.c.snapshot_id),
         )
-        .where(revisions.c.account_id == account_id, revisions.c.cause == ChangeReason.SOURCE)
+        .where(revisions.c.account_id == account_id, revisions.c.cause == ChangeReason.CORRECTION)
         .group_by(revisions.c.hour_start, revisions.c.day)
     ).all()
     if not changes:

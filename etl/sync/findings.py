@@ -42,16 +42,16 @@ class Findings:
         if not day_state.is_closed or day_state.is_failed or self._wishes.totals_only:
             return
         self._rests.pop(day_state.day, None)
-        if not day_state.is_explained and Dimension.QUEUE not in day_state.is_over_allocated:
+        if not day_state.is_explained and Dimension.QUEUE not in day_state.over_allocated_dimensions:
             self._rests[day_state.day] = day_state.unattributed.money
 
     def of_end(self, state: planner.PlannerState, stop_reason: planner.StopReason, asked: Set[SeriesKey]) -> None:
         """What only the end of a run can say; ``asked`` are the filters it asked for."""
-        self._end += self._of_names(state.names)
+        self._end += self._of_names(state.members)
         if state.days_without_raw and stop_reason is planner.StopReason.DONE:
             message = f"{state.days_without_raw} days stay without names they were never asked for: their answers were dropped (keep_answers)"
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
-        met = asked | state.names.member_statuses.keys()
+        met = asked | state.members.member_statuses.keys()
         unasked = [
             series
             for series in self._wishes.configured
@@ -113,13 +113,13 @@ class Findings:
             )
         yield from self._end
 
-    def _of_names(self, names: planner.Names) -> Iterable[Finding]:
+    def _of_names(self, names: planner.Members) -> Iterable[Finding]:
         """Names that the user listed and that cannot be booked, or never had anything to book."""
         for dimension in SPLIT_DIMENSIONS:
             if refused := [
                 series
                 for series in self._wishes.configured
-                if series.dimension is dimension and names.is_closed(series)
+                if series.dimension is dimension and names.is_refused(series)
             ]:
                 yield self._refused(refused, names)
         for series in self._wishes.configured:
@@ -148,7 +148,7 @@ class Findings:
                     names,
                 )
 
-    def _refused(self, refused: Sequence[SeriesKey], names: planner.Names) -> Finding:
+    def _refused(self, refused: Sequence[SeriesKey], names: planner.Members) -> Finding:
         """Of one cut: what its reader can do is the same for all."""
         near = self._near(refused[0], names) if len(refused) == 1 else []
         meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -159,19 +159,23 @@ class Findings:
         return Finding("every name listed is known to the service", Severity.WARNING, message)
 
     def _of_name(
-        self, check: str, severity: Severity, series: SeriesKey, so: str, hint: str, names: planner.Names
+        self, check: str, severity: Severity, series: SeriesKey, so: str, hint: str, names: planner.Members
     ) -> Finding:
         near = self._near(series, names)
         meant = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
         message = "; ".join(part for part in (f"{series} {so}", meant, hint) if part)
         return Finding(check, severity, message, queue=series.member if series.dimension is Dimension.QUEUE else None)
 
-    def _near(self, series: SeriesKey, names: planner.Names) -> list[str]:
+    def _near(self, series: SeriesKey, names: planner.Members) -> list[str]:
         """Queues with spend, or of the catalogue, that are spelled almost alike."""
-        if series.dimension is not Dimension.QUEUE or series.member is None or series.member in self._wishes.catalogue:
+        if (
+            series.dimension is not Dimension.QUEUE
+            or series.member is None
+            or series.member in self._wishes.known_queues
+        ):
             return []
         known = {
-            *self._wishes.catalogue,
+            *self._wishes.known_queues,
             *(other.member or "" for other in names.active_periods if other.dimension is Dimension.QUEUE),
         }
         return difflib.get_close_matches(series.member, known - {series.member}, n=2, cutoff=0.7)

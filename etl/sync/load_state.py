@@ -55,8 +55,8 @@ def _filters(queues: Iterable[str], soft_ids: Iterable[str], ips: Iterable[str])
 class AccountProfile:
     """In what light readings are seen: the account's grid, how far its answers reach, and what is thought of names."""
 
-    grid: int | None = None
-    reaches_end: int | None = None
+    hour_offset_seconds: int | None = None
+    full_day_from_snapshot: int | None = None
     member_statuses: Mapping[SeriesKey, MemberStatus] = field(default_factory=dict)
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = field(default_factory=dict)
 
@@ -65,11 +65,11 @@ class AccountProfile:
         asked = {snapshot.window.series for snapshot in day_snapshots.snapshots}
         return replace(
             day_snapshots,
-            grid=self.grid or 0,
-            reaches_end=self.reaches_end,
+            hour_offset_seconds=self.hour_offset_seconds or 0,
+            full_day_from_snapshot=self.full_day_from_snapshot,
             ignored=frozenset(series for series in asked if self.ignores(series)),
             unverified=frozenset(series for series in asked if self.doubts(series)),
-            ended=frozenset(series for series in asked if self.member_statuses.get(series) is MemberStatus.RETIRED),
+            retired=frozenset(series for series in asked if self.member_statuses.get(series) is MemberStatus.RETIRED),
         )
 
     def ignores(self, series: SeriesKey) -> bool:
@@ -121,17 +121,19 @@ def load_stored_state(state_store: SyncStateStore, options: planner.SyncOptions)
         coverage.trusted_by_user - {*options.trusted}, MemberStatus.UNVERIFIED
     )  # whom the user vouched for, and no longer does
     member_statuses = planner.apply_trusted({**coverage.member_statuses, **unproved}, options.trusted)
-    profile = AccountProfile(account.grid, account.reaches_end, member_statuses, account.unknown_name_behaviours)
+    profile = AccountProfile(
+        account.hour_offset_seconds, account.full_day_from_snapshot, member_statuses, account.unknown_name_behaviours
+    )
     reread = [
         day
-        for day in coverage.known.keys() - coverage.frozen
+        for day in coverage.known.keys() - coverage.without_raw
         if day not in coverage.final or options.is_in_lookback(day)
     ]
     days = load_days(state_store, reread, profile)
     stored = planner.StoredState(
         days={**coverage.known, **{day: found.reconciled.day_state for day, found in days.items()}},
         final=coverage.final,
-        frozen=coverage.frozen,
+        without_raw=coverage.without_raw,
         member_statuses=member_statuses,
         unknown_name_behaviours=account.unknown_name_behaviours,
     )
@@ -172,8 +174,10 @@ def load_days(state_store: SyncStateStore, days: Iterable[date], profile: Accoun
     facts = state_store.facts(wanted)
     for row in state_store.snapshots(wanted):
         day = row.window.day
-        snapshot = _stand_in(row, facts.get(day, ())) if row.is_raw_missing else reparse(row, profile.grid)
-        snapshots[day] = snapshots[day].with_readings([snapshot])
+        snapshot = (
+            _stand_in(row, facts.get(day, ())) if row.is_raw_missing else reparse(row, profile.hour_offset_seconds)
+        )
+        snapshots[day] = snapshots[day].with_snapshots([snapshot])
     found = {}
     for day in wanted:
         day_snapshots = profile.on(snapshots[day])
@@ -187,7 +191,7 @@ def _stand_in(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
     """For a reading whose answer is lost: what is booked of it stays booked, and as it counts as failed it is asked for anew."""
     own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
     records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
-    outcome = Outcome.PARTIAL if records else Outcome.BROKEN
+    outcome = Outcome.PARTIAL if records else Outcome.FAILED
     return Snapshot(stored.number, stored.window, stored.requested_at, outcome, records, code="answer_lost")
 
 
@@ -196,12 +200,12 @@ def reparse(stored: StoredSnapshot, grid: int | None) -> Snapshot:
     as_it_was = Snapshot(
         stored.number, stored.window, stored.requested_at, stored.outcome, code=stored.code, message=stored.message
     )
-    if stored.body is None or stored.outcome is Outcome.REFUSED:
+    if stored.body is None or stored.outcome is Outcome.API_ERROR:
         return as_it_was
     reply = protocol.parse_response(stored.status or 0, stored.body)
-    again = parse.read(
+    again = parse.parse_snapshot(
         Response(stored.window, stored.requested_at, reply, stored.status, stored.body), stored.number, grid
     )
     # What was broken on the way, not in its body, cannot be read again: its code is not that of what is left of it.
-    is_said_by_body = again.outcome is not Outcome.BROKEN or again.code == stored.code
-    return again if stored.outcome is not Outcome.BROKEN or is_said_by_body else as_it_was
+    is_said_by_body = again.outcome is not Outcome.FAILED or again.code == stored.code
+    return again if stored.outcome is not Outcome.FAILED or is_said_by_body else as_it_was

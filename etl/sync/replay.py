@@ -18,8 +18,8 @@ from etl.load.stored import StoredSnapshot
 from etl.load.upsert import CoverageRow
 from etl.models import Dimension, MemberStatus, SeriesKey, Snapshot, UnknownNameBehaviour
 from etl.sync.load_state import AccountProfile, reparse
-from etl.transform.history import Commit, history
-from etl.transform.reconcile import DaySnapshots, nothing
+from etl.transform.history import Commit, replay_commits
+from etl.transform.reconcile import DaySnapshots, empty_day
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
 
@@ -64,9 +64,10 @@ def replay(settings: Settings, clock: Clock) -> ReplayResult:
         state_store = SyncStateStore(engine, account, clock.now)
         state_store.start_run("replay", __version__, date.min, ())
         logging_setup.bind_log_context(account=account.name, run=state_store.run)
+        profile = AccountProfile(account.hour_offset_seconds, account.full_day_from_snapshot)
         result = ReplayResult(account.name)
         try:
-            for result in _replayed(state_store, AccountProfile(account.grid, account.reaches_end)):  # noqa: B007  # the last one counts
+            for result in _replayed(state_store, profile):  # noqa: B007  # the last one counts
                 pass
         except KeyboardInterrupt:
             _close(state_store, result, errors.InterruptedRunError.exit_code)
@@ -85,7 +86,7 @@ def _close(state_store: SyncStateStore, result: ReplayResult, exit_code: int) ->
 
 def _replayed(state_store: SyncStateStore, profile: AccountProfile) -> Iterator[ReplayResult]:
     """What was found so far, after each transaction."""
-    frozen = state_store.coverage(()).frozen
+    frozen = state_store.coverage(()).without_raw
     statuses, past = (
         state_store.statuses(),
         MemberHistory(state_store.member_status_history(), state_store.unknown_name_behaviours()),
@@ -116,8 +117,8 @@ def _rebuilt(
     """One day from its readings, and from what was thought of its filters when."""
     if status is None:
         return RebuiltDay(day)
-    snapshots = [(reparse(one, profile.grid), one.committed_at) for one in stored]
-    told = history(_moments(day, snapshots, past, profile), nothing(day))
+    snapshots = [(reparse(one, profile.hour_offset_seconds), one.committed_at) for one in stored]
+    told = replay_commits(_moments(day, snapshots, past, profile), empty_day(day))
     is_mended = status == "failed" and not told.reconciled.day_state.is_failed
     return RebuiltDay(
         day=day,

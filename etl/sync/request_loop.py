@@ -26,7 +26,7 @@ from etl.sync.load_state import Day, load_days, load_stored_state, options
 from etl.sync.results import Progress, SyncResult
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
-from etl.transform.reconcile import DaySnapshots, nothing, reconcile
+from etl.transform.reconcile import DaySnapshots, empty_day, reconcile
 from etl.warehouse.checks import CheckRun
 
 log = logging.getLogger(__name__)
@@ -50,17 +50,17 @@ class RunCounts:
     asked: set[SeriesKey] = field(default_factory=set)
 
     def take(self, snapshot: Snapshot, now: DayState, is_expected_error: bool) -> None:
-        self.windows_good += snapshot.is_good
-        self.windows_failed += not snapshot.is_good and not is_expected_error
+        self.windows_good += snapshot.is_success
+        self.windows_failed += not snapshot.is_success and not is_expected_error
         self.rejections += len(snapshot.rejections)
-        self.outside += snapshot.outside
+        self.outside += snapshot.out_of_window
         self.money += now.total.money - self.spent.get(now.day, Decimal(0))
         self.spent[now.day] = now.total.money
         series = snapshot.window.series
         self.asked.add(series)
         if series == TOTAL:
             self.totals.add(now.day)
-        elif series in now.active:
+        elif series in now.active_members:
             self.pairs.add((now.day, series))
 
 
@@ -96,7 +96,9 @@ class Run:
         self._written: set[date] = set()
         self._being_written: set[date] = set()
         self._learned = AccountTraits(
-            state_store.account.grid, state_store.account.reaches_end, state_store.account.unknown_name_behaviours
+            state_store.account.hour_offset_seconds,
+            state_store.account.full_day_from_snapshot,
+            state_store.account.unknown_name_behaviours,
         )
         self._state = planner.start(self._wishes, found.stored)
         self._trusts_clock = True
@@ -107,7 +109,7 @@ class Run:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._flying = 0
         self._began = clock.monotonic()
-        self._number = state_store.start_run("sync", __version__, self._state.first, self._missing())
+        self._number = state_store.start_run("sync", __version__, self._state.first_day, self._missing())
         logging_setup.bind_log_context(account=settings.account, run=state_store.run)
         self._writer = Writer(state_store, clock, self._events.put, enough=settings.concurrency // 2)
 
@@ -132,7 +134,7 @@ class Run:
 
     def _missing(self) -> list[date]:
         """Days inside the history of which nothing is held, so that coverage shows them until they are."""
-        first = self._state.first
+        first = self._state.first_day
         span = (first + timedelta(days=n) for n in range((self._wishes.end_day - first).days + 1))
         return [day for day in span if day not in self._held.days]
 
@@ -167,7 +169,7 @@ class Run:
     def _send(self, pool: ThreadPoolExecutor, windows: Iterable[Window]) -> None:
         settled = frozenset(
             unknown_name_behaviour.code
-            for unknown_name_behaviour in self._state.names.unknown_name_behaviours.values()
+            for unknown_name_behaviour in self._state.members.unknown_name_behaviours.values()
             if unknown_name_behaviour.code
         )
         for window in windows:
@@ -181,7 +183,7 @@ class Run:
 
     def _is_sound(self, answer: Response) -> bool:
         """Whether every record can be used; asked by the threads, before the answer is anybody's."""
-        return parse.read(answer, 0, self._light.grid).is_good
+        return parse.parse_snapshot(answer, 0, self._light.hour_offset_seconds).is_success
 
     def _landed(self, future: "Future[Response]") -> None:
         self._events.put(future.exception() or future.result())
@@ -224,7 +226,7 @@ class Run:
                 raise event
 
     def _read(self, answer: Response) -> Snapshot:
-        snapshot = parse.read(self._by_true_time(answer), self._number, self._light.grid)
+        snapshot = parse.parse_snapshot(self._by_true_time(answer), self._number, self._light.hour_offset_seconds)
         self._number += 1
         self._learn_habits(snapshot)
         return snapshot
@@ -234,21 +236,21 @@ class Run:
         today = self._day(snapshots[0].window.day)
         stored, before, member_statuses = (
             today.reconciled.day_state,
-            self._state.names.member_statuses,
+            self._state.members.member_statuses,
             list[NewMemberStatus](),
         )
         for snapshot in snapshots:
             earlier, self._state = (
-                self._state.names.member_statuses,
+                self._state.members.member_statuses,
                 planner.classify_name(self._state, snapshot, stored),
             )
             member_statuses += self._new_beliefs(earlier, decided_by=snapshot.number)
         self._light = replace(
             self._light,
-            member_statuses=self._state.names.member_statuses,
-            unknown_name_behaviours=self._state.names.unknown_name_behaviours,
+            member_statuses=self._state.members.member_statuses,
+            unknown_name_behaviours=self._state.members.unknown_name_behaviours,
         )
-        today.day_snapshots = self._light.on(today.day_snapshots.with_readings(snapshots))
+        today.day_snapshots = self._light.on(today.day_snapshots.with_snapshots(snapshots))
         today.reconciled = reconcile(today.day_snapshots)
         notes = []
         for snapshot in snapshots:
@@ -257,7 +259,7 @@ class Run:
             self._findings.of_reading(snapshot)
             notes += [self._note(today, snapshot), *self._settled()]
         self._writer.put([*notes, *self._seen_anew(before, but=today.day_snapshots.day)], member_statuses)
-        if self._state.stopped:
+        if self._state.stop_reason:
             self._client.stop()
 
     def _by_true_time(self, answer: Response) -> Response:
@@ -272,14 +274,14 @@ class Run:
         """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
         if not snapshot.records or snapshot.window.series != TOTAL:
             return
-        if self._light.grid is None:
-            self._light = replace(self._light, grid=parse.grid_of(snapshot.window, snapshot))
-        last_hour = snapshot.window.end - HOUR + timedelta(seconds=self._light.grid or 0)
+        if self._light.hour_offset_seconds is None:
+            self._light = replace(self._light, hour_offset_seconds=parse.infer_hour_offset(snapshot.window, snapshot))
+        last_hour = snapshot.window.end - HOUR + timedelta(seconds=self._light.hour_offset_seconds or 0)
         reaches_end = not snapshot.window.is_partial_day and any(
             record.hour_start == last_hour for record in snapshot.records
         )
-        if self._light.reaches_end is None and reaches_end:
-            self._light = replace(self._light, reaches_end=snapshot.number)
+        if self._light.full_day_from_snapshot is None and reaches_end:
+            self._light = replace(self._light, full_day_from_snapshot=snapshot.number)
 
     def _day(self, day: date) -> Day:
         """A day in hand; the warehouse is asked for one that it holds."""
@@ -288,13 +290,13 @@ class Run:
                 self._writer.flush()  # or what is loaded might lack a change of mind about the day
                 self._being_written.clear()
             self._days |= load_days(self._ledger, [day], self._light)
-        return self._days.setdefault(day, Day(DaySnapshots(day), nothing(day), nothing(day)))
+        return self._days.setdefault(day, Day(DaySnapshots(day), empty_day(day), empty_day(day)))
 
     def _report(self, snapshot: Snapshot, answer: Response) -> None:
         """One line for a window that failed, one at debug level for each that came."""
-        window, words = snapshot.window, snapshot.window.words
+        window, words = snapshot.window, snapshot.window.log_fields
         words |= {"code": snapshot.code, "requests": answer.requests, "seconds": round(answer.seconds, 3)}
-        if snapshot.is_good:
+        if snapshot.is_success:
             log.debug(
                 "%s: %d records", window, len(snapshot.records), extra={**words, "records": len(snapshot.records)}
             )
@@ -318,7 +320,11 @@ class Run:
 
     def _note(self, today: Day, snapshot: Snapshot | None = None, is_last: bool = False) -> DayUpdate:
         day_state = today.reconciled.day_state
-        learned = AccountTraits(self._light.grid, self._light.reaches_end, self._state.names.unknown_name_behaviours)
+        learned = AccountTraits(
+            self._light.hour_offset_seconds,
+            self._light.full_day_from_snapshot,
+            self._state.members.unknown_name_behaviours,
+        )
         is_news, self._learned = learned != self._learned, learned
         row = CoverageRow(day_state, self._status(day_state))
         self._written.add(day_state.day)
@@ -326,8 +332,8 @@ class Run:
 
     def _settled(self) -> list[DayUpdate]:
         """Last notes of the days the walk has just finished with; their readings are let go."""
-        self._finished.update(self._state.completed)
-        shut = [self._day(day) for day in self._state.completed]
+        self._finished.update(self._state.completed_days)
+        shut = [self._day(day) for day in self._state.completed_days]
         for today in shut:
             self._findings.of_day(today.reconciled.day_state, today.stored.day_state)
             del self._days[today.day_snapshots.day]
@@ -344,7 +350,7 @@ class Run:
         return "final" if is_final else "open"
 
     def _new_beliefs(self, before: Mapping[SeriesKey, MemberStatus], decided_by: int | None) -> list[NewMemberStatus]:
-        now = self._state.names.member_statuses
+        now = self._state.members.member_statuses
         return [
             (series, member_status, decided_by)
             for series, member_status in now.items()
@@ -362,7 +368,7 @@ class Run:
             today.day_snapshots = self._light.on(today.day_snapshots)
             today.reconciled = reconcile(today.day_snapshots)
         in_hand = [today for day, today in self._days.items() if day != but]
-        spared = {*self._days, *self._held.frozen, but}
+        spared = {*self._days, *self._held.without_raw, but}
         elsewhere = [day for day in self._ledger.days_with_members(changed) if day not in spared]
         loaded = list(load_days(self._ledger, elsewhere, self._light).values())
         self._being_written = {*elsewhere}  # all earlier ones are, by now
@@ -376,10 +382,10 @@ class Run:
 
     def _progress(self) -> Progress:
         state, done = self._state, len(self._finished)
-        planned = None if state.next_older_day else len({*self._finished, *state.open, *state.pending})
+        planned = None if state.next_older_day else len({*self._finished, *state.open_days, *state.pending})
         elapsed = self._clock.monotonic() - self._began
         return Progress(
-            day=max(state.open, default=None),
+            day=max(state.open_days, default=None),
             days_done=done,
             days_planned=planned,
             requests=self._client.requests,
@@ -397,13 +403,13 @@ class Run:
         left = 0 if stop_reason is planner.StopReason.DONE else self._state.days_left
         code = errors.most_severe(
             [
-                3 if stop_reason is planner.StopReason.REFUSED else 0,
+                3 if stop_reason is planner.StopReason.ACCOUNT_REJECTED else 0,
                 5 if self._findings.is_blocking else 0,
                 0 if is_complete else 1,
             ]
         )
         self._close_run(code, left)
-        if stop_reason is planner.StopReason.REFUSED:
+        if stop_reason is planner.StopReason.ACCOUNT_REJECTED:
             raise self._refused()
         days = self._finished
         return SyncResult(
@@ -437,7 +443,7 @@ class Run:
         return found.checked
 
     def _refused(self) -> errors.AccountRejectedError:
-        refusal = self._state.refusal
+        refusal = self._state.stopped_by
         said = f"{refusal.window}: {refusal.code} {refusal.message}".strip() if refusal else self._settings.account
         return errors.AccountRejectedError(
             f"the API refused the account: {said}; requests made: {self._client.requests}; what was read is kept",
@@ -447,8 +453,8 @@ class Run:
         )
 
     def _last_words(self, stop_reason: planner.StopReason) -> tuple[str, ...]:
-        if stop_reason is planner.StopReason.TOO_MANY_FAILURES and self._state.refusal:
-            code = self._state.refusal.code
+        if stop_reason is planner.StopReason.TOO_MANY_FAILURES and self._state.stopped_by:
+            code = self._state.stopped_by.code
             return (
                 f"stopped: too many windows in a row failed, the last with {code}; what was read is kept, run it again later",
             )

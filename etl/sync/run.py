@@ -16,7 +16,7 @@ from etl.extract.rate_limit import AccountRateLimiter, RateLimiter
 from etl.load import accounts
 from etl.load.lock import account_lock
 from etl.load.state import SyncStateStore
-from etl.models import Secret
+from etl.secret import Secret
 from etl.sync.request_loop import Run
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse

@@ -29,11 +29,11 @@ class RevisionVersion(NamedTuple):
     revision: Revision
     seen_at: datetime
     loaded_before: datetime | None
-    reading_before: int | None
+    snapshot_before: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class DayHistory:
     """What the warehouse holds of a day after its commits: facts, every revision on the way, and the last fold."""
 
     facts: tuple[FactVersion, ...]
@@ -41,7 +41,7 @@ class History:
     reconciled: ReconciledDay
 
 
-def history(moments: Iterable[Commit], before: ReconciledDay) -> History:
+def replay_commits(moments: Iterable[Commit], before: ReconciledDay) -> DayHistory:
     """Plays commits in their order; ``before`` is the fold before the first of them: nothing."""
     stored: dict[Key, FactVersion] = {}
     revisions: list[RevisionVersion] = []
@@ -62,4 +62,4 @@ def history(moments: Iterable[Commit], before: ReconciledDay) -> History:
             else:
                 stored[key] = FactVersion(fact, at)
         before = reconciled
-    return History(tuple(stored.values()), tuple(revisions), before)
+    return DayHistory(tuple(stored.values()), tuple(revisions), before)

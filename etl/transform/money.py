@@ -15,7 +15,7 @@ _CONTEXT = Context(prec=_INTEGER_DIGITS + SCALE + 1, rounding=ROUND_HALF_EVEN)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-def number(value: object) -> Decimal | None:
+def parse_decimal(value: object) -> Decimal | None:
     """An int, a Decimal or a numeric text (spaces around it allowed) as the same Decimal, unrounded; None for all else.
 
     All else includes floats and booleans, NaN and infinity, digits of other scripts and ``1_000``.
@@ -37,9 +37,9 @@ def _from_text(text: str) -> Decimal | None:
         return None
 
 
-def exact(value: object) -> Decimal | None:
+def parse_money(value: object) -> Decimal | None:
     """US dollars with exactly nine places; None: not a number, or beyond DECIMAL(18, 9)."""
-    found = number(value)
+    found = parse_decimal(value)
     if found is None or (found and found.adjusted() >= _INTEGER_DIGITS):
         return None
     # Below half of the last place, however far: asking the exponent keeps 1e-999999999 as fast as 1.
@@ -51,11 +51,11 @@ def exact(value: object) -> Decimal | None:
     return rounded or _ZERO  # no negative zero
 
 
-def whole(value: object) -> int | None:
+def parse_int(value: object) -> int | None:
     """A whole number within BIGINT (tasks, Unix seconds); None for anything with a fraction or beyond."""
     if type(value) is int:  # as nearly all are
         return value if -_BIGINT <= value < _BIGINT else None
-    found = number(value)
+    found = parse_decimal(value)
     if found is None or (found and not 0 <= found.adjusted() < 20):
         return None
     if found != found.to_integral_value():

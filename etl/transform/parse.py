@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from etl.models import (
     HOUR,
-    ApiRefusal,
+    ApiError,
     ErrorScope,
     Outcome,
     RawRecord,
@@ -28,7 +28,7 @@ OTHER_HOURS = "other_hours"
 REJECTED = "rejected_records"
 
 
-def read(answer: Response, number: int, grid: int | None) -> Snapshot:
+def parse_snapshot(answer: Response, number: int, grid: int | None) -> Snapshot:
     """The reading of one answer.
 
     ``grid`` is the second at which the account's hours begin, counted from the whole hour that was asked for; negative when
@@ -37,14 +37,14 @@ def read(answer: Response, number: int, grid: int | None) -> Snapshot:
     reply = answer.reply
     if isinstance(reply, SuccessPayload):
         return _read_rows(answer, reply, number, grid)
-    if isinstance(reply, ApiRefusal):
+    if isinstance(reply, ApiError):
         return _reading(
-            answer, number, Outcome.REFUSED, code=reply.code, message=reply.description, effect=reply.effect
+            answer, number, Outcome.API_ERROR, code=reply.code, message=reply.description, effect=reply.scope
         )
-    return _reading(answer, number, Outcome.BROKEN, code=reply.code, message=reply.reason)
+    return _reading(answer, number, Outcome.FAILED, code=reply.code, message=reply.reason)
 
 
-def grid_of(window: Window, snapshot: Snapshot) -> int | None:
+def infer_hour_offset(window: Window, snapshot: Snapshot) -> int | None:
     """The grid that a first good reading shows; None when it has no records."""
     return _grid(window, (record.hour_start for record in snapshot.records))
 
@@ -74,7 +74,7 @@ def _read_rows(answer: Response, rows: SuccessPayload, number: int, grid: int | 
     strangers = sorted(record.hour_start for record, _ in good if _phase(record.hour_start) != grid % _HOUR_SECONDS)
     if strangers:
         message = f"a record begins at {strangers[0]:%Y-%m-%dT%H:%M:%SZ}; the account's hours begin {_past(grid)} past the hour"
-        return _reading(answer, number, Outcome.BROKEN, rejections=tuple(bad), code=OFF_GRID, message=message)
+        return _reading(answer, number, Outcome.FAILED, rejections=tuple(bad), code=OFF_GRID, message=message)
 
     shift = timedelta(seconds=grid)
     start, end = answer.window.start + shift, answer.window.end + shift
@@ -86,7 +86,7 @@ def _read_rows(answer: Response, rows: SuccessPayload, number: int, grid: int | 
     earlier = [record.hour_start for record, _ in good if record.hour_start < start]
     if earlier and not own:
         message = f"asked from {start:%Y-%m-%dT%H:%MZ}, answered only with other hours, the first {min(earlier):%Y-%m-%dT%H:%MZ}"
-        return _reading(answer, number, Outcome.BROKEN, rejections=tuple(bad), code=OTHER_HOURS, message=message)
+        return _reading(answer, number, Outcome.FAILED, rejections=tuple(bad), code=OTHER_HOURS, message=message)
     refused = [rejection for rejection in bad if is_own(rejection.hour_start)]
     outside = len(rows.records) - len(own) - len(refused)
     records, lost = deduplicate_hours(own)
@@ -95,9 +95,9 @@ def _read_rows(answer: Response, rows: SuccessPayload, number: int, grid: int | 
     covered = {record.hour_start for record in records}
     uncovering = [rejection for rejection in rejections if rejection.hour_start not in covered]
     if not uncovering:
-        return _reading(answer, number, Outcome.GOOD, records, rejections, outside)
+        return _reading(answer, number, Outcome.SUCCESS, records, rejections, outside)
     message = f"{len(uncovering)} of {len(rows.records)} records refused, the first because {uncovering[0].reason}"
-    outcome = Outcome.PARTIAL if records else Outcome.BROKEN
+    outcome = Outcome.PARTIAL if records else Outcome.FAILED
     return _reading(answer, number, outcome, records, rejections, outside, REJECTED, message)
 
 
@@ -119,10 +119,10 @@ def _reading(
         outcome=outcome,
         records=records,
         rejections=rejections,
-        outside=outside,
+        out_of_window=outside,
         code=code,
         message=message,
-        effect=effect,
+        error_scope=effect,
         status=answer.status,
         body=answer.body,
         compressed_body=answer.compressed_body,
@@ -133,11 +133,11 @@ def _reading(
 
 
 def _record(raw: RawRecord) -> Record | Rejection:
-    begins, ends = money.whole(raw.date_from), money.whole(raw.date_till)
+    begins, ends = money.parse_int(raw.date_from), money.parse_int(raw.date_till)
     if begins is None or not 0 <= begins <= _LAST_SECOND:
         return Rejection(_not("dateFrom", raw.date_from, "a time"), raw.raw)
     hour_start = _EPOCH + timedelta(seconds=begins)
-    volume, amount = money.whole(raw.volume), money.exact(raw.money)
+    volume, amount = money.parse_int(raw.volume), money.parse_money(raw.money)
     if ends is None:
         reason = _not("dateTill", raw.date_till, "a time")
     elif ends < begins:
@@ -159,7 +159,7 @@ def _not(field: str, value: object, kind: str) -> str:
     """Why ``value`` was refused as ``kind``."""
     if value is None:
         return f"{field} is missing"
-    found = money.number(value)
+    found = money.parse_decimal(value)
     if found is None or (kind != "a number" and found != found.to_integral_value()):
         return f"{field} is not {kind}"
     return f"{field} is out of range"

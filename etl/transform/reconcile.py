@@ -60,14 +60,14 @@ class DaySnapshots:
     """
 
     day: date
-    grid: int = 0
-    reaches_end: int | None = None
+    hour_offset_seconds: int = 0
+    full_day_from_snapshot: int | None = None
     snapshots: tuple[Snapshot, ...] = ()
     unverified: frozenset[SeriesKey] = frozenset()
     ignored: frozenset[SeriesKey] = frozenset()
-    ended: frozenset[SeriesKey] = frozenset()
+    retired: frozenset[SeriesKey] = frozenset()
 
-    def with_readings(self, snapshots: Iterable[Snapshot]) -> "DaySnapshots":
+    def with_snapshots(self, snapshots: Iterable[Snapshot]) -> "DaySnapshots":
         return replace(self, snapshots=(*self.snapshots, *snapshots))
 
 
@@ -94,7 +94,7 @@ class ReconciledDay:
     sources: Mapping[SeriesKey, Hours] = field(default_factory=dict)
     members: Mapping[Dimension, Mapping[SeriesKey, Hours]] = field(default_factory=dict)
     breakdowns: Breakdowns = field(default_factory=dict)
-    last_reading: int = 0
+    last_snapshot: int = 0
     stored_facts: Mapping[Key, Fact] | None = None
 
     @cached_property
@@ -129,7 +129,7 @@ class DayChanges:
     revisions: tuple[Revision, ...] = ()
 
 
-def nothing(day: date) -> ReconciledDay:
+def empty_day(day: date) -> ReconciledDay:
     """The fold of a day of which nothing was ever read."""
     return ReconciledDay(DayState(day))
 
@@ -141,12 +141,14 @@ def reconcile(day_snapshots: DaySnapshots) -> ReconciledDay:
     for snapshot in sorted(kept, key=lambda snapshot: (snapshot.requested_at, snapshot.number)):
         by_filter.setdefault(snapshot.window.series, []).append(snapshot)
     totals = _sources(
-        by_filter.get(TOTAL, ()), day_snapshots.grid, lambda snapshot: _uncertain_hours(day_snapshots, snapshot)
+        by_filter.get(TOTAL, ()),
+        day_snapshots.hour_offset_seconds,
+        lambda snapshot: _uncertain_hours(day_snapshots, snapshot),
     )
     tails = {snapshot.number for snapshot in by_filter.get(TOTAL, ()) if snapshot.window.is_partial_day}
     hours_without_full_day_response = frozenset(hour for hour, source in totals.items() if source.snapshot in tails)
     sources = {
-        series: _sources(snapshots, day_snapshots.grid, lambda _: hours_without_full_day_response)
+        series: _sources(snapshots, day_snapshots.hour_offset_seconds, lambda _: hours_without_full_day_response)
         for series, snapshots in by_filter.items()
         if series != TOTAL
     }
@@ -161,7 +163,7 @@ def reconcile(day_snapshots: DaySnapshots) -> ReconciledDay:
         sources={**sources, TOTAL: totals} if totals else sources,
         members=members,
         breakdowns=breakdowns,
-        last_reading=max((snapshot.number for snapshot in kept), default=0),
+        last_snapshot=max((snapshot.number for snapshot in kept), default=0),
     )
 
 
@@ -186,9 +188,9 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
         stored, now = before.facts.get(key), after.facts.get(key)
         if stored == now or (stored and now and stored.value == now.value):
             continue
-        facts.append(now or Fact(*key, *ZERO_MEASURES, after.last_reading))
+        facts.append(now or Fact(*key, *ZERO_MEASURES, after.last_snapshot))
         if stored and stored.value != _value(now):
-            revisions[key] = Revision(*key, stored.value, _value(now), ChangeReason.REATTRIBUTION, after.last_reading)
+            revisions[key] = Revision(*key, stored.value, _value(now), ChangeReason.REATTRIBUTION, after.last_snapshot)
     for series, hours in before.sources.items():
         then = after.sources.get(series, {})
         if then is hours:
@@ -196,7 +198,7 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
         for hour, earlier in hours.items():
             later = then.get(hour)
             if later and later.value != earlier.value:
-                cause = ChangeReason.SOURCE if earlier.was_complete(hour) else ChangeReason.LATE_ARRIVING
+                cause = ChangeReason.CORRECTION if earlier.was_complete(hour) else ChangeReason.LATE_ARRIVING
                 revisions[series, hour] = Revision(series, hour, earlier.value, later.value, cause, later.snapshot)
     order = _by_time_then_filter
     return DayChanges(tuple(sorted(facts, key=order)), tuple(sorted(revisions.values(), key=order)))
@@ -215,11 +217,15 @@ def _by_time_then_filter(row: Fact | Revision) -> tuple[datetime, str, str]:
 
 def _uncertain_hours(day_snapshots: DaySnapshots, snapshot: Snapshot) -> Set[datetime]:
     """The day's last hour, where 23 records may be all that comes."""
-    is_known = day_snapshots.reaches_end is not None and snapshot.number >= day_snapshots.reaches_end
+    is_known = (
+        day_snapshots.full_day_from_snapshot is not None and snapshot.number >= day_snapshots.full_day_from_snapshot
+    )
     return (
         frozenset()
         if is_known
-        else frozenset([day_start(day_snapshots.day) + DAY - HOUR + timedelta(seconds=day_snapshots.grid)])
+        else frozenset(
+            [day_start(day_snapshots.day) + DAY - HOUR + timedelta(seconds=day_snapshots.hour_offset_seconds)]
+        )
     )
 
 
@@ -232,14 +238,14 @@ def _sources(
     members, for those that the total's own answer did not speak for.
     """
     if snapshots and _is_complete(snapshots[-1], grid):  # as nearly all are
-        return snapshots[-1].said
+        return snapshots[-1].values_by_hour
     stored: dict[datetime, SourcedMeasures] = {}
     once_empty: set[datetime] = set()
     for snapshot in snapshots:
-        if snapshot.outcome not in (Outcome.GOOD, Outcome.PARTIAL):
+        if snapshot.outcome not in (Outcome.SUCCESS, Outcome.PARTIAL):
             continue
         for hour in _own_hours(snapshot.window, grid):
-            source = snapshot.said.get(hour)
+            source = snapshot.values_by_hour.get(hour)
             if (
                 not snapshot.records
                 and not snapshot.window.is_partial_day
@@ -259,7 +265,7 @@ def _is_complete(snapshot: Snapshot, grid: int) -> bool:
     """Whether it speaks for the whole day, with a record an hour: what was said before does not count."""
     hours = _own_hours(snapshot.window, grid)
     has_all = len(snapshot.records) == len(hours) and snapshot.records[0].hour_start == hours[0]
-    return has_all and snapshot.is_good and not snapshot.window.is_partial_day
+    return has_all and snapshot.is_success and not snapshot.window.is_partial_day
 
 
 def _is_zero(snapshot: Snapshot, hour: datetime, is_held: bool) -> bool:
@@ -364,11 +370,11 @@ def _verdict(
             dimension: _day_split(by_hour, ended, is_told=requested_at is not None)
             for dimension, by_hour in breakdowns.items()
         },
-        failed=_failed(by_filter) - day_snapshots.ended,
+        failed=_failed(by_filter) - day_snapshots.retired,
         outstanding=_owed(day_snapshots, asked, totals, members, breakdowns),
-        hours={hour: source.value for hour, source in totals.items()},
-        asked=asked,
-        active=frozenset(active) - day_snapshots.ended,
+        total_by_hour={hour: source.value for hour, source in totals.items()},
+        requested_at=asked,
+        active_members=frozenset(active) - day_snapshots.retired,
         hours_without_full_day_response=hours_without_full_day_response,
     )
 
@@ -385,7 +391,7 @@ def _day_split(by_hour: Mapping[datetime, HourBreakdown], ended: Sequence[dateti
 def _last_asked(snapshots: Iterable[Snapshot]) -> datetime | None:
     """When the filter's whole day was last asked for with success."""
     return max(
-        (snapshot.requested_at for snapshot in snapshots if snapshot.is_good and not snapshot.window.is_partial_day),
+        (snapshot.requested_at for snapshot in snapshots if snapshot.is_success and not snapshot.window.is_partial_day),
         default=None,
     )
 
@@ -396,7 +402,7 @@ def _failed(by_filter: Mapping[SeriesKey, list[Snapshot]]) -> frozenset[SeriesKe
     for series, snapshots in by_filter.items():
         since_good: datetime | None = None
         for snapshot in reversed(snapshots):
-            if snapshot.is_good:
+            if snapshot.is_success:
                 since_good = min(since_good or snapshot.window.start, snapshot.window.start)
             elif since_good is None or snapshot.window.start < since_good:
                 failed.add(series)
@@ -413,15 +419,15 @@ def _owed(
     """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a member one with a rest."""
     if TOTAL not in asked:
         return ()
-    grid = timedelta(seconds=day_snapshots.grid)
+    grid = timedelta(seconds=day_snapshots.hour_offset_seconds)
     whole = Window.whole_day("", TOTAL, day_snapshots.day)
-    hours = [hour for hour in _own_hours(whole, day_snapshots.grid) if hour + HOUR <= asked[TOTAL]]
+    hours = [hour for hour in _own_hours(whole, day_snapshots.hour_offset_seconds) if hour + HOUR <= asked[TOTAL]]
     if unread := [hour for hour in hours if _is_unsaid(totals.get(hour), asked[TOTAL])]:
         return ((TOTAL, unread[0] - grid),)
     outstanding = []
     for dimension, by_hour in breakdowns.items():
         with_rest = [hour for hour in hours if not by_hour[hour].is_explained]
-        for series in members[dimension].keys() & asked.keys() - day_snapshots.ended:
+        for series in members[dimension].keys() & asked.keys() - day_snapshots.retired:
             hours_of, at = members[dimension][series], asked[series]
             first = next((hour for hour in with_rest if _is_unsaid(hours_of.get(hour), at)), None)
             if first is not None:

@@ -20,9 +20,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl.models import Secret
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
+from etl.secret import Secret
 from tests.e2e.world import LIKELIEST, World
 
 SECRET = "Qz7-unmistakable-client-key-9f3K"

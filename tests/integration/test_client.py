@@ -22,16 +22,16 @@ from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client, Timeouts
 from etl.extract.rate_limit import RateLimiter
 from etl.models import (
     TOTAL,
-    ApiRefusal,
+    ApiError,
     InvalidResponse,
     ParsedResponse,
     RawRecord,
     Response,
-    Secret,
     SuccessPayload,
     TransportError,
     Window,
 )
+from etl.secret import Secret
 from tests.integration.scripted_server import (
     Script,
     drips,
@@ -486,5 +486,5 @@ def test_https_and_this_machine_are_accepted(url: str) -> None:
 def test_a_refusal_is_a_value_with_its_http_status() -> None:
     with serving(says(REFUSED, "400 Bad Request")) as server:
         answer, _ = ask(server.url)
-    assert isinstance(answer.reply, ApiRefusal)
+    assert isinstance(answer.reply, ApiError)
     assert answer.status == 400

@@ -27,10 +27,11 @@ from etl.maintenance.diagnostics import LOW_FREE_SPACE, Level, Package, Warehous
 from etl.maintenance.doctor import DoctorReport, run_diagnostics
 from etl.maintenance.doctor_output import as_text, to_json
 from etl.maintenance.probes import ProbeRequest
-from etl.models import TOTAL, Secret, Window, day_start
+from etl.models import TOTAL, Window, day_start
 from etl.outputs.publish import publish
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
+from etl.secret import Secret
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small

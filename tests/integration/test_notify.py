@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from etl.maintenance.notify import MAX_CHARS, ping
-from etl.models import Secret
+from etl.secret import Secret
 
 TOKEN = "8c6f3b2e-unmistakable"
 

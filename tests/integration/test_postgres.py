@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from etl.errors import UsageError, WarehouseError
 from etl.load.accounts import open_account
-from etl.models import Secret
 from etl.outputs.query import run as query
 from etl.outputs.query import write_parquet
 from etl.sandbox.server import Sandbox
+from etl.secret import Secret
 from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
 from tests.e2e.world import World, ago, small

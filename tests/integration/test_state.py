@@ -25,7 +25,6 @@ from etl.models import (
     Measures,
     MemberStatus,
     Outcome,
-    Secret,
     SeriesKey,
     Snapshot,
     UnknownNameAnswer,
@@ -36,6 +35,7 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.secret import Secret
 
 pytestmark = pytest.mark.contract
 
@@ -57,11 +57,11 @@ class Books:
         with self.state_store.open() as commit:
             return commit(batch)
 
-    def snapshot(self, series: SeriesKey, day: date, outcome: Outcome = Outcome.GOOD) -> Snapshot:
+    def snapshot(self, series: SeriesKey, day: date, outcome: Outcome = Outcome.SUCCESS) -> Snapshot:
         window = Window.whole_day(self.state_store.account.name, series, day)
         return Snapshot(next(self.numbers), window, NOW, outcome)
 
-    def asked(self, *series_keys: SeriesKey, day: date = MARCH, outcome: Outcome = Outcome.GOOD) -> None:
+    def asked(self, *series_keys: SeriesKey, day: date = MARCH, outcome: Outcome = Outcome.SUCCESS) -> None:
         self.commit(Batch(snapshots=tuple(self.snapshot(series, day, outcome) for series in series_keys)))
 
     def day(
@@ -101,9 +101,9 @@ def test_a_final_day_with_a_rest_says_which_queues_were_asked(expected_rows: Boo
     expected_rows.day(MARCH - 2 * DAY, "open")
     for back in range(3):
         expected_rows.asked(TOTAL, queue("A"), app("7"), day=MARCH - DAY * back)
-    expected_rows.asked(queue("B"), outcome=Outcome.REFUSED)
+    expected_rows.asked(queue("B"), outcome=Outcome.API_ERROR)
     known = expected_rows.state_store.coverage(()).known
-    assert [dict(known[MARCH - DAY * back].asked) for back in range(3)] == [{queue("A"): NOW}, {}, {}]
+    assert [dict(known[MARCH - DAY * back].requested_at) for back in range(3)] == [{queue("A"): NOW}, {}, {}]
     assert known[MARCH].breakdowns == {Dimension.QUEUE: Breakdown(Measures(1, Decimal("0.5")))}
     assert known[MARCH - DAY].is_explained
     assert known[MARCH].total == Measures(9, Decimal(2))
@@ -114,13 +114,13 @@ def test_of_a_cut_that_is_asked_for_every_final_day_says_which_members_were_aske
         expected_rows.day(MARCH - DAY * back, status, is_explained=True)
     for back in range(3):
         expected_rows.asked(app("7"), ip("192.0.2.10"), day=MARCH - DAY * back)
-    expected_rows.asked(app("8"), outcome=Outcome.REFUSED)
+    expected_rows.asked(app("8"), outcome=Outcome.API_ERROR)
     expected_rows.spent(SeriesKey(Dimension.APP, None), MARCH - DAY, 1, "0.1")
     expected_rows.spent(SeriesKey(Dimension.QUEUE, None), MARCH, 1, "0.1")
     expected_rows.spent(SeriesKey(Dimension.IP, None), MARCH, 1, "0.1")
     known = expected_rows.state_store.coverage([Dimension.APP]).known
     days = [known[MARCH - DAY * back] for back in range(4)]
-    assert [dict(day.asked) for day in days] == [{app("7"): NOW}, {app("7"): NOW}, {}, {}]
+    assert [dict(day.requested_at) for day in days] == [{app("7"): NOW}, {app("7"): NOW}, {}, {}]
     assert [day.breakdowns.get(Dimension.APP) for day in days] == [
         Breakdown(is_explained=True),
         Breakdown(),
@@ -128,7 +128,7 @@ def test_of_a_cut_that_is_asked_for_every_final_day_says_which_members_were_aske
         None,
     ]
     both = expected_rows.state_store.coverage([Dimension.IP, Dimension.APP]).known[MARCH]
-    assert set(both.asked) == {app("7"), ip("192.0.2.10")}
+    assert set(both.requested_at) == {app("7"), ip("192.0.2.10")}
     assert (both.breakdown(Dimension.APP).is_explained, both.breakdown(Dimension.IP).is_explained) == (True, False)
 
 
@@ -143,7 +143,7 @@ def test_a_closed_day_tells_which_cuts_contradict_its_total(expected_rows: Books
                 Batch(days=(row,), over_allocations=tuple((day, fact(claim, day, 9, "9")) for claim in claims))
             )
     known = expected_rows.state_store.coverage(()).known
-    assert [known[MARCH - DAY * back].is_over_allocated for back in range(3)] == [
+    assert [known[MARCH - DAY * back].over_allocated_dimensions for back in range(3)] == [
         {Dimension.QUEUE, Dimension.IP},
         set(),
         set(),
@@ -248,7 +248,7 @@ def test_days_asked_for_are_those_on_which_one_of_the_members_answered_newest_fi
     expected_rows.asked(app("7"), day=MARCH - DAY)
     expected_rows.asked(queue("A"), app("7"))
     expected_rows.asked(queue("7"), day=MARCH - 2 * DAY)
-    expected_rows.asked(app("7"), day=MARCH - 3 * DAY, outcome=Outcome.REFUSED)
+    expected_rows.asked(app("7"), day=MARCH - 3 * DAY, outcome=Outcome.API_ERROR)
     expected_rows.asked(ip("192.0.2.10"), day=MARCH - 4 * DAY)
     assert expected_rows.state_store.days_with_members([app("7"), queue("A")]) == [MARCH, MARCH - DAY]
     assert expected_rows.state_store.days_with_members([queue("7"), ip("192.0.2.10")]) == [
@@ -279,7 +279,10 @@ def test_lessons_are_kept_a_cut_each_and_the_last_holds(expected_rows: Books) ->
     with expected_rows.engine.connect() as connection:
         again = open_account(connection, "default", Secret("default's key"), NOW)
         assert open_account(connection, "other", Secret("other's key"), NOW).unknown_name_behaviours == {}
-    assert (again.grid, again.unknown_name_behaviours) == (900, {Dimension.QUEUE: zeros, Dimension.APP: error})
+    assert (again.hour_offset_seconds, again.unknown_name_behaviours) == (
+        900,
+        {Dimension.QUEUE: zeros, Dimension.APP: error},
+    )
     assert find_account(expected_rows.engine, "default") == again
     expected_rows.commit(Batch(learned=AccountTraits(900)))
     assert find_account(expected_rows.engine, "default") == again

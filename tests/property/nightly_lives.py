@@ -27,7 +27,7 @@ from etl.models import (
     Window,
 )
 from etl.transform import parse
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, nothing, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, reconcile
 
 ACTIVITY_WINDOW = timedelta(days=31)
 """Spells are looked up this far around the days that need a visit."""
@@ -130,7 +130,7 @@ class Nights:
         snapshots = []
         for window, requested_at in landed:
             self.now += self.pause()
-            if self.state.stopped and self.random.random() < 0.5:
+            if self.state.stop_reason and self.random.random() < 0.5:
                 self.state = planner.cancel_in_flight(self.state)
                 continue
             self.number += 1
@@ -144,14 +144,14 @@ class Nights:
         held = self._in_hand(day).day_state
         for snapshot in snapshots:
             self.state = planner.classify_name(self.state, snapshot, held)
-        self.member_statuses = self.state.names.member_statuses
-        self.expected_rows[day] = self.expected_rows.get(day, DaySnapshots(day)).with_readings(snapshots)
+        self.member_statuses = self.state.members.member_statuses
+        self.expected_rows[day] = self.expected_rows.get(day, DaySnapshots(day)).with_snapshots(snapshots)
         self._hand[day] = self._folded(day)
         day_state = self._hand[day].day_state
         for snapshot in snapshots:
             self.state = planner.apply_snapshot(self.state, snapshot, day_state)
-            self.unknown_name_behaviours = self.state.names.unknown_name_behaviours
-            if snapshot.window.series == TOTAL or snapshot.window.series in day_state.active:
+            self.unknown_name_behaviours = self.state.members.unknown_name_behaviours
+            if snapshot.window.series == TOTAL or snapshot.window.series in day_state.active_members:
                 self.useful.add((day, snapshot.window.series))
             if day in self._hand:
                 self.commit(day, self._hand[day])
@@ -161,10 +161,10 @@ class Nights:
     def _learn_habits(self, snapshot: Snapshot) -> None:
         """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
         window = snapshot.window
-        if not snapshot.is_good or window.series != TOTAL:
+        if not snapshot.is_success or window.series != TOTAL:
             return
         if self.grid is None:
-            self.grid = parse.grid_of(window, snapshot)
+            self.grid = parse.infer_hour_offset(window, snapshot)
         last_hour = window.end - HOUR + timedelta(seconds=self.grid or 0)
         if (
             self.reaches_end is None
@@ -175,12 +175,12 @@ class Nights:
 
     def _in_hand(self, day: date) -> ReconciledDay:
         if day not in self._hand:
-            self._hand[day] = self._folded(day) if day in self.expected_rows else nothing(day)
+            self._hand[day] = self._folded(day) if day in self.expected_rows else empty_day(day)
         return self._hand[day]
 
     def _settle(self) -> None:
-        self._finished.update(self.state.completed)
-        for day in self.state.completed:
+        self._finished.update(self.state.completed_days)
+        for day in self.state.completed_days:
             self.commit(day, self._in_hand(day))
             del self._hand[day]
 
@@ -193,7 +193,8 @@ class Nights:
         changed = {series for series in before if before[series].is_loaded != (series in now and now[series].is_loaded)}
         for day in list(self.expected_rows) if changed else ():
             asked_for = any(
-                snapshot.is_good and snapshot.window.series in changed for snapshot in self.expected_rows[day].snapshots
+                snapshot.is_success and snapshot.window.series in changed
+                for snapshot in self.expected_rows[day].snapshots
             )
             if day == but or not (asked_for or day in self._hand):
                 continue
@@ -219,11 +220,11 @@ class Nights:
         return reconcile(
             replace(
                 self.expected_rows[day],
-                grid=self.grid or 0,
-                reaches_end=self.reaches_end,
+                hour_offset_seconds=self.grid or 0,
+                full_day_from_snapshot=self.reaches_end,
                 ignored=thought[MemberStatus.EXCLUDED] | {*NONEXISTENT_MEMBERS.values()},
                 unverified=frozenset(series for series in asked - stored_facts if series.dimension in doubting),
-                ended=thought[MemberStatus.RETIRED],
+                retired=thought[MemberStatus.RETIRED],
             )
         )
 
@@ -264,8 +265,8 @@ def _told_by_row(day_state: DayState) -> DayState:
     def keeps(dimension: Dimension) -> bool:
         return dimension is not Dimension.QUEUE or not day_state.is_explained
 
-    is_over_allocated: Set[Dimension] = day_state.is_over_allocated if day_state.is_closed else frozenset()
-    asked = {series: at for series, at in day_state.asked.items() if series != TOTAL and keeps(series.dimension)}
+    is_over_allocated: Set[Dimension] = day_state.over_allocated_dimensions if day_state.is_closed else frozenset()
+    asked = {series: at for series, at in day_state.requested_at.items() if series != TOTAL and keeps(series.dimension)}
     breakdowns = {
         dimension: Breakdown(
             breakdown.unattributed if dimension is Dimension.QUEUE else ZERO_MEASURES,
@@ -277,5 +278,10 @@ def _told_by_row(day_state: DayState) -> DayState:
         for dimension, breakdown in day_state.breakdowns.items()
     }
     return DayState(
-        day_state.day, day_state.total, day_state.total_requested_at, day_state.is_closed, breakdowns, asked=asked
+        day_state.day,
+        day_state.total,
+        day_state.total_requested_at,
+        day_state.is_closed,
+        breakdowns,
+        requested_at=asked,
     )

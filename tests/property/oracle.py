@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from etl.extract import protocol, retry
-from etl.models import ApiRefusal, ErrorScope, InvalidResponse, Outcome, Rejection, Response, Snapshot, SuccessPayload
+from etl.models import ApiError, ErrorScope, InvalidResponse, Outcome, Rejection, Response, Snapshot, SuccessPayload
 from etl.transform import parse
 from tests.property.hostile import Came, Context
 
@@ -251,7 +251,7 @@ def judge(came: Came) -> tuple[str, str]:
     """The outcome and its code, of an answer of which every promise was kept. Raises ``PromiseBrokenError``."""
     reply = protocol.parse_response(came.status, came.body, came.location)
     answer = Response(came.context.window, came.context.requested_at, reply, came.status, came.body)
-    snapshot = parse.read(answer, 1, came.context.grid)
+    snapshot = parse.parse_snapshot(answer, 1, came.context.grid)
     _judge_headers(came)
     try:
         elements = _elements(came)
@@ -283,19 +283,24 @@ def _is_said(text: str) -> bool:
 
 def _judge_refusal(reply: object, snapshot: Snapshot) -> None:
     _hold(not isinstance(reply, SuccessPayload), "what cannot be read is refused")
-    _hold(not snapshot.records and not snapshot.rejections and not snapshot.outside, "a refused answer holds nothing")
+    _hold(
+        not snapshot.records and not snapshot.rejections and not snapshot.out_of_window,
+        "a refused answer holds nothing",
+    )
     _hold(bool(snapshot.code) and _is_said(snapshot.message), "a refusal says why in one printable line")
     _hold("points to ;" not in snapshot.message, "a redirect's message is a sentence")
-    if isinstance(reply, ApiRefusal):
-        _hold(snapshot.outcome is Outcome.REFUSED and snapshot.effect is reply.effect, "an API error is a refusal")
+    if isinstance(reply, ApiError):
+        _hold(
+            snapshot.outcome is Outcome.API_ERROR and snapshot.error_scope is reply.scope, "an API error is a refusal"
+        )
         _hold(_is_said(reply.code) and len(reply.code) <= 64, "an error has a code")
         _hold(
-            (reply.code.removeprefix("ERROR_") in _ACCOUNT) is (reply.effect is ErrorScope.ACCOUNT),
+            (reply.code.removeprefix("ERROR_") in _ACCOUNT) is (reply.scope is ErrorScope.ACCOUNT),
             "a code says what it ends",
         )
         _hold(reply.code not in ("True", "False", "None", "(not a text)"), "what is no text is no code")
     else:
-        _hold(snapshot.outcome is Outcome.BROKEN, "what is unreadable is broken")
+        _hold(snapshot.outcome is Outcome.FAILED, "what is unreadable is broken")
         _hold(_CODES.fullmatch(snapshot.code) is not None, "what is unreadable has a known code")
 
 
@@ -303,7 +308,7 @@ def _judge_reading(snapshot: Snapshot, expected: Interpretation) -> None:
     if expected.off_grid or expected.other_hours:
         code = parse.OFF_GRID if expected.off_grid else parse.OTHER_HOURS
         _hold(
-            (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.BROKEN, code, ()),
+            (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.FAILED, code, ()),
             "hours of another window are refused",
         )
         _hold(_is_said(snapshot.message), "a refusal says why in one printable line")
@@ -326,14 +331,15 @@ def _judge_reading(snapshot: Snapshot, expected: Interpretation) -> None:
         len(snapshot.rejections) == expected.rejected.total() + expected.lost,
         "each bad or losing element is one rejection",
     )
-    _hold(snapshot.outside == expected.outside, "what is outside the window is counted")
-    outcome = Outcome.GOOD if not expected.uncovered else Outcome.PARTIAL if expected.records else Outcome.BROKEN
+    _hold(snapshot.out_of_window == expected.outside, "what is outside the window is counted")
+    outcome = Outcome.SUCCESS if not expected.uncovered else Outcome.PARTIAL if expected.records else Outcome.FAILED
     _hold(snapshot.outcome is outcome, "a rejection that leaves an hour uncovered fails the window, no other")
     _hold(
-        snapshot.is_good or (snapshot.code == parse.REJECTED and _is_said(snapshot.message)), "a failed window says why"
+        snapshot.is_success or (snapshot.code == parse.REJECTED and _is_said(snapshot.message)),
+        "a failed window says why",
     )
-    if snapshot.is_good:
-        parse.grid_of(snapshot.window, snapshot)
+    if snapshot.is_success:
+        parse.infer_hour_offset(snapshot.window, snapshot)
 
 
 def _judge_rejections(snapshot: Snapshot, elements: list[object]) -> None:

@@ -67,7 +67,9 @@ def steps(body: bytes) -> int:
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        parse.read(Response(context.window, context.requested_at, protocol.parse_response(200, body), 200, body), 1, 0)
+        parse.parse_snapshot(
+            Response(context.window, context.requested_at, protocol.parse_response(200, body), 200, body), 1, 0
+        )
     finally:
         sys.setprofile(before)
     return counted
@@ -98,6 +100,8 @@ def test_work_grows_with_the_answer_and_no_faster(body: Callable[[int], bytes]) 
 def test_a_kept_text_is_bounded_whatever_the_record() -> None:
     body = b'{"errorId":0,"data":[' + b",".join([b'"' + b"\xff" * 10_000 + b'"'] * 50) + b"]}"
     context = CONTEXTS[1]
-    snapshot = parse.read(Response(context.window, context.requested_at, protocol.parse_response(200, body)), 1, 0)
+    snapshot = parse.parse_snapshot(
+        Response(context.window, context.requested_at, protocol.parse_response(200, body)), 1, 0
+    )
     kept = '"' + "\\ufffd" * 400
     assert snapshot.rejections == (Rejection("dateFrom is missing", kept[: protocol.RAW_CHARS], None),) * 50

@@ -77,15 +77,17 @@ class Watched(Nights):
         self.unknown_name_behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
 
     def read(self, window: Window, requested_at: datetime) -> Snapshot:
-        assert sum(plan.is_discovering for plan in self.state.open.values()) <= 1, "two days hunt for a name at once"
+        assert sum(plan.is_discovering for plan in self.state.open_days.values()) <= 1, (
+            "two days hunt for a name at once"
+        )
         hours = self.dataset.day((window.day - EPOCH).days, int(requested_at.timestamp()), window.series.member)
         start = day_start(window.day)
         begun = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= requested_at]
-        return Snapshot(self.number, window, requested_at, Outcome.GOOD, tuple(Record(*hour) for hour in begun))
+        return Snapshot(self.number, window, requested_at, Outcome.SUCCESS, tuple(Record(*hour) for hour in begun))
 
     def night(self, concurrency: int = 4) -> float:
         """One sync: its requests, by the least of them."""
-        options = SyncOptions("default", self.now.date(), since=self.begins, catalogue=(), concurrency=concurrency)
+        options = SyncOptions("default", self.now.date(), since=self.begins, known_queues=(), concurrency=concurrency)
         assert self.sync(options) is StopReason.DONE
         totals = Counter(window.day for window in self.asked if window.series == TOTAL)
         assert set(totals.values()) == {1}, "a total was asked twice"

@@ -13,7 +13,7 @@ from etl.models import (
     DAY,
     HOUR,
     TOTAL,
-    ApiRefusal,
+    ApiError,
     InvalidResponse,
     Outcome,
     RawRecord,
@@ -24,7 +24,7 @@ from etl.models import (
 )
 from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
-from etl.transform.parse import read
+from etl.transform.parse import parse_snapshot
 
 quick = settings(max_examples=300, deadline=None)
 
@@ -54,7 +54,7 @@ def answer(content: bytes) -> Response:
 @example(200, b'{"errorId":0,"data":[{"money":' + b"9" * 5000 + b"}]}", "")
 def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> None:
     reply = protocol.parse_response(status, content, location)
-    assert isinstance(reply, SuccessPayload | ApiRefusal | InvalidResponse)
+    assert isinstance(reply, SuccessPayload | ApiError | InvalidResponse)
     if isinstance(reply, InvalidResponse):
         assert reply.code
         assert reply.reason.isprintable()
@@ -71,7 +71,7 @@ def test_no_cut_body_is_an_answer(length: int) -> None:
 def test_one_wrong_byte_never_brings_another_type_of_number(position: int, byte: int) -> None:
     broken = bytearray(GOOD_BODY)
     broken[position] = byte
-    snapshot = read(answer(bytes(broken)), 1, None)
+    snapshot = parse_snapshot(answer(bytes(broken)), 1, None)
     for record in snapshot.records:  # digits may have changed, floats may not have come
         assert type(record.volume) is int
         assert type(record.money) is Decimal
@@ -91,7 +91,7 @@ json_values = st.recursive(
 @quick
 @given(json_values, st.sampled_from([None, 0, -900]))
 def test_any_json_as_records_is_a_reading(value: object, grid: int | None) -> None:
-    snapshot = read(answer(json.dumps({"errorId": 0, "data": value}).encode()), 1, grid)
+    snapshot = parse_snapshot(answer(json.dumps({"errorId": 0, "data": value}).encode()), 1, grid)
     assert all(len(rejection.raw) <= protocol.RAW_CHARS for rejection in snapshot.rejections)
     assert all(record.volume >= 0 and record.money.as_tuple().exponent == -9 for record in snapshot.records)
 
@@ -127,8 +127,13 @@ def test_records_survive_every_spelling_exactly(records: tuple[Record, ...], dra
     as_object = "{" + ",".join(f'"{number}":{text}' for number, text in enumerate(sent)) + "}"
     error_id, data = draw.choice(["0", '"0"']), draw.choice([as_list, as_object])
     content = f'{{"errorId":{error_id},"data":{data}}}'
-    snapshot = read(answer(content.encode()), 1, draw.choice([0, None]))
-    assert (snapshot.outcome, snapshot.records, snapshot.rejections, snapshot.outside) == (Outcome.GOOD, records, (), 0)
+    snapshot = parse_snapshot(answer(content.encode()), 1, draw.choice([0, None]))
+    assert (snapshot.outcome, snapshot.records, snapshot.rejections, snapshot.out_of_window) == (
+        Outcome.SUCCESS,
+        records,
+        (),
+        0,
+    )
 
 
 # ---------------------------------------------------------------- money
@@ -138,13 +143,13 @@ def test_records_survive_every_spelling_exactly(records: tuple[Record, ...], dra
 @given(st.decimals(min_value=Decimal(-(10**9) + 1), max_value=Decimal(10**9 - 1), allow_nan=False))
 def test_exact_is_decimal_arithmetic(value: Decimal) -> None:
     expected = value.quantize(NINE, context=Context(prec=200, rounding=ROUND_HALF_EVEN))
-    assert money.exact(value) == money.exact(str(value)) == expected
+    assert money.parse_money(value) == money.parse_money(str(value)) == expected
 
 
 @quick
 @given(st.text(max_size=12) | st.from_regex(r"[+-]?[0-9]{0,5}\.?[0-9]{0,5}([eE][+-]?[0-9]{1,3})?", fullmatch=True))
 def test_a_text_is_the_number_that_decimal_reads_or_none(text: str) -> None:
-    found = money.number(text)
+    found = money.parse_decimal(text)
     if found is not None:
         assert text.isascii()
         assert found == Decimal(text)
@@ -155,7 +160,7 @@ def test_a_text_is_the_number_that_decimal_reads_or_none(text: str) -> None:
 def test_whole_is_the_integer_itself_within_bigint(value: int) -> None:
     fits = -(2**63) <= value < 2**63
     for spelling in (value, str(value), Decimal(value), f"{value}.000"):
-        assert money.whole(spelling) == (value if fits else None)
+        assert money.parse_int(spelling) == (value if fits else None)
 
 
 # ---------------------------------------------------------------- one an hour
@@ -195,7 +200,7 @@ def test_who_wins_does_not_depend_on_the_order(records: list[tuple[Record, str]]
 )
 def test_every_record_is_kept_refused_or_set_aside(raws: list[RawRecord]) -> None:
     window = Window.whole_day("default", TOTAL, date(1970, 1, 1))
-    snapshot = read(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
-    collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.outside
+    snapshot = parse_snapshot(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
+    collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.out_of_window
     assert collapsed >= 0
-    assert snapshot.is_good or snapshot.rejections or snapshot.code == "off_grid"
+    assert snapshot.is_success or snapshot.rejections or snapshot.code == "off_grid"

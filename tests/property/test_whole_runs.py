@@ -23,14 +23,13 @@ from etl.models import (
     SPLIT_DIMENSIONS,
     TOTAL,
     ZERO_MEASURES,
-    ApiRefusal,
+    ApiError,
     Dimension,
     Fact,
     Measures,
     MemberStatus,
     Outcome,
     Response,
-    Secret,
     SeriesKey,
     Snapshot,
     TransportError,
@@ -43,6 +42,7 @@ from etl.models import (
 from etl.sandbox.behaviour import METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox
+from etl.secret import Secret
 from etl.transform import parse
 from etl.transform.reconcile import ROUNDING_TOLERANCE, ReconciledDay, diff
 from tests.property.nightly_lives import Nights
@@ -109,7 +109,7 @@ class Night:
             empty_days=3,
             configured=self.configured,
             trusted=self.trusted,
-            catalogue=NAMES[: self.known],
+            known_queues=NAMES[: self.known],
             concurrency=self.concurrency,
             max_requests=self.max_requests,
         )
@@ -170,8 +170,8 @@ class World(Nights):
         answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
             answer = Response(window, requested_at, TransportError("reset", "for a test"))
-        snapshot = parse.read(answer, self.number, self.grid)
-        is_told = snapshot.outcome in (Outcome.GOOD, Outcome.PARTIAL)
+        snapshot = parse.parse_snapshot(answer, self.number, self.grid)
+        is_told = snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL)
         self.told[self.number] = EffectiveSetting(self.decides_at, _hours(body) if is_told else {}, kind)
         tasks = [record.volume for record in snapshot.records]
         came = f"{snapshot.number}: {snapshot.outcome} {snapshot.code}, {len(tasks)} hours, {sum(tasks)} tasks"
@@ -218,7 +218,7 @@ class World(Nights):
         totals = [snapshot for snapshot in self.expected_rows[day].snapshots if snapshot.window.series == TOTAL]
         for snapshot in sorted(totals, key=lambda snapshot: (snapshot.requested_at, snapshot.number)):
             told = self.told[snapshot.number]
-            if snapshot.outcome is Outcome.PARTIAL or snapshot.is_good:
+            if snapshot.outcome is Outcome.PARTIAL or snapshot.is_success:
                 for hour in self._own_hours(day):
                     if (said := _said(told, snapshot, hour)) is not None:
                         given[hour] = {said}
@@ -262,7 +262,7 @@ class World(Nights):
                 continue
             assert self.exists(series), f"{day}: {series}, which does not exist, holds money in {hour}"
             member_status = self.member_statuses.get(series)
-            is_doubted = self.state.names.needs_verification(series.dimension) and member_status in (
+            is_doubted = self.state.members.needs_verification(series.dimension) and member_status in (
                 None,
                 MemberStatus.UNVERIFIED,
             )
@@ -410,7 +410,7 @@ def check_explained(world: World, night: Night) -> None:
     member_statuses = [world.member_statuses.get(queue(name)) for name in dataset.names]
     in_doubt = any(series.dimension is Dimension.QUEUE for series in world.beliefs_in_doubt())
     is_ended = any(member_status is not None and not member_status.is_requested for member_status in member_statuses)
-    is_known = {*map(queue, dataset.names)} <= {*map(queue, options.catalogue), *options.configured}
+    is_known = {*map(queue, dataset.names)} <= {*map(queue, options.known_queues), *options.configured}
     forgets = world.sandbox.behaviour.retention_days is not None
     if night.failure or not is_known or in_doubt or is_ended or world.lied or dataset.corrections or forgets:
         return
@@ -446,6 +446,8 @@ def test_a_second_run_right_after_asks_the_totals_that_may_change_and_changes_no
     play(world, [night])
     if world.beliefs_in_doubt() or world.sandbox.behaviour.retention_days:  # are weighed again; forgets from day to day
         return
+    if world.grid not in (None, world.sandbox.behaviour.grid_seconds):
+        return  # the first total left out its idle first hour, so its offset is ambiguous and partial windows may fail
     growing = {day for day in world.expected_rows if not world.folds[day].day_state.is_closed}
     before = {day: dict(facts) for day, facts in world.facts.items() if day not in growing}
     play(world, [replace(night, hours_before=0)])
@@ -464,4 +466,4 @@ def test_a_refusal_is_what_the_sandbox_gives_for_a_name_that_cannot_exist() -> N
     reply = Sandbox(Dataset()).respond(
         METHOD, protocol.encode_request(Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], TODAY), KEY)
     )
-    assert isinstance(protocol.parse_response(reply.status, reply.body), ApiRefusal)
+    assert isinstance(protocol.parse_response(reply.status, reply.body), ApiError)

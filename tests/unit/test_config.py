@@ -10,7 +10,7 @@ import pytest
 from etl.cli import cli
 from etl.config import SETTINGS, Accounts, Environment, Settings, Shard, accounts, load
 from etl.errors import UsageError
-from etl.models import Secret
+from etl.secret import Secret
 
 NOW = datetime(2026, 3, 10, 23, 59, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ from decimal import ROUND_UP, Decimal, localcontext
 
 import pytest
 
-from etl.transform.money import exact, whole
+from etl.transform.money import parse_int, parse_money
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from etl.transform.money import exact, whole
     ],
 )
 def test_numbers_become_dollars_of_nine_places(value: object, dollars: str) -> None:
-    found = exact(value)
+    found = parse_money(value)
     assert found == Decimal(dollars)
     assert found is not None
     assert found.as_tuple().exponent == -9
@@ -77,7 +77,7 @@ def test_numbers_become_dollars_of_nine_places(value: object, dollars: str) -> N
     ],
 )
 def test_what_is_no_amount_is_refused(value: object) -> None:
-    assert exact(value) is None
+    assert parse_money(value) is None
 
 
 @pytest.mark.parametrize(
@@ -95,27 +95,27 @@ def test_what_is_no_amount_is_refused(value: object) -> None:
     ],
 )
 def test_whole_numbers_are_whole_in_every_spelling(value: object, number: int) -> None:
-    assert whole(value) == number
+    assert parse_int(value) == number
 
 
 @pytest.mark.parametrize(
     "value", [None, False, 1.0, "1.5", Decimal("0.1"), 2**63, -(2**63) - 1, "1e999999999", "1e-999999999", "x"]
 )
 def test_what_is_no_whole_number_is_refused(value: object) -> None:
-    assert whole(value) is None
+    assert parse_int(value) is None
 
 
 def test_the_threads_own_decimal_context_changes_nothing() -> None:
     with localcontext() as context:
         context.prec, context.rounding = 3, ROUND_UP
-        assert exact("123456.0000000014") == Decimal("123456.000000001")
-        assert whole("123456") == 123456
+        assert parse_money("123456.0000000014") == Decimal("123456.000000001")
+        assert parse_int("123456") == 123456
 
 
 def test_a_million_digits_take_no_time() -> None:
     digits = "9" * 1_000_000
     for text in (digits, "0." + digits, digits + "x", "1." + digits + "e-5", "1." + "0" * 1_000_000):
-        exact(text)
-        whole(text)
-    assert exact("0." + digits) == Decimal(1)
-    assert whole("5." + "0" * 1_000_000) == 5
+        parse_money(text)
+        parse_int(text)
+    assert parse_money("0." + digits) == Decimal(1)
+    assert parse_int("5." + "0" * 1_000_000) == 5

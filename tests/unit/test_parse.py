@@ -9,7 +9,7 @@ from etl.models import (
     DAY,
     HOUR,
     TOTAL,
-    ApiRefusal,
+    ApiError,
     ErrorScope,
     InvalidResponse,
     Outcome,
@@ -22,7 +22,7 @@ from etl.models import (
     TransportError,
     Window,
 )
-from etl.transform.parse import grid_of, read
+from etl.transform.parse import infer_hour_offset, parse_snapshot
 
 START = datetime(2019, 2, 19, tzinfo=UTC)
 WINDOW = Window.whole_day("default", TOTAL, date(2019, 2, 19))
@@ -53,31 +53,31 @@ def day(grid: timedelta = timedelta(0), count: int = 24) -> Iterable[RawRecord]:
 @pytest.mark.parametrize(
     ("reply", "outcome", "code"),
     [
-        (ApiRefusal("ERROR_X", "why", ErrorScope.WINDOW), Outcome.REFUSED, "ERROR_X"),
-        (InvalidResponse("html", "why"), Outcome.BROKEN, "html"),
-        (TransportError("dns", "why"), Outcome.BROKEN, "dns"),
+        (ApiError("ERROR_X", "why", ErrorScope.WINDOW), Outcome.API_ERROR, "ERROR_X"),
+        (InvalidResponse("html", "why"), Outcome.FAILED, "html"),
+        (TransportError("dns", "why"), Outcome.FAILED, "dns"),
     ],
 )
 def test_what_is_not_records_is_kept_with_its_reason(
-    reply: ApiRefusal | InvalidResponse | TransportError, outcome: Outcome, code: str
+    reply: ApiError | InvalidResponse | TransportError, outcome: Outcome, code: str
 ) -> None:
-    snapshot = read(replace(answer(), reply=reply), 7, 0)
-    effect = reply.effect if isinstance(reply, ApiRefusal) else None
-    expected = Snapshot(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", effect=effect)
+    snapshot = parse_snapshot(replace(answer(), reply=reply), 7, 0)
+    effect = reply.scope if isinstance(reply, ApiError) else None
+    expected = Snapshot(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", error_scope=effect)
     assert snapshot == expected
 
 
 def test_a_good_answer_is_a_good_reading_in_order_of_time() -> None:
-    snapshot = read(answer(*reversed(list(day()))), 7, 0)
-    assert snapshot.is_good
+    snapshot = parse_snapshot(answer(*reversed(list(day()))), 7, 0)
+    assert snapshot.is_success
     assert hours(snapshot) == list(range(24))
     assert snapshot.records[0] == Record(START, 5, Decimal("1.5"))
     assert (snapshot.number, snapshot.status, snapshot.body, snapshot.requested_at) == (7, 200, b"{}", LATER)
 
 
 def test_an_empty_answer_is_good_and_shows_no_grid() -> None:
-    snapshot = read(answer(), 1, None)
-    assert (snapshot.is_good, snapshot.records, grid_of(WINDOW, snapshot)) == (True, (), None)
+    snapshot = parse_snapshot(answer(), 1, None)
+    assert (snapshot.is_success, snapshot.records, infer_hour_offset(WINDOW, snapshot)) == (True, (), None)
 
 
 # ---------------------------------------------------------------- single records
@@ -102,7 +102,7 @@ def test_an_empty_answer_is_good_and_shows_no_grid() -> None:
     ],
 )
 def test_a_bad_record_is_a_rejection_of_its_hour(bad: RawRecord, reason: str) -> None:
-    snapshot = read(answer(bad, raw(START + HOUR)), 1, 0)
+    snapshot = parse_snapshot(answer(bad, raw(START + HOUR)), 1, 0)
     assert snapshot.rejections == (Rejection(reason, bad.raw, START),)
     assert (snapshot.outcome, snapshot.code, hours(snapshot)) == (Outcome.PARTIAL, "rejected_records", [1])
     assert snapshot.message == f"1 of 2 records refused, the first because {reason}"
@@ -120,15 +120,15 @@ def test_a_bad_record_is_a_rejection_of_its_hour(bad: RawRecord, reason: str) ->
 )
 def test_a_record_of_no_known_hour_leaves_the_window_failed(begins: object, reason: str) -> None:
     bad = raw(begins)
-    snapshot = read(answer(bad, raw(START)), 1, 0)
+    snapshot = parse_snapshot(answer(bad, raw(START)), 1, 0)
     assert snapshot.rejections == (Rejection(reason, bad.raw, None),)
     assert snapshot.outcome is Outcome.PARTIAL
 
 
 def test_an_answer_of_nothing_but_rejections_is_broken_and_keeps_them() -> None:
-    snapshot = read(answer(raw(START, volume=-1), raw(START + HOUR, volume=-1)), 1, 0)
+    snapshot = parse_snapshot(answer(raw(START, volume=-1), raw(START + HOUR, volume=-1)), 1, 0)
     assert (snapshot.outcome, snapshot.code, snapshot.records, len(snapshot.rejections)) == (
-        Outcome.BROKEN,
+        Outcome.FAILED,
         "rejected_records",
         (),
         2,
@@ -136,38 +136,45 @@ def test_an_answer_of_nothing_but_rejections_is_broken_and_keeps_them() -> None:
 
 
 def test_a_rejection_beside_a_good_record_of_its_hour_harms_nothing() -> None:
-    snapshot = read(answer(raw(START, volume=-1), raw(START)), 1, 0)
-    assert (snapshot.outcome, snapshot.code, len(snapshot.rejections)) == (Outcome.GOOD, "", 1)
+    snapshot = parse_snapshot(answer(raw(START, volume=-1), raw(START)), 1, 0)
+    assert (snapshot.outcome, snapshot.code, len(snapshot.rejections)) == (Outcome.SUCCESS, "", 1)
 
 
 def test_two_records_of_one_hour_leave_the_larger_and_a_rejection() -> None:
-    snapshot = read(answer(raw(START, volume=6), raw(START, volume=5)), 1, 0)
-    assert snapshot.is_good
+    snapshot = parse_snapshot(answer(raw(START, volume=6), raw(START, volume=5)), 1, 0)
+    assert snapshot.is_success
     assert [record.volume for record in snapshot.records] == [6]
     assert [rejection.hour_start for rejection in snapshot.rejections] == [START]
 
 
 def test_strings_float_noise_and_refunds_are_loaded() -> None:
     record = RawRecord("1550534400", "1550537999.0", "1899", Decimal("-7.4959480000000003"), "")
-    assert read(answer(record), 1, 0).records == (Record(START, 1899, Decimal("-7.495948")),)
+    assert parse_snapshot(answer(record), 1, 0).records == (Record(START, 1899, Decimal("-7.495948")),)
 
 
 @pytest.mark.parametrize("lasts", [0, 1, 1799, 3599])
 def test_a_running_hour_cut_at_now_is_its_hours_record(lasts: int) -> None:
-    assert hours(read(answer(raw(START, lasts=lasts)), 1, 0)) == [0]
+    assert hours(parse_snapshot(answer(raw(START, lasts=lasts)), 1, 0)) == [0]
 
 
 # ---------------------------------------------------------------- hours that are not the window's own
 
 
 def test_records_outside_the_window_are_counted_and_nothing_else() -> None:
-    snapshot = read(answer(raw(START - HOUR), raw(START), raw(START + DAY), raw(START + DAY, volume=-1)), 1, 0)
-    assert (snapshot.outcome, hours(snapshot), snapshot.outside, snapshot.rejections) == (Outcome.GOOD, [0], 3, ())
+    snapshot = parse_snapshot(
+        answer(raw(START - HOUR), raw(START), raw(START + DAY), raw(START + DAY, volume=-1)), 1, 0
+    )
+    assert (snapshot.outcome, hours(snapshot), snapshot.out_of_window, snapshot.rejections) == (
+        Outcome.SUCCESS,
+        [0],
+        3,
+        (),
+    )
 
 
 def test_hours_not_begun_when_asked_are_set_aside() -> None:
-    snapshot = read(answer(*day(), requested_at=START + 3 * HOUR), 1, 0)
-    assert (hours(snapshot), snapshot.outside) == ([0, 1, 2, 3], 20)
+    snapshot = parse_snapshot(answer(*day(), requested_at=START + 3 * HOUR), 1, 0)
+    assert (hours(snapshot), snapshot.out_of_window) == ([0, 1, 2, 3], 20)
 
 
 # ---------------------------------------------------------------- the grid
@@ -178,14 +185,14 @@ QUARTER = timedelta(minutes=15)
 
 @pytest.mark.parametrize("grid", [0, None])
 def test_a_record_off_the_grid_breaks_the_whole_reading(grid: int | None) -> None:
-    snapshot = read(answer(raw(START), raw(START + HOUR + QUARTER)), 1, grid)
-    assert (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.BROKEN, "off_grid", ())
+    snapshot = parse_snapshot(answer(raw(START), raw(START + HOUR + QUARTER)), 1, grid)
+    assert (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.FAILED, "off_grid", ())
     assert "2019-02-19T01:15:00Z" in snapshot.message
     assert "00:00 past the hour" in snapshot.message
 
 
 def test_whole_hours_are_off_a_shifted_accounts_grid() -> None:
-    snapshot = read(answer(raw(START)), 1, -900)
+    snapshot = parse_snapshot(answer(raw(START)), 1, -900)
     assert (snapshot.code, "45:00 past the hour" in snapshot.message) == ("off_grid", True)
 
 
@@ -195,25 +202,25 @@ def test_whole_hours_are_off_a_shifted_accounts_grid() -> None:
     [(-QUARTER, -900), (3 * QUARTER, 2700), (timedelta(0), 0), (timedelta(seconds=1 - 3600), 1 - 3600)],
 )
 def test_a_history_on_its_own_grid_is_whole(shift: timedelta, grid: int, known: bool) -> None:
-    snapshot = read(answer(*day(shift)), 1, grid if known else None)
-    assert snapshot.is_good
-    assert (len(snapshot.records), snapshot.outside) == (24, 0)
-    assert grid_of(WINDOW, snapshot) == grid
+    snapshot = parse_snapshot(answer(*day(shift)), 1, grid if known else None)
+    assert snapshot.is_success
+    assert (len(snapshot.records), snapshot.out_of_window) == (24, 0)
+    assert infer_hour_offset(WINDOW, snapshot) == grid
 
 
 def test_the_hour_before_and_after_a_shifted_day_are_outside() -> None:
-    snapshot = read(answer(*day(-QUARTER - HOUR, 26)), 1, -900)
-    assert (hours(snapshot)[0], hours(snapshot)[-1], snapshot.outside) == (-0.25, 22.75, 2)
+    snapshot = parse_snapshot(answer(*day(-QUARTER - HOUR, 26)), 1, -900)
+    assert (hours(snapshot)[0], hours(snapshot)[-1], snapshot.out_of_window) == (-0.25, 22.75, 2)
 
 
 def test_where_hours_are_left_out_the_first_one_is_taken_to_begin_before_the_asked_one() -> None:
-    snapshot = read(answer(raw(START + 5 * HOUR + QUARTER)), 1, None)
-    assert (grid_of(WINDOW, snapshot), hours(snapshot)) == (-2700, [5.25])
+    snapshot = parse_snapshot(answer(raw(START + 5 * HOUR + QUARTER)), 1, None)
+    assert (infer_hour_offset(WINDOW, snapshot), hours(snapshot)) == (-2700, [5.25])
 
 
 def test_an_hour_of_the_day_before_is_outside_and_no_grid() -> None:
-    snapshot = read(answer(raw(START - HOUR), raw(START)), 1, None)
-    assert (grid_of(WINDOW, snapshot), hours(snapshot), snapshot.outside) == (0, [0], 1)
+    snapshot = parse_snapshot(answer(raw(START - HOUR), raw(START)), 1, None)
+    assert (infer_hour_offset(WINDOW, snapshot), hours(snapshot), snapshot.out_of_window) == (0, [0], 1)
 
 
 @pytest.mark.parametrize(("start", "grid"), [(START, -900), (START - HOUR, -900)])
@@ -224,25 +231,25 @@ def test_the_vendors_example_begins_at_a_quarter_to_midnight(start: datetime, gr
         RawRecord(1550537100, 1550540699, 2217, Decimal("7.861741"), ""),
         RawRecord(1550612700, 1550616299, 2156, Decimal("7.827058"), ""),
     )
-    snapshot = read(answer(*records, window=window), 1, None)
-    assert snapshot.is_good
+    snapshot = parse_snapshot(answer(*records, window=window), 1, None)
+    assert snapshot.is_success
     assert snapshot.records == (
         Record(datetime(2019, 2, 18, 23, 45, tzinfo=UTC), 1899, Decimal("7.495948")),
         Record(datetime(2019, 2, 19, 0, 45, tzinfo=UTC), 2217, Decimal("7.861741")),
         Record(datetime(2019, 2, 19, 21, 45, tzinfo=UTC), 2156, Decimal("7.827058")),
     )
-    assert grid_of(window, snapshot) == grid
-    assert read(answer(*records, window=window), 1, grid) == snapshot
+    assert infer_hour_offset(window, snapshot) == grid
+    assert parse_snapshot(answer(*records, window=window), 1, grid) == snapshot
 
 
 def test_an_answer_with_only_earlier_hours_is_of_another_window_and_no_sign_of_idleness() -> None:
-    snapshot = read(answer(*(raw(START - DAY + n * HOUR) for n in range(24))), 7, 0)
-    assert (snapshot.outcome, snapshot.code) == (Outcome.BROKEN, "other_hours")
+    snapshot = parse_snapshot(answer(*(raw(START - DAY + n * HOUR) for n in range(24))), 7, 0)
+    assert (snapshot.outcome, snapshot.code) == (Outcome.FAILED, "other_hours")
 
 
 def test_a_tail_answered_with_later_hours_alone_is_good_and_empty() -> None:
     tail = replace(WINDOW, start=START + 23 * HOUR)
-    snapshot = read(
+    snapshot = parse_snapshot(
         answer(*(raw(START + DAY + n * HOUR) for n in range(24)), requested_at=START + 3 * DAY, window=tail), 7, 0
     )
-    assert (snapshot.outcome, snapshot.records, snapshot.outside) == (Outcome.GOOD, (), 24)
+    assert (snapshot.outcome, snapshot.records, snapshot.out_of_window) == (Outcome.SUCCESS, (), 24)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from etl.extract import planner
-from etl.extract.planner import NONEXISTENT_MEMBERS, Done, Names, Request, StopReason, StoredState, SyncOptions, Wait
+from etl.extract.planner import NONEXISTENT_MEMBERS, Done, Members, Request, StopReason, StoredState, SyncOptions, Wait
 from etl.extract.planner.members import classify, unknown_name_behaviour
 from etl.models import (
     DAY,
@@ -85,16 +85,18 @@ class Service:
 
     def answer(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
         days_ago, name = (TODAY - window.day).days, spelled(window.series)
-        snapshot = Snapshot(number, window, requested_at, Outcome.GOOD)
+        snapshot = Snapshot(number, window, requested_at, Outcome.SUCCESS)
         if (days_ago, name) in self.errors:
             code, effect = self.errors[days_ago, name]
-            return replace(snapshot, outcome=Outcome.REFUSED if effect else Outcome.BROKEN, code=code, effect=effect)
+            return replace(
+                snapshot, outcome=Outcome.API_ERROR if effect else Outcome.FAILED, code=code, error_scope=effect
+            )
         if name is not None and name not in self.names() and name not in {one for _, one in self.spend}:
             answer, code, effect = self.unknown, "ERROR_QUEUE", ErrorScope.WINDOW
             if name[0] in "#@":
-                answer, code, effect = self.stranger, "ERROR_ACCESS_DENIED", ErrorScope.FILTER
+                answer, code, effect = self.stranger, "ERROR_ACCESS_DENIED", ErrorScope.SERIES
             if answer == "error":
-                return replace(snapshot, outcome=Outcome.REFUSED, code=code, effect=effect)
+                return replace(snapshot, outcome=Outcome.API_ERROR, code=code, error_scope=effect)
             name = None if answer == "totals" else name
         first = (window.start - day_start(window.day)) // HOUR
         last = self.last_hour.get((days_ago, name), 23) if first == 0 else 23
@@ -151,7 +153,7 @@ class Run:
         snapshot = self.service.answer(window, self.number, self.now)
         day_snapshots = self.expected_rows.get(window.day, DaySnapshots(window.day))
         self.state = planner.classify_name(self.state, snapshot, reconcile(day_snapshots).day_state)
-        day_snapshots = self.expected_rows[window.day] = self.in_the_light(day_snapshots.with_readings([snapshot]))
+        day_snapshots = self.expected_rows[window.day] = self.in_the_light(day_snapshots.with_snapshots([snapshot]))
         self.state = planner.apply_snapshot(self.state, snapshot, reconcile(day_snapshots).day_state)
         for day, other in self.expected_rows.items():
             seen = self.in_the_light(other)
@@ -163,14 +165,14 @@ class Run:
         """The book as it is seen in the light of what is thought of names now."""
 
         def thought(member_status: MemberStatus) -> set[SeriesKey]:
-            return {series for series, stored in self.state.names.member_statuses.items() if stored is member_status}
+            return {series for series, stored in self.state.members.member_statuses.items() if stored is member_status}
 
         ignored = frozenset(thought(MemberStatus.EXCLUDED) | {*NONEXISTENT_MEMBERS.values()})
-        names, asked = self.state.names, {snapshot.window.series for snapshot in day_snapshots.snapshots} - {TOTAL}
+        names, asked = self.state.members, {snapshot.window.series for snapshot in day_snapshots.snapshots} - {TOTAL}
         stored_facts = thought(MemberStatus.VERIFIED) | thought(MemberStatus.RETIRED)
         unverified = frozenset(series for series in asked - stored_facts if names.needs_verification(series.dimension))
         return replace(
-            day_snapshots, ignored=ignored, unverified=unverified, ended=frozenset(thought(MemberStatus.RETIRED))
+            day_snapshots, ignored=ignored, unverified=unverified, retired=frozenset(thought(MemberStatus.RETIRED))
         )
 
     @property
@@ -193,7 +195,7 @@ class Run:
             self.state.options,
             {day: day_state for day, day_state in self.day_states.items() if day not in but},
         )
-        done_series = {day: day_state for day, day_state in day_states.items() if day not in self.state.open}
+        done_series = {day: day_state for day, day_state in day_states.items() if day not in self.state.open_days}
         final = {
             day
             for day, day_state in done_series.items()
@@ -202,14 +204,14 @@ class Run:
         return StoredState(
             days=day_states,
             final=frozenset(final),
-            active_periods=self.state.names.active_periods,
-            member_statuses=self.state.names.member_statuses,
-            unknown_name_behaviours=self.state.names.unknown_name_behaviours,
+            active_periods=self.state.members.active_periods,
+            member_statuses=self.state.members.member_statuses,
+            unknown_name_behaviours=self.state.members.unknown_name_behaviours,
         )
 
 
 def options(**others: object) -> SyncOptions:
-    plain = SyncOptions("default", TODAY, empty_days=3, catalogue=("A", "B", "C"), concurrency=1)
+    plain = SyncOptions("default", TODAY, empty_days=3, known_queues=("A", "B", "C"), concurrency=1)
     return replace(plain, **others)  # type: ignore[arg-type]  # a test's own words
 
 
@@ -383,55 +385,55 @@ def test_a_name_that_gives_the_unknown_error_is_set_aside_and_never_asked_again(
     spend = {(n, "B"): {8: 1} for n in range(4)}
     run = play(Service(spend))
     assert run.said.count("1A") == 1
-    assert run.state.names.member_statuses[queue("A")] is MemberStatus.EXCLUDED
+    assert run.state.members.member_statuses[queue("A")] is MemberStatus.EXCLUDED
     assert not [said for said in run.said if said.endswith("A") and said != "1A"]
     assert not [said for said in play(Service(spend), run).said if said.endswith("A")]
 
 
 def test_names_already_used_up_are_not_hunted_again_on_the_same_day() -> None:
     spend = {(1, "Nowhere"): {8: 1}}
-    run = play(Service(spend, unknown="zeros"), catalogue=("A", "B"))
+    run = play(Service(spend, unknown="zeros"), known_queues=("A", "B"))
     assert [said for said in run.said if said.startswith("1")] == ["1*", "1?", "1A", "1B"]
 
 
 def test_where_unknown_names_give_totals_a_name_that_repeats_the_total_is_doubted() -> None:
-    run = play(Service(BUSY, unknown="totals"), configured=(queue("Typo"),), catalogue=())
-    assert run.state.names.unknown_name_behaviours[Dimension.QUEUE].answer is UnknownNameAnswer.TOTALS
-    assert run.state.names.member_statuses[queue("Typo")] is MemberStatus.UNVERIFIED
+    run = play(Service(BUSY, unknown="totals"), configured=(queue("Typo"),), known_queues=())
+    assert run.state.members.unknown_name_behaviours[Dimension.QUEUE].answer is UnknownNameAnswer.TOTALS
+    assert run.state.members.member_statuses[queue("Typo")] is MemberStatus.UNVERIFIED
     assert all(not day_state.is_explained for day_state in run.day_states.values() if day_state.has_spend)
 
 
 def test_where_unknown_names_give_totals_one_different_answer_makes_a_name_believed() -> None:
     spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
-    run = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
-    assert {run.state.names.member_statuses[queue("A")], run.state.names.member_statuses[queue("B")]} == {
+    run = play(Service(spend, unknown="totals"), known_queues=("A", "B"))
+    assert {run.state.members.member_statuses[queue("A")], run.state.members.member_statuses[queue("B")]} == {
         MemberStatus.VERIFIED
     }
 
 
 def test_a_name_is_not_believed_for_differing_from_a_total_that_is_old() -> None:
     spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
-    first = play(Service(spend, unknown="totals"), catalogue=(), totals_only=True)
+    first = play(Service(spend, unknown="totals"), known_queues=(), totals_only=True)
     state = planner.start(
         options(),
         replace(
             first.stored(), unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)}
         ),
     )
-    stale = Snapshot(99, Window.whole_day("default", queue("A"), ago(2)), NOW + HOUR, Outcome.GOOD)
+    stale = Snapshot(99, Window.whole_day("default", queue("A"), ago(2)), NOW + HOUR, Outcome.SUCCESS)
     assert (
-        planner.classify_name(state, stale, first.day_states[ago(2)]).names.member_statuses[queue("A")]
+        planner.classify_name(state, stale, first.day_states[ago(2)]).members.member_statuses[queue("A")]
         is MemberStatus.UNVERIFIED
     )
     fresh = replace(stale, requested_at=NOW + timedelta(seconds=30))
     assert (
-        planner.classify_name(state, fresh, first.day_states[ago(2)]).names.member_statuses[queue("A")]
+        planner.classify_name(state, fresh, first.day_states[ago(2)]).members.member_statuses[queue("A")]
         is MemberStatus.VERIFIED
     )
 
 
 def test_a_name_the_user_vouches_for_is_believed_at_once() -> None:
-    run = play(Service(BUSY, unknown="totals"), trusted=(queue("A"),), catalogue=())
+    run = play(Service(BUSY, unknown="totals"), trusted=(queue("A"),), known_queues=())
     assert run.day_states[ago(1)].is_explained
 
 
@@ -445,7 +447,7 @@ def test_a_hunt_begins_with_the_queue_whose_known_price_is_nearest_to_the_rests(
     spend = {(1, name): {8: 10} for name in names} | {(n, "D"): {8: 10} for n in range(20, 23)}
     service = Service(spend, unknown="zeros")
     service.prices = {"A": 1, "B": 2, "C": 3, "D": 4}
-    run = play(service, catalogue=names, empty_days=30)
+    run = play(service, known_queues=names, empty_days=30)
     assert [said for said in run.said if said.startswith("20")] == ["20*", "20D"]
 
 
@@ -520,7 +522,7 @@ def test_an_app_is_read_again_when_its_day_becomes_final() -> None:
 def test_a_refused_app_ends_alone() -> None:
     service = Service(BY_APP, stranger="error")
     run = play(service, configured=APPS)
-    assert run.state.names.member_statuses[app("8")] is MemberStatus.EXCLUDED
+    assert run.state.members.member_statuses[app("8")] is MemberStatus.EXCLUDED
     assert len(of(run, "#8")) == 1
     assert of(run, "#7") == [f"{n}#7" for n in range(6)]
     assert not any(day_state.is_failed for day_state in run.day_states.values())
@@ -531,9 +533,9 @@ def test_an_app_refused_later_keeps_what_is_held_of_it_and_fails_nothing() -> No
     service = Service(BY_APP)
     first = play(service, configured=(app("7"),))
     service.spend[0, "A"] = {8: 11, 9: 5}
-    service.errors = {(n, "#7"): ("ERROR_ACCESS_DENIED", ErrorScope.FILTER) for n in range(9)}
+    service.errors = {(n, "#7"): ("ERROR_ACCESS_DENIED", ErrorScope.SERIES) for n in range(9)}
     run = play(service, first, configured=(app("7"),))
-    assert run.state.names.member_statuses[app("7")] is MemberStatus.RETIRED
+    assert run.state.members.member_statuses[app("7")] is MemberStatus.RETIRED
     assert run.said == ["0*", "0A", "0#7", "1*", "2*", "3*"]
     assert not any(day_state.is_failed for day_state in run.day_states.values())
     assert reconcile(run.expected_rows[ago(0)]).facts[app("7"), day_start(TODAY) + 8 * HOUR].volume == 4
@@ -541,16 +543,16 @@ def test_an_app_refused_later_keeps_what_is_held_of_it_and_fails_nothing() -> No
 
 def test_an_app_that_only_ever_repeats_the_total_is_doubted_where_strangers_do() -> None:
     run = play(Service(BY_APP, stranger="totals"), configured=APPS)
-    member_statuses = run.state.names.member_statuses
+    member_statuses = run.state.members.member_statuses
     assert (member_statuses[app("7")], member_statuses[app("8")]) == (MemberStatus.VERIFIED, MemberStatus.UNVERIFIED)
-    assert all(app("8") not in day_state.active for day_state in run.day_states.values())
+    assert all(app("8") not in day_state.active_members for day_state in run.day_states.values())
 
 
 def test_apps_beyond_the_total_are_asked_once_more_with_it_and_leave_the_queues_alone() -> None:
     service = Service(BUSY | {(4, "#7"): {8: 11}})
     run = play(service, configured=(app("7"),))
     assert [said for said in run.said if said.startswith("4")] == ["4*", "4A", "4#7", "4*", "4#7"]
-    assert run.day_states[ago(4)].is_over_allocated == {Dimension.APP}
+    assert run.day_states[ago(4)].over_allocated_dimensions == {Dimension.APP}
     assert run.day_states[ago(4)].is_explained
 
 
@@ -561,7 +563,7 @@ def test_a_closed_day_whose_members_exceed_its_total_is_looked_at_by_every_run()
     service.total_bonus.clear()
     run = play(service, first)
     assert run.said == ["0*", "1*", "2*", "3*", "5*", "5A"]
-    assert not run.day_states[ago(5)].is_over_allocated
+    assert not run.day_states[ago(5)].over_allocated_dimensions
 
 
 def test_a_failed_app_window_fails_its_day_and_is_asked_by_the_next_run() -> None:
@@ -634,26 +636,26 @@ def test_final_days_that_only_lack_an_app_learn_first_what_a_stranger_gives() ->
 def test_zeros_where_the_total_has_none_either_teach_nothing() -> None:
     window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(1))
     idle = tuple(Record(day_start(ago(1)) + n * HOUR, 0, Decimal(0)) for n in range(23))
-    answer = Snapshot(2, window, NOW, Outcome.GOOD, idle)
+    answer = Snapshot(2, window, NOW, Outcome.SUCCESS, idle)
     late = {day_start(ago(1)) + 23 * HOUR: Measures(5, Decimal(1))}
-    assert unknown_name_behaviour(answer, DayState(ago(1), hours=late)) is None
+    assert unknown_name_behaviour(answer, DayState(ago(1), total_by_hour=late)) is None
     early = {day_start(ago(1)) + 3 * HOUR: Measures(5, Decimal(1))}
-    assert unknown_name_behaviour(answer, DayState(ago(1), hours=early)) == UnknownNameBehaviour(
+    assert unknown_name_behaviour(answer, DayState(ago(1), total_by_hour=early)) == UnknownNameBehaviour(
         UnknownNameAnswer.ZEROS
     )
     refund = {day_start(ago(1)) + 3 * HOUR: Measures(0, Decimal(-1))}
-    assert unknown_name_behaviour(answer, DayState(ago(1), hours=refund)) is None
+    assert unknown_name_behaviour(answer, DayState(ago(1), total_by_hour=refund)) is None
 
 
 def temporary_beside(said: Spend, total: Spend, later: timedelta = timedelta(minutes=1)) -> MemberStatus | None:
     """What is thought of a name that gave ``said`` on a closed day with that total, where strangers give totals."""
     at = day_start(ago(1))
-    names = Names(unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)})
+    names = Members(unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)})
     hours = {at + n * HOUR: Measures(tasks, Decimal(tasks)) for n, tasks in total.items()}
-    day_state = DayState(ago(1), is_closed=True, total_requested_at=NOW, hours=hours)
+    day_state = DayState(ago(1), is_closed=True, total_requested_at=NOW, total_by_hour=hours)
     records = tuple(Record(at + n * HOUR, tasks, Decimal(tasks)) for n, tasks in said.items())
     window = Window.whole_day("default", queue("A"), ago(1))
-    return classify(names, Snapshot(2, window, NOW + later, Outcome.GOOD, records), day_state).member_statuses[
+    return classify(names, Snapshot(2, window, NOW + later, Outcome.SUCCESS, records), day_state).member_statuses[
         queue("A")
     ]
 
@@ -677,7 +679,7 @@ def test_queues_that_exceed_the_total_are_asked_once_more_and_then_left() -> Non
     service.total_bonus[4, 8] = -3
     run = play(service)
     assert [said for said in run.said if said.startswith("4")] == ["4*", "4A", "4*", "4A"]
-    assert run.day_states[ago(4)].is_over_allocated
+    assert run.day_states[ago(4)].over_allocated_dimensions
 
 
 # ---------------------------------------------------------------- trouble
@@ -687,16 +689,16 @@ def test_a_fatal_refusal_stops_every_other_request() -> None:
     service = Service(BUSY)
     service.errors[0, None] = ("ERROR_KEY_DOES_NOT_EXIST", ErrorScope.ACCOUNT)
     run = Run(options(concurrency=8), service)
-    assert run.go() is StopReason.REFUSED
+    assert run.go() is StopReason.ACCOUNT_REJECTED
     assert run.said == ["0*"]
-    assert run.state.refusal is not None
+    assert run.state.stopped_by is not None
 
 
 def test_a_fatal_refusal_in_the_middle_lets_nothing_new_begin() -> None:
     service = Service(BUSY)
     service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)
     run = Run(options(concurrency=4), service)
-    assert run.go() is StopReason.REFUSED
+    assert run.go() is StopReason.ACCOUNT_REJECTED
     assert "8*" not in run.said
 
 
@@ -716,7 +718,7 @@ def test_too_many_failures_in_a_row_stop_the_account_whatever_their_codes() -> N
         service.errors[n, None] = (f"trouble {n % 3}", None)
     run = Run(options(), service)
     assert run.go() is StopReason.TOO_MANY_FAILURES
-    assert run.said[-1] == f"{planner.FAILED}*"
+    assert run.said[-1] == f"{planner.MAX_FAILURES}*"
 
 
 def test_the_search_for_the_start_of_history_has_a_floor() -> None:
@@ -750,19 +752,19 @@ def test_max_requests_of_just_enough_is_not_a_limit_reached() -> None:
 def test_a_believed_queue_that_gives_the_unknown_error_has_failed_and_is_not_set_aside() -> None:
     service = Service(BUSY | {(n, "B"): {3: 1} for n in range(6)})
     first = play(service)
-    assert first.state.names.unknown_name_behaviours[Dimension.QUEUE].code == "ERROR_QUEUE"
+    assert first.state.members.unknown_name_behaviours[Dimension.QUEUE].code == "ERROR_QUEUE"
     service.errors[1, "A"] = ("ERROR_QUEUE", ErrorScope.WINDOW)
     service.total_bonus[1, 8] = 1
     again = play(service, first)
-    assert again.state.names.member_statuses[queue("A")] is MemberStatus.VERIFIED
+    assert again.state.members.member_statuses[queue("A")] is MemberStatus.VERIFIED
     assert again.day_states[ago(1)].is_failed
 
 
 def test_trouble_of_the_moment_teaches_nothing_about_unknown_names() -> None:
     service = Service(BUSY)
-    service.errors[0, NONEXISTENT_MEMBERS[Dimension.QUEUE].member] = ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.MOMENT)
+    service.errors[0, NONEXISTENT_MEMBERS[Dimension.QUEUE].member] = ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.TRANSIENT)
     run = play(service)
-    assert Dimension.QUEUE not in run.state.names.unknown_name_behaviours
+    assert Dimension.QUEUE not in run.state.members.unknown_name_behaviours
     assert run.said == ["0*", "0?", *(f"{n}*" for n in range(1, 9))]
     service.errors.clear()
     assert "0?" in play(service, run).said
@@ -777,7 +779,7 @@ def test_totals_that_are_partly_refused_stop_the_account_like_any_failure() -> N
 
     run = Run(options(), Spoiled(BUSY))
     assert run.go() is StopReason.TOO_MANY_FAILURES
-    assert len(run.asked) == planner.TOO_MANY_FAILURES
+    assert len(run.asked) == planner.MAX_SAME_FAILURES
     bounded = Run(options(since=ago(2)), Spoiled(BUSY))
     assert bounded.go() is StopReason.DONE
 
@@ -794,14 +796,14 @@ def test_an_empty_answer_where_spend_is_held_is_asked_once_more() -> None:
     run = play(Emptied(BUSY), first)
     assert [said for said in run.said if said.startswith("2")] == ["2*", "2*", "2A", "2A"]
     assert not run.day_states[ago(2)].has_spend
-    assert not run.day_states[ago(2)].is_over_allocated
+    assert not run.day_states[ago(2)].over_allocated_dimensions
 
 
 def test_a_total_that_falls_to_zero_has_its_queues_asked_again_beside_it() -> None:
     first = play(Service(BUSY))
     run = play(Service({(n, "A"): {8: 0 if n == 2 else 10, 9: 0 if n == 2 else 5} for n in range(6)}), first)
     assert run.said == ["0*", "1*", "2*", "2A", "3*"]
-    assert not run.day_states[ago(2)].is_over_allocated
+    assert not run.day_states[ago(2)].over_allocated_dimensions
 
 
 def test_a_tail_that_changed_since_has_its_queues_asked_again() -> None:
@@ -819,14 +821,14 @@ def test_a_partly_refused_answer_proves_no_name_where_unknown_names_give_totals(
             is_typo = window.series == queue("Typo")
             return replace(snapshot, outcome=Outcome.PARTIAL, code="rejected_records") if is_typo else snapshot
 
-    run = play(Spoiled(BUSY, unknown="totals"), configured=(queue("Typo"),), catalogue=())
-    assert not any(queue("Typo") in day_state.active for day_state in run.day_states.values())
+    run = play(Spoiled(BUSY, unknown="totals"), configured=(queue("Typo"),), known_queues=())
+    assert not any(queue("Typo") in day_state.active_members for day_state in run.day_states.values())
 
 
 def test_after_a_fruitless_hunt_days_still_wait_for_the_queue_that_is_likely() -> None:
     names = tuple("ABCDEFGH")
     spend = {(n, "B"): {8: 10} for n in range(1, 12)} | {(1, "Unlisted"): {9: 1}}
-    run = play(Service(spend, unknown="zeros"), catalogue=names, concurrency=4)
+    run = play(Service(spend, unknown="zeros"), known_queues=names, concurrency=4)
     assert len(run.asked) == 1 + 11 + 3 + 1 + len(names) + 10
     assert [said for said in run.said if said.startswith(("5", "6"))] == ["5*", "6*", "5B", "6B"]
 
@@ -841,17 +843,17 @@ def test_a_run_that_was_stopped_says_how_many_days_are_left_at_least() -> None:
     service = Service(BUSY)
     service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)
     run = Run(options(concurrency=4), service)
-    assert run.go() is StopReason.REFUSED
+    assert run.go() is StopReason.ACCOUNT_REJECTED
     assert run.state.days_left > 0
     assert play(Service(BUSY)).state.days_left == 0
 
 
 def test_a_day_with_a_rest_is_weighed_against_a_fresh_total_where_unknown_names_give_totals() -> None:
     spend = BUSY | {(4, "New"): {3: 7}}
-    first = play(Service(spend, unknown="totals"), catalogue=("A", "B"))
-    run = play(Service(spend, unknown="totals"), first, configured=(queue("New"),), catalogue=("A", "B"))
+    first = play(Service(spend, unknown="totals"), known_queues=("A", "B"))
+    run = play(Service(spend, unknown="totals"), first, configured=(queue("New"),), known_queues=("A", "B"))
     assert [said for said in run.said if said.startswith("4")][:1] == ["4*"]
-    assert run.state.names.member_statuses[queue("New")] is MemberStatus.VERIFIED
+    assert run.state.members.member_statuses[queue("New")] is MemberStatus.VERIFIED
 
 
 def test_the_first_fatal_refusal_is_the_one_reported() -> None:
@@ -859,9 +861,9 @@ def test_the_first_fatal_refusal_is_the_one_reported() -> None:
     service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)
     service.errors[4, None] = ("ERROR_KEY_DOES_NOT_EXIST", ErrorScope.ACCOUNT)
     run = Run(options(concurrency=4), service)
-    assert run.go() is StopReason.REFUSED
-    assert run.state.refusal is not None
-    assert run.state.refusal.code == "ERROR_IP_BLOCKED"
+    assert run.go() is StopReason.ACCOUNT_REJECTED
+    assert run.state.stopped_by is not None
+    assert run.state.stopped_by.code == "ERROR_IP_BLOCKED"
 
 
 def test_days_that_need_no_request_are_shut_all_the_same() -> None:
@@ -870,7 +872,7 @@ def test_days_that_need_no_request_are_shut_all_the_same() -> None:
         planner.start(options(until=ago(4)), replace(first.stored(), final=frozenset())), room=1
     )
     assert step == Done(StopReason.DONE)
-    assert state.completed == (ago(4), ago(5), ago(6), ago(7), ago(8))
+    assert state.completed_days == (ago(4), ago(5), ago(6), ago(7), ago(8))
 
 
 # ---------------------------------------------------------------- forecast
@@ -910,15 +912,15 @@ def test_a_day_between_two_spells_joins_them() -> None:
 def test_the_answer_of_a_stranger_day_changes_nothing() -> None:
     state = planner.start(options(), StoredState())
     window = Window.whole_day("default", TOTAL, ago(3))
-    apply_response = planner.apply_snapshot(state, Snapshot(1, window, NOW, Outcome.GOOD), DayState(ago(3)))
-    assert apply_response.open == {}
+    apply_response = planner.apply_snapshot(state, Snapshot(1, window, NOW, Outcome.SUCCESS), DayState(ago(3)))
+    assert apply_response.open_days == {}
 
 
 def test_a_day_is_asked_for_the_hours_it_owes_once_a_later_day_has_proved_its_queue() -> None:
     # B's 23 hours are the total's on the first of the days, as those of a name that is not known would be; the second proves it.
     service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown="totals")
     service.last_hour[5, "B"] = 22
-    first = play(service, catalogue=("B", "A"))
+    first = play(service, known_queues=("B", "A"))
     assert [said for said in first.said if said.startswith(("5", "6"))] == [
         "5*",
         "5?",
@@ -930,16 +932,16 @@ def test_a_day_is_asked_for_the_hours_it_owes_once_a_later_day_has_proved_its_qu
         "6A",
     ]
     assert first.day_states[ago(5)].is_explained
-    assert [said for said in play(service, first, catalogue=("B", "A")).said if said.startswith(("5", "6"))] == []
+    assert [said for said in play(service, first, known_queues=("B", "A")).said if said.startswith(("5", "6"))] == []
 
 
 def test_a_day_that_owes_an_hour_of_a_queue_is_visited_by_the_next_run() -> None:
     service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown="totals")
     service.last_hour[5, "B"] = 22
-    whole = play(service, catalogue=("B", "A"))
-    cut_short = Run(options(catalogue=("B", "A"), max_requests=whole.said.index("5B@23")), service)
+    whole = play(service, known_queues=("B", "A"))
+    cut_short = Run(options(known_queues=("B", "A"), max_requests=whole.said.index("5B@23")), service)
     assert cut_short.go() is StopReason.LIMIT
-    again = play(service, cut_short, catalogue=("B", "A"))
+    again = play(service, cut_short, known_queues=("B", "A"))
     assert "5B@23" in again.said
     assert again.day_states[ago(5)].is_explained
 
@@ -947,7 +949,7 @@ def test_a_day_that_owes_an_hour_of_a_queue_is_visited_by_the_next_run() -> None
 def test_answers_of_one_moment_are_told_a_day_at_once_in_their_order_and_a_total_by_itself() -> None:
     asked = [(2, "A"), (1, "A"), (2, None), (2, "B"), (1, "B"), (2, "C"), (1, None)]
     windows = [Window.whole_day("default", queue(name) if name else TOTAL, ago(days)) for days, name in asked]
-    snapshots = [Snapshot(number, window, NOW, Outcome.GOOD) for number, window in enumerate(windows, start=1)]
+    snapshots = [Snapshot(number, window, NOW, Outcome.SUCCESS) for number, window in enumerate(windows, start=1)]
     assert [[snapshot.number for snapshot in group] for group in planner.group_by_day(snapshots)] == [
         [1],
         [3],

@@ -7,17 +7,17 @@ import pytest
 from etl.extract import protocol
 from etl.models import (
     TOTAL,
-    ApiRefusal,
+    ApiError,
     Dimension,
     ErrorScope,
     InvalidResponse,
     RawRecord,
-    Secret,
     SeriesKey,
     SuccessPayload,
     Window,
     queue,
 )
+from etl.secret import Secret
 
 DAY = date(2019, 2, 19)
 KEY = Secret("0123456789abcdef0123456789abcdef")
@@ -144,21 +144,21 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
         ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT),
         ("ERROR_ACCOUNT_SUSPENDED", ErrorScope.ACCOUNT),
         ("ERROR_ZERO_BALANCE", ErrorScope.ACCOUNT),
-        ("ERROR_ACCESS_DENIED", ErrorScope.FILTER),
-        ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.MOMENT),
+        ("ERROR_ACCESS_DENIED", ErrorScope.SERIES),
+        ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.TRANSIENT),
         ("ERROR_NEVER_SEEN", ErrorScope.WINDOW),
     ],
 )
 def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
     content = json.dumps({"errorId": 12, "errorCode": name, "errorDescription": "why"}).encode()
-    assert protocol.parse_response(200, content) == ApiRefusal(name, "why", effect)
+    assert protocol.parse_response(200, content) == ApiError(name, "why", effect)
     assert (name in protocol.ACCOUNT_ERROR_HINTS) is (effect is ErrorScope.ACCOUNT)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
 def test_the_body_speaks_before_the_http_status(status: int) -> None:
     content = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no\\u0000such\\nkey"}'
-    assert protocol.parse_response(status, content) == ApiRefusal(
+    assert protocol.parse_response(status, content) == ApiError(
         "ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT
     )
 
@@ -166,15 +166,15 @@ def test_the_body_speaks_before_the_http_status(status: int) -> None:
 @pytest.mark.parametrize("error_id", ["1", '"1"', "false", "null", "0.5", '""', "[]", "-1", '"00"'])
 def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
     reply = protocol.parse_response(200, b'{"errorId":' + error_id.encode() + b',"data":[]}')
-    assert isinstance(reply, ApiRefusal)
-    assert (reply.code, reply.effect) == ("ERROR_WITHOUT_CODE", ErrorScope.WINDOW)
+    assert isinstance(reply, ApiError)
+    assert (reply.code, reply.scope) == ("ERROR_WITHOUT_CODE", ErrorScope.WINDOW)
     assert reply.description
 
 
 @pytest.mark.parametrize("name", ["false", "true", "null", "[]", "{}", '""', '" "', '"\\u0000"', '"\\ud800"'])
 def test_what_is_no_text_is_no_error_code(name: str) -> None:
     reply = protocol.parse_response(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
-    assert reply == ApiRefusal("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
+    assert reply == ApiError("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
 
 
 # ---------------------------------------------------------------- unreadable

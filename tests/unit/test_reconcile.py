@@ -28,7 +28,7 @@ from etl.models import (
     ip,
     queue,
 )
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, diff, nothing, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, diff, empty_day, reconcile
 
 DAY = date(2026, 11, 2)
 REST = SeriesKey(Dimension.QUEUE, None)
@@ -47,7 +47,7 @@ def snapshot(
 ) -> Snapshot:
     window = replace(Window.whole_day("default", series, DAY), start=hour(start))
     records = tuple(Record(hour(n), volume, Decimal(money)) for n, (volume, money) in sorted(said.items()))
-    return Snapshot(number, window, requested_at + timedelta(seconds=number), Outcome.GOOD, records)
+    return Snapshot(number, window, requested_at + timedelta(seconds=number), Outcome.SUCCESS, records)
 
 
 def whole(said: Interpretation) -> Interpretation:
@@ -127,14 +127,14 @@ def test_queues_beyond_the_total_are_not_believed_in_that_hour_alone() -> None:
     )
     assert rows(day, 8) == {"total": (10, "0.5"), "rest": (10, "0.5")}
     assert rows(day, 9) == {"total": (4, "0.1"), "A": (4, "0.1")}
-    assert day.day_state.is_over_allocated
+    assert day.day_state.over_allocated_dimensions
     assert day.day_state.unattributed == Measures(10, Decimal("0.5"))
 
 
 def test_a_refund_in_the_total_is_kept_with_its_sign() -> None:
     day = reconciled(snapshot(1, TOTAL, whole({8: (0, "-0.25")})))
     assert rows(day, 8) == {"total": (0, "-0.25"), "rest": (0, "-0.25")}
-    assert not day.day_state.is_over_allocated
+    assert not day.day_state.over_allocated_dimensions
 
 
 def test_a_queue_without_a_total_beside_it_is_not_used() -> None:
@@ -153,7 +153,7 @@ def test_an_ignored_name_is_no_queue_at_all() -> None:
         snapshot(1, TOTAL, whole({8: (10, "0.5")})), snapshot(2, A, whole({8: (10, "0.5")})), ignored=["A"]
     )
     assert rows(day, 8) == {"total": (10, "0.5"), "rest": (10, "0.5")}
-    assert A not in day.day_state.asked
+    assert A not in day.day_state.requested_at
 
 
 # ---------------------------------------------------------------- cuts
@@ -179,7 +179,7 @@ def test_every_cut_of_which_something_is_held_sums_to_the_total_by_itself() -> N
 def test_an_idle_app_is_held_and_its_cut_is_all_rest() -> None:
     day = reconciled(snapshot(1, TOTAL, whole({8: (10, "0.5")})), snapshot(2, HERE, whole({})))
     assert day.facts[SeriesKey(Dimension.IP, None), hour(8)].volume == 10
-    assert day.day_state.asked.keys() == {TOTAL, HERE}
+    assert day.day_state.requested_at.keys() == {TOTAL, HERE}
 
 
 def test_members_that_exceed_the_total_are_kept_with_what_they_claim_together() -> None:
@@ -189,7 +189,7 @@ def test_members_that_exceed_the_total_are_kept_with_what_they_claim_together() 
         snapshot(3, SEVEN, whole({8: (8, "0.4")})),
         snapshot(4, app("8"), whole({8: (8, "0.4")})),
     )
-    assert day.day_state.is_over_allocated == {Dimension.APP}
+    assert day.day_state.over_allocated_dimensions == {Dimension.APP}
     [claim] = day.over_allocations.values()
     assert claim == Fact(SeriesKey(Dimension.APP, None), hour(8), 16, Decimal("0.8"), 4)
     assert day.facts[SeriesKey(Dimension.APP, None), hour(8)].volume == 10
@@ -197,11 +197,11 @@ def test_members_that_exceed_the_total_are_kept_with_what_they_claim_together() 
 
 
 def test_what_is_held_of_an_app_that_ended_stays_and_asks_for_nothing() -> None:
-    refused = replace(snapshot(3, SEVEN, {}), outcome=Outcome.REFUSED, code="ERROR_ACCESS_DENIED")
+    refused = replace(snapshot(3, SEVEN, {}), outcome=Outcome.API_ERROR, code="ERROR_ACCESS_DENIED")
     snapshots = (snapshot(1, TOTAL, whole({8: (10, "0.5")})), snapshot(2, SEVEN, whole({8: (4, "0.2")})), refused)
-    day = reconcile(DaySnapshots(DAY, snapshots=snapshots, ended=frozenset([SEVEN])))
+    day = reconcile(DaySnapshots(DAY, snapshots=snapshots, retired=frozenset([SEVEN])))
     assert day.facts[SEVEN, hour(8)].volume == 4
-    assert (day.day_state.failed, day.day_state.active) == (frozenset(), frozenset())
+    assert (day.day_state.failed, day.day_state.active_members) == (frozenset(), frozenset())
     assert reconcile(DaySnapshots(DAY, snapshots=snapshots)).day_state.failed == {SEVEN}
 
 
@@ -224,7 +224,7 @@ def test_hours_after_the_last_record_are_owed_and_absent() -> None:
 
 
 def test_an_answer_without_records_says_that_the_ended_hours_are_idle() -> None:
-    day = reconcile(DaySnapshots(DAY, reaches_end=1, snapshots=(snapshot(1, TOTAL, {}),)))
+    day = reconcile(DaySnapshots(DAY, full_day_from_snapshot=1, snapshots=(snapshot(1, TOTAL, {}),)))
     assert len(day.facts) == 24
     assert day.day_state.outstanding == ()
 
@@ -281,7 +281,7 @@ def test_the_later_request_wins_whatever_the_order_of_commits() -> None:
 
 def test_a_failed_reading_changes_no_fact() -> None:
     held = snapshot(1, TOTAL, whole({8: (10, "0.5")}))
-    broken = replace(snapshot(2, TOTAL, {}), outcome=Outcome.BROKEN)
+    broken = replace(snapshot(2, TOTAL, {}), outcome=Outcome.FAILED)
     assert reconciled(held, broken).facts == reconciled(held).facts
     assert reconciled(held, broken).day_state.is_failed
 
@@ -289,7 +289,7 @@ def test_a_failed_reading_changes_no_fact() -> None:
 def test_a_grid_beside_the_hour_books_its_hours_on_the_day_asked_for() -> None:
     quarter_to = [Record(hour(n) - timedelta(minutes=15), 1, Decimal("0.1")) for n in range(24)]
     total = replace(snapshot(1, TOTAL, {}), records=tuple(quarter_to))
-    day = reconcile(DaySnapshots(DAY, grid=-900, snapshots=(total,)))
+    day = reconcile(DaySnapshots(DAY, hour_offset_seconds=-900, snapshots=(total,)))
     assert day.day_state.total == Measures(24, Decimal("2.4"))
     assert day.day_state.outstanding == ()
 
@@ -304,7 +304,7 @@ def test_only_hours_that_had_ended_decide_whether_a_running_day_is_explained() -
         snapshot(2, A, {**dict.fromkeys(range(12), (10, "0.5")), 12: (12, "0.6")}, noon),
     )
     assert day.day_state.is_explained
-    assert not day.day_state.is_over_allocated
+    assert not day.day_state.over_allocated_dimensions
     assert rows(day, 12) == {"total": (10, "0.5"), "rest": (10, "0.5")}
     assert not day.day_state.is_closed
 
@@ -319,7 +319,7 @@ def test_a_day_is_closed_ten_minutes_after_its_end() -> None:
 
 
 def test_the_first_reading_of_an_hour_revises_nothing() -> None:
-    changes = diff(nothing(DAY), reconciled(snapshot(1, TOTAL, whole({8: (10, "0.5")}))))
+    changes = diff(empty_day(DAY), reconciled(snapshot(1, TOTAL, whole({8: (10, "0.5")}))))
     assert changes.revisions == ()
     assert len(changes.facts) == 25  # 24 hours of the total, one of the rest
 
@@ -343,13 +343,15 @@ def test_a_closed_hour_that_changes_is_a_revision_of_the_source() -> None:
     changes = diff(reconciled(first), reconciled(first, snapshot(2, TOTAL, whole({8: (11, "0.6")}))))
     revision = next(row for row in changes.revisions if row.series == TOTAL)
     assert (revision.before, revision.after) == (Measures(10, Decimal("0.5")), Measures(11, Decimal("0.6")))
-    assert (revision.cause, revision.snapshot) == (ChangeReason.SOURCE, 2)
+    assert (revision.cause, revision.snapshot) == (ChangeReason.CORRECTION, 2)
 
 
 def test_a_queues_closed_zero_that_becomes_spend_is_a_revision_though_no_fact_was_kept() -> None:
     total, idle = snapshot(1, TOTAL, whole({8: (10, "0.5")})), snapshot(2, A, whole({}))
     changes = diff(reconciled(total, idle), reconciled(total, idle, snapshot(3, A, whole({8: (10, "0.5")}))))
-    assert (A, ZERO_MEASURES, ChangeReason.SOURCE) in [(row.series, row.before, row.cause) for row in changes.revisions]
+    assert (A, ZERO_MEASURES, ChangeReason.CORRECTION) in [
+        (row.series, row.before, row.cause) for row in changes.revisions
+    ]
 
 
 def test_an_hour_that_had_not_ended_grows_and_is_not_a_correction() -> None:
@@ -404,7 +406,7 @@ def test_the_order_in_which_readings_are_held_changes_no_fact(snapshots: list[Sn
 @given(any_readings(), st.integers(0, 8))
 def test_the_changes_of_two_commits_lead_where_one_commit_leads(snapshots: list[Snapshot], dimension: int) -> None:
     held: dict[tuple[SeriesKey, datetime], Fact] = {}
-    earlier = nothing(DAY)
+    earlier = empty_day(DAY)
     for part in (snapshots[:dimension], snapshots):
         later = reconciled(*part)
         for fact in diff(earlier, later).facts:
@@ -442,7 +444,9 @@ def test_every_number_the_source_changes_is_a_revision_with_both_numbers(
             if later.value != earlier.value:
                 row = revised[series, at]
                 assert (row.before, row.after) == (earlier.value, later.value)
-                assert row.cause is (ChangeReason.SOURCE if earlier.was_complete(at) else ChangeReason.LATE_ARRIVING)
+                assert row.cause is (
+                    ChangeReason.CORRECTION if earlier.was_complete(at) else ChangeReason.LATE_ARRIVING
+                )
 
 
 @given(any_readings())
@@ -470,8 +474,8 @@ def test_a_queue_never_holds_money_it_did_not_answer(snapshots: list[Snapshot]) 
 
 
 def test_a_day_of_which_nothing_was_read_has_no_verdict_to_go_by() -> None:
-    assert nothing(DAY).day_state == DayState(DAY)
-    assert not nothing(DAY).day_state.is_explained
+    assert empty_day(DAY).day_state == DayState(DAY)
+    assert not empty_day(DAY).day_state.is_explained
 
 
 # ---------------------------------------------------------------- hours read again
@@ -508,13 +512,13 @@ def test_a_tail_does_not_make_the_whole_day_read_anew() -> None:
 
 
 def test_a_failed_tail_is_forgiven_when_a_later_whole_answer_covers_its_hours() -> None:
-    tail = replace(snapshot(1, TOTAL, {}, start=23), outcome=Outcome.BROKEN)
+    tail = replace(snapshot(1, TOTAL, {}, start=23), outcome=Outcome.FAILED)
     assert reconciled(tail).day_state.failed == {TOTAL}
     assert reconciled(tail, snapshot(2, TOTAL, whole({}))).day_state.failed == frozenset()
 
 
 def test_a_whole_day_that_failed_is_not_forgiven_by_a_later_tail() -> None:
-    failed = replace(snapshot(1, TOTAL, {}), outcome=Outcome.BROKEN)
+    failed = replace(snapshot(1, TOTAL, {}), outcome=Outcome.FAILED)
     assert reconciled(failed, snapshot(2, TOTAL, {}, start=23)).day_state.failed == {TOTAL}
 
 
@@ -530,7 +534,7 @@ def test_a_correction_seen_while_queues_contradict_the_total_keeps_the_sources_n
     assert (revision.before, revision.after, revision.cause) == (
         Measures(10, Decimal("0.5")),
         Measures(9, Decimal("0.4")),
-        ChangeReason.SOURCE,
+        ChangeReason.CORRECTION,
     )
 
 

@@ -3,15 +3,15 @@ from datetime import UTC, datetime
 import pytest
 
 from etl.extract.retry import MAX_ATTEMPTS, backoff, http_date, retry_after_seconds, retry_delay
-from etl.models import ApiRefusal, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
+from etl.models import ApiError, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BROKEN = TransportError("reset", "")
 PAGE = InvalidResponse("html", "")
 
 
-def refusal(effect: ErrorScope, code: str = "ERROR_X") -> ApiRefusal:
-    return ApiRefusal(code, "", effect)
+def refusal(effect: ErrorScope, code: str = "ERROR_X") -> ApiError:
+    return ApiError(code, "", effect)
 
 
 def ask_again(
@@ -44,7 +44,7 @@ def ask_again(
         (PAGE, 429),
         (PAGE, 500),
         (PAGE, 503),
-        (refusal(ErrorScope.MOMENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
+        (refusal(ErrorScope.TRANSIENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
     ],
 )
 def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedResponse, status: int | None) -> None:
@@ -62,7 +62,7 @@ def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedRespons
         (PAGE, 404),
         (refusal(ErrorScope.ACCOUNT), 200),
         (refusal(ErrorScope.ACCOUNT), 503),
-        (refusal(ErrorScope.FILTER), 200),
+        (refusal(ErrorScope.SERIES), 200),
     ],
 )
 def test_what_would_come_again_is_not_asked_again(reply: ParsedResponse, status: int) -> None:

@@ -23,14 +23,14 @@ from etl.extract.planner.estimate import RequestEstimate, estimate
 from etl.extract.planner.members import (
     KNOWN_QUEUES,
     NONEXISTENT_MEMBERS,
-    Names,
+    Members,
     apply_trusted,
     extend_periods,
     has_price,
 )
 from etl.extract.planner.scheduler import (
-    FAILED,
-    TOO_MANY_FAILURES,
+    MAX_FAILURES,
+    MAX_SAME_FAILURES,
     apply_reconciled_day,
     apply_snapshot,
     cancel_in_flight,
@@ -55,8 +55,8 @@ from etl.extract.planner.state import (
 )
 
 __all__ = [
-    "EARLIEST_DAY", "FAILED", "KNOWN_QUEUES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR", "TOO_MANY_FAILURES", "DayPlan", "Done",
-    "Names", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState", "SyncOptions", "Wait",
-    "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight", "classify_name", "estimate", "extend_periods",
-    "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
+    "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR",
+    "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState",
+    "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight", "classify_name",
+    "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from etl.extract.planner import members as known
-from etl.extract.planner.members import Names
+from etl.extract.planner.members import Members
 from etl.extract.planner.state import DayPlan, PlannerState, SyncOptions
 from etl.models import (
     SPLIT_DIMENSIONS,
@@ -47,7 +47,7 @@ class DayRequests(NamedTuple):
 
 def new_day_plan(state: PlannerState, day: date) -> DayPlan:
     """The plan of a day that is visited, from what is held of it."""
-    options, names, day_state = state.options, state.names, state.stored.get(day, DayState(day))
+    options, names, day_state = state.options, state.members, state.stored.get(day, DayState(day))
     requested_at = day_state.total_requested_at
     is_early = requested_at is None or requested_at < options.finalizes_at(day)
     weighs_names = any(
@@ -57,13 +57,13 @@ def new_day_plan(state: PlannerState, day: date) -> DayPlan:
         for dimension in SPLIT_DIMENSIONS
     )
     is_doubtful = (
-        TOTAL in day_state.failed or bool(day_state.is_over_allocated) or weighs_names
+        TOTAL in day_state.failed or bool(day_state.over_allocated_dimensions) or weighs_names
     )  # names are weighed by a fresh total
     plan = DayPlan(day, day_state, needs_total=is_early or options.is_in_lookback(day) or is_doubtful)
     if plan.needs_total:
         return plan
     due = _read_before_final(options, day_state) | _failed(names, day_state)
-    return replace(plan, due=due, done_series=_answered(day_state) - due)
+    return replace(plan, stale=due, done_series=_answered(day_state) - due)
 
 
 def reopen_day_plan(day_state: DayState) -> DayPlan:
@@ -71,12 +71,12 @@ def reopen_day_plan(day_state: DayState) -> DayPlan:
     return DayPlan(day_state.day, day_state, needs_total=False, done_series=_answered(day_state))
 
 
-def unrequested_members(names: Names, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
-    """Names worth asking of a cut that a day's total leaves unexplained, and that were not asked of that day."""
+def unrequested_members(names: Members, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
+    """Members worth asking of a cut that a day's total leaves unexplained, and that were not asked of that day."""
     return (
         frozenset()
         if day_state.breakdown(dimension).is_explained
-        else frozenset(names.candidates[dimension] - day_state.asked.keys())
+        else frozenset(names.candidates[dimension] - day_state.requested_at.keys())
     )
 
 
@@ -89,7 +89,7 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
         return DayRequests() if plan.in_flight else DayRequests((_window(state, plan, TOTAL),))
     if tails := _tails(state, plan, Dimension.TOTAL):
         return DayRequests(tails)
-    if (plan.is_split or plan.due) and not state.options.totals_only:
+    if (plan.can_request_members or plan.stale) and not state.options.totals_only:
         parts = [part for dimension in SPLIT_DIMENSIONS if (part := _wanted_of_cut(state, plan, dimension))]
         if parts:
             return DayRequests(
@@ -99,23 +99,23 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
 
 
 def _wanted_of_cut(state: PlannerState, plan: DayPlan, dimension: Dimension) -> DayRequests | None:
-    names, breakdown = state.names, plan.day_state.breakdown(dimension)
+    names, breakdown = state.members, plan.day_state.breakdown(dimension)
     in_the_air = {window.series for window in plan.in_flight if window.series.dimension is dimension}
     if dimension in state.failed_probes:
         return None
-    if due := sorted(series for series in plan.due if series.dimension is dimension and series not in in_the_air):
+    if due := sorted(series for series in plan.stale if series.dimension is dimension and series not in in_the_air):
         return _ask(state, plan, due)
     if breakdown.is_explained:
         return None
     tails = _tails(state, plan, dimension)
-    if breakdown.is_over_allocated and dimension in plan.rechecked:
+    if breakdown.is_over_allocated and dimension in plan.rechecked_dimensions:
         return DayRequests(tails) if tails else None
     others = names.candidates[dimension] - plan.done_series - in_the_air
     if _must_wait(state, plan, dimension, others):
         return DayRequests()
     if recently_active := known.recently_active(names, others, plan.day):
         return _ask(state, plan, recently_active)
-    if in_the_air & plan.due or known.recently_active(names, in_the_air, plan.day):
+    if in_the_air & plan.stale or known.recently_active(names, in_the_air, plan.day):
         return DayRequests()
     if tails:
         return DayRequests(tails)
@@ -126,7 +126,7 @@ def _wanted_of_cut(state: PlannerState, plan: DayPlan, dimension: Dimension) -> 
 
 def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others: Set[SeriesKey]) -> bool:
     """For what a name that cannot exist gives; and of the running day, for what the day before finds."""
-    if others and dimension not in state.names.unknown_name_behaviours:
+    if others and dimension not in state.members.unknown_name_behaviours:
         return True
     return (
         dimension is Dimension.QUEUE
@@ -143,26 +143,26 @@ def _wanted_of_hunted(
         return None
     if is_hunting and not state.discovery_found_nothing:
         return DayRequests()
-    if any(day > plan.day and newer.may_discover for day, newer in state.open.items()):
+    if any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
         return DayRequests()
     hunted = known.rank_candidates(
-        state.names, others, plan.day, plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour.values()
+        state.members, others, plan.day, plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour.values()
     )
     return _ask(state, plan, hunted if state.discovery_found_nothing else hunted[:1], is_discovering=True)
 
 
 def _wanted_of_listed(state: PlannerState, plan: DayPlan, others: Set[SeriesKey]) -> DayRequests | None:
     """Apps and addresses that nothing speaks for are asked all at once, but one that never answered on one day first."""
-    strange = others - state.names.member_statuses.keys()
+    strange = others - state.members.member_statuses.keys()
     asked_elsewhere = {
-        window.series for other in state.open.values() for window in other.in_flight if window.series in strange
+        window.series for other in state.open_days.values() for window in other.in_flight if window.series in strange
     }
     return _ask(state, plan, sorted(others - asked_elsewhere)) if others else None
 
 
 def is_upcoming(state: PlannerState, day: date) -> bool:
     """Whether the walk is about to visit a day, or has not finished with it."""
-    return day in state.open or day in state.pending[:1] or (not state.pending and day == state.next_day)
+    return day in state.open_days or day in state.pending[:1] or (not state.pending and day == state.next_day)
 
 
 def _ask(
@@ -206,7 +206,7 @@ def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_s
         plan = _told_total(state, replace(plan, needs_total=False), snapshot, before)
     else:
         asked = {snapshot.window.series}
-        plan = replace(plan, due=plan.due - asked, done_series=plan.done_series | asked)
+        plan = replace(plan, stale=plan.stale - asked, done_series=plan.done_series | asked)
     return _doubting_excess(_doubting_emptiness(plan, snapshot, before))
 
 
@@ -216,75 +216,81 @@ def _told_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: 
     has_changed = _spend_by_hour(day_state) != _spend_by_hour(before)
     if before.total_requested_at is None:
         return plan
-    if plan.rechecked or snapshot.window.is_partial_day:
-        return replace(plan, due=plan.due | day_state.active) if has_changed else plan
-    if not snapshot.is_good:
+    if plan.rechecked_dimensions or snapshot.window.is_partial_day:
+        return replace(plan, stale=plan.stale | day_state.active_members) if has_changed else plan
+    if not snapshot.is_success:
         return replace(plan, done_series=_answered(day_state))
-    failed, early = _failed(state.names, day_state), _read_before_final(state.options, day_state)
+    failed, early = _failed(state.members, day_state), _read_before_final(state.options, day_state)
     if has_changed:
-        return replace(plan, due=day_state.active | failed)
+        return replace(plan, stale=day_state.active_members | failed)
     # An unexplained day asks its queues again, and when it becomes final every name; a rest of apps and addresses is no news.
     queues = (
         frozenset()
         if day_state.is_explained
-        else frozenset(series for series in day_state.active if series.dimension is Dimension.QUEUE)
+        else frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
     )
     due = early | failed | queues
     done_series = _answered(day_state) - due
     if not day_state.is_explained and any(series.dimension is Dimension.QUEUE for series in early):
         done_series = frozenset(series for series in done_series if series.dimension is not Dimension.QUEUE)
-    return replace(plan, due=due, done_series=done_series)
+    return replace(plan, stale=due, done_series=done_series)
 
 
 def _doubting_emptiness(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
     """An answer without a record where spend is held is asked for once more before it is believed."""
     window, series = snapshot.window, snapshot.window.series
-    held_spend = before.has_spend if series == TOTAL else series in before.active
-    if not snapshot.is_good or snapshot.records or not held_spend or window in plan.unverified:
+    held_spend = before.has_spend if series == TOTAL else series in before.active_members
+    if not snapshot.is_success or snapshot.records or not held_spend or window in plan.rechecked_windows:
         return plan
-    plan = replace(plan, unverified=plan.unverified | {window}, sent=plan.sent - {window})
+    plan = replace(plan, rechecked_windows=plan.rechecked_windows | {window}, sent=plan.sent - {window})
     if window.is_partial_day:
         return plan
     if series == TOTAL:
         return replace(plan, needs_total=True)
-    return replace(plan, due=plan.due | {series}, done_series=plan.done_series - {series})
+    return replace(plan, stale=plan.stale | {series}, done_series=plan.done_series - {series})
 
 
 def _doubting_excess(plan: DayPlan) -> DayPlan:
     """Where members exceed the total, it and they are asked once more in the same run."""
-    dimensions = plan.day_state.is_over_allocated - plan.rechecked
-    if not dimensions or plan.in_flight or plan.due:
+    dimensions = plan.day_state.over_allocated_dimensions - plan.rechecked_dimensions
+    if not dimensions or plan.in_flight or plan.stale:
         return plan
-    again = frozenset(series for series in plan.day_state.active if series.dimension in dimensions)
+    again = frozenset(series for series in plan.day_state.active_members if series.dimension in dimensions)
     return replace(
-        plan, needs_total=True, due=again, done_series=plan.done_series - again, rechecked=plan.rechecked | dimensions
+        plan,
+        needs_total=True,
+        stale=again,
+        done_series=plan.done_series - again,
+        rechecked_dimensions=plan.rechecked_dimensions | dimensions,
     )
 
 
 def _spend_by_hour(day_state: DayState) -> dict[datetime, Measures]:
     """The total's hours with spend: an idle hour more is no news."""
-    return {hour: value for hour, value in day_state.hours.items() if value != ZERO_MEASURES}
+    return {hour: value for hour, value in day_state.total_by_hour.items() if value != ZERO_MEASURES}
 
 
 def _read_before_final(options: SyncOptions, day_state: DayState) -> frozenset[SeriesKey]:
-    """Names whose reading is too early for the day to be final, once its total is not."""
+    """Members whose reading is too early for the day to be final, once its total is not."""
     deadline = options.finalizes_at(day_state.day)
     if day_state.total_requested_at is None or day_state.total_requested_at < deadline:
         return frozenset()
     return frozenset(
-        series for series in day_state.active if series not in day_state.asked or day_state.asked[series] < deadline
+        series
+        for series in day_state.active_members
+        if series not in day_state.requested_at or day_state.requested_at[series] < deadline
     )
 
 
-def _failed(names: Names, day_state: DayState) -> frozenset[SeriesKey]:
-    """Names whose last attempt failed while the day needs them."""
+def _failed(names: Members, day_state: DayState) -> frozenset[SeriesKey]:
+    """Members whose last attempt failed while the day needs them."""
     return frozenset(
         series
         for series in day_state.failed - {TOTAL}
-        if names.is_requested(series)
+        if names.may_request(series)
         and (TOTAL in day_state.failed or not day_state.breakdown(series.dimension).is_explained)
     )
 
 
 def _answered(day_state: DayState) -> frozenset[SeriesKey]:
-    return frozenset(series for series in day_state.asked if series not in day_state.failed)
+    return frozenset(series for series in day_state.requested_at if series not in day_state.failed)

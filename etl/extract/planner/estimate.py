@@ -19,10 +19,10 @@ class RequestEstimate(NamedTuple):
 def estimate(state: PlannerState) -> RequestEstimate:
     """At least, when nothing has changed; at most, when everything must be asked."""
     least = most = 0
-    names = 0 if state.options.totals_only else sum(map(len, state.names.candidates.values()))
+    names = 0 if state.options.totals_only else sum(map(len, state.members.candidates.values()))
     for day in state.pending:
         plan = one_day.new_day_plan(state, day)
-        asked = plan.needs_total + len(plan.due)
+        asked = plan.needs_total + len(plan.stale)
         least += asked
         most += asked + names
     next_older_day = _days_further(state)

@@ -36,7 +36,7 @@ KNOWN_QUEUES = (
     "Square Net Task", "GeeTest Proxy-on", "GeeTest Proxyless", "Turnstile Proxyless", "Turnstile Proxy-On", "hCaptcha Proxyless",
     "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7", "Recaptcha V3 s0.9",
 )  # fmt: skip
-"""Names attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list exists)."""
+"""Members attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list exists)."""
 
 NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
     {
@@ -61,7 +61,7 @@ FAR = math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class Members:
     """What is known of names.
 
     ``order``: those the user listed, then the catalogue: the order of a hunt. ``worth``: by cut, those worth asking.
@@ -84,22 +84,22 @@ class Names:
             and self.unknown_name_behaviours[dimension].answer is UnknownNameAnswer.TOTALS
         )
 
-    def is_requested(self, series: SeriesKey) -> bool:
+    def may_request(self, series: SeriesKey) -> bool:
         """Whether the filter may be asked: neither set aside nor ended, or a person asks for it."""
-        return not self.is_closed(series) or series in self.requested_by_user
+        return not self.is_refused(series) or series in self.requested_by_user
 
-    def is_closed(self, series: SeriesKey) -> bool:
+    def is_refused(self, series: SeriesKey) -> bool:
         """Whether the filter was set aside or has ended."""
         return series in self.member_statuses and not self.member_statuses[series].is_requested
 
 
-def refresh_candidates(names: Names) -> Names:
+def refresh_candidates(names: Members) -> Members:
     """The names with those worth asking: listed by the user or in the catalogue; and queues met before.
 
     Apps and addresses are asked only when they are listed: each costs a request a day, explained or not.
     """
     met = (series for series in (*names.member_statuses, *names.active_periods) if series.dimension is Dimension.QUEUE)
-    known = [series for series in {*names.order, *met} if names.is_requested(series)]
+    known = [series for series in {*names.order, *met} if names.may_request(series)]
     return replace(
         names,
         candidates={
@@ -126,7 +126,7 @@ def apply_trusted(
 # ---------------------------------------------------------------- which to ask
 
 
-def recently_active(names: Names, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
+def recently_active(names: Members, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
     """Those of ``among`` that had spend on neighbouring days, in alphabetical order."""
     return sorted(
         series for series in among if series in names.active_periods and _distance(names, series, day) <= ADJACENT_DAYS
@@ -134,9 +134,9 @@ def recently_active(names: Names, among: Set[SeriesKey], day: date) -> list[Seri
 
 
 def rank_candidates(
-    names: Names, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
+    names: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
 ) -> list[SeriesKey]:
-    """Names to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the catalogue's.
+    """Members to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the catalogue's.
 
     A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's price, which
     seldom moves; and where one is missing, what is left of the day is about what it last did in a day.
@@ -163,7 +163,7 @@ def _price_distance(last: Measures, prices: Iterable[Decimal], volume: int) -> f
     return math.hypot(3 * of_price, math.log(volume / last.volume))
 
 
-def _distance(names: Names, series: SeriesKey, day: date) -> int:
+def _distance(names: Members, series: SeriesKey, day: date) -> int:
     """Days to the name's nearest spell; beyond all history when it has none."""
     return min((period.distance(day) for period in names.active_periods.get(series, ())), default=date.max.toordinal())
 
@@ -171,7 +171,7 @@ def _distance(names: Names, series: SeriesKey, day: date) -> int:
 # ---------------------------------------------------------------- what an answer teaches
 
 
-def classify(names: Names, snapshot: Snapshot, day_state: DayState) -> Names:
+def classify(names: Members, snapshot: Snapshot, day_state: DayState) -> Members:
     """What a reading says of its filter. ``day_state`` is the day's without this reading.
 
     What was once believed is never set aside: its window has failed; or, where the refusal is the filter's own, it has ended.
@@ -181,7 +181,7 @@ def classify(names: Names, snapshot: Snapshot, day_state: DayState) -> Names:
         return names
     member_status = _next_status(names, snapshot, day_state) or names.member_statuses.get(series)
     requested_by_user = (
-        names.requested_by_user - {series} if snapshot.outcome is Outcome.REFUSED else names.requested_by_user
+        names.requested_by_user - {series} if snapshot.outcome is Outcome.API_ERROR else names.requested_by_user
     )
     if member_status is None or (
         member_status is names.member_statuses.get(series) and requested_by_user == names.requested_by_user
@@ -194,23 +194,23 @@ def classify(names: Names, snapshot: Snapshot, day_state: DayState) -> Names:
     )
 
 
-def _next_status(names: Names, snapshot: Snapshot, day_state: DayState) -> MemberStatus | None:
+def _next_status(names: Members, snapshot: Snapshot, day_state: DayState) -> MemberStatus | None:
     """What is to be thought of the reading's filter; None: nothing new."""
     dimension = snapshot.window.series.dimension
     stored = names.member_statuses.get(snapshot.window.series)
     is_loaded = stored is not None and stored.is_loaded
-    if snapshot.effect is ErrorScope.FILTER:
+    if snapshot.error_scope is ErrorScope.SERIES:
         return MemberStatus.RETIRED if is_loaded else MemberStatus.EXCLUDED
     if is_loaded:
-        return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_good else None
-    if snapshot.outcome is Outcome.REFUSED:
+        return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
+    if snapshot.outcome is Outcome.API_ERROR:
         return (
             MemberStatus.EXCLUDED
             if names.unknown_name_behaviours.get(dimension)
             == UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
             else None
         )
-    if not snapshot.is_good:
+    if not snapshot.is_success:
         return None
     return (
         MemberStatus.UNVERIFIED
@@ -236,7 +236,9 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
     if not snapshot.records and snapshot.requested_at.date() != requested_at.date():
         return False
     said = {record.hour_start: record.value for record in snapshot.records}
-    pairs = [(said.get(hour, ZERO_MEASURES), day_state.hours[hour]) for hour in _covered_hours(snapshot, day_state)]
+    pairs = [
+        (said.get(hour, ZERO_MEASURES), day_state.total_by_hour[hour]) for hour in _covered_hours(snapshot, day_state)
+    ]
     is_part = all(part.volume <= whole.volume and part.money <= whole.money for part, whole in pairs)
     return is_part and any(part != whole for part, whole in pairs)
 
@@ -244,15 +246,15 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
 def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[datetime]:
     """Hours that the reading and the total both speak for."""
     if not snapshot.records:
-        return [hour for hour in day_state.hours if hour not in day_state.hours_without_full_day_response]
+        return [hour for hour in day_state.total_by_hour if hour not in day_state.hours_without_full_day_response]
     first, last = snapshot.records[0].hour_start, snapshot.records[-1].hour_start
-    return [hour for hour in day_state.hours if first <= hour <= last]
+    return [hour for hour in day_state.total_by_hour if first <= hour <= last]
 
 
-def record_activity(names: Names, snapshot: Snapshot, day_state: DayState) -> Names:
+def record_activity(names: Members, snapshot: Snapshot, day_state: DayState) -> Members:
     """What one day teaches of the others: where spend was seen, and at what price."""
     series, day = snapshot.window.series, snapshot.window.day
-    if series not in day_state.active or names.member_statuses.get(series) is not MemberStatus.VERIFIED:
+    if series not in day_state.active_members or names.member_statuses.get(series) is not MemberStatus.VERIFIED:
         return names
     last_spend = Measures(
         sum(record.volume for record in snapshot.records),
@@ -283,10 +285,12 @@ def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNa
 
     Zeros are a lesson only where the total has tasks: money alone may be a refund, which a total can show and lose again.
     """
-    if snapshot.is_good and any(record.value != ZERO_MEASURES for record in snapshot.records):
+    if snapshot.is_success and any(record.value != ZERO_MEASURES for record in snapshot.records):
         return UnknownNameBehaviour(UnknownNameAnswer.TOTALS)
-    if snapshot.is_good and any(day_state.hours[hour].volume > 0 for hour in _covered_hours(snapshot, day_state)):
+    if snapshot.is_success and any(
+        day_state.total_by_hour[hour].volume > 0 for hour in _covered_hours(snapshot, day_state)
+    ):
         return UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
-    if snapshot.outcome is Outcome.REFUSED and snapshot.effect in (ErrorScope.WINDOW, ErrorScope.FILTER):
+    if snapshot.outcome is Outcome.API_ERROR and snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
         return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
     return None

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from etl.extract.planner import day_plan as one_day
 from etl.extract.planner import members as known
-from etl.extract.planner.members import NONEXISTENT_MEMBERS, Names
+from etl.extract.planner.members import NONEXISTENT_MEMBERS, Members
 from etl.extract.planner.state import (
     DayPlan,
     Done,
@@ -20,10 +20,10 @@ from etl.extract.planner.state import (
 )
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, ErrorScope, Outcome, Snapshot, Window, queue
 
-TOO_MANY_FAILURES = 5
+MAX_SAME_FAILURES = 5
 """So many windows in a row that fail with the same code stop the account."""
 
-FAILED = 5 * TOO_MANY_FAILURES
+MAX_FAILURES = 5 * MAX_SAME_FAILURES
 """So many windows in a row that fail with whatever code stop it too."""
 
 
@@ -35,9 +35,9 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
     names = _names(options, stored)
     return PlannerState(
         options=options,
-        names=names,
-        first=bottom,
-        days_without_raw=sum(_owes_names(options, names, stored.days[day]) for day in stored.frozen),
+        members=names,
+        first_day=bottom,
+        days_without_raw=sum(_owes_names(options, names, stored.days[day]) for day in stored.without_raw),
         pending=tuple(day for day in newest_first if _needs_visit(options, stored, names, day)),
         stored=stored.days,
         next_older_day=None if options.since else bottom - timedelta(days=1),
@@ -56,11 +56,11 @@ def _first_known(options: SyncOptions, stored: StoredState, oldest_spend: date |
     )
 
 
-def _names(options: SyncOptions, stored: StoredState) -> Names:
-    order = (*options.configured, *map(queue, options.catalogue))
+def _names(options: SyncOptions, stored: StoredState) -> Members:
+    order = (*options.configured, *map(queue, options.known_queues))
     member_statuses = known.apply_trusted(stored.member_statuses, options.trusted)
     return known.refresh_candidates(
-        Names(
+        Members(
             order,
             {},
             member_statuses,
@@ -72,16 +72,21 @@ def _names(options: SyncOptions, stored: StoredState) -> Names:
     )
 
 
-def _needs_visit(options: SyncOptions, stored: StoredState, names: Names, day: date) -> bool:
+def _needs_visit(options: SyncOptions, stored: StoredState, names: Members, day: date) -> bool:
     day_state = stored.days.get(day)
-    if day in stored.frozen:
+    if day in stored.without_raw:
         return False
-    if day_state is None or day not in stored.final or options.is_in_lookback(day) or day_state.is_over_allocated:
+    if (
+        day_state is None
+        or day not in stored.final
+        or options.is_in_lookback(day)
+        or day_state.over_allocated_dimensions
+    ):
         return True
     return _owes_names(options, names, day_state)
 
 
-def _owes_names(options: SyncOptions, names: Names, day_state: DayState) -> bool:
+def _owes_names(options: SyncOptions, names: Members, day_state: DayState) -> bool:
     """Whether a name that is worth asking was not asked of a day that is not explained."""
     return (
         not options.totals_only
@@ -95,39 +100,43 @@ def _owes_names(options: SyncOptions, names: Names, day_state: DayState) -> bool
 
 def next_windows(state: PlannerState, room: int) -> tuple[PlannerState, Step]:
     """What to ask now, at most ``room`` windows; or wait for an answer; or the walk is over."""
-    state = replace(state, completed=())
-    if state.stopped:
-        return state, Wait() if state.in_flight else Done(state.stopped)
+    state = replace(state, completed_days=())
+    if state.stop_reason:
+        return state, Wait() if state.in_flight else Done(state.stop_reason)
     if state.options.max_requests is not None:
-        room = min(room, state.options.max_requests - state.asked - state.retries)
+        room = min(room, state.options.max_requests - state.requests_sent - state.retries)
     if not state.has_total or state.probe or _unlearned(state):
         return _alone(state, room)
     windows: list[Window] = []
     completed = -1
-    while not windows and len(state.completed) > completed:  # a day that was shut may be what another waited for
-        completed = len(state.completed)
+    while not windows and len(state.completed_days) > completed:  # a day that was shut may be what another waited for
+        completed = len(state.completed_days)
         state = _asked_of_days(state, windows, room)
     return _alone(state, room) if not windows and _unlearned(state) else _step(state, windows)
 
 
 def _asked_of_days(state: PlannerState, windows: list[Window], room: int) -> PlannerState:
     """Adds what days want to ask now: those in progress, newest first, then the next ones."""
-    for day in sorted(state.open, reverse=True):
+    for day in sorted(state.open_days, reverse=True):
         if len(windows) < room or room < 1:  # with no room at all, days that want nothing more are shut
             state = _asking(state, day, windows, room)
-    while len(windows) < room and len(state.open) < state.options.max_open_days and (day_or_none := state.next_day):
+    while (
+        len(windows) < room and len(state.open_days) < state.options.max_open_days and (day_or_none := state.next_day)
+    ):
         state = _asking(_opened(state, day_or_none), day_or_none, windows, room)
     return state
 
 
 def _step(state: PlannerState, windows: list[Window]) -> tuple[PlannerState, Step]:
     if windows:
-        return replace(state, asked=state.asked + len(windows)), Request(tuple(windows))
+        return replace(state, requests_sent=state.requests_sent + len(windows)), Request(tuple(windows))
     if state.in_flight:
         return state, Wait()
-    is_over = not state.open and state.next_day is None
+    is_over = not state.open_days and state.next_day is None
     if not is_over and state.options.max_requests is None:
-        raise AssertionError(f"the walk waits for nothing: {sorted(state.open)}")  # a defect: better loud than for ever
+        raise AssertionError(
+            f"the walk waits for nothing: {sorted(state.open_days)}"
+        )  # a defect: better loud than for ever
     return state, Done(StopReason.DONE if is_over else StopReason.LIMIT)
 
 
@@ -137,7 +146,7 @@ def _alone(state: PlannerState, room: int) -> tuple[PlannerState, Step]:
     if state.in_flight or room < 1:
         return _step(state, windows)
     if state.has_total:
-        day = max(day for day, plan in state.open.items() if plan.is_split)
+        day = max(day for day, plan in state.open_days.items() if plan.can_request_members)
         windows.append(Window.whole_day(state.options.account, NONEXISTENT_MEMBERS[_unlearned(state)[0]], day))
         state = replace(state, probe=windows[0])
     elif day_or_none := state.next_day:
@@ -148,11 +157,15 @@ def _alone(state: PlannerState, room: int) -> tuple[PlannerState, Step]:
 def _unlearned(state: PlannerState) -> list[Dimension]:
     """Cuts with names to ask, of which it is not known yet what a name that cannot exist gives; once there is spend."""
     unprobed_dimensions = state.unprobed_dimensions
-    return unprobed_dimensions if unprobed_dimensions and any(plan.is_split for plan in state.open.values()) else []
+    return (
+        unprobed_dimensions
+        if unprobed_dimensions and any(plan.can_request_members for plan in state.open_days.values())
+        else []
+    )
 
 
 def _opened(state: PlannerState, day: date) -> PlannerState:
-    state = replace(state, open={**state.open, day: one_day.new_day_plan(state, day)})
+    state = replace(state, open_days={**state.open_days, day: one_day.new_day_plan(state, day)})
     return (
         replace(state, pending=state.pending[1:])
         if state.pending
@@ -162,7 +175,7 @@ def _opened(state: PlannerState, day: date) -> PlannerState:
 
 def _asking(state: PlannerState, day: date, windows: list[Window], room: int) -> PlannerState:
     """Adds what the day wants to ask now to ``windows``, as far as there is room; shuts a day that wants nothing more."""
-    plan = state.open[day]
+    plan = state.open_days[day]
     next_requests = one_day.next_requests(state, plan)
     if next_requests is None:
         return _shut(state, plan)
@@ -176,14 +189,14 @@ def _asking(state: PlannerState, day: date, windows: list[Window], room: int) ->
         sent=plan.sent | {*chosen},
         is_discovering=plan.is_discovering or next_requests.is_discovering,
     )
-    return replace(state, open={**state.open, day: plan})
+    return replace(state, open_days={**state.open_days, day: plan})
 
 
 def _shut(state: PlannerState, plan: DayPlan) -> PlannerState:
-    still_open = {day: other for day, other in state.open.items() if day != plan.day}
+    still_open = {day: other for day, other in state.open_days.items() if day != plan.day}
     fruitless = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
-    completed = (*state.completed, plan.day)
-    return replace(state, open=still_open, completed=completed, discovery_found_nothing=fruitless)
+    completed = (*state.completed_days, plan.day)
+    return replace(state, open_days=still_open, completed_days=completed, discovery_found_nothing=fruitless)
 
 
 # ---------------------------------------------------------------- tell: what an answered window taught
@@ -196,7 +209,7 @@ def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) 
     """
     if snapshot.window == state.probe:
         return state
-    return replace(state, names=known.classify(state.names, snapshot, day_state))
+    return replace(state, members=known.classify(state.members, snapshot, day_state))
 
 
 def group_by_day(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
@@ -212,15 +225,15 @@ def group_by_day(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
 
 def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """Takes in one answered window and the fold of its day, with what came ``together``; a day that wants nothing more is shut."""
-    state = replace(state, completed=())
+    state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _watched_for_trouble(_told_of_unknown_names(replace(state, probe=None), snapshot, day_state), snapshot)
     state = _watched_for_trouble(state, snapshot)
-    plan = state.open.get(snapshot.window.day)
+    plan = state.open_days.get(snapshot.window.day)
     if plan is None:
         return state
     plan = one_day.apply_response(state, plan, snapshot, day_state)
-    state = replace(_learned(state, snapshot, day_state), open={**state.open, plan.day: plan})
+    state = replace(_learned(state, snapshot, day_state), open_days={**state.open_days, plan.day: plan})
     return _shut(state, plan) if one_day.next_requests(state, plan) is None else state
 
 
@@ -233,9 +246,9 @@ def _told_of_unknown_names(state: PlannerState, snapshot: Snapshot, day_state: D
         return replace(state, failed_probes=state.failed_probes | {dimension})
     return replace(
         state,
-        names=replace(
-            state.names,
-            unknown_name_behaviours={**state.names.unknown_name_behaviours, dimension: unknown_name_behaviour},
+        members=replace(
+            state.members,
+            unknown_name_behaviours={**state.members.unknown_name_behaviours, dimension: unknown_name_behaviour},
         ),
     )
 
@@ -244,50 +257,57 @@ def is_expected_error(state: PlannerState, snapshot: Snapshot) -> bool:
     """Whether a refusal only taught which names the service knows: no window failed."""
     series = snapshot.window.series
     is_learned = (
-        series == NONEXISTENT_MEMBERS.get(series.dimension) and series.dimension in state.names.unknown_name_behaviours
+        series == NONEXISTENT_MEMBERS.get(series.dimension)
+        and series.dimension in state.members.unknown_name_behaviours
     )
-    return snapshot.outcome is Outcome.REFUSED and (is_learned or state.names.is_closed(series))
+    return snapshot.outcome is Outcome.API_ERROR and (is_learned or state.members.is_refused(series))
 
 
 def _watched_for_trouble(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     """Stops the account at a fatal refusal, and at the same trouble on many windows in a row."""
-    if snapshot.effect is ErrorScope.ACCOUNT:
-        return replace(state, stopped=StopReason.REFUSED, refusal=state.refusal or snapshot)
-    if snapshot.is_good or is_expected_error(state, snapshot):
-        return replace(state, same_error_streak=("", 0), failed=0)
+    if snapshot.error_scope is ErrorScope.ACCOUNT:
+        return replace(state, stop_reason=StopReason.ACCOUNT_REJECTED, stopped_by=state.stopped_by or snapshot)
+    if snapshot.is_success or is_expected_error(state, snapshot):
+        return replace(state, same_error_streak=("", 0), failure_streak=0)
     count, failed = (
         state.same_error_streak[1] + 1 if state.same_error_streak[0] == snapshot.code else 1,
-        state.failed + 1,
+        state.failure_streak + 1,
     )
-    stopped = state.stopped or (
-        StopReason.TOO_MANY_FAILURES if count >= TOO_MANY_FAILURES or failed >= FAILED else None
+    stopped = state.stop_reason or (
+        StopReason.TOO_MANY_FAILURES if count >= MAX_SAME_FAILURES or failed >= MAX_FAILURES else None
     )
-    refusal = state.refusal or (snapshot if stopped else None)
-    return replace(state, same_error_streak=(snapshot.code, count), failed=failed, stopped=stopped, refusal=refusal)
+    refusal = state.stopped_by or (snapshot if stopped else None)
+    return replace(
+        state, same_error_streak=(snapshot.code, count), failure_streak=failed, stop_reason=stopped, stopped_by=refusal
+    )
 
 
 def _learned(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """What one day teaches of the others: where spend was seen, and in which queues."""
     if snapshot.window.series != TOTAL:
-        return replace(state, names=known.record_activity(state.names, snapshot, day_state))
-    day, breaks = snapshot.window.day, day_state.has_spend or not snapshot.is_good
+        return replace(state, members=known.record_activity(state.members, snapshot, day_state))
+    day, breaks = snapshot.window.day, day_state.has_spend or not snapshot.is_success
     oldest = min(state.oldest_spend or day, day) if breaks else state.oldest_spend
-    return replace(state, oldest_spend=oldest, has_total=state.has_total or bool(snapshot.records) or snapshot.is_good)
+    return replace(
+        state, oldest_spend=oldest, has_total=state.has_total or bool(snapshot.records) or snapshot.is_success
+    )
 
 
 def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerState:
     """A held day was folded again, because a name has come to be believed; it is opened again for hours that are owed since."""
-    day, plan = day_state.day, state.open.get(day_state.day)
+    day, plan = day_state.day, state.open_days.get(day_state.day)
     if plan is not None:
-        return replace(state, open={**state.open, day: replace(plan, day_state=day_state)})
+        return replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})
     state = replace(state, stored={**state.stored, day: day_state})
     if day in state.pending or not state.options.requests_members_of(day) or not one_day.has_member_gaps(day_state):
         return state
-    return replace(state, open={**state.open, day: one_day.reopen_day_plan(day_state)})
+    return replace(state, open_days={**state.open_days, day: one_day.reopen_day_plan(day_state)})
 
 
 def cancel_in_flight(state: PlannerState) -> PlannerState:
     """A window in the air was given up because the account was stopped: nothing is waited for any more."""
     return replace(
-        state, open={day: replace(plan, in_flight=frozenset()) for day, plan in state.open.items()}, probe=None
+        state,
+        open_days={day: replace(plan, in_flight=frozenset()) for day, plan in state.open_days.items()},
+        probe=None,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import Enum
 
-from etl.extract.planner.members import KNOWN_QUEUES, Names
+from etl.extract.planner.members import KNOWN_QUEUES, Members
 from etl.models import (
     DAY,
     SPLIT_DIMENSIONS,
@@ -48,7 +48,7 @@ class SyncOptions:
     configured: tuple[SeriesKey, ...] = ()
     trusted: tuple[SeriesKey, ...] = ()
     requested_by_user: frozenset[SeriesKey] = frozenset()
-    catalogue: tuple[str, ...] = KNOWN_QUEUES
+    known_queues: tuple[str, ...] = KNOWN_QUEUES
     totals_only: bool = False
     concurrency: int = 4
     max_requests: int | None = None
@@ -85,7 +85,7 @@ class StoredState:
 
     days: Mapping[date, DayState] = field(default_factory=dict)
     final: frozenset[date] = frozenset()
-    frozen: frozenset[date] = frozenset()
+    without_raw: frozenset[date] = frozenset()
     active_periods: Mapping[SeriesKey, tuple[ActivePeriod, ...]] = field(default_factory=dict)
     last_spend: Mapping[SeriesKey, Measures] = field(default_factory=dict)
     member_statuses: Mapping[SeriesKey, MemberStatus] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class StopReason(Enum):
 
     DONE = "everything asked for is held"
     LIMIT = "--max-requests is reached with windows left"
-    REFUSED = "the API refused the account"
+    ACCOUNT_REJECTED = "the API refused the account"
     TOO_MANY_FAILURES = "trouble on too many windows in a row"
 
 
@@ -137,16 +137,16 @@ class DayPlan:
     day: date
     day_state: DayState
     needs_total: bool
-    due: frozenset[SeriesKey] = frozenset()
+    stale: frozenset[SeriesKey] = frozenset()
     done_series: frozenset[SeriesKey] = frozenset()
     sent: frozenset[Window] = frozenset()
     in_flight: frozenset[Window] = frozenset()
-    unverified: frozenset[Window] = frozenset()
-    rechecked: frozenset[Dimension] = frozenset()
+    rechecked_windows: frozenset[Window] = frozenset()
+    rechecked_dimensions: frozenset[Dimension] = frozenset()
     is_discovering: bool = False
 
     @property
-    def is_split(self) -> bool:
+    def can_request_members(self) -> bool:
         """Whether there is a total with spend, beside which queues, apps and addresses can be asked."""
         return self.day_state.has_spend and self.day_state.total_requested_at is not None and not self.needs_total
 
@@ -169,29 +169,29 @@ class PlannerState:
     """
 
     options: SyncOptions
-    names: Names
-    first: date
+    members: Members
+    first_day: date
     days_without_raw: int
     pending: tuple[date, ...]
     stored: Mapping[date, DayState]
     next_older_day: date | None
     oldest_spend: date | None
     has_total: bool
-    open: Mapping[date, DayPlan] = field(default_factory=dict)
+    open_days: Mapping[date, DayPlan] = field(default_factory=dict)
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
-    completed: tuple[date, ...] = ()
-    asked: int = 0
+    completed_days: tuple[date, ...] = ()
+    requests_sent: int = 0
     retries: int = 0
     same_error_streak: tuple[str, int] = ("", 0)
-    failed: int = 0
-    refusal: Snapshot | None = None
-    stopped: StopReason | None = None
+    failure_streak: int = 0
+    stopped_by: Snapshot | None = None
+    stop_reason: StopReason | None = None
 
     @property
     def in_flight(self) -> int:
-        return sum(len(plan.in_flight) for plan in self.open.values()) + (self.probe is not None)
+        return sum(len(plan.in_flight) for plan in self.open_days.values()) + (self.probe is not None)
 
     @property
     def unprobed_dimensions(self) -> list[Dimension]:
@@ -199,18 +199,18 @@ class PlannerState:
         record_activity = (
             SPLIT_DIMENSIONS
             if self.options.totals_only
-            else self.names.unknown_name_behaviours.keys() | self.failed_probes
+            else self.members.unknown_name_behaviours.keys() | self.failed_probes
         )
         return [
             dimension
             for dimension in SPLIT_DIMENSIONS
-            if dimension not in record_activity and (dimension is Dimension.QUEUE or self.names.candidates[dimension])
+            if dimension not in record_activity and (dimension is Dimension.QUEUE or self.members.candidates[dimension])
         ]
 
     @property
     def days_left(self) -> int:
         """Days still to be visited, or not finished with; of a history whose start is not known yet, at least so many."""
-        return len(self.open) + len(self.pending) + (not self.pending and self.next_day is not None)
+        return len(self.open_days) + len(self.pending) + (not self.pending and self.next_day is not None)
 
     @property
     def next_day(self) -> date | None:
