@@ -37,22 +37,22 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
     anticaptcha-etl publish /srv/bi/spending.duckdb
     """
     from etl.clock import Clock
-    from etl.outputs.publish import place
     from etl.outputs.publish import publish as write_copy
+    from etl.outputs.publish import resolve_target
 
     clock = Clock()
     context.given["publish"] = path
     settings = context.settings(clock)
     if settings.publish is None:
         raise UsageError("no path to publish to", f"{NAME} publish PATH, or set publish = PATH in {CONFIG_NAME}")
-    target = place(settings.warehouse, settings.publish)
+    target = resolve_target(settings.warehouse, settings.publish)
     made = write_copy(
         settings.warehouse,
         target,
         clock,
         wait=settings.lock_wait,
-        own=settings.checks_folder,
-        despite_findings=force,
+        checks_folder=settings.checks_folder,
+        force=force,
     )
     if not settings.quiet:
         hours = count(made.rows["spending_hourly"], "row")
@@ -106,14 +106,14 @@ def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_cha
     """Publish if the sync read something or there is no copy yet. Errors outrank the result of the sync itself."""
     import logging
 
-    from etl.outputs.publish import place
     from etl.outputs.publish import publish as write_copy
+    from etl.outputs.publish import resolve_target
 
     try:
-        target = place(settings.warehouse, path)
+        target = resolve_target(settings.warehouse, path)
         if target.exists() and not is_changed:
             return
-        write_copy(settings.warehouse, target, clock, wait=settings.lock_wait, own=settings.checks_folder)
+        write_copy(settings.warehouse, target, clock, wait=settings.lock_wait, checks_folder=settings.checks_folder)
     except ChecksFailedError as error:
         raise ChecksFailedError(f"data is loaded, but not published: {error.message}", error.hint) from error
     except (UsageError, WarehouseError) as error:
@@ -123,6 +123,8 @@ def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_cha
 
 def publish_after_fleet(defaults: Settings, path: Path, result: "FleetResult", clock: "Clock") -> None:
     """Publish each warehouse once; usually all accounts share one."""
+    from etl.outputs.publish import is_folder
+
     changed: dict[str, bool] = {}
     for outcome in result.outcomes:
         if outcome.settings:
@@ -130,7 +132,7 @@ def publish_after_fleet(defaults: Settings, path: Path, result: "FleetResult", c
             is_changed = found is not None and bool(found.requests or found.facts_changed)
             warehouse = outcome.settings.warehouse
             changed[warehouse] = changed.get(warehouse, False) or is_changed
-    if len(changed) > 1 and not path.is_dir():
+    if len(changed) > 1 and not is_folder(path):
         raise WarehouseError(
             f"data is loaded, but not published: {len(changed)} warehouses cannot share the file {path}",
             "set publish to a folder",

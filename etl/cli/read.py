@@ -1,6 +1,7 @@
 """The commands that read the warehouse: ``status``, ``check``, ``query``, ``report``."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def status(context: CliContext, as_json: bool) -> None:
     anticaptcha-etl status --json --max-age 26        for monitoring: exit 5 if stale
     """
     from etl.clock import Clock
-    from etl.outputs.status import as_text, gather, is_stale, to_json
+    from etl.outputs.status import as_text, is_stale, load_status, to_json
     from etl.warehouse.engine import open_warehouse, warehouse_url
 
     clock = Clock()
     settings = context.settings(clock)
     engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=settings.lock_wait, clock=clock)
-    found = gather(engine, selected_account(settings), clock.now())
+    found = load_status(engine, selected_account(settings), clock.now(), settings.empty_days)
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:
@@ -66,7 +67,7 @@ def check(context: CliContext, as_json: bool) -> None:
     anticaptcha-etl check --checks-folder my-checks
     """
     from etl.clock import Clock
-    from etl.outputs.check_report import as_text, gather, to_json
+    from etl.outputs.check_report import as_text, run_checks, to_json
     from etl.warehouse.engine import warehouse_url
 
     clock = Clock()
@@ -76,7 +77,7 @@ def check(context: CliContext, as_json: bool) -> None:
     if folder and "checks_folder" in context.given and not folder.is_dir():
         raise UsageError(f"--checks-folder {folder} is not a folder", "name the folder that contains your SQL files")
     account = selected_account(settings)
-    found = gather(warehouse_url(settings.warehouse), account, folder, clock, wait=settings.lock_wait)
+    found = run_checks(warehouse_url(settings.warehouse), account, folder, clock, wait=settings.lock_wait)
     context.code = ChecksFailedError.exit_code if found.is_blocking else 0
     if found.needs_attention or not settings.quiet:
         click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
@@ -121,8 +122,8 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
     if sql is None:
         raise UsageError("no SQL given", "give SQL, @FILE.sql, @cookbook/NAME (see --list), or - for standard input")
     from etl.clock import Clock
-    from etl.outputs.query import TABLE_ROWS, write_csv, write_json, write_parquet, write_table
     from etl.outputs.query import run as run_query
+    from etl.outputs.query import write_csv, write_json, write_parquet, write_table
     from etl.warehouse.engine import warehouse_path, warehouse_url
 
     clock = Clock()
@@ -144,7 +145,7 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
         run_query(url, statement, wait=settings.lock_wait, clock=clock) as result,
     ):
         if file_format == "table":
-            write_table(result, file, most=TABLE_ROWS if file.isatty() else None)
+            write_table(result, file, shutil.get_terminal_size().columns if file.isatty() else None)
         else:
             {"csv": write_csv, "json": write_json}[file_format](result, file)
 
@@ -161,8 +162,8 @@ def _read_sql(text: str, folder: Path) -> str:
     from etl.outputs import cookbook
 
     path = folder / Path(text[1:]).expanduser()
-    if text.startswith(f"@{cookbook.PLACE}") and not path.is_file():
-        return cookbook.find(text.removeprefix(f"@{cookbook.PLACE}")).sql
+    if text.startswith(f"@{cookbook.PREFIX}") and not path.is_file():
+        return cookbook.find(text.removeprefix(f"@{cookbook.PREFIX}")).sql
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""Something new takes its place whole or not at all: made in a draft folder beside the place, then renamed into it.
+"""Replace a file or folder atomically: make the new one in a temporary folder beside it, then rename.
 
-A name changes in one step, so who looks sees the old or the new, and who has the old open keeps it. A folder takes two: for
-an instant nothing is there, and if that instant is the last one, the next maker begins by putting the old folder back.
+Readers see the old state or the new one; a reader that has the old one open keeps it. Replacing a folder takes two
+renames. If the process dies between them, the next call puts the old folder back.
 """
 
 import fcntl
@@ -18,100 +18,91 @@ from etl.errors import WarehouseError, WarehouseLockedError
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
-_MADE, _BEFORE, _GONE = "made", "before", "gone"
-"""Inside the draft folder: what is made, what it takes the place of, and that again once nobody needs it."""
+_NEW, _OLD, _DELETED = "made", "before", "gone"
+"""Inside the temporary folder: the new state, the old one, and the old one after the replacement is complete."""
 
 
 @contextmanager
 def temporary_beside(target: Path, clock: Clock, *, wait: float) -> Iterator[Path]:
-    """An empty folder beside ``target``, for its next maker alone; gone when the block ends. What killed makers left is cleared.
+    """An empty folder beside ``target`` for its new content, deleted at the end of the block.
 
-    Raises WarehouseLockedError when another maker of ``target`` is still at it after ``wait`` seconds; WarehouseError in place
-    of every OSError of the block.
+    Also cleans up after processes that were killed. Raises WarehouseLockedError if another process is still writing
+    ``target`` after ``wait`` seconds, and WarehouseError instead of any OSError in the block.
     """
-    draft = target.parent.resolve() / f".{target.name}.draft"
+    temporary = target.parent.resolve() / f".{target.name}.draft"
     try:
-        lock = _locked(draft, target, clock, wait)
+        lock = _acquire(temporary, target, clock, wait)
         try:
-            _put_back(draft, target)
-            for left in draft.iterdir():
-                shutil.rmtree(left)
-            (draft / _MADE).mkdir()
-            yield draft / _MADE
+            _roll_back(temporary, target)
+            for leftover in temporary.iterdir():
+                shutil.rmtree(leftover)
+            (temporary / _NEW).mkdir()
+            yield temporary / _NEW
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             os.close(lock)
     except OSError as error:
-        what = f"{target} cannot be written: {error.strerror or error}"
         raise WarehouseError(
-            what, "make room or mend the folder's permissions; what was there before is as it was"
+            f"cannot write {target}: {error.strerror or error}; nothing was changed",
+            "free disk space or fix the permissions of the folder",
         ) from error
 
 
-def replace_with(made: Path, target: Path, mode: int) -> None:
-    """Renames a file or folder of ``target``'s draft folder to ``target``, all of it on the disk first.
-
-    ``mode`` is of each file; who may read a file may enter its folder.
-    """
-    for file in (made, *made.rglob("*")):
-        with suppress(PermissionError):  # a file system that keeps no modes
-            file.chmod(mode | (mode & 0o444) >> 2 if file.is_dir() else mode)
-        _flush(file)
-    draft = made.parent.parent
-    if made.is_dir() and target.exists():
-        target.rename(draft / _BEFORE)
+def replace_with(new: Path, target: Path, mode: int) -> None:
+    """Flush ``new`` to disk and rename it to ``target``. Files get ``mode``; folders may be entered by the same users."""
+    for path in (new, *new.rglob("*")):
+        with suppress(PermissionError):  # file systems without modes
+            path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
+        _flush(path)
+    temporary = new.parent.parent
+    if new.is_dir() and target.exists():
+        target.rename(temporary / _OLD)
     try:
-        made.replace(target)
+        new.replace(target)
     except OSError:
-        _put_back(draft, target)
+        _roll_back(temporary, target)
         raise
     _flush(target.parent)
     with suppress(FileNotFoundError):
-        (draft / _BEFORE).rename(draft / _GONE)  # no longer to be put back, whatever comes
+        (temporary / _OLD).rename(temporary / _DELETED)  # from here on it must not be put back
 
 
-def _put_back(draft: Path, target: Path) -> None:
-    before = draft / _BEFORE
-    if before.exists() and not target.exists():
-        before.rename(target)
+def _roll_back(temporary: Path, target: Path) -> None:
+    if (temporary / _OLD).exists() and not target.exists():
+        (temporary / _OLD).rename(target)
 
 
 def _flush(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def _locked(draft: Path, target: Path, clock: Clock, wait: float) -> int:
-    """The draft folder itself, made and locked; the lock dies with its process."""
-    until, said = clock.monotonic() + wait, False
+def _acquire(temporary: Path, target: Path, clock: Clock, wait: float) -> int:
+    """Create and lock the temporary folder; the lock ends with the process."""
+    deadline, is_logged = clock.monotonic() + wait, False
     while True:
-        draft.mkdir(0o700, exist_ok=True)  # what is not yet whole is nobody else's to read, or to write
-        with suppress(FileNotFoundError):  # the one before has just removed it
-            held = os.open(draft, os.O_RDONLY)
-            if _lock(held) and _is_there(held):
-                return held
-            os.close(held)
-        if clock.monotonic() >= until:
-            raise WarehouseLockedError(f"another program is just writing {target}", "wait for it and run this again")
-        if not said:
-            said = True
-            log.info("another program is just writing %s; waiting for it, at most %d seconds", target, wait)
+        temporary.mkdir(0o700, exist_ok=True)  # other users must not read or change unfinished files
+        with suppress(FileNotFoundError):  # the previous owner has just deleted it
+            descriptor = os.open(temporary, os.O_RDONLY)
+            if _try_lock(descriptor) and os.fstat(descriptor).st_nlink > 0:  # it was not deleted before it was locked
+                return descriptor
+            os.close(descriptor)
+        if clock.monotonic() >= deadline:
+            raise WarehouseLockedError(f"another process is writing {target}", "wait for it, then run this again")
+        if not is_logged:
+            is_logged = True
+            log.info("another process is writing %s; waiting at most %d seconds", target, wait)
         clock.sleep(_POLL_SECONDS)
 
 
-def _lock(held: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system that cannot lock a folder: of two makers at once, one may fail
+    except OSError:  # the file system cannot lock folders: of two writers at once, one may fail
         return True
     return True
-
-
-def _is_there(held: int) -> bool:
-    """Whether the folder was not removed before it was locked."""
-    return os.fstat(held).st_nlink > 0

@@ -1,4 +1,4 @@
-"""What the checks find, gathered once, then shown to people or to programs."""
+"""Run the data-quality checks and format their results."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 from etl.clock import Clock
 from etl.models import Severity
-from etl.outputs.accounts import chosen
+from etl.outputs.accounts import select_accounts
 from etl.outputs.serialize import as_json
 from etl.warehouse import checks
 from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
-_GRAVEST_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
+_MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
 
 
 class CheckReport(NamedTuple):
-    """What was looked at, when, and what was found. ``account`` is None for all of them."""
+    """Results of all checks. ``account`` is None for all accounts."""
 
     warehouse: str
     now: datetime
@@ -31,84 +31,84 @@ class CheckReport(NamedTuple):
 
     @property
     def needs_attention(self) -> bool:
-        """Whether there is something to mend or to look at."""
         return self.is_blocking or self._has(Severity.WARNING)
 
     def _has(self, severity: Severity) -> bool:
-        return any(broken.check.severity is severity for broken in self.checked.broken)
+        return any(failure.check.severity is severity for failure in self.checked.broken)
 
 
-def gather(
-    url: str, account: str | None, own: Path | None, clock: Clock, *, wait: float, since: date = date.min
+def run_checks(
+    url: str, account: str | None, checks_folder: Path | None, clock: Clock, *, wait: float, since: date = date.min
 ) -> CheckReport:
-    """Runs all checks on one account or on all, and those of the folder ``own`` with them; nothing can be written. Of hours and
-    days those from ``since`` on are looked at.
+    """Run all checks, and the user's own in ``checks_folder``, on one account or all. Nothing is written.
 
-    Raises UsageError for an account that the warehouse does not hold, WarehouseError for a warehouse that is not there, not
-    readable, or held for longer than ``wait`` seconds.
+    Checks look at hours and days from ``since`` on. Raises UsageError for an unknown account; WarehouseError if the
+    warehouse does not exist, is not readable, or stays locked for longer than ``wait`` seconds.
     """
     engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
     require_readable(engine)
     now = clock.now()
     with engine.connect() as connection:
-        chosen(connection, account)
-        return CheckReport(name_of(engine.url), now, account, checks.run(connection, now, account, own, since))
+        select_accounts(connection, account)
+        checked = checks.run(connection, now, account, checks_folder, since)
+        return CheckReport(name_of(engine.url), now, account, checked)
 
 
-# ---------------------------------------------------------------- showing
+def as_text(report: CheckReport, width: int) -> str:
+    """The report for a terminal, the most severe failures first."""
+    return "\n".join(_lines(report, width)) + "\n"
 
 
-def as_text(checkup: CheckReport, width: int) -> str:
-    """For a terminal of so many columns, the gravest first."""
-    return "\n".join(_lines(checkup, width)) + "\n"
-
-
-def _lines(checkup: CheckReport, width: int) -> Iterator[str]:
-    whose = "all accounts" if checkup.account is None else f"account {checkup.account}"
-    yield f"{checkup.warehouse}, {whose}, {checkup.now:%Y-%m-%d %H:%M} UTC"
+def _lines(report: CheckReport, width: int) -> Iterator[str]:
+    accounts = "all accounts" if report.account is None else f"account {report.account}"
+    yield f"{report.warehouse}, {accounts}, {report.now:%Y-%m-%d %H:%M} UTC"
     counts = []
-    for severity in _GRAVEST_FIRST:
-        found = [broken for broken in checkup.checked.broken if broken.check.severity is severity]
-        if not found:
+    for severity in _MOST_SEVERE_FIRST:
+        failures = [failure for failure in report.checked.broken if failure.check.severity is severity]
+        if not failures:
             continue
-        counts.append(f"{len(found)} {severity}")
+        counts.append(f"{len(failures)} {severity}")
         yield f"\n{severity}"
-        for broken in found:
-            yield _wrapped(f"does not hold: {broken.check.name}: {broken.told}", 2, width)
-            yield _wrapped(f"should hold: {broken.check.sentence}", 4, width)
-            if broken.check.hint:
-                yield _wrapped(f"what now: {broken.check.hint}", 4, width)
-    number = len(checkup.checked.broken)
-    summed = f": {', '.join(counts)}" if counts else ""
-    yield f"\n{checkup.checked.number} checks, {number} finding{'' if number == 1 else 's'}{summed}"
+        for failure in failures:
+            yield _wrapped(f"FAIL {failure.check.name}: {failure.told}", 2, width)
+            yield _wrapped(f"expected: {failure.check.sentence}", 4, width)
+            if failure.check.hint:
+                yield _wrapped(f"hint: {failure.check.hint}", 4, width)
+    number = len(report.checked.broken)
+    by_severity = f": {', '.join(counts)}" if counts else ""
+    yield f"\n{report.checked.number} checks, {number} finding{'' if number == 1 else 's'}{by_severity}"
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:
-    first, others = " " * indent, " " * (indent + 2)
+    first, rest = " " * indent, " " * (indent + 2)
     return fill(
-        text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
-def to_json(checkup: CheckReport) -> str:
-    """The same for programs. ``rows`` are at most 1,000, and ``has_more`` says that there are others. Keys are only ever added."""
+def to_json(report: CheckReport) -> str:
+    """The report as JSON. Each failure lists at most 1,000 rows; ``has_more`` is true if there are others.
+
+    Keys may be added, never renamed.
+    """
     findings = [
         {
-            "check": broken.check.name,
-            "severity": broken.check.severity.value,
-            "sentence": broken.check.sentence,
-            "told": broken.told,
-            "remedy": broken.check.hint,
-            "day": broken.day,
-            "rows": list(map(dict, broken.rows)),
-            "has_more": broken.has_more,
+            "check": failure.check.name,
+            "severity": failure.check.severity.value,
+            "sentence": failure.check.sentence,
+            "told": failure.told,
+            "remedy": failure.check.hint,
+            "day": failure.day,
+            "rows": list(map(dict, failure.rows)),
+            "has_more": failure.has_more,
         }
-        for broken in checkup.checked.broken
+        for failure in report.checked.broken
     ]
-    told = {
-        "warehouse": checkup.warehouse,
-        "now": checkup.now,
-        "account": checkup.account,
-        "checks": checkup.checked.number,
+    fields = {
+        "warehouse": report.warehouse,
+        "now": report.now,
+        "account": report.account,
+        "checks": report.checked.number,
+        "findings": findings,
     }
-    return as_json({**told, "findings": findings}) + "\n"
+    return as_json(fields) + "\n"

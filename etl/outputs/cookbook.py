@@ -1,22 +1,20 @@
-"""The cookbook: questions people ask, each with its SQL, in ``sql/cookbook/NAME.sql``.
+"""Saved queries: one file each in ``sql/cookbook``, in SQL that DuckDB and PostgreSQL both run.
 
-A file is one select in the common SQL of DuckDB and PostgreSQL, to be pasted anywhere as it stands: "now" is the newest day
-or hour held. Its leading comment says the grain of the answer first, then why it is asked this way.
+"Now" in these queries is the newest stored day or hour. The first line of a file says what one row of the result is.
 """
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import NamedTuple
 
 from etl.errors import UsageError
 from etl.warehouse.package_files import folder
 
-PLACE = "cookbook/"
-"""What a recipe's name follows in ``query @cookbook/NAME``."""
+PREFIX = "cookbook/"
+"""What comes before the name in ``query @cookbook/NAME``."""
 
 
 class SavedQuery(NamedTuple):
-    """One file: ``grain`` is its first line, what a row of the answer is."""
+    """``grain`` says what one row of the result is."""
 
     name: str
     grain: str
@@ -24,30 +22,23 @@ class SavedQuery(NamedTuple):
 
 
 def load() -> list[SavedQuery]:
-    """The recipes, in the order of their names."""
-    return [_parse(file) for file in sorted((folder("sql") / "cookbook").glob("*.sql"))]
-
-
-def _parse(file: Path) -> SavedQuery:
-    sql = file.read_text("utf-8")
-    return SavedQuery(file.stem, sql.partition("\n")[0].removeprefix("--").strip(), sql)
+    """All saved queries, by name."""
+    texts = {file.stem: file.read_text("utf-8") for file in (folder("sql") / "cookbook").glob("*.sql")}
+    return [SavedQuery(name, sql.partition("\n")[0].removeprefix("-- "), sql) for name, sql in sorted(texts.items())]
 
 
 def find(name: str) -> SavedQuery:
-    """The recipe of a name, with or without ``.sql``. Raises UsageError, with names that come close, when there is none."""
-    recipes = {recipe.name: recipe for recipe in load()}
-    found = recipes.get(name.removesuffix(".sql"))
-    if found is None:
-        close = [other for other in recipes if name and name in other] or get_close_matches(
-            name, recipes, n=3, cutoff=0.5
-        )
-        meant = f"did you mean {' or '.join(close[:3])}? " if close else ""
-        raise UsageError(f"the cookbook has no {name!r}", f"{meant}anticaptcha-etl query --list names them all")
-    return found
+    """The query of this name, with or without ``.sql``. Raises UsageError that suggests similar names."""
+    queries = {query.name: query for query in load()}
+    if query := queries.get(name.removesuffix(".sql")):
+        return query
+    similar = [other for other in queries if name and name in other] or get_close_matches(name, queries, cutoff=0.5)
+    suggestion = f"did you mean {' or '.join(similar[:3])}? " if similar else ""
+    raise UsageError(f"the cookbook has no query {name!r}", f"{suggestion}anticaptcha-etl query --list shows all names")
 
 
 def listing() -> str:
-    """A line for each recipe: its name, and what a row of its answer is."""
-    recipes = load()
-    width = max(len(recipe.name) for recipe in recipes)
-    return "".join(f"{recipe.name:<{width}}  {recipe.grain}\n" for recipe in recipes)
+    """One line for each query: its name and what one row of the result is."""
+    queries = load()
+    width = max(len(query.name) for query in queries)
+    return "".join(f"{query.name:<{width}}  {query.grain}\n" for query in queries)

@@ -1,9 +1,9 @@
-"""A read-only copy of the warehouse for BI tools, swapped in whole: readers see the old state or the new, never a lock.
+"""Publish a read-only copy of the warehouse for BI tools, replaced atomically.
 
-The copy holds what the views and functions of ``sql`` read, and those with it. No answer, nothing of a key.
+The copy contains the views and functions and the tables they read, but no raw responses and no key data.
 """
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,15 @@ import sqlalchemy as sa
 from etl.clock import Clock
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 from etl.models import Severity
-from etl.outputs import atomic, check_report
-from etl.warehouse import checks, migrate, schema, views
+from etl.outputs import atomic
+from etl.outputs.check_report import run_checks
+from etl.warehouse import migrate, schema, views
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
 from etl.warehouse.duckdb import attach_draft
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
 
 PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
-    "accounts": ("account_id", "name"),  # and nothing that tells a key
+    "accounts": ("account_id", "name"),  # without the key's hash
     **{
         table.name: tuple(table.columns.keys())
         for table in (
@@ -32,67 +33,58 @@ PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
             schema.runs,
         )
     },
-    "findings": ("account_id", "run", "severity"),  # how many there were; what they say is for the warehouse's owner
+    "findings": ("account_id", "run", "severity"),  # their number; the messages are for the warehouse's owner
 }
-"""The tables that readers need, and of each the columns."""
+"""The tables in a copy, each with its columns."""
 
 MODE = 0o444
-_SIGN = b"DUCK"
-"""In the first bytes of each DuckDB file."""
-
-Weighed = dict[str, Checksum]
-"""By table or view."""
+_DUCKDB_SIGNATURE = b"DUCK"
+"""In the first 16 bytes of every DuckDB file."""
 
 
 class Published(NamedTuple):
-    """A copy in its place. ``rows`` by table or view, ``size`` in bytes."""
+    """A published copy. ``rows`` by table and view; ``size`` in bytes."""
 
     path: Path
     rows: dict[str, int]
     size: int
 
 
-def place(url: str, path: Path) -> Path:
-    """Where the copy of a warehouse goes: ``path`` itself, or in that folder under the warehouse's own name (on a server its
-    database's).
+def is_folder(path: Path) -> bool:
+    """True if a copy goes into the folder ``path``: an existing one, or a new one, which has no file ending."""
+    return path.is_dir() or not (path.suffix or path.exists())
 
-    Raises UsageError where a copy would take the place of something that is none.
+
+def resolve_target(url: str, path: Path) -> Path:
+    """The file to publish to: ``path``, or a file with the warehouse's name in the folder ``path``.
+
+    Symbolic links are followed. Raises UsageError if the copy would replace a file that is not a published copy.
     """
-    own = warehouse_url(url)
-    warehouse = warehouse_path(own)
+    warehouse = warehouse_path(warehouse_url(url))
+    name = warehouse.name if warehouse else f"{Path(name_of(warehouse_url(url))).name}.duckdb"
     try:
-        return _place(warehouse, path, warehouse.name if warehouse else f"{Path(name_of(own)).name}.duckdb")
+        target = Path(os.path.realpath(path / name if is_folder(path) else path))
+        parent = target.parent.parent if is_folder(path) and not path.exists() else target.parent
+        if not parent.is_dir():
+            raise UsageError(f"cannot publish to {target}: there is no folder {parent}", f"mkdir -p '{parent}'")
+        if warehouse and warehouse.exists() and target.exists() and target.samefile(warehouse):
+            raise UsageError(f"cannot publish to {target}: it is the warehouse itself", "choose another path")
+        if target.exists() and not _is_published_copy(target):
+            raise UsageError(f"cannot publish to {target}: publish did not write this file", "choose another path")
     except OSError as error:
-        raise UsageError(f"{path} is no place for a copy: {error.strerror}", "name another place") from error
-
-
-def _place(warehouse: Path | None, path: Path, name: str) -> Path:
-    target = path / name if path.is_dir() else path
-    target = target.parent.resolve() / target.name
-    if not target.suffix:
-        raise UsageError(
-            f"{target} is neither a folder nor a file's name with an ending", f"mkdir -p '{target}', or name a file"
-        )
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {target.parent}", f"mkdir -p '{target.parent}'")
-    if not target.exists():
-        return target
-    if warehouse and warehouse.exists() and target.samefile(warehouse):
-        raise UsageError(f"{target} is the warehouse itself", "name another place")
-    if not _is_copy(target):
-        raise UsageError(f"{target} was not made by publish", "name another place, or move that file away")
+        raise UsageError(f"cannot publish to {path}: {error.strerror}", "choose another path") from error
     return target
 
 
-def _is_copy(file: Path) -> bool:
-    """Whether a publish made it: read-only, of DuckDB, and no warehouse, which somebody may have made read-only to keep it.
+def _is_published_copy(file: Path) -> bool:
+    """True for a read-only DuckDB file that is not a warehouse (which somebody may have made read-only).
 
-    Where DuckDB cannot look inside, for a tool holds it or left a log beside it, the rest is proof enough.
+    A file that DuckDB cannot open, because a tool has it open or left a log beside it, counts as a copy.
     """
     if not file.is_file() or file.stat().st_mode & 0o222:
         return False
     with file.open("rb") as opened:
-        if _SIGN not in opened.read(16):
+        if _DUCKDB_SIGNATURE not in opened.read(16):
             return False
     try:
         return migrate.is_copy(open_warehouse(warehouse_url(str(file)), read_only=True))
@@ -101,123 +93,108 @@ def _is_copy(file: Path) -> bool:
 
 
 def publish(
-    url: str, target: Path, clock: Clock, *, wait: float, own: Path | None = None, despite_findings: bool = False
+    url: str, target: Path, clock: Clock, *, wait: float, checks_folder: Path | None = None, force: bool = False
 ) -> Published:
-    """Puts a verified copy of the warehouse at ``target`` (see ``place``), read-only. The warehouse is held while it is copied.
+    """Write a verified, read-only copy to ``target`` (see ``resolve_target``). On any error ``target`` is unchanged.
 
-    Raises FindingsError when a check, ``own`` ones among them, blocks; WarehouseError for a warehouse that is not there, not
-    of this version, or held for longer than ``wait`` seconds, and for a disk that does not take the copy. ``target`` then is
-    as it was.
+    Raises ChecksFailedError if a blocking check fails, unless ``force``; WarehouseError if the warehouse does not
+    exist, has another schema version or stays locked for longer than ``wait`` seconds, and if the disk is full.
     """
-    if not despite_findings:
-        _refuse_findings(check_report.gather(warehouse_url(url), None, own, clock, wait=wait).checked.broken)
-    with atomic.temporary_beside(target, clock, wait=wait) as draft:
-        made = draft / target.name
-        weighed = copy(url, made, clock, wait=wait)
-        made.chmod(MODE)
-        _log_of(target).unlink(missing_ok=True)  # of another file, and DuckDB would replay it into ours
-        atomic.replace_with(made, target, MODE)
-    return Published(target, {name: rows for name, (rows, _) in weighed.items()}, target.stat().st_size)
+    if not force:
+        report = run_checks(warehouse_url(url), None, checks_folder, clock, wait=wait)
+        failures = [one for one in report.checked.broken if one.check.severity is Severity.BLOCKING]
+        if failures:
+            messages = "; ".join(failure.finding.message for failure in failures)
+            raise ChecksFailedError(f"not published: {messages}", "run anticaptcha-etl check, or publish --force")
+    try:
+        target.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WarehouseError(f"cannot create {target.parent}: {error.strerror}", "choose another path") from error
+    with atomic.temporary_beside(target, clock, wait=wait) as folder:
+        new = folder / target.name
+        rows = {name: checksum.rows for name, checksum in copy(url, new, clock, wait=wait).items()}
+        _log_of(target).unlink(missing_ok=True)  # it belongs to another file, and DuckDB would replay it into this one
+        atomic.replace_with(new, target, MODE)
+    return Published(target, rows, target.stat().st_size)
 
 
-def copy(url: str, to: Path, clock: Clock, *, wait: float) -> Weighed:
-    """Writes what readers need to a new file, and reads it again: every table and view must hold what it was made from.
+def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum]:
+    """Write the published tables and views to a new file, then read it and compare checksums by table and view.
 
-    Nothing is committed meanwhile. Raises WarehouseError as ``publish`` does, UsageError for a name that no URL can hold.
+    All rows are from one moment: nothing can be committed meanwhile. Raises WarehouseError as ``publish`` does.
     """
-    made = warehouse_url(str(to))
     is_file = warehouse_path(warehouse_url(url)) is not None
-    weighed = _weighed if is_file else _weighed_tables
+    copy_all, checksums = (_copy_from_file, _file_checksums) if is_file else (_copy_from_server, _server_checksums)
     source = open_warehouse(
         warehouse_url(url), read_only=True, wait=wait, clock=clock, atomic=to.parent if is_file else None
     )
-    _require_current(source)
-    with source.connect() as connection:
-        (_attached if is_file else _poured)(connection, to)
-        expected = weighed(connection)
-    with open_warehouse(made).begin() as connection:
-        views.rebuild(connection, migrate.revisions()[-1], views.shared())
-    if _log_of(to).exists():  # a disk that is full: DuckDB says nothing when it cannot take in its log on closing
-        raise WarehouseError(f"the copy could not be written whole to {to.parent}", "make room, run it again")
-    with open_warehouse(made, read_only=True).connect() as connection:
-        held = weighed(connection)
-    if differing := sorted(name for name in expected if held[name] != expected[name]):
+    migrate.require_readable(source)
+    if migrate.state(source) != "current":
         raise WarehouseError(
-            f"the copy of {name_of(source.url)} differs in {', '.join(differing)}", "check the disk, run it again"
+            f"the views of {name_of(source.url)} are from another version of this program",
+            "run anticaptcha-etl migrate",
         )
-    return held
+    new = warehouse_url(str(to))
+    with source.connect() as connection:
+        copy_all(connection, to)
+        expected = checksums(connection)
+    with open_warehouse(new).begin() as connection:
+        views.rebuild(connection, migrate.revisions()[-1], views.shared())
+    if _log_of(to).exists():  # on a full disk DuckDB closes without an error and leaves the log
+        raise WarehouseError(f"cannot write the whole copy to {to.parent}", "free disk space and run this again")
+    with open_warehouse(new, read_only=True).connect() as connection:
+        copied = checksums(connection)
+    if different := sorted(name for name in expected if copied[name] != expected[name]):
+        raise WarehouseError(
+            f"the copy of {name_of(source.url)} differs in {', '.join(different)}", "check the disk and run this again"
+        )
+    return copied
 
 
-def _attached(source: sa.Connection, to: Path) -> None:
-    """A file's tables go straight into another."""
+def _copy_from_file(source: sa.Connection, to: Path) -> None:
     attach_draft(source, to)
     source.exec_driver_sql("create schema draft.internal")
-    for table, columns in PUBLISHED_COLUMNS.items():
-        source.exec_driver_sql(
-            f"create table draft.internal.{table} as select {', '.join(columns)} from internal.{table}"
-        )
+    for table in PUBLISHED_COLUMNS:
+        source.exec_driver_sql(f"create table draft.internal.{table} as {_select(table)}")
     source.commit()
 
 
-def _poured(source: sa.Connection, to: Path) -> None:
+def _copy_from_server(source: sa.Connection, to: Path) -> None:
     with open_warehouse(warehouse_url(str(to))).begin() as target:
         target.exec_driver_sql("create schema internal")
-        for table, columns in PUBLISHED_COLUMNS.items():
-            copied = sa.Table(
-                table,
-                sa.MetaData(schema="internal"),
-                *(sa.Column(column.name, column.type) for column in _columns(table, columns)),
-            )
-            target.execute(sa.schema.CreateTable(copied))
-            copy_table(source, target, f"internal.{table}", _columns(table, columns))
+        for table in PUBLISHED_COLUMNS:
+            columns = (sa.Column(column.name, column.type) for column in _columns(table))
+            target.execute(sa.schema.CreateTable(sa.Table(table, sa.MetaData(schema="internal"), *columns)))
+            copy_table(source, target, f"internal.{table}", _columns(table))
 
 
-def _columns(table: str, names: Iterable[str]) -> list[sa.Column[Any]]:
-    return [schema.metadata.tables[f"internal.{table}"].c[name] for name in names]
+def _columns(table: str) -> list[sa.Column[Any]]:
+    return [schema.metadata.tables[f"internal.{table}"].c[name] for name in PUBLISHED_COLUMNS[table]]
+
+
+def _select(table: str) -> str:
+    return f"select {', '.join(PUBLISHED_COLUMNS[table])} from internal.{table}"
 
 
 def _log_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.wal")
 
 
-def _require_current(source: sa.Engine) -> None:
-    """The views of the copy are those of this program, and so must the warehouse's be."""
-    migrate.require_readable(source)
-    if migrate.state(source) != "current":
-        raise WarehouseError(
-            f"the views of {name_of(source.url)} are another version's", "anticaptcha-etl migrate renews them"
-        )
-
-
-def _refuse_findings(broken: Iterable[checks.CheckFailure]) -> None:
-    if blocking := [one.finding.message for one in broken if one.check.severity is Severity.BLOCKING]:
-        said = "; ".join(blocking)
-        raise ChecksFailedError(
-            f"nothing was copied: {said}", "look into that first; publish --despite-findings copies all the same"
-        )
-
-
-def _weighed(connection: sa.Connection) -> Weighed:
-    """Views too, by DuckDB's own hash of whole rows, which is quicker than the sum that both engines know."""
-    parts = {
-        table: f"select {', '.join(columns)} from internal.{table}" for table, columns in PUBLISHED_COLUMNS.items()
-    }
-    parts |= {view.name: f"select * from {view.name}" for view in views.shared()}
+def _file_checksums(connection: sa.Connection) -> dict[str, Checksum]:
+    """Checksums of tables and views with DuckDB's row hash, which is faster than the one both engines share."""
+    selects = {table: _select(table) for table in PUBLISHED_COLUMNS}
+    selects |= {view.name: f"select * from {view.name}" for view in views.shared()}
     sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
     return {
-        name: Checksum(*connection.exec_driver_sql(f"select {sums} from ({part}) as r").one())
-        for name, part in parts.items()
+        name: Checksum(*connection.exec_driver_sql(f"select {sums} from ({select}) as r").one())
+        for name, select in selects.items()
     }
 
 
-def _weighed_tables(connection: sa.Connection) -> Weighed:
-    """Of views the rows are counted: what they make of the tables is the work of two engines."""
-    weights = {
-        table: table_checksum(connection, f"internal.{table}", _columns(table, columns))
-        for table, columns in PUBLISHED_COLUMNS.items()
-    }
-    counts = {
-        view.name: connection.exec_driver_sql(f"select count(*) from {view.name}").scalar_one()
-        for view in views.shared()
-    }
-    return {**weights, **{name: Checksum(count, 0) for name, count in counts.items()}}
+def _server_checksums(connection: sa.Connection) -> dict[str, Checksum]:
+    """Checksums of tables, but only row counts of views: two engines computed their values."""
+    tables = {table: table_checksum(connection, f"internal.{table}", _columns(table)) for table in PUBLISHED_COLUMNS}
+    counts = (
+        (v.name, connection.exec_driver_sql(f"select count(*) from {v.name}").scalar_one()) for v in views.shared()
+    )
+    return tables | {name: Checksum(count, 0) for name, count in counts}

@@ -1,35 +1,39 @@
-"""Database values as text, exact in every digit: shared by all that prints them."""
+"""Database values as text, exact to the last digit."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from json.encoder import encode_basestring as _string
+from json.encoder import encode_basestring as _json_string
 from math import isfinite
 from typing import Any
 
-_decimal = "{:f}".format
+_format_decimal = "{:f}".format
 
 
-def _moment(value: datetime) -> str:
+def _timestamp(value: datetime) -> str:
     return (value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value).isoformat() + "Z"
 
 
-def plain(value: object) -> str:
-    """A value as CSV and the terminal show it. NULL is empty; times are ISO 8601 in UTC, with a Z; bytes are hex."""
-    return _PLAIN.get(type(value), str)(value)
+def format_value(value: object) -> str:
+    """A value for CSV and tables: NULL is empty, times are ISO 8601 in UTC with a Z, bytes are hex."""
+    return _TEXT.get(type(value), str)(value)
 
 
 def as_json(value: object) -> str:
-    """A value as JSON. Money and big integers are number literals with all their digits; what JSON lacks is a string."""
+    """A value as JSON. Numbers keep all their digits; values that JSON lacks become strings."""
     write = _JSON.get(type(value))
-    return _string(plain(value)) if write is None else write(value)
+    return _json_string(format_value(value)) if write is None else write(value)
 
 
-_PLAIN: dict[type, Callable[[Any], str]] = {
+def _json_list(items: list[object] | tuple[object, ...]) -> str:
+    return "[" + ", ".join(map(as_json, items)) + "]"
+
+
+_TEXT: dict[type, Callable[[Any], str]] = {
     str: str,
     int: str,
-    Decimal: _decimal,
-    datetime: _moment,
+    Decimal: _format_decimal,
+    datetime: _timestamp,
     date: date.isoformat,
     type(None): lambda _: "",
     bool: lambda value: "true" if value else "false",
@@ -40,13 +44,13 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
 }
 
 _JSON: dict[type, Callable[[Any], str]] = {
-    str: _string,
+    str: _json_string,
     int: str,
-    Decimal: lambda value: _decimal(value) if value.is_finite() else f'"{value}"',
+    Decimal: lambda value: _format_decimal(value) if value.is_finite() else f'"{value}"',
     type(None): lambda _: "null",
-    bool: _PLAIN[bool],
+    bool: _TEXT[bool],
     float: lambda value: repr(value) if isfinite(value) else f'"{value}"',
-    dict: lambda value: "{" + ", ".join(f"{_string(str(key))}: {as_json(item)}" for key, item in value.items()) + "}",
-    list: lambda value: "[" + ", ".join(map(as_json, value)) + "]",
-    tuple: lambda value: "[" + ", ".join(map(as_json, value)) + "]",
+    dict: lambda value: "{" + ", ".join(f"{_json_string(str(k))}: {as_json(v)}" for k, v in value.items()) + "}",
+    list: _json_list,
+    tuple: _json_list,
 }

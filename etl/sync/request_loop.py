@@ -432,7 +432,7 @@ class Run:
         """What does not hold of the days that this run wrote; of all, unless the run before looked and found them right."""
         since = min(self._written, default=self._wishes.today) if self._ledger.was_sound else date.min
         settings = self._settings
-        found = check_report.gather(
+        found = check_report.run_checks(
             settings.warehouse,
             settings.account,
             settings.checks_folder,

@@ -1,8 +1,8 @@
--- one row per account and day of a local time zone, of what was read
+-- one row per account and day of a local time zone
 --
--- Put your zone into the first line. A day has 23 or 25 hours when clocks change there, and fewer where not all of it was read.
--- Hours are whole in UTC: in a zone that is half an hour off, an hour counts for the day in which it begins.
-with zone as (select 'Europe/Berlin' as name),
+-- Replace UTC in the next line by your time zone, for example Europe/Berlin. A day has 23 or 25 hours when clocks change
+-- there, and fewer if not all of it was fetched. In zones with half-hour offsets an hour counts for the day it starts in.
+with time_zone as (select 'UTC' as name),
 hourly as (
     select
         t.account                                                           as account,
@@ -10,7 +10,7 @@ hourly as (
         t.volume                                                            as volume,
         t.money                                                             as money
     from spending_total_hourly t
-    cross join zone z
+    cross join time_zone z
 )
 select
     account,

@@ -36,7 +36,7 @@ def wanting(findings: tuple[Finding, ...]) -> list[str]:
 def checked(world: World) -> list[str]:
     """What ``check`` says, an hour after the sync."""
     clock = napless(lambda: world.now + timedelta(hours=1))
-    found = check_report.gather(world.warehouse, None, None, clock, wait=0)
+    found = check_report.run_checks(world.warehouse, None, None, clock, wait=0)
     return wanting(tuple(broken.finding for broken in found.checked.broken))
 
 

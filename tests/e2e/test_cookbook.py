@@ -446,7 +446,7 @@ def test_a_recipe_answers_what_the_books_of_two_accounts_say(held: Held, name: s
 
 
 def test_a_published_copy_gives_the_same_answers_but_holds_none_itself(held: Held, tmp_path: Path) -> None:
-    copy = publish(held.url, tmp_path / "copy.duckdb", napless(lambda: NOW), wait=0, despite_findings=True)
+    copy = publish(held.url, tmp_path / "copy.duckdb", napless(lambda: NOW), wait=0, force=True)
     published = Held(warehouse_url(str(copy.path)), ())
     for name in ANSWERS.keys() - {"where_a_number_came_from"}:
         assert published.ask(name) == held.ask(name), name

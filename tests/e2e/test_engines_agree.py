@@ -10,7 +10,7 @@ import pytest
 from etl.clock import Clock
 from etl.maintenance.transfer import transfer
 from etl.outputs import check_report, status
-from etl.outputs.export import ABOUT, Format, export
+from etl.outputs.export import MANIFEST, Format, export
 from etl.outputs.publish import publish
 from etl.outputs.query import write_parquet
 from etl.outputs.report.page import page
@@ -58,7 +58,7 @@ def memory(sql: str) -> list[tuple[Any, ...]]:
 
 def test_a_published_copy_holds_the_same_rows_of_the_same_types(twins: Twins, tmp_path: Path) -> None:
     copies = [
-        publish(url, tmp_path / f"{number}.duckdb", AT, wait=0, despite_findings=True)
+        publish(url, tmp_path / f"{number}.duckdb", AT, wait=0, force=True)
         for number, url in enumerate(twins)
     ]
     assert copies[0].rows == copies[1].rows
@@ -75,7 +75,7 @@ def test_an_export_has_the_same_files_with_the_same_rows(twins: Twins, tmp_path:
     one, other = (
         {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()} for folder in folders
     )
-    assert one.keys() == other.keys() > {Path(ABOUT)}
+    assert one.keys() == other.keys() > {Path(MANIFEST)}
     for name in one:
         if name.suffix == ".parquet":
             assert memory(f"from '{one[name]}'") == memory(f"from '{other[name]}'")
@@ -100,11 +100,11 @@ def _page(url: str) -> str:
 
 
 def _status(url: str) -> str:
-    return status.to_json(status.gather(open_warehouse(url, read_only=True), None, NOW))
+    return status.to_json(status.load_status(open_warehouse(url, read_only=True), None, NOW))
 
 
 def _check(url: str) -> str:
-    return check_report.to_json(check_report.gather(url, None, None, AT, wait=0))
+    return check_report.to_json(check_report.run_checks(url, None, None, AT, wait=0))
 
 
 @pytest.mark.parametrize("told", [_page, _status, _check])

@@ -20,7 +20,7 @@ from etl.errors import InterruptedRunError
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
 from etl.models import RawRecord, Record, Rejection
-from etl.outputs.status import AccountStatus, gather
+from etl.outputs.status import AccountStatus, load_status
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sync.replay import ReplayResult, replay
@@ -42,7 +42,7 @@ def replayed(world: World) -> ReplayResult:
 
 def told(world: World) -> AccountStatus:
     engine = open_warehouse(world.warehouse, read_only=True)
-    [account] = gather(engine, None, world.now).accounts
+    [account] = load_status(engine, None, world.now).accounts
     return account
 
 

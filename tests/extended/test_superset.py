@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from etl.clock import Clock
-from etl.outputs.publish import place, publish
+from etl.outputs.publish import publish, resolve_target
 from etl.warehouse import views
 from tests.extended.environment import environment
 from tests.extended.superset_server import Superset
@@ -111,7 +111,7 @@ def _context(dataset: int, columns: list[Any], metrics: list[Any]) -> dict[str, 
 
 
 def published(bank: Bank) -> Path:
-    return publish(bank.url, place(bank.url, bank.folder / "bi"), Clock(), wait=60).path
+    return publish(bank.url, resolve_target(bank.url, bank.folder / "bi"), Clock(), wait=60).path
 
 
 def expected(copy: Path, sql: str) -> SuccessPayload:

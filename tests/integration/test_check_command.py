@@ -76,10 +76,9 @@ def test_a_blocking_finding_is_exit_code_5_and_stands_first_with_what_to_do(desk
     lines = desk.out.splitlines()
     blocking, warning = lines.index("blocking"), lines.index("warning")
     assert blocking < warning
-    assert lines[blocking + 1] == "  does not hold: every filter has one series: 1 row, account other, cut queue,"
-    assert lines[blocking + 2] == "    member FunCaptcha, series 2"
-    assert lines[blocking + 3] == "    should hold: the account's total, and each queue, app, IP and rest, is one"
-    assert lines[blocking + 5].startswith("    hint: money of a name that has two counts twice.")
+    assert lines[blocking + 1].startswith("  FAIL every filter has one series: 1 row, account other, ")
+    (expected,) = [number for number, line in enumerate(lines) if "expected: the account's total" in line]
+    assert any(line.startswith("    hint: ") for line in lines[expected : lines.index("warning")])
     assert lines[-1] == f"{NUMBER} checks, 2 findings: 1 blocking, 1 warning"
     assert max(map(len, lines[1:])) <= 80
 
@@ -91,7 +90,7 @@ def test_one_account_is_told_of_its_own_alone(desk: Desk) -> None:
     assert desk.check("--account", "other") == 5
     assert "fresh" not in desk.out
     assert desk.check("--account", "nobody") == 2
-    assert "it holds: default, other" in desk.err
+    assert "accounts in it: default, other" in desk.err
 
 
 def test_json_has_every_row(desk: Desk) -> None:
@@ -138,7 +137,7 @@ def test_the_folder_of_ones_own_checks_is_a_setting(desk: Desk, said: str) -> No
         (desk.folder / "etc" / "a.toml").write_text("checks_folder = 'own'\nwarehouse = '../warehouse.duckdb'\n")
         words = ["--config", "etc/a.toml"]
     assert desk.check(*words) == 5
-    assert "  does not hold: always: 1 row, one 1\n    should hold: it never holds\n\n" in desk.out
+    assert "  FAIL always: 1 row, one 1\n    expected: it never holds\n\n" in desk.out
     assert f"{NUMBER + 1} checks, 1 finding" in desk.out
 
 

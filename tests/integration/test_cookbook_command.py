@@ -67,7 +67,7 @@ def test_a_wrong_name_is_refused_with_names_that_come_close(
     assert run(["query", f"@cookbook/{name}"], place) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"the cookbook has no {name!r}" in said.err
+    assert f"the cookbook has no query {name!r}" in said.err
     assert meant in said.err
 
 

@@ -20,7 +20,7 @@ from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import ChecksFailedError, UsageError, WarehouseError, WarehouseLockedError
 from etl.outputs import atomic
-from etl.outputs.publish import PUBLISHED_COLUMNS, place, publish
+from etl.outputs.publish import PUBLISHED_COLUMNS, publish, resolve_target
 from etl.warehouse import views
 from tests.integration.sample_warehouse import BROKEN, FILLED, HOURS, SECRETS, Bank, rows
 
@@ -36,9 +36,9 @@ def bank(migrated_file: Path, tmp_path: Path) -> Bank:
     return bank
 
 
-def put(bank: Bank, *, despite_findings: bool = False) -> Path:
-    target = place(bank.url, bank.folder / "bi")
-    return publish(bank.url, target, CLOCK, wait=5, despite_findings=despite_findings).path
+def put(bank: Bank, *, force: bool = False) -> Path:
+    target = resolve_target(bank.url, bank.folder / "bi")
+    return publish(bank.url, target, CLOCK, wait=5, force=force).path
 
 
 def names(folder: Path) -> list[str]:
@@ -143,17 +143,17 @@ def test_what_needs_the_warehouse_itself_says_that_this_is_a_copy(
 
 
 def test_a_folder_keeps_the_warehouses_name_and_a_file_has_its_own(bank: Bank) -> None:
-    assert place(bank.url, bank.folder / "bi") == bank.folder / "bi" / "warehouse.duckdb"
-    assert place(bank.url, bank.folder / "bi" / "spending.duckdb") == bank.folder / "bi" / "spending.duckdb"
+    assert resolve_target(bank.url, bank.folder / "bi") == bank.folder / "bi" / "warehouse.duckdb"
+    assert resolve_target(bank.url, bank.folder / "bi" / "spending.duckdb") == bank.folder / "bi" / "spending.duckdb"
 
 
-@pytest.mark.parametrize("where", [".", "warehouse.duckdb", "link.duckdb", "notes.txt", "no/such/x.duckdb", "nowhere"])
+@pytest.mark.parametrize("where", [".", "warehouse.duckdb", "link.duckdb", "notes.txt", "no/such/x.duckdb", "no/such"])
 def test_a_place_that_is_not_for_a_copy_is_refused_and_left_alone(bank: Bank, where: str) -> None:
     (bank.folder / "notes.txt").write_text("mine")
     (bank.folder / "link.duckdb").symlink_to(bank.file)
     before = {file: file.read_bytes() for file in bank.folder.iterdir() if file.is_file()}
     with pytest.raises(UsageError) as caught:
-        publish(bank.url, place(bank.url, bank.folder / where), CLOCK, wait=5)
+        publish(bank.url, resolve_target(bank.url, bank.folder / where), CLOCK, wait=5)
     assert caught.value.hint
     assert {file: file.read_bytes() for file in bank.folder.iterdir() if file.is_file()} == before
 
@@ -168,14 +168,38 @@ def test_a_file_that_was_made_read_only_to_keep_it_is_not_taken_for_a_copy(bank:
         file.chmod(0o444)
     (bank.folder / "link.duckdb").symlink_to(bank.file)
     (bank.folder / "hard.duckdb").hardlink_to(bank.file)
-    with pytest.raises(UsageError, match=r"is the warehouse itself|was not made by publish"):
-        place(bank.url, bank.folder / where)
+    with pytest.raises(UsageError, match=r"is the warehouse itself|publish did not write this file"):
+        resolve_target(bank.url, bank.folder / where)
+
+
+@pytest.mark.parametrize("path", ["new", "new/", "links/bi"])
+def test_a_new_folder_is_created_in_an_existing_one(
+    bank: Bank, command: Callable[..., tuple[int, str, str]], path: str
+) -> None:
+    (bank.folder / "real").mkdir()
+    (bank.folder / "links").symlink_to(bank.folder / "real")
+    assert command("publish", path, "-q") == (0, "", "")
+    assert names(bank.folder / path) == ["warehouse.duckdb"]
+    assert command("publish", path, "-q") == (0, "", "")
+
+
+@pytest.mark.parametrize("link", ["link.duckdb", "folder/warehouse.duckdb"])
+def test_a_symbolic_link_is_kept_and_its_target_is_replaced(bank: Bank, link: str) -> None:
+    real, named = bank.folder / "bi" / "real.duckdb", bank.folder / link
+    named.parent.mkdir(exist_ok=True)
+    named.symlink_to(real)
+    for _ in range(2):  # the link's target does not exist before the first time
+        target = resolve_target(bank.url, named.parent if "folder" in link else named)
+        assert publish(bank.url, target, CLOCK, wait=5).path == real
+        assert named.readlink() == real
+        assert rows(named, "select count(*) from spending_hourly") == [(HOURS,)]
+    assert names(real.parent) == ["real.duckdb"]
 
 
 @pytest.mark.parametrize("name", ["what?.duckdb", f"{'x' * 300}.duckdb", f"{'x' * 245}.duckdb"])
 def test_a_name_that_no_copy_can_have_is_told_and_nothing_is_left(bank: Bank, name: str) -> None:
     with pytest.raises((UsageError, WarehouseError)) as caught:
-        publish(bank.url, place(bank.url, bank.folder / "bi" / name), CLOCK, wait=5)
+        publish(bank.url, resolve_target(bank.url, bank.folder / "bi" / name), CLOCK, wait=5)
     assert caught.value.hint
     assert names(bank.folder / "bi") == []
 
@@ -191,16 +215,16 @@ def test_a_blocking_finding_leaves_the_copy_before_unless_told_otherwise(bank: B
         put(bank)
     assert copy.read_bytes() == before
     assert names(copy.parent) == ["warehouse.duckdb"]
-    put(bank, despite_findings=True)
+    put(bank, force=True)
     assert rows(copy, "select count(*) from spending_hourly where queue = '(unattributed)'") == [(1,)]
 
 
 def test_ones_own_blocking_check_blocks_too(bank: Bank) -> None:
     (bank.folder / "own").mkdir()
     (bank.folder / "own" / "never.sql").write_text("-- it never holds\n-- severity: blocking\nselect 1 as one")
-    target = place(bank.url, bank.folder / "bi")
+    target = resolve_target(bank.url, bank.folder / "bi")
     with pytest.raises(ChecksFailedError, match="it never holds"):
-        publish(bank.url, target, CLOCK, wait=5, own=bank.folder / "own")
+        publish(bank.url, target, CLOCK, wait=5, checks_folder=bank.folder / "own")
     assert not target.exists()
 
 
@@ -231,10 +255,10 @@ def test_a_disk_that_does_not_take_the_copy_leaves_the_one_before(bank: Bank) ->
 
 
 def test_a_second_publish_to_the_same_place_waits_and_then_says_so(bank: Bank) -> None:
-    target = place(bank.url, bank.folder / "bi")
+    target = resolve_target(bank.url, bank.folder / "bi")
     with (
         atomic.temporary_beside(target, CLOCK, wait=0),
-        pytest.raises(WarehouseLockedError, match="another program is just writing"),
+        pytest.raises(WarehouseLockedError, match="another process is writing"),
         atomic.temporary_beside(target, CLOCK, wait=0.1),
     ):
         pass
@@ -272,7 +296,7 @@ def test_readers_see_one_published_state_or_the_next_and_never_an_error(bank: Ba
         try:
             for state in range(2, 22):
                 bank.set_price(Decimal(state))
-                put(bank, despite_findings=True)  # which would take most of the time
+                put(bank, force=True)  # which would take most of the time
             said, complaint = reader.communicate(timeout=60)
         finally:
             reader.kill()  # else a publish that fails would be waited for without end
@@ -347,7 +371,7 @@ def test_the_command_says_where_the_copy_is_and_the_setting_stands_for_its_path(
 ) -> None:
     copy = bank.folder / "bi" / "spending.duckdb"
     code, told, _ = command("publish", "bi/spending.duckdb")
-    assert (code, told) == (0, f"{copy}: {HOURS} hours with spend, {copy.stat().st_size:,} bytes\n")
+    assert (code, told) == (0, f"Published {copy}: {HOURS} rows in spending_hourly, {copy.stat().st_size:,} bytes\n")
     assert command("publish", "-q", ANTICAPTCHA_PUBLISH="bi") == (0, "", "")
     assert names(bank.folder / "bi") == ["spending.duckdb", "warehouse.duckdb"]
     code, _, told = command("publish")
@@ -362,5 +386,5 @@ def test_a_refusal_is_exit_code_5_with_the_findings_words(
     code, _, told = command("publish", "bi")
     assert code == 5
     assert "add up to exactly the account's total" in told
-    assert "--despite-findings" in told
-    assert command("publish", "bi", "--despite-findings")[0] == 0
+    assert "publish --force" in told
+    assert command("publish", "bi", "--force")[0] == 0

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from etl.errors import UsageError, WarehouseError
 from etl.models import DAY, ZERO_MEASURES, Finding, Measures, Severity
 from etl.outputs.status import (
-    RUNS_SHOWN,
+    MAX_RUNS,
     AccountStatus,
     Days,
     Run,
     Status,
     as_text,
-    gather,
-    in_a_row,
     is_stale,
+    load_status,
     to_json,
+    to_ranges,
 )
 from etl.warehouse import migrate
 from etl.warehouse.engine import name_of, open_warehouse
@@ -105,7 +105,7 @@ def held(insert: Insert) -> Insert:
 
 
 def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: sa.Engine) -> None:
-    (account,) = gather(warehouse, "default", NOW).accounts
+    (account,) = load_status(warehouse, "default", NOW).accounts
     assert account == replace(
         NOTHING,
         first_day=march(1),
@@ -122,6 +122,23 @@ def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: s
     )
 
 
+def test_days_before_the_known_history_are_not_gaps(insert: Insert, warehouse: sa.Engine) -> None:
+    """A sync --until 2020-01-02 stored two idle days long before the history began."""
+    insert(accounts, {"account_id": 1, "name": "default", "since": None})
+    long_ago = [{**day(1, "final"), "day": date(2020, 1, number), "volume": 0, "money": 0} for number in (1, 2)]
+    insert(day_coverage, *long_ago, {**day(10, "final"), "volume": 5}, {**day(13, "final"), "volume": 0})
+    (account,) = load_status(warehouse, None, NOW, empty_days=3).accounts
+    assert account.gaps == (Days(march(7), march(9)), Days(march(11), march(12)))
+    assert account.first_day == date(2020, 1, 1)
+
+
+def test_days_since_a_remembered_first_day_are_gaps(insert: Insert, warehouse: sa.Engine) -> None:
+    insert(accounts, {"account_id": 1, "name": "default", "since": march(5)})
+    insert(day_coverage, day(2, "final"), {**day(10, "final"), "volume": 5})
+    (account,) = load_status(warehouse, None, NOW, empty_days=1).accounts
+    assert account.gaps == (Days(march(5), march(9)),)
+
+
 def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_asked(
     held: Insert, warehouse: sa.Engine
 ) -> None:
@@ -130,10 +147,10 @@ def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_as
         *(total(datetime(2026, 3, 20, hour)) for hour in range(10)),
         total(datetime(2026, 3, 20, 10), series_id=2),
     )
-    (account,) = gather(warehouse, "default", NOW).accounts
+    (account,) = load_status(warehouse, "default", NOW).accounts
     assert account.newest_hour == datetime(2026, 3, 20, 8, tzinfo=UTC)
     assert account.freshness_hours == 0.5
-    (later,) = gather(warehouse, "default", NOW + timedelta(days=1)).accounts
+    (later,) = load_status(warehouse, "default", NOW + timedelta(days=1)).accounts
     assert later.freshness_hours == 24.5
 
 
@@ -159,8 +176,8 @@ def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
         "seen_at": started,
     }
     held(findings, {**finding, "run": 12}, {**finding, "run": 13, "queue": "A"})
-    (account,) = gather(warehouse, "default", NOW).accounts
-    assert [run.run for run in account.runs] == list(range(14, 14 - RUNS_SHOWN, -1))
+    (account,) = load_status(warehouse, "default", NOW).accounts
+    assert [run.run for run in account.runs] == list(range(14, 14 - MAX_RUNS, -1))
     assert [run.command for run in account.runs[:2]] == ["replay", "sync"]
     assert (account.runs[0].ended_at, account.runs[0].exit_code) == (None, None)
     assert account.runs[1].started_at == started.replace(tzinfo=UTC)
@@ -168,26 +185,28 @@ def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
 
 
 def test_every_account_is_shown_unless_one_is_named(held: Insert, warehouse: sa.Engine) -> None:
-    assert [account.account for account in gather(warehouse, None, NOW).accounts] == ["default", "other"]
+    assert [account.account for account in load_status(warehouse, None, NOW).accounts] == ["default", "other"]
     with pytest.raises(UsageError, match="'nobody'") as caught:
-        gather(warehouse, "nobody", NOW)
+        load_status(warehouse, "nobody", NOW)
     assert "default, other" in caught.value.hint
 
 
 def test_status_needs_no_more_than_to_read(held: Insert, warehouse: sa.Engine) -> None:
-    assert gather(open_warehouse(str(warehouse.url), read_only=True), None, NOW) == gather(warehouse, None, NOW)
+    assert load_status(open_warehouse(str(warehouse.url), read_only=True), None, NOW) == load_status(
+        warehouse, None, NOW
+    )
 
 
 def test_a_warehouse_without_tables_says_what_to_do(warehouse: sa.Engine) -> None:
     migrate.downgrade(warehouse, "base")
     with pytest.raises(WarehouseError) as caught:
-        gather(warehouse, None, NOW)
+        load_status(warehouse, None, NOW)
     assert "anticaptcha-etl sync" in caught.value.hint
 
 
 @given(st.sets(st.dates(date(2026, 1, 1), date(2026, 2, 28))))
 def test_spans_name_every_day_once_and_do_not_touch(found: set[date]) -> None:
-    spans = in_a_row(found)
+    spans = to_ranges(found)
     assert [span.first + DAY * step for span in spans for step in range((span.last - span.first).days + 1)] == sorted(
         found
     )
@@ -240,22 +259,22 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
             "message": "[does] not fit",
         },
     )
-    text = as_text(gather(warehouse, "default", NOW), 100)
+    text = as_text(load_status(warehouse, "default", NOW), 100)
     title, body = text[: text.index("Account")], text[text.index("Account") :]
     assert "".join(title.split()) == f"{name_of(warehouse.url)},2026-03-2009:30UTC"
     assert body == (
         "Account default\n"
-        "  days          2026-03-01 to 2026-03-20: 2 final, 2 open, 1 missing, 1 failed\n"
-        "  newest hour   2026-03-20 08:00 to 09:00 UTC, ended 0.5 hours ago\n"
-        "  spent         0.200000000 USD, 20 tasks\n"
-        "  unattributed  0.000000002 USD, 2 tasks\n"
-        "  open          2026-03-07, 2026-03-20\n"
-        "  gaps          2026-03-03 to 2026-03-05, 2026-03-08 to 2026-03-19; anticaptcha-etl sync fills them\n"
-        "  failed        2026-03-06; anticaptcha-etl sync asks them again\n"
-        "  unfinished    2026-03-07; queues are still to be asked: anticaptcha-etl sync\n"
-        "  contradicted  2026-03-07; parts add up to more than the total: anticaptcha-etl sync asks again\n"
-        "  with a rest   2026-03-02; no believed queue explains it: anticaptcha-etl sync --queue NAME adds\n"
-        "                one\n"
+        "  days             2026-03-01 to 2026-03-20: 2 final, 2 open, 1 missing, 1 failed\n"
+        "  newest hour      2026-03-20 08:00 to 09:00 UTC, ended 0.5 hours ago\n"
+        "  spent            0.200000000 USD, 20 tasks\n"
+        "  unattributed     0.000000002 USD, 2 tasks\n"
+        "  open             2026-03-07, 2026-03-20\n"
+        "  gaps             2026-03-03 to 2026-03-05, 2026-03-08 to 2026-03-19; anticaptcha-etl sync fills\n"
+        "                   them\n"
+        "  failed           2026-03-06; anticaptcha-etl sync retries them\n"
+        "  unfinished       2026-03-07; queues not requested yet, run: anticaptcha-etl sync\n"
+        "  over-allocated   2026-03-07; queues, apps or IPs exceed the total, run: anticaptcha-etl sync\n"
+        "  unattributed on  2026-03-02; add the missing queue: anticaptcha-etl sync --queue NAME\n"
         "  run  started, UTC      exit   sent   good  failed  new  changed  rejected\n"
         "    1  2026-03-20 09:05     1  1,234  1,200      34    0        0         0\n"
         "warning: [does] not fit\n"
@@ -267,7 +286,7 @@ def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
     account = replace(NOTHING, first_day=march(1), last_day=march(31), gaps=gaps)
     for width in (100, 80):
         text = as_text(Status("w", NOW, (account,)), width)
-        assert "9 older days (all in --json), 2026-03-19, 2026-03-21" in text
+        assert "9 older days (--json lists all), 2026-03-19, 2026-03-21" in text
         assert max(map(len, text.splitlines())) <= width
 
 
@@ -289,7 +308,7 @@ def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, wareh
     held(facts, total(datetime(2026, 3, 20, 8)))
     held(runs, {"account_id": 1, "run": 1, "command": "sync", "started_at": ASKED})
     held(findings, {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "message": "does not fit"})
-    text = to_json(gather(warehouse, "default", NOW))
+    text = to_json(load_status(warehouse, "default", NOW))
     assert '"unattributed": {"volume": 2, "money": 0.000000002}' in text
     assert json.loads(text, parse_float=Decimal) == {
         "warehouse": name_of(warehouse.url),

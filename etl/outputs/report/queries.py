@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from etl.clock import Clock
 from etl.models import DAY
 from etl.outputs import cookbook
-from etl.outputs.accounts import chosen
+from etl.outputs.accounts import select_accounts
 from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
@@ -276,7 +276,7 @@ def gather(url: str, account: str | None, days: int, clock: Clock, *, wait: floa
     require_readable(engine)
     now = clock.now()
     with engine.connect() as connection:
-        names = tuple(chosen(connection, account))
+        names = tuple(select_accounts(connection, account))
         first = _one(connection, _HISTORY, accounts=names)
         month = now.date().replace(day=1)
         period = period_of(now.date(), days, first)

@@ -10,7 +10,7 @@ from etl.outputs.report import metrics
 from etl.outputs.report.markup import MINUS, NONE, Child, Html, a_day, a_moment, count, join, number, section, tag, usd
 from etl.outputs.report.queries import Forecast, ReportData
 from etl.outputs.report.view import LACKING, View
-from etl.outputs.status import in_a_row
+from etl.outputs.status import to_ranges
 
 _STALE = timedelta(hours=48)
 
@@ -84,7 +84,7 @@ def _warnings(view: View) -> Iterator[Child]:
 def _spans(days: Iterable[date]) -> str:
     found = [
         a_day(span.first) if span.first == span.last else f"{a_day(span.first)} to {a_day(span.last)}"
-        for span in in_a_row(days)
+        for span in to_ranges(days)
     ]
     return ", ".join(found[-_SPANS_SHOWN:]) + (
         f", and {count(len(found) - _SPANS_SHOWN, 'older span')}" if found[_SPANS_SHOWN:] else ""
