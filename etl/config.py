@@ -50,7 +50,8 @@ class FilePermissionWarning(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """One of ``of`` parts of all accounts, the parts counted from 0. Each account is in exactly one, whatever others there are."""
+    """One of ``of`` parts of all accounts, the parts counted from 0. Each account is in exactly one, whatever others
+    there are."""
 
     part: int
     of: int
@@ -65,11 +66,13 @@ class Shard(NamedTuple):
 class Settings:
     """Everything a command may want to know, checked.
 
-    Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed. ``since`` is None
-    where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is requests per second, 0 = no limit.
-    ``max_age`` is in hours, ``lock_wait`` in seconds. ``accounts_at_once`` and ``shard`` are for ``--all`` alone. ``soft_ids`` are
-    digits, ``ips`` canonical addresses. ``key`` is None unless the command needed it.
-    ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting and is none,
+    Days are inclusive UTC days. ``warehouse`` is an SQLAlchemy URL; it may hold a password and is not printed.
+    ``since`` is None where nothing was said and where ``all`` was: ``since_all`` tells them apart. ``rate`` is
+    requests per second, 0 = no limit.
+    ``max_age`` is in hours, ``lock_wait`` in seconds. ``accounts_at_once`` and ``shard`` are for ``--all`` alone.
+    ``soft_ids`` are digits, ``ips`` canonical addresses. ``key`` is None unless the command needed it.
+    ``sources`` says where each value came from. ``ignored`` has a sentence on each variable that looks like a setting
+    and is none,
     ``exposed`` is what is wrong with the key's file where everybody may read it; None where that is not so.
     """
 
@@ -142,7 +145,8 @@ def _name(value: object) -> str:
 
 
 def _each(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """Several in order, each once. One text holds several, separated by commas or line ends; a list is taken as it is."""
+    """Several in order, each once. One text holds several, separated by commas or line ends; a list is taken as it
+    is."""
 
     def read_each(value: object) -> tuple[str, ...]:
         said = (
@@ -418,7 +422,8 @@ def _require_trusted(path: Path, *, is_named: bool) -> None:
 
 
 _SECRETS = (Path("/run/secrets"), Path("/run/credentials"))
-"""Where containers and systemd mount secrets: the modes there are not their user's to choose, and nobody else is about."""
+"""Where containers and systemd mount secrets: the modes there are not their user's to choose, and nobody else is
+about."""
 
 
 def _everybody_may(bit: int, file: Path) -> bool:
@@ -433,7 +438,7 @@ def _check_keys(table: Mapping[str, object], path: Path, where: str, known: list
         if key in ("client_key", "key"):
             raise UsageError(
                 f"{where}{key} in {path}: the key does not belong in a file that is shown around",
-                f'put it alone in a file and write {KEY_FILE} = "PATH", or in a variable and write {KEY_VARIABLE} = "VARIABLE"',
+                f'put it in a file of its own and set {KEY_FILE} = "PATH", or {KEY_VARIABLE} = "VARIABLE"',
             )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=2)
@@ -490,7 +495,8 @@ def _read(setting: Setting, found: Found) -> object:
 
 
 def load(given: Mapping[str, object], now: datetime, place: Environment, *, needs_key: bool = False) -> Settings:
-    """The settings of one command. ``given`` is what the command line said, by the names of ``SETTINGS`` (and ``config``).
+    """The settings of one command. ``given`` is what the command line said, by the names of ``SETTINGS`` (and
+    ``config``).
 
     Raises UsageError for anything that is not as it should be, saying which value, where it stands and what it must be.
     """
@@ -516,7 +522,8 @@ class Accounts:
 
 
 def accounts(given: Mapping[str, object], place: Environment) -> Accounts:
-    """Every account that has a table in the TOML. Raises UsageError where none has, and where one is asked for by its name."""
+    """Every account that has a table in the TOML. Raises UsageError where none has, and where one is asked for by its
+    name."""
     variable = SETTINGS["account"].variable
     if given.get("account") or place.environ.get(variable, "").strip():
         said = SETTINGS["account"].flag if given.get("account") else variable
@@ -599,7 +606,8 @@ def _ignored(place: Environment, config: Config) -> Iterator[str]:
 def _client_key(account: str, place: Environment, config: Config) -> "tuple[Secret, str]":
     """The account's key and where it was found.
 
-    The place an account names in the TOML is the only one looked at for it: the general variables may hold another account's key.
+    The place an account names in the TOML is the only one looked at for it: the general variables may hold another
+    account's key.
     """
     own = config.accounts.get(account, {})
     general = {

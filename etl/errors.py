@@ -11,8 +11,8 @@
 
 Windows that failed or were left (exit code 1) raise nothing: the run's summary tells of them.
 
-Bad data is not here: it is a value (Rejection, Unreadable, Refusal) and the run goes on. Anything else that is raised is a
-defect of the program and keeps its traceback.
+Bad data is not here: it is a value (Rejection, Unreadable, Refusal) and the run goes on. Anything else that is raised
+is a defect of the program and keeps its traceback.
 """
 
 from typing import ClassVar

@@ -94,7 +94,8 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(sink: TextStream, *, form: str, quiet: bool, verbose: bool, fleet: bool = False) -> None:
     """Send log lines to ``sink``: errors when quiet, everything when verbose; of libraries only warnings.
 
-    ``form`` is ``text`` or ``json``; ``fleet`` puts the account before each message. A later call replaces the earlier one.
+    ``form`` is ``text`` or ``json``; ``fleet`` puts the account before each message. A later call replaces the
+    earlier one.
     """
     own = logging.getLogger("etl")
     own.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)

@@ -259,9 +259,9 @@ class SourcedMeasures(NamedTuple):
 class Snapshot:
     """One answered window, remembered for good.
 
-    ``number`` counts an account's readings, from 1. ``code`` and ``message`` say why a reading is not good, ``effect`` what a
-    refusal ends. ``records`` are those of the window's own hours, one an hour, in order of time; ``outside`` counts those set
-    aside.
+    ``number`` counts an account's readings, from 1. ``code`` and ``message`` say why a reading is not good,
+    ``effect`` what a refusal ends. ``records`` are those of the window's own hours, one an hour, in order of time;
+    ``outside`` counts those set aside.
     """
 
     number: int
@@ -308,7 +308,8 @@ class Fact(NamedTuple):
 
     @property
     def is_delete(self) -> bool:
-        """Whether the warehouse keeps no row of it: a zero, unless it is the total's, which says that the hour was read."""
+        """Whether the warehouse keeps no row of it: a zero, unless it is the total's, which says that the hour was
+        read."""
         return self.series != TOTAL and not self.volume and not self.money
 
 
@@ -338,8 +339,9 @@ class Revision(NamedTuple):
 class Breakdown:
     """What the believed members of one cut explain of a day's total.
 
-    ``is_explained``: they explain every hour that had ended when the total was asked. ``is_over_allocated``: in such an hour they
-    exceed it. ``unattributed``: what is left of the day; ``unattributed_by_hour``: of its hours that had ended and are not explained.
+    ``is_explained``: they explain every hour that had ended when the total was asked. ``is_over_allocated``: in such
+    an hour they exceed it. ``unattributed``: what is left of the day; ``unattributed_by_hour``: of its hours that had
+    ended and are not explained.
     """
 
     unattributed: Measures = ZERO_MEASURES
@@ -352,11 +354,13 @@ class Breakdown:
 class DayState:
     """What the fold says of one day: enough to decide what to ask next, and what its row of coverage holds.
 
-    ``breakdowns`` has a cut's split when a member of it is held, and always that of queues. ``failed``: filters of which a
-    window's last attempt failed. ``outstanding``: the ``date`` to ask for a filter's first hour that had ended and that its answers
-    do not speak for. ``hours``: the total, hour by hour. ``asked``: when the reading that counts for a filter began.
+    ``breakdowns`` has a cut's split when a member of it is held, and always that of queues. ``failed``: filters of
+    which a window's last attempt failed. ``outstanding``: the ``date`` to ask for a filter's first hour that had
+    ended and that its answers do not speak for. ``hours``: the total, hour by hour. ``asked``: when the reading that
+    counts for a filter began.
     ``active``: members with volume or money that day; doubted ones, and those that a refusal ended, left out.
-    ``hours_without_full_day_response``: hours of the total that only a tail spoke for, so that an answer without any record does not.
+    ``hours_without_full_day_response``: hours of the total that only a tail spoke for, so that an answer without any
+    record does not.
     """
 
     day: date
@@ -449,7 +453,8 @@ class UnknownNameAnswer(StrEnum):
 
 
 class UnknownNameBehaviour(NamedTuple):
-    """What a member that cannot exist gave. Asked once a cut in an account's life. ``code`` is the error's, where it is one."""
+    """What a member that cannot exist gave. Asked once a cut in an account's life. ``code`` is the error's, where it
+    is one."""
 
     answer: UnknownNameAnswer
     code: str | None = None

@@ -61,7 +61,8 @@ def without_schema(tables: MetaData) -> MetaData:
 
 def move_version(connection: Connection, source: str, target: str) -> None:
     connection.exec_driver_sql(
-        f"create table {target} (version_num varchar(32) not null, constraint alembic_version_pkc primary key (version_num))"
+        f"create table {target} (version_num varchar(32) not null, constraint alembic_version_pkc primary key "
+        "(version_num))"
     )
     connection.exec_driver_sql(f"insert into {target} select version_num from {source}")
     connection.exec_driver_sql(f"drop table {source}")

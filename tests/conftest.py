@@ -1,6 +1,8 @@
-"""For every test: how long an example takes is no promise, and on a busy machine no fact; and no test hears less than the next.
+"""For every test: how long an example takes is no promise, and on a busy machine no fact; and no test hears less than
+the next.
 
-Promises of the contract are kept by both engines: their tests are run on a DuckDB file and on a PostgreSQL server. They say
+Promises of the contract are kept by both engines: their tests are run on a DuckDB file and on a PostgreSQL server.
+They say
 ``pytestmark = pytest.mark.contract``; what is about the file itself is marked ``of_the_file``. On a server most of them
 are ``long``.
 """

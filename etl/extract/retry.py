@@ -27,7 +27,8 @@ def retry_delay(
     """Seconds until the window is asked again; None: ``reply`` is the last word.
 
     ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error or with unsound records.
-    ``jitter`` is in [0, 1). ``settled`` are error codes known to be final. ``is_sound``: whether all its records can be used.
+    ``jitter`` is in [0, 1). ``settled`` are error codes known to be final. ``is_sound``: whether all its records can
+    be used.
     """
     if attempt >= MAX_ATTEMPTS:
         return None

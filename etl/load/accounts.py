@@ -19,7 +19,8 @@ from etl.warehouse.engine import take_turns
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """``since`` comes from ``--since``. ``hour_offset_seconds``: seconds past the full hour at which the account's hours begin."""
+    """``since`` comes from ``--since``. ``hour_offset_seconds``: seconds past the full hour at which the account's
+    hours begin."""
 
     account_id: int
     name: str

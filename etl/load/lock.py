@@ -1,4 +1,5 @@
-"""One sync per account at a time, for the whole run: a lock file beside a DuckDB file, an advisory lock in PostgreSQL."""
+"""One sync per account at a time, for the whole run: a lock file beside a DuckDB file, an advisory lock in
+PostgreSQL."""
 
 import hashlib
 import logging
@@ -26,7 +27,8 @@ MAX_NAME_LENGTH = 64
 
 
 def lock_file(warehouse: Path, account: str) -> Path:
-    """The file that a sync of the account locks. ``warehouse`` is the real path: each link would get a lock of its own."""
+    """The file that a sync of the account locks. ``warehouse`` is the real path: each link would get a lock of its
+    own."""
     name = quote(account, safe="")
     if len(name) > MAX_NAME_LENGTH:
         name = hashlib.sha256(account.encode()).hexdigest()
@@ -37,8 +39,8 @@ def lock_file(warehouse: Path, account: str) -> Path:
 def account_lock(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
     """Hold the account's lock.
 
-    Raises WarehouseLockedError if another sync holds it for longer than ``wait`` seconds, WarehouseError if it cannot be
-    created or requested.
+    Raises WarehouseLockedError if another sync holds it for longer than ``wait`` seconds, WarehouseError if it cannot
+    be created or requested.
     """
     path = warehouse_path(url)
     with _file_lock(path, account, clock, wait) if path else _advisory_lock(url, account, clock, wait):
@@ -76,7 +78,8 @@ def _file_lock(warehouse: Path, account: str, clock: Clock, wait: float) -> Iter
     except OSError as error:
         raise WarehouseError(
             f"cannot lock {path}: {error.strerror or error}; no requests were sent",
-            f"a sync keeps a lock file beside the warehouse: make {path.parent} writable, and remove what is in its place",
+            f"a sync keeps a lock file beside the warehouse: make {path.parent} writable, and remove what is in "
+            "its place",
         ) from error
     try:
         _write_holder(path, f"{os.getpid()}\n{clock.now():%Y-%m-%d %H:%M} UTC\n")

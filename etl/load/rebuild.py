@@ -1,6 +1,7 @@
 """Rewrite the rows of some days from their snapshots; rows that are right stay as they are.
 
-Rows are compared as multisets, so that a duplicate counts as a difference. Only the tables and days that differ are written.
+Rows are compared as multisets, so that a duplicate counts as a difference. Only the tables and days that differ are
+written.
 """
 
 from collections import Counter
@@ -19,10 +20,11 @@ from etl.warehouse import schema
 
 @dataclass(frozen=True, slots=True)
 class RebuiltDay:
-    """A day as its responses say it is: its coverage (None: it was never requested) and its snapshots with commit times.
+    """A day as its responses say it is: its coverage (None: it was never requested) and its snapshots with commit
+    times.
 
-    ``facts`` come with the commit time of their value. ``revisions`` come with their own commit time, and the commit time and
-    snapshot of the earlier value (None: it was zero and had no row).
+    ``facts`` come with the commit time of their value. ``revisions`` come with their own commit time, and the commit
+    time and snapshot of the earlier value (None: it was zero and had no row).
     """
 
     day: date

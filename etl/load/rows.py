@@ -35,7 +35,8 @@ def insert(connection: Connection, table: Table, account_id: int, rows: Sequence
     if rows:
         columns = columns_of(table)
         names = ", ".join(column.name for column in columns)
-        statement = f"insert into {table} (account_id, {names}) select :account_id, {names} from ({unnest_select(columns)}) as b"
+        source = unnest_select(columns)
+        statement = f"insert into {table} (account_id, {names}) select :account_id, {names} from ({source}) as b"
         connection.execute(text(statement), {"account_id": account_id, **list_params(columns, rows)})
 
 

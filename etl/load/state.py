@@ -212,7 +212,8 @@ class SyncStateStore:
             run, snapshot, is_whole = connection.execute(text(sql.NEXT_NUMBERS), self._params).one()
             if not is_whole:
                 raise WarehouseError(
-                    f"{name_of(self._engine.url)} is inconsistent: account {self.account.name} has missing or duplicate "
+                    f"{name_of(self._engine.url)} is inconsistent: account {self.account.name} has missing or "
+                    "duplicate "
                     "snapshots or runs, as when a restored file lies beside another file's .wal; no requests were sent",
                     PUT_BACK,
                 )

@@ -111,7 +111,8 @@ NEXT_NUMBERS = """
            r.rows = r.newest and r.rows = r.distinct_rows and n.rows = n.newest and n.rows = n.distinct_rows
       from (select count(*) as rows, count(distinct run) as distinct_rows, coalesce(max(run), 0) as newest
               from internal.runs where account_id = :a) as r
-     cross join (select count(*) as rows, count(distinct snapshot_id) as distinct_rows, coalesce(max(snapshot_id), 0) as newest
+     cross join (select count(*) as rows, count(distinct snapshot_id) as distinct_rows,
+                        coalesce(max(snapshot_id), 0) as newest
               from internal.snapshots where account_id = :a) as n
 """
 
@@ -123,7 +124,8 @@ LAST_RUN_PASSED = """
 """
 
 INSERT_RUN = """
-    insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good, windows_failed,
+    insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good,
+                               windows_failed,
                                windows_left, facts_inserted, facts_changed, facts_unchanged, rejections, out_of_window)
     values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 """
@@ -137,7 +139,8 @@ DELETE_RESPONSES = """
                          where n.account_id = :a and n.hash is not null
                            and (n.day >= :before
                                 or coalesce(d.status, '') <> 'final'
-                                or n.day in (select o.day from internal.over_allocated_hours as o where o.account_id = :a)))
+                                or n.day in (select o.day from internal.over_allocated_hours as o
+                                              where o.account_id = :a)))
 """
 
 RAISE_RAW_KEPT_FROM = """

@@ -55,8 +55,8 @@ class CoverageRow(NamedTuple):
 class AccountTraits(NamedTuple):
     """What the first snapshots show about an account.
 
-    ``hour_offset_seconds``: seconds past the full hour at which its hours begin. ``full_day_from_snapshot``: the first snapshot of a total that had a
-    record for the last hour of its day.
+    ``hour_offset_seconds``: seconds past the full hour at which its hours begin. ``full_day_from_snapshot``: the
+    first snapshot of a total that had a record for the last hour of its day.
     """
 
     hour_offset_seconds: int | None = None

@@ -49,7 +49,8 @@ def temporary_beside(target: Path, clock: Clock, *, wait: float) -> Iterator[Pat
 
 
 def replace_with(new: Path, target: Path, mode: int) -> None:
-    """Flush ``new`` to disk and rename it to ``target``. Files get ``mode``; folders may be entered by the same users."""
+    """Flush ``new`` to disk and rename it to ``target``. Files get ``mode``; folders may be entered by the same
+    users."""
     for path in (new, *new.rglob("*")):
         with suppress(PermissionError):  # file systems without modes
             path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)

@@ -5,8 +5,8 @@
     DIR/spending_daily.csv                                           CSV: one file per view, with an account column
     DIR/_export.json                                                 contents and time of the export
 
-Parquet files do not repeat the partition columns. TIME is the time of the export, so files of two exports never have the
-same name: a reader that still has the old list of files gets an error, not a mixture.
+Parquet files do not repeat the partition columns. TIME is the time of the export, so files of two exports never have
+the same name: a reader that still has the old list of files gets an error, not a mixture.
 """
 
 from datetime import UTC, datetime
@@ -107,7 +107,8 @@ def _write_view(
     file_format: Format,
     exported_at: datetime,
 ) -> int:
-    """Write the rows of these accounts and return their number. A view without rows still gets a file with its columns."""
+    """Write the rows of these accounts and return their number. A view without rows still gets a file with its
+    columns."""
     source = f"(from {view.name} where account in ({', '.join(map(quoted, accounts)) or 'null'}))"
     rows: int = connection.exec_driver_sql(f"select count(*) from {source}").scalar_one()
     if file_format == "csv":

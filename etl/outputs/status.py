@@ -325,7 +325,8 @@ def _runs_table(recent: Sequence[Run], gap: int) -> Table:
 
 
 def to_json(status: Status) -> str:
-    """The status as JSON, with exact money, ISO 8601 times, and null for the unknown. Keys may be added, never renamed."""
+    """The status as JSON, with exact money, ISO 8601 times, and null for the unknown. Keys may be added, never
+    renamed."""
     return as_json(_fields(asdict(status))) + "\n"
 
 

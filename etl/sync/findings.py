@@ -16,7 +16,8 @@ SHOWN = 5
 
 
 class Findings:
-    """What one run noticed. Notes say what is so; warnings want a person; a blocking one says not to trust the numbers yet."""
+    """What one run noticed. Notes say what is so; warnings want a person; a blocking one says not to trust the
+    numbers yet."""
 
     def __init__(self, options: planner.SyncOptions) -> None:
         self._wishes = options
@@ -49,7 +50,10 @@ class Findings:
         """What only the end of a run can say; ``asked`` are the filters it asked for."""
         self._end += self._of_names(state.members)
         if state.days_without_raw and stop_reason is planner.StopReason.DONE:
-            message = f"{state.days_without_raw} days stay without names they were never asked for: their answers were dropped (keep_answers)"
+            message = (
+                f"{state.days_without_raw} days stay without names they were never asked for: "
+                "their answers were dropped (keep_answers)"
+            )
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         met = asked | state.members.member_statuses.keys()
         unasked = [
@@ -58,7 +62,10 @@ class Findings:
             if series not in met and series.dimension not in state.failed_probes
         ]
         if unasked and stop_reason is planner.StopReason.DONE and not self._wishes.totals_only:
-            message = f"not asked, for no closed day has money that what was asked leaves unexplained: {_some(map(str, unasked))}"
+            message = (
+                "not asked, for no closed day has money that what was asked leaves unexplained: "
+                f"{_some(map(str, unasked))}"
+            )
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         if state.found_no_spend and stop_reason is planner.StopReason.DONE:
             days = self._wishes.empty_days * planner.NO_SPEND_FACTOR
@@ -83,8 +90,10 @@ class Findings:
             yield Finding(
                 "closed days keep their spend",
                 Severity.BLOCKING,
-                f"the service, asked twice, now gives nothing for {_days(self._emptied)}, which held {money:f} US dollars; that "
-                "is booked, and spending_revisions keeps what was held. If it has forgotten these days, a shorter --lookback "
+                f"the service, asked twice, now gives nothing for {_days(self._emptied)}, which held {money:f} "
+                "US dollars; that "
+                "is booked, and spending_revisions keeps what was held. If it has forgotten these days, a "
+                "shorter --lookback "
                 "leaves those that follow as they are",
                 max(self._emptied),
             )
@@ -99,7 +108,8 @@ class Findings:
             yield Finding(
                 "hours begin where they always began",
                 Severity.WARNING,
-                f"answers for {_days(self._off_grid)} count their hours from another minute than the account's; they failed",
+                f"answers for {_days(self._off_grid)} count their hours from another minute than the account's; "
+                "they failed",
                 max(self._off_grid),
             )
         if self._rests:
@@ -107,7 +117,8 @@ class Findings:
             yield Finding(
                 "queues explain the total",
                 Severity.NOTE,
-                f"{money:f} US dollars on {_days(self._rests)} are in no known queue and stay (unattributed); if you know the "
+                f"{money:f} US dollars on {_days(self._rests)} are in no known queue and stay (unattributed); if "
+                "you know the "
                 "queue's name, add it with --queue NAME",
                 max(self._rests),
             )
@@ -129,7 +140,8 @@ class Findings:
                     "every name listed is believed",
                     Severity.WARNING,
                     series,
-                    "has only ever answered with the account's total, so it may be mistyped and its money stays (unattributed)",
+                    "has only ever answered with the account's total, so it may be mistyped and its money stays "
+                    "(unattributed)",
                     f"if it is right, list it under {_TRUSTED[series.dimension]}",
                     names,
                 )
@@ -153,7 +165,8 @@ class Findings:
         near = self._near(refused[0], names) if len(refused) == 1 else []
         meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         message = (
-            f"the service refuses {_some(map(str, refused))}{meant}; what is held stays, they are not asked again unless they are "
+            f"the service refuses {_some(map(str, refused))}{meant}; what is held stays, they are not asked "
+            "again unless they are "
             "named on the command line, and the rest of the account goes on"
         )
         return Finding("every name listed is known to the service", Severity.WARNING, message)

@@ -45,8 +45,8 @@ def sync_accounts(
 ) -> FleetResult:
     """Sync every account of the shard, ``general.accounts_at_once`` in parallel.
 
-    ``on_outcome`` is called for each account when it ends, in its thread and with its log context; ``on_progress`` regularly,
-    in the caller's thread. Errors of an account are never raised; they are in its outcome.
+    ``on_outcome`` is called for each account when it ends, in its thread and with its log context; ``on_progress``
+    regularly, in the caller's thread. Errors of an account are never raised; they are in its outcome.
 
     After Ctrl-C the running accounts stop as a single sync does and no further account starts. A second Ctrl-C raises
     KeyboardInterrupt at once.
@@ -64,7 +64,8 @@ def sync_accounts(
 def plan_accounts(
     accounts: Accounts, general: Settings, clock: Clock
 ) -> tuple[list[RequestPlan], list[AccountOutcome]]:
-    """Plan each account of the shard, in the order of the TOML; accounts that cannot be planned are returned as outcomes."""
+    """Plan each account of the shard, in the order of the TOML; accounts that cannot be planned are returned as
+    outcomes."""
     plans, failed = list[RequestPlan](), list[AccountOutcome]()
     for name in accounts_of_shard(accounts, general):
         try:

@@ -104,7 +104,8 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What is held: for the walk, as days in hand that will be read again, in what light, and what was thought of names."""
+    """What is held: for the walk, as days in hand that will be read again, in what light, and what was thought of
+    names."""
 
     stored: planner.StoredState
     days: dict[date, Day]
@@ -188,7 +189,8 @@ def load_days(state_store: SyncStateStore, days: Iterable[date], profile: Accoun
 
 
 def _stand_in(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
-    """For a reading whose answer is lost: what is booked of it stays booked, and as it counts as failed it is asked for anew."""
+    """For a reading whose answer is lost: what is booked of it stays booked, and as it counts as failed it is asked
+    for anew."""
     own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
     records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
     outcome = Outcome.PARTIAL if records else Outcome.FAILED

@@ -1,4 +1,5 @@
-"""Estimate the requests of one account's sync. Reads the warehouse if there is one; changes nothing and needs no key."""
+"""Estimate the requests of one account's sync. Reads the warehouse if there is one; changes nothing and needs no
+key."""
 
 from etl.clock import Clock
 from etl.config import Settings

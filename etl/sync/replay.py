@@ -72,7 +72,8 @@ def replay(settings: Settings, clock: Clock) -> ReplayResult:
         except KeyboardInterrupt:
             _close(state_store, result, errors.InterruptedRunError.exit_code)
             raise errors.InterruptedRunError(
-                f"account {account.name}: interrupted after {result.days} days; the {len(result.differences)} facts mended so far "
+                f"account {account.name}: interrupted after {result.days} days; the {len(result.differences)} "
+                "facts mended so far "
                 "are kept",
                 "run it again",
             ) from None

@@ -124,7 +124,8 @@ class Run:
             self._writer.abandon()
             self._close_run(errors.InterruptedRunError.exit_code, left=0)
             raise errors.InterruptedRunError(
-                f"account {self._settings.account}: interrupted; the {self._tally.windows_good} windows read so far are kept",
+                f"account {self._settings.account}: interrupted; the {self._tally.windows_good} windows read so "
+                "far are kept",
                 "run it again, it goes on where it stopped",
             ) from None
         except BaseException:
@@ -263,7 +264,8 @@ class Run:
             self._client.stop()
 
     def _by_true_time(self, answer: Response) -> Response:
-        """The answer, dated no later than either clock says: of two readings the one asked later wins, so none may come early."""
+        """The answer, dated no later than either clock says: of two readings the one asked later wins, so none may
+        come early."""
         if answer.server_time is None or abs(answer.server_time - answer.requested_at) <= MAX_CLOCK_SKEW:
             return answer
         self._trusts_clock = False
@@ -271,7 +273,8 @@ class Run:
         return replace(answer, requested_at=min(answer.requested_at, answer.server_time))
 
     def _learn_habits(self, snapshot: Snapshot) -> None:
-        """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
+        """The account's grid is that of its first good total; its answers reach the day's end from the first that
+        did."""
         if not snapshot.records or snapshot.window.series != TOTAL:
             return
         if self._light.hour_offset_seconds is None:
@@ -358,7 +361,8 @@ class Run:
         ]
 
     def _seen_anew(self, before: Mapping[SeriesKey, MemberStatus], but: date | None = None) -> list[DayUpdate]:
-        """Notes that book the money of names that are believed since now, or no longer, on all other days they were asked for."""
+        """Notes that book the money of names that are believed since now, or no longer, on all other days they were
+        asked for."""
         earlier, met = replace(self._light, member_statuses=before), before.keys() | self._light.member_statuses.keys()
         changed = sorted(series for series in met if earlier.counts(series) != self._light.counts(series))
         if not changed:
@@ -429,7 +433,8 @@ class Run:
         )
 
     def _checked(self) -> CheckRun:
-        """What does not hold of the days that this run wrote; of all, unless the run before looked and found them right."""
+        """What does not hold of the days that this run wrote; of all, unless the run before looked and found them
+        right."""
         since = min(self._written, default=self._wishes.today) if self._ledger.was_sound else date.min
         settings = self._settings
         found = check_report.run_checks(
@@ -456,7 +461,10 @@ class Run:
         if stop_reason is planner.StopReason.TOO_MANY_FAILURES and self._state.stopped_by:
             code = self._state.stopped_by.code
             return (
-                f"stopped: too many windows in a row failed, the last with {code}; what was read is kept, run it again later",
+                (
+                    f"stopped: too many windows in a row failed, the last with {code}; what was read is kept, run it "
+                    "again later"
+                ),
             )
         if stop_reason is planner.StopReason.LIMIT:
             return (f"stopped at --max-requests {self._wishes.max_requests}; the next run goes on",)

@@ -13,9 +13,9 @@ from etl.models import Finding, Severity
 class Progress:
     """How far a sync is.
 
-    ``days_planned`` and ``seconds_left`` are None while the first day of history is unknown; ``days_without_spend`` then is the
-    number of days searched beyond the oldest spend, of ``empty_days`` after which the search ends. ``hourly_values`` are new
-    rows of spending_hourly, ``money`` is the spend of the days read so far.
+    ``days_planned`` and ``seconds_left`` are None while the first day of history is unknown; ``days_without_spend``
+    then is the number of days searched beyond the oldest spend, of ``empty_days`` after which the search ends.
+    ``hourly_values`` are new rows of spending_hourly, ``money`` is the spend of the days read so far.
     """
 
     day: date | None = None
@@ -34,9 +34,9 @@ class Progress:
 class SyncResult:
     """What a sync did.
 
-    ``money`` is the spend in US dollars of the days read, from ``first_day`` to ``last_day``. ``windows_left`` counts unfinished
-    days, ``facts_unchanged`` stored facts that were read again with the same value. ``lower_bound`` is the number of requests
-    needed by a sync that knows all responses in advance.
+    ``money`` is the spend in US dollars of the days read, from ``first_day`` to ``last_day``. ``windows_left`` counts
+    unfinished days, ``facts_unchanged`` stored facts that were read again with the same value. ``lower_bound`` is the
+    number of requests needed by a sync that knows all responses in advance.
 
     ``hourly_values_new`` is by how much ``select count(*) from spending_hourly where account = ...`` grew;
     ``hourly_values_changed`` counts the rows of queues (not ``(unattributed)``) in that view whose value changed.
@@ -74,7 +74,8 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class AccountOutcome:
-    """How one of several accounts ended: with a result, a problem or a crash. ``settings`` is None if they were invalid."""
+    """How one of several accounts ended: with a result, a problem or a crash. ``settings`` is None if they were
+    invalid."""
 
     account: str
     exit_code: int

@@ -40,10 +40,12 @@ def sync_account(
 ) -> SyncResult:
     """Bring one account's warehouse up to date.
 
-    Wait up to ``settings.lock_wait`` seconds for what other programs hold: once before the first request, then at each commit.
-    Accounts that run in parallel pass a shared ``rate_limiter`` and an event that ends the sync as Ctrl-C ends a single one.
+    Wait up to ``settings.lock_wait`` seconds for what other programs hold: once before the first request, then at
+    each commit. Accounts that run in parallel pass a shared ``rate_limiter`` and an event that ends the sync as
+    Ctrl-C ends a single one.
 
-    Raises UsageError, AccountRejectedError, WarehouseError; InterruptedRunError after everything received was committed.
+    Raises UsageError, AccountRejectedError, WarehouseError; InterruptedRunError after everything received was
+    committed.
     """
     logging_setup.bind_log_context(account=settings.account)
     if settings.key is None:

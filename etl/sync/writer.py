@@ -16,7 +16,8 @@ from etl.transform.reconcile import ReconciledDay, diff
 from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS
 
 BATCH_WAIT_SECONDS = 0.05
-"""Seconds that a commit waits for more readings to share it: one of a single reading costs most of what one of sixteen does."""
+"""Seconds that a commit waits for more readings to share it: one of a single reading costs most of what one of
+sixteen does."""
 
 NewMemberStatus = tuple[SeriesKey, MemberStatus, int | None]
 """A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
@@ -26,7 +27,8 @@ NewMemberStatus = tuple[SeriesKey, MemberStatus, int | None]
 class DayUpdate:
     """One thing to write: a reading with the fold of its day, or a day whose status or attribution alone changed.
 
-    ``stored`` is what the warehouse had of the day when the run first touched it. After its ``is_last`` note a day is forgotten.
+    ``stored`` is what the warehouse had of the day when the run first touched it. After its ``is_last`` note a day is
+    forgotten.
     """
 
     day: CoverageRow
@@ -46,8 +48,8 @@ class _Batch:
 
 
 class Writer:
-    """The one thread that writes. It commits whatever has come in since its last commit, in one transaction; it waits a little
-    where that is fewer than ``enough`` readings.
+    """The one thread that writes. It commits whatever has come in since its last commit, in one transaction; it waits
+    a little where that is fewer than ``enough`` readings.
 
     ``tell`` is called after every commit with None, or with what went wrong; then nothing more is written.
     """
@@ -121,7 +123,8 @@ class Writer:
             self._tell(error)
 
     def _come_in(self, wait: float | None = None) -> list[_Batch]:
-        """All that has come in; none when the end has come, or nothing in ``wait`` seconds (None: however long it takes)."""
+        """All that has come in; none when the end has come, or nothing in ``wait`` seconds (None: however long it
+        takes)."""
         groups: list[_Batch] = []
         with suppress(queue.Empty):
             while group := self._groups.get(timeout=wait):

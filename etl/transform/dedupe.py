@@ -7,7 +7,8 @@ from etl.models import Record, Rejection
 
 
 def deduplicate_hours(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
-    """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not matter.
+    """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not
+    matter.
 
     Identical repeats collapse. Else larger volume, then larger money wins: an open book only grows.
     """

@@ -24,7 +24,8 @@ class FactVersion(NamedTuple):
 
 
 class RevisionVersion(NamedTuple):
-    """A revision with the commit that made it, and the earlier value's; None where that was a zero, which no fact keeps."""
+    """A revision with the commit that made it, and the earlier value's; None where that was a zero, which no fact
+    keeps."""
 
     revision: Revision
     seen_at: datetime

@@ -31,8 +31,8 @@ REJECTED = "rejected_records"
 def parse_snapshot(answer: Response, number: int, grid: int | None) -> Snapshot:
     """The reading of one answer.
 
-    ``grid`` is the second at which the account's hours begin, counted from the whole hour that was asked for; negative when
-    the first hour began before it; None while no good reading has shown it (then the records decide).
+    ``grid`` is the second at which the account's hours begin, counted from the whole hour that was asked for;
+    negative when the first hour began before it; None while no good reading has shown it (then the records decide).
     """
     reply = answer.reply
     if isinstance(reply, SuccessPayload):
@@ -73,7 +73,10 @@ def _read_rows(answer: Response, rows: SuccessPayload, number: int, grid: int | 
         grid = _grid(answer.window, (record.hour_start for record, _ in good)) or 0
     strangers = sorted(record.hour_start for record, _ in good if _phase(record.hour_start) != grid % _HOUR_SECONDS)
     if strangers:
-        message = f"a record begins at {strangers[0]:%Y-%m-%dT%H:%M:%SZ}; the account's hours begin {_past(grid)} past the hour"
+        message = (
+            f"a record begins at {strangers[0]:%Y-%m-%dT%H:%M:%SZ}; "
+            f"the account's hours begin {_past(grid)} past the hour"
+        )
         return _reading(answer, number, Outcome.FAILED, rejections=tuple(bad), code=OFF_GRID, message=message)
 
     shift = timedelta(seconds=grid)
@@ -85,7 +88,10 @@ def _read_rows(answer: Response, rows: SuccessPayload, number: int, grid: int | 
     own = [(record, raw) for record, raw in good if is_own(record.hour_start)]
     earlier = [record.hour_start for record, _ in good if record.hour_start < start]
     if earlier and not own:
-        message = f"asked from {start:%Y-%m-%dT%H:%MZ}, answered only with other hours, the first {min(earlier):%Y-%m-%dT%H:%MZ}"
+        message = (
+            f"asked from {start:%Y-%m-%dT%H:%MZ}, answered only with other hours, "
+            f"the first {min(earlier):%Y-%m-%dT%H:%MZ}"
+        )
         return _reading(answer, number, Outcome.FAILED, rejections=tuple(bad), code=OTHER_HOURS, message=message)
     refused = [rejection for rejection in bad if is_own(rejection.hour_start)]
     outside = len(rows.records) - len(own) - len(refused)

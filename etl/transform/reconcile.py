@@ -4,8 +4,9 @@
     changes    = diff(fold before a commit, fold after)   what that commit writes
 
 Per filter and hour the reading that was asked last and speaks for the hour gives its source value. A reading speaks for
-the span from its first to its last record: inside it a missing hour is zero, outside it nothing is said. Every cut sums to
-the total by construction: a member counts only beside a held total, and what no believed member explains is the cut's rest.
+the span from its first to its last record: inside it a missing hour is zero, outside it nothing is said. Every cut
+sums to the total by construction: a member counts only beside a held total, and what no believed member explains is
+the cut's rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -53,10 +54,10 @@ Hours = Mapping[datetime, SourcedMeasures]
 class DaySnapshots:
     """All readings of one day of an account, in the order of their numbers.
 
-    ``grid`` is the account's first second after the asked hour. ``reaches_end``: from this reading on answers are known to
-    reach the last hour of the day asked for, so that one without any record speaks for it too. ``unverified`` filters are not
-    believed, ``ignored`` ones (a member that cannot exist, those set aside) are nobody's. Of ``ended`` ones what is held stays,
-    and no more is asked.
+    ``grid`` is the account's first second after the asked hour. ``reaches_end``: from this reading on answers are
+    known to reach the last hour of the day asked for, so that one without any record speaks for it too.
+    ``unverified`` filters are not believed, ``ignored`` ones (a member that cannot exist, those set aside) are
+    nobody's. Of ``ended`` ones what is held stays, and no more is asked.
     """
 
     day: date
@@ -87,7 +88,8 @@ Breakdowns = Mapping[Dimension, Mapping[datetime, HourBreakdown]]
 class ReconciledDay:
     """What a day's readings amount to.
 
-    ``stored_facts`` are the facts as they stand in the warehouse, where that is not what the readings amount to; None: they do.
+    ``stored_facts`` are the facts as they stand in the warehouse, where that is not what the readings amount to;
+    None: they do.
     """
 
     day_state: DayState
@@ -99,8 +101,8 @@ class ReconciledDay:
 
     @cached_property
     def facts(self) -> Mapping[Key, Fact]:
-        """Facts are complete: an hour of a member that is not among them is zero. Made when they are first asked for: a day is
-        folded with every answer, and written with every commit."""
+        """Facts are complete: an hour of a member that is not among them is zero. Made when they are first asked for:
+        a day is folded with every answer, and written with every commit."""
         rows = (
             _facts(self.sources, self.members, self.breakdowns)
             if self.stored_facts is None
@@ -234,8 +236,8 @@ def _sources(
 ) -> Hours:
     """Source values of one filter's hours; ``snapshots`` in the order they were asked, the later wins.
 
-    For hours ``hours_without_full_day_response`` of it an answer to the whole day that has no record at all does not speak; of queues and other
-    members, for those that the total's own answer did not speak for.
+    For hours ``hours_without_full_day_response`` of it an answer to the whole day that has no record at all does not
+    speak; of queues and other members, for those that the total's own answer did not speak for.
     """
     if snapshots and _is_complete(snapshots[-1], grid):  # as nearly all are
         return snapshots[-1].values_by_hour
@@ -271,8 +273,9 @@ def _is_complete(snapshot: Snapshot, grid: int) -> bool:
 def _is_zero(snapshot: Snapshot, hour: datetime, is_held: bool) -> bool:
     """Whether an answer without a record of this hour says that the hour is zero.
 
-    Inside its span it does. An answer that starts later proves an hour idle that it was asked for by itself (a tail), or of
-    which nothing is held. So does an answer with no record at all; a held value falls only to the second of them in a row.
+    Inside its span it does. An answer that starts later proves an hour idle that it was asked for by itself (a tail),
+    or of which nothing is held. So does an answer with no record at all; a held value falls only to the second of
+    them in a row.
     """
     if any(rejection.hour_start in (None, hour) for rejection in snapshot.rejections):
         return False
@@ -325,7 +328,8 @@ def _with_spend(members: Mapping[SeriesKey, Hours], hour: datetime) -> Iterator[
 def _facts(
     sources: Mapping[SeriesKey, Hours], members: Mapping[Dimension, Mapping[SeriesKey, Hours]], breakdowns: Breakdowns
 ) -> Iterator[Fact]:
-    """The total's hours, and of each cut its members' and the rest; where members exceed the total all of it is rest."""
+    """The total's hours, and of each cut its members' and the rest; where members exceed the total all of it is
+    rest."""
     totals = sources.get(TOTAL, {})
     for hour, total in totals.items():
         yield Fact(TOTAL, hour, *total.value, total.snapshot)
@@ -416,7 +420,8 @@ def _owed(
     members: Mapping[Dimension, Mapping[SeriesKey, Hours]],
     breakdowns: Breakdowns,
 ) -> tuple[tuple[SeriesKey, datetime], ...]:
-    """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a member one with a rest."""
+    """The ``date`` of the first hour each answered filter owes: of the total any ended hour, of a member one with a
+    rest."""
     if TOTAL not in asked:
         return ()
     grid = timedelta(seconds=day_snapshots.hour_offset_seconds)

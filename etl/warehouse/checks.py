@@ -1,8 +1,9 @@
 """Data checks: those of ``sql/checks``, each a select of the rows that violate it, and the user's own.
 
-A file is named after what should be true. Its leading comment says that in full, then ``severity: ...`` and ``remedy: ...``.
-A check selects ``account`` and, if its rows belong to one, ``day``; further columns are shown as they are. ``:now`` stands for
-the current time, a UTC timestamp without a zone. Checks of this program also have ``:since``, the first day to look at, and
+A file is named after what should be true. Its leading comment says that in full, then ``severity: ...`` and ``remedy:
+...``. A check selects ``account`` and, if its rows belong to one, ``day``; further columns are shown as they are.
+``:now`` stands for the current time, a UTC timestamp without a zone. Checks of this program also have ``:since``, the
+first day to look at, and
 ``:accounts``, a list of account_ids.
 
 A user's check may leave all of that out: it is then a warning without a remedy, for every account.
@@ -54,7 +55,8 @@ Row = Mapping[str, object]
 
 
 class Check(NamedTuple):
-    """One file. ``name`` is the file's, with spaces; ``sentence`` is what should be true; a user's check may have no ``hint``."""
+    """One file. ``name`` is the file's, with spaces; ``sentence`` is what should be true; a user's check may have no
+    ``hint``."""
 
     name: str
     sentence: str
@@ -157,7 +159,8 @@ def run(
 ) -> CheckRun:
     """Runs every check on the rows of an account, or of all, from a day on.
 
-    ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by nothing else:
+    ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by
+    nothing else:
     ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
     """
     engine.expect_many(connection)
@@ -239,8 +242,8 @@ def _look(
 
 
 def at(now: datetime, sql: str, since: date = date.min, number: int | None = None) -> str:
-    """The SQL at a moment, from a day on, of one account or of all: as literals, since the engines do not agree on how a parameter
-    is written.
+    """The SQL at a moment, from a day on, of one account or of all: as literals, since the engines do not agree on
+    how a parameter is written.
 
     Texts and comments stay.
     """

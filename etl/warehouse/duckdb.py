@@ -31,7 +31,8 @@ STORAGE_VERSION = "v1.2.0"
 _POLL_SECONDS = 0.05
 
 _CLOSING = "Unique file handle conflict"
-"""DuckDB's word while another thread of this process closes its last connection to the file: over in milliseconds (measured)."""
+"""DuckDB's word while another thread of this process closes its last connection to the file: over in milliseconds
+(measured)."""
 
 _CLOSING_SECONDS, _CLOSING_POLL = 5.0, 0.005
 
@@ -46,7 +47,8 @@ _SEALED = _QUIET | {
     _SHUT: "false",
     "python_enable_replacements": "false",
 }
-"""SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no settings."""
+"""SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no
+settings."""
 
 _LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")
 
@@ -188,7 +190,8 @@ def _require(path: Path) -> None:
 
 
 def _create_missing(path: Path) -> None:
-    """Puts an empty database where there is none, readable by its owner alone: whole or not at all, never over another's."""
+    """Puts an empty database where there is none, readable by its owner alone: whole or not at all, never over
+    another's."""
     if path.exists():
         return
     if not path.parent.is_dir():

@@ -1,4 +1,5 @@
-"""From a URL to an engine: a DuckDB file or a PostgreSQL database. What differs between them is in ``duckdb`` and ``postgres``.
+"""From a URL to an engine: a DuckDB file or a PostgreSQL database. What differs between them is in ``duckdb`` and
+``postgres``.
 
 Nothing is pooled: each ``connect`` opens the file, or connects to the server, again.
 """
@@ -53,12 +54,14 @@ def open_warehouse(
 ) -> sa.Engine:
     """The engine of a warehouse; a DuckDB file that is not there is created, unless ``read_only``.
 
-    ``read_only`` also seals it against what SQL can do outside the warehouse, and what one connection reads is of one moment.
-    ``atomic`` is for SQL of our own on a file: an absolute folder below which it may write and read all the same. What another
-    program holds is tried again for ``wait`` seconds at every ``connect`` and ``begin``.
+    ``read_only`` also seals it against what SQL can do outside the warehouse, and what one connection reads is of one
+    moment.
+    ``atomic`` is for SQL of our own on a file: an absolute folder below which it may write and read all the same.
+    What another program holds is tried again for ``wait`` seconds at every ``connect`` and ``begin``.
 
     The engine itself raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
-    servers, permissions and disks; errors in SQL stay SQLAlchemy's. Raises UsageError where a server's driver is not installed.
+    servers, permissions and disks; errors in SQL stay SQLAlchemy's. Raises UsageError where a server's driver is not
+    installed.
     """
     parts, clock = sa.make_url(url), clock or Clock()
     if postgres.is_ours(parts):

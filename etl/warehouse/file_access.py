@@ -1,10 +1,11 @@
 """Which threads of this process may have a DuckDB file open.
 
-DuckDB opens a file in one way at a time in each process. Connections that may write are open together; a read-only one is
-open alone, because its configuration differs and is locked. Threads enter in the order they came, so that none starves.
+DuckDB opens a file in one way at a time in each process. Connections that may write are open together; a read-only
+one is open alone, because its configuration differs and is locked. Threads enter in the order they came, so that none
+starves.
 
-A thread that waits here holds no other connection to the same file, or only ones that may write while nothing else of this
-process wants the file; so no two threads wait for each other.
+A thread that waits here holds no other connection to the same file, or only ones that may write while nothing else of
+this process wants the file; so no two threads wait for each other.
 """
 
 import threading
@@ -34,7 +35,8 @@ class FileAccess:
         """Whether threads were waiting when the file was closed, so that the pause applies to the next one."""
 
     def acquire(self, *, exclusive: bool) -> None:
-        """Wait until this thread may open the file. Whoever acquired it calls ``release`` after closing, or on failure."""
+        """Wait until this thread may open the file. Whoever acquired it calls ``release`` after closing, or on
+        failure."""
         ticket = object()
         with self._change:
             self._waiting.append(ticket)

@@ -39,7 +39,8 @@ def current(engine: sa.Engine) -> str | None:
 
 
 def state(engine: sa.Engine) -> State:
-    """``old`` also when only the views are not this program's; ``newer`` when this program does not know the revision."""
+    """``old`` also when only the views are not this program's; ``newer`` when this program does not know the
+    revision."""
     with engine.connect() as connection:
         return _state(_held(connection))
 
@@ -51,7 +52,8 @@ def is_copy(engine: sa.Engine) -> bool:
 
 
 def require_readable(engine: sa.Engine) -> None:
-    """Raises WarehouseError unless the tables are those this program reads; a published copy has only those of its views."""
+    """Raises WarehouseError unless the tables are those this program reads; a published copy has only those of its
+    views."""
     with engine.connect() as connection:
         held = _held(connection)
     _refuse_copy(engine, held)
@@ -100,7 +102,8 @@ def _is_there(held: SchemaVersion, to: str) -> bool:
 
 
 def downgrade(engine: sa.Engine, to: str) -> None:
-    """Takes the tables back to revision ``to`` (``base``: none at all). The views go: they are those of the newest tables.
+    """Takes the tables back to revision ``to`` (``base``: none at all). The views go: they are those of the newest
+    tables.
 
     Raises WarehouseNewerError as ``upgrade`` does.
     """
@@ -184,6 +187,7 @@ def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
     names = {name for _, name in table_names(connection)}
     if clash := sorted(names & {table.name for table in metadata.tables.values()}):
         raise WarehouseError(
-            f"{name_of(engine.url)} belongs to another program: it has no schema revision, but tables {', '.join(clash)}",
+            f"{name_of(engine.url)} belongs to another program: it has no schema revision, but tables "
+            f"{', '.join(clash)}",
             "choose another place with --warehouse",
         )

@@ -1,4 +1,5 @@
-"""Rows of SQL that strangers wrote, as a Parquet file: the database that reads cannot write, the one that writes sees no SQL."""
+"""Rows of SQL that strangers wrote, as a Parquet file: the database that reads cannot write, the one that writes sees
+no SQL."""
 
 import json
 import re
@@ -18,7 +19,8 @@ _LACKING = {
     **dict.fromkeys(("HUGEINT", "UHUGEINT"), "decimal(38, 0)"),  # DuckDB would write a DOUBLE
     **dict.fromkeys(("UUID", "INTERVAL", "TIME", "TIME WITH TIME ZONE", "TIMESTAMP_NS", "BIT", "BIGNUM"), "varchar"),
 }
-"""Types that Parquet does not hold exactly, or that make the whole file unreadable for Spark, and what is written instead."""
+"""Types that Parquet does not hold exactly, or that make the whole file unreadable for Spark, and what is written
+instead."""
 
 _LACKING_INSIDE = re.compile(r"\b(U?HUGEINT|UUID|INTERVAL|TIME(?! ZONE)|TIMESTAMP_NS|BIT|BIGNUM)\b")
 
@@ -36,8 +38,8 @@ class _Stream:
 def write(connection: sa.Connection, sql: str, path: Path) -> None:
     """Writes the rows of one reading statement to a new file. Whole numbers beyond 64 bits come out as DECIMAL(38, 0).
 
-    ``connection`` is sealed, and so the statement reaches nothing but the warehouse. Raises ValueError for a column that
-    Parquet cannot hold, SQLAlchemy's or DuckDB's error for SQL that is wrong.
+    ``connection`` is sealed, and so the statement reaches nothing but the warehouse. Raises ValueError for a column
+    that Parquet cannot hold, SQLAlchemy's or DuckDB's error for SQL that is wrong.
     """
     if connection.dialect.name == "postgresql":
         _write_from_server(connection, sql, path)
@@ -66,7 +68,8 @@ _SERVERS = {
     "bool": "boolean", "int2": "smallint", "int4": "integer", "int8": "bigint", "oid": "bigint", "float4": "float",
     "float8": "double", "date": "date", "timestamp": "timestamp", "timestamptz": "timestamptz", "bytea": "blob",
 }  # fmt: skip
-"""PostgreSQL's types and those in which DuckDB holds them exactly. All others come as texts; of numerics see ``_decimal``."""
+"""PostgreSQL's types and those in which DuckDB holds them exactly. All others come as texts; of numerics see
+``_decimal``."""
 
 MOST_DIGITS = 38
 _AT_ONCE = 10_000
@@ -127,11 +130,12 @@ def _text(value: object) -> str:
 
 
 def _decimal(writer: duckdb.DuckDBPyConnection, place: str) -> str:
-    """A column of numerics whose places only its values tell, as where they were summed. Raises ValueError where Parquet has no
-    such number."""
+    """A column of numerics whose places only its values tell, as where they were summed. Raises ValueError where
+    Parquet has no such number."""
     rows = writer.table("rows")
     whole, part = f"split_part(ltrim({place}, '-'), '.', 1)", f"split_part({place}, '.', 2)"
-    measured = f"max(length({whole})), max(length({part})), count(*) filter (where {place} in ('NaN', 'Infinity', '-Infinity'))"
+    special = f"count(*) filter (where {place} in ('NaN', 'Infinity', '-Infinity'))"
+    measured = f"max(length({whole})), max(length({part})), {special}"
     [(digits, scale, strange)] = rows.aggregate(measured).fetchall()
     if strange:
         raise ValueError("Parquet's decimals hold no NaN and no Infinity")

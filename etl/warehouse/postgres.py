@@ -1,7 +1,7 @@
 """A warehouse on a PostgreSQL server: all that holds for PostgreSQL alone. Its errors become ours at this border.
 
-Several programs write at once, each its own account's rows: an advisory lock of the database keeps two syncs of one account
-apart, and primary keys those that it could not.
+Several programs write at once, each its own account's rows: an advisory lock of the database keeps two syncs of one
+account apart, and primary keys those that it could not.
 """
 
 import hashlib
@@ -68,7 +68,8 @@ def name_of(url: sa.URL) -> str:
 
 
 def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) -> sa.Engine:
-    """As ``engine.open_warehouse``. A server that starts, or has no connection free, is tried again for ``wait`` seconds.
+    """As ``engine.open_warehouse``. A server that starts, or has no connection free, is tried again for ``wait``
+    seconds.
 
     What SQL of strangers may read on the server is what the user of the URL may: give it one of its own.
     """
@@ -222,7 +223,10 @@ class Server(NamedTuple):
 
 
 def describe(connection: sa.Connection) -> Server:
-    may_write = "coalesce(has_table_privilege(to_regclass('internal.facts'), 'insert'), has_schema_privilege(current_schema(), 'create'), false)"
+    may_write = (
+        "coalesce(has_table_privilege(to_regclass('internal.facts'), 'insert'), "
+        "has_schema_privilege(current_schema(), 'create'), false)"
+    )
     version, allowed = connection.exec_driver_sql(f"select current_setting('server_version'), {may_write}").one()
     return Server(version, allowed)
 
@@ -233,8 +237,8 @@ def stop(connection: sa.Connection) -> None:
 
 
 def expect_many(connection: sa.Connection) -> None:
-    """An account that is new is in no statistics yet, and for one row, as is then expected, a nested loop looks best: a check of
-    half a year took 35 seconds so, and takes 0.2 without (measured)."""
+    """An account that is new is in no statistics yet, and for one row, as is then expected, a nested loop looks best:
+    a check of half a year took 35 seconds so, and takes 0.2 without (measured)."""
     connection.exec_driver_sql("set local enable_nestloop = off")
 
 

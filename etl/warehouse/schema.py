@@ -2,11 +2,11 @@
 
 Analysts read the views of ``sql/views``; the tables behind them are in a schema of their own, ``internal``.
 
-Every key and every join begins with ``account_id``: rows of two accounts never meet, and a distributed PostgreSQL can split
-the tables by it. Series, snapshots and runs are numbered within their account. Times are UTC without a zone.
+Every key and every join begins with ``account_id``: rows of two accounts never meet, and a distributed PostgreSQL can
+split the tables by it. Series, snapshots and runs are numbered within their account. Times are UTC without a zone.
 
-In DuckDB the large tables have no key: there is one writer, MERGE keeps their rows unique, and the file is nine times smaller
-without an index (measured). In PostgreSQL they have keys, because several programs write at once.
+In DuckDB the large tables have no key: there is one writer, MERGE keeps their rows unique, and the file is nine times
+smaller without an index (measured). In PostgreSQL they have keys, because several programs write at once.
 """
 
 from typing import TypeVar
@@ -197,7 +197,8 @@ over_allocated_hours = Table(
     Column("money", MONEY, nullable=False, comment="sum over the verified members"),
     Column("snapshot_id", Integer, nullable=False, comment="latest of the members' snapshots"),
     postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown is not used.",
+    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown "
+    "is not used.",
 )
 
 revisions = Table(

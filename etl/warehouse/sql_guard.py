@@ -1,4 +1,5 @@
-"""SQL of strangers: whether it only reads. What lets it read nothing but the warehouse is the sealed connection of ``engine``."""
+"""SQL of strangers: whether it only reads. What lets it read nothing but the warehouse is the sealed connection of
+``engine``."""
 
 import re
 

@@ -1,7 +1,7 @@
 """The views that analysts query, and their functions: dropped before a migration and created again after it.
 
-A file of ``sql/views`` is one ``create view``. Its leading comment has the grain, then a line ``-- column: text`` for each
-column; both become comments in the warehouse, where BI tools show them.
+A file of ``sql/views`` is one ``create view``. Its leading comment has the grain, then a line ``-- column: text`` for
+each column; both become comments in the warehouse, where BI tools show them.
 """
 
 import hashlib
@@ -45,7 +45,8 @@ def parse(name: str, sql: str) -> View:
 
 
 def head(sql: str) -> tuple[str, dict[str, str]]:
-    """A file's leading comment: its first sentence, then ``name: text``. A line that names nothing goes on with the one before."""
+    """A file's leading comment: its first sentence, then ``name: text``. A line that names nothing goes on with the
+    one before."""
     comment, named = "", dict[str, str]()
     for line in sql.splitlines():
         if not line.startswith("--"):

@@ -42,11 +42,13 @@ def upgrade() -> None:
         sa.Column("gives", sa.Text, nullable=False, comment="error, zeros or totals"),
         sa.Column("code", sa.Text, comment="the errorCode it answers with, where it is an error"),
         sa.Column("decided_at", sa.DateTime, nullable=False),
-        comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row of a cut holds.",
+        comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row "
+        "of a cut holds.",
     )
     op.execute(
         "insert into lessons (account_id, cut, gives, code, decided_at) "
-        "select account_id, 'queue', unknown_names, unknown_code, created_at from accounts where unknown_names is not null"
+        "select account_id, 'queue', unknown_names, unknown_code, created_at from accounts where unknown_names "
+        "is not null"
     )
     op.drop_column("accounts", "unknown_names")
     op.drop_column("accounts", "unknown_code")
@@ -67,7 +69,8 @@ def upgrade() -> None:
         sa.Column("volume", sa.BigInteger, nullable=False, comment="what the cut's believed members say together"),
         sa.Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
         sa.Column("reading", sa.Integer, nullable=False, comment="the latest of their readings"),
-        comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is not split.",
+        comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is "
+        "not split.",
     )
 
 
@@ -84,7 +87,8 @@ def downgrade() -> None:
     op.execute(
         "update accounts set unknown_names = l.gives, unknown_code = l.code "
         "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue' "
-        "and l.decided_at = (select max(n.decided_at) from lessons as n where n.account_id = l.account_id and n.cut = l.cut)"
+        "and l.decided_at = (select max(n.decided_at) from lessons as n where n.account_id = l.account_id and "
+        "n.cut = l.cut)"
     )
     op.drop_table("lessons")
     op.rename_table("names", "names_after")

@@ -33,7 +33,8 @@ def upgrade() -> None:
             nullable=False,
             comment="when the request began; where none was made, when the question was put",
         ),
-        comment="Append-only: how the service itself answered an open question about it. The latest row of a question holds.",
+        comment="Append-only: how the service itself answered an open question about it. The latest row of a "
+        "question holds.",
     )
 
 

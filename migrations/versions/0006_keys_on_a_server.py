@@ -1,7 +1,7 @@
 """Keys and indexes of the tables that grow, in PostgreSQL alone, where several programs write at once.
 
-A DuckDB file has one writer and stays as it is: without an index it is nine times smaller. Every key begins with the account,
-by which a distributed PostgreSQL would split the tables.
+A DuckDB file has one writer and stays as it is: without an index it is nine times smaller. Every key begins with the
+account, by which a distributed PostgreSQL would split the tables.
 """
 
 from alembic import op

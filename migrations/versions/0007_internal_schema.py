@@ -1,15 +1,16 @@
 """Tables move to the schema ``internal`` and get the names of data engineering; stored words change with them.
 
-PostgreSQL renames and moves its tables, which takes moments, and updates the rows whose words change. DuckDB cannot move a
-table: each is created, filled and dropped, in one transaction, so that a kill at any moment leaves the warehouse as it was.
-Measured with 10 million facts and 555,300 snapshots on 2 busy cores: DuckDB 2.7 s, and the file grew from 176 to 335 MB, of
-which the next commits reuse half; so the disk needs as much free space as the file takes. PostgreSQL 10 s, and the database
-grew from 1.58 to 1.69 GB.
+PostgreSQL renames and moves its tables, which takes moments, and updates the rows whose words change. DuckDB cannot
+move a table: each is created, filled and dropped, in one transaction, so that a kill at any moment leaves the
+warehouse as it was. Measured with 10 million facts and 555,300 snapshots on 2 busy cores: DuckDB 2.7 s, and the file
+grew from 176 to 335 MB, of which the next commits reuse half; so the disk needs as much free space as the file takes.
+PostgreSQL 10 s, and the database grew from 1.58 to 1.69 GB.
 
 ``alembic_version`` moves in ``migrations/env.py``, which runs before and after this step.
 Down, the data is the same as before; the comments of the tables stay those of this step.
 
-A role that reads on PostgreSQL needs two grants, and nothing on ``internal``, for a view reads with the rights of its owner:
+A role that reads on PostgreSQL needs two grants, and nothing on ``internal``, for a view reads with the rights of its
+owner:
 
     grant usage on schema public to analyst;
     grant select on all tables in schema public to analyst;
@@ -217,7 +218,8 @@ over_allocated_hours = Table(
     Column("money", MONEY, nullable=False, comment="sum over the verified members"),
     Column("snapshot_id", Integer, nullable=False, comment="latest of the members' snapshots"),
     postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown is not used.",
+    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown "
+    "is not used.",
 )
 
 revisions = Table(

@@ -1,7 +1,7 @@
 """Many accounts into one PostgreSQL by several processes at once, of which one is killed now and then.
 
-``python -m tests.chaos.fleet ACCOUNTS --days N --queues N --processes N --kills N --seed N`` prints what it came to; exit code 1
-when an account is not exact, or has no finished sync.
+``python -m tests.chaos.fleet ACCOUNTS --days N --queues N --processes N --kills N --seed N`` prints what it came to;
+exit code 1 when an account is not exact, or has no finished sync.
 """
 
 import argparse
@@ -29,7 +29,8 @@ AT_ONCE, CONCURRENCY = 4, 4
 
 
 class Toll(NamedTuple):
-    """What it came to. ``wrong`` are accounts whose hours are not the service's; ``unfinished`` those without a finished sync."""
+    """What it came to. ``wrong`` are accounts whose hours are not the service's; ``unfinished`` those without a
+    finished sync."""
 
     accounts: int
     facts: int
@@ -115,7 +116,8 @@ def run(
     seed: int = 1,
     pause: float = 4,
 ) -> Toll:
-    """Syncs all accounts while ``kills`` of the processes die at random moments, and syncs on until each has ended by itself."""
+    """Syncs all accounts while ``kills`` of the processes die at random moments, and syncs on until each has ended by
+    itself."""
     dice = random.Random(seed)
     fleet = Fleet(folder, accounts, days, queues, processes, seed)
     with ExitStack() as stack:
@@ -145,7 +147,8 @@ def run(
         }
         [(facts, hours, size)] = ask(
             fleet.warehouse,
-            "select (select count(*) from internal.facts), (select count(*) from spending_hourly), pg_database_size(current_database())",
+            "select (select count(*) from internal.facts), (select count(*) from spending_hourly), "
+            "pg_database_size(current_database())",
         )
         requests = sum(len(service.requests) for service in fleet.services.values())
         least = sum(len({(one.date, one.queue) for one in service.requests}) for service in fleet.services.values())

@@ -48,7 +48,8 @@ MANY = 20
 
 
 class Toll(NamedTuple):
-    """What the kills of one command came to. ``repeats`` are requests asked again, by kill; ``torn`` is what was seen half done."""
+    """What the kills of one command came to. ``repeats`` are requests asked again, by kill; ``torn`` is what was seen
+    half done."""
 
     command: str
     kills: int
@@ -115,7 +116,8 @@ class Killer:
 
 
 def kills_of(killer: Killer, number: int, damage: Callable[[int], None], look: Callable[[], None]) -> None:
-    """So many kills: what ended before its kill came is killed anew. ``look`` is told of each life's end, killed or not."""
+    """So many kills: what ended before its kill came is killed anew. ``look`` is told of each life's end, killed or
+    not."""
     killed = rounds = 0
     while killed < number:
         damage(rounds := rounds + 1)
@@ -184,8 +186,8 @@ def doubled(file: Path) -> int:
 def repeats_by_kill(world: World, starts: Sequence[int], committed: Sequence[Committed]) -> list[int]:
     """How many windows of each run, the last excepted, had to be asked again by a later one because of the kill.
 
-    Days within the lookback are read again in any case, total and whatever it leaves open: of them only what was not committed
-    counts, of all others everything.
+    Days within the lookback are read again in any case, total and whatever it leaves open: of them only what was not
+    committed counts, of all others everything.
     """
     repeats: Counter[int] = Counter()
     last: dict[Asked, int] = {}
@@ -230,7 +232,8 @@ def _upgraded(file: Path) -> str | None:
     with engine.connect() as connection:
         columns = set(
             connection.exec_driver_sql(
-                "select column_name from information_schema.columns where table_name in ('names', 'member_statuses', 'runs')"
+                "select column_name from information_schema.columns where table_name in ('names', "
+                "'member_statuses', 'runs')"
             ).scalars()
         )
     is_new = {"dimension", "member", "facts_unchanged"} <= columns

@@ -1,6 +1,7 @@
 """What operators, disks and other programs do: each row of the README's table with the act that shows it.
 
-An act gives the exit code of the command that meets it, after it has seen that the next run ends at the stand-in's own books.
+An act gives the exit code of the command that meets it, after it has seen that the next run ends at the stand-in's
+own books.
 ``python -m tests.chaos.rows`` prints the table.
 """
 
@@ -184,7 +185,8 @@ def killed_publish(folder: Path) -> int:
     "SIGKILL while it exports",
     does=KILLED,
     code=DEAD,
-    held="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the one before back",
+    held="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
+    "one before back",
 )
 def killed_export(folder: Path) -> int:
     return _survives(kills.exported(folder, 3, random.Random(1)))
@@ -310,7 +312,8 @@ def stopped_others(folder: Path) -> int:
 # ---------------------------------------------------------------- disks
 
 _ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
-"""No file may grow beyond so many bytes: a full disk for one process, whoever runs it; the kernel refuses the same writes."""
+"""No file may grow beyond so many bytes: a full disk for one process, whoever runs it; the kernel refuses the same
+writes."""
 
 FULL = "says what to make room for"
 
@@ -467,7 +470,8 @@ def restored(folder: Path) -> int:
             _ends_exact(world)
             assert (
                 world.rows(
-                    "select snapshot_id from internal.snapshots where snapshot_id > (select count(*) from internal.snapshots)"
+                    "select snapshot_id from internal.snapshots where snapshot_id > (select count(*) from "
+                    "internal.snapshots)"
                 )
                 == []
             )

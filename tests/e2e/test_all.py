@@ -1,4 +1,5 @@
-"""``sync --all``: every account of the TOML side by side in one process, each as exact and as alone with its troubles as one."""
+"""``sync --all``: every account of the TOML side by side in one process, each as exact and as alone with its troubles
+as one."""
 
 import re
 import signal

@@ -1,4 +1,5 @@
-"""Checks at the end of a sync: silent on every warehouse that is as it should be, and kept with the run when they are not."""
+"""Checks at the end of a sync: silent on every warehouse that is as it should be, and kept with the run when they are
+not."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -73,9 +74,11 @@ def test_a_first_backfill_stopped_anywhere_is_not_spoken_of(tmp_path: Path, buck
 
 
 def doubled(world: World, day: date) -> None:
-    """An hour of a day is held twice, as a second program that writes to the file might leave it. A server's keys refuse it."""
+    """An hour of a day is held twice, as a second program that writes to the file might leave it. A server's keys
+    refuse it."""
     world.rows(
-        f"insert into internal.facts select * from internal.facts where day = '{day}' order by series_id, hour_start limit 1"
+        f"insert into internal.facts select * from internal.facts where day = '{day}' order by series_id, "
+        "hour_start limit 1"
     )
 
 
@@ -177,6 +180,7 @@ def test_an_hour_read_while_its_day_ran_is_told_once_by_the_sync_that_closes_the
         for night in range(6):
             world.now = NOW + timedelta(days=night)
             told.append([one.day for one in world.sync().findings if one.check == check])
-        assert world.one("select count(*) from internal.facts f join internal.snapshots r using (account_id, snapshot_id) "
+        assert world.one("select count(*) from internal.facts f join internal.snapshots r using (account_id, "
+            "snapshot_id) "
                          f"where f.hour_start = '{TODAY} 05:00' and run = 1") > 0  # fmt: skip
         assert told == [[], [TODAY], [], [], [], []]

@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import duckdb
 import psycopg
@@ -86,7 +87,10 @@ class Held:
     accounts: tuple[Account, ...]
 
     def ask(self, name: str) -> list[Row]:
-        with run(self.url, cookbook.find(name).sql) as result:
+        return self.run(cookbook.find(name).sql)
+
+    def run(self, sql: str) -> list[Row]:
+        with run(self.url, sql) as result:
             return [tuple(row) for row in result.rows]
 
 
@@ -102,7 +106,8 @@ def held(kept: Callable[[str], Held], kept_in: str) -> Held:
 
 
 def load(folder: Path, kept_in: str) -> Held:
-    """Two accounts in one warehouse: a steady one with corrections, a pause, an app and a queue that went; a young, patchy one."""
+    """Two accounts in one warehouse: a steady one with corrections, a pause, an app and a queue that went; a young,
+    patchy one."""
     url = new_database() if kept_in == "postgresql" else place(folder)
     gone = ("FunCaptcha", ago(96), ago(70))
     steady = Dataset(
@@ -221,11 +226,14 @@ def spend_by_month_and_queue(account: Account) -> Iterator[Row]:
 
 
 def spend_by_local_day(account: Account) -> Iterator[Row]:
-    change = datetime(2026, 10, 25, 1)  # clocks in Berlin went back an hour
+    """As delivered, the zone is UTC."""
+    return local_days(account, ZoneInfo("UTC"))
+
+
+def local_days(account: Account, zone: ZoneInfo) -> Iterator[Row]:
     hours = defaultdict(list)
     for hour, value in account.total().items():
-        hours[(hour + (2 if hour < change else 1) * HOUR).date()].append(value)
-    assert len(hours[change.date()]) == 25
+        hours[hour.replace(tzinfo=UTC).astimezone(zone).date()].append(value)
     for day in sorted(hours, reverse=True):
         yield account.name, day, len(hours[day]), *summed((day, value) for value in hours[day])[day]
 
@@ -445,6 +453,22 @@ def test_a_recipe_answers_what_the_books_of_two_accounts_say(held: Held, name: s
     assert [row[: len(expected[0])] for row in told] == expected
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+def test_local_days_follow_the_zone_in_the_first_line_of_the_query(held: Held, zone: str) -> None:
+    sql = in_zone(zone)
+    assert sql.count(zone) == 1
+    expected = [row for account in held.accounts for row in local_days(account, ZoneInfo(zone))]
+    changes = {"Europe/Berlin": date(2026, 10, 25), "America/New_York": date(2026, 11, 1)}  # clocks go back an hour
+    assert 25 in {hours for _, day, hours, *_ in expected if day == changes[zone]}
+    assert held.run(sql) == expected
+
+
+def in_zone(zone: str) -> str:
+    sql = cookbook.find("spend_by_local_day").sql
+    assert sql.partition("\nwith ")[2].startswith("time_zone as (select 'UTC' as name),\n")
+    return sql.replace("select 'UTC' as name", f"select '{zone}' as name")
+
+
 def test_a_published_copy_gives_the_same_answers_but_holds_none_itself(held: Held, tmp_path: Path) -> None:
     copy = publish(held.url, tmp_path / "copy.duckdb", napless(lambda: NOW), wait=0, force=True)
     published = Held(warehouse_url(str(copy.path)), ())
@@ -511,15 +535,15 @@ def decimals(types: dict[str, str]) -> set[str]:
 
 @pytest.fixture
 def asked(kept_in: str) -> Asked:
-    """``asked(name, view, rows)``: a recipe's answer where ``view`` holds just these rows."""
+    """``asked(sql, view, rows)``: the result of a cookbook query, or of ``sql``, where ``view`` has just these rows."""
 
-    def in_a_file(name: str, view: str, rows: str) -> list[Row]:
+    def in_a_file(sql: str, view: str, rows: str) -> list[Row]:
         with duckdb.connect() as connection:
             connection.execute(f"create table {view} as {rows}")
-            return connection.execute(cookbook.find(name).sql).fetchall()
+            return connection.execute(sql if " " in sql else cookbook.find(sql).sql).fetchall()
 
-    def on_a_server(name: str, view: str, rows: str) -> list[Row]:
-        return ask(new_database(), f"create table {view} as {rows}; {cookbook.find(name).sql}")
+    def on_a_server(sql: str, view: str, rows: str) -> list[Row]:
+        return ask(new_database(), f"create table {view} as {rows}; {sql if ' ' in sql else cookbook.find(sql).sql}")
 
     return on_a_server if kept_in == "postgresql" else in_a_file
 
@@ -529,7 +553,7 @@ def test_the_day_on_which_clocks_go_forward_has_23_hours(asked: Asked) -> None:
         select 'a' as account, hour_start, cast(1 as bigint) as volume, cast('0.1' as decimal(18, 9)) as money
         from generate_series(timestamp '2026-03-27 23:00', timestamp '2026-03-30 21:00', interval '1 hour') t(hour_start)
     """
-    assert [row[1:4] for row in asked("spend_by_local_day", "spending_total_hourly", hours)] == [
+    assert [row[1:4] for row in asked(in_zone("Europe/Berlin"), "spending_total_hourly", hours)] == [
         (date(2026, 3, 30), 24, 24),
         (date(2026, 3, 29), 23, 23),
         (date(2026, 3, 28), 24, 24),

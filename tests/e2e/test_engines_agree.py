@@ -1,4 +1,5 @@
-"""What is made from a warehouse on a server is what is made from the file with the same rows: copies, exports, pages, reports."""
+"""What is made from a warehouse on a server is what is made from the file with the same rows: copies, exports, pages,
+reports."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,10 +58,7 @@ def memory(sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_published_copy_holds_the_same_rows_of_the_same_types(twins: Twins, tmp_path: Path) -> None:
-    copies = [
-        publish(url, tmp_path / f"{number}.duckdb", AT, wait=0, force=True)
-        for number, url in enumerate(twins)
-    ]
+    copies = [publish(url, tmp_path / f"{number}.duckdb", AT, wait=0, force=True) for number, url in enumerate(twins)]
     assert copies[0].rows == copies[1].rows
     of_queues = f"select * from spending_as_of(timestamp '{ago(1)}') order by all"
     for sql in (*(f"from {view} order by all" for view in VIEWS), *(f"describe {view}" for view in VIEWS), of_queues):

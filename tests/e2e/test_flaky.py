@@ -1,4 +1,5 @@
-"""Three of ten answers fail, each in another way: the history is complete and exact all the same, and costs little more."""
+"""Three of ten answers fail, each in another way: the history is complete and exact all the same, and costs little
+more."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.e2e.world import World, ago
 
 PART = 0.3
 MOST = 1.6
-"""Times the requests of the same backfill without faults. With 30 % failing, 1 / 0.7 = 1.43 is what cannot be done without."""
+"""Times the requests of the same backfill without faults. With 30 % failing, 1 / 0.7 = 1.43 is what cannot be done
+without."""
 
 NOT_FAILING = {
     # end the account, the name or the window, by design: nothing is asked again
@@ -27,7 +29,8 @@ KINDS = [kind for kind in FaultKind if kind not in NOT_FAILING]
 
 
 def _equal_shares() -> tuple[Fault, ...]:
-    """Each strikes what those before it left, so that all kinds together are ``PART`` of all answers, in equal shares."""
+    """Each strikes what those before it left, so that all kinds together are ``PART`` of all answers, in equal
+    shares."""
     share = PART / len(KINDS)
     return tuple(Fault(kind, rate=share / (1 - place * share), seconds=1) for place, kind in enumerate(KINDS))
 
@@ -52,7 +55,8 @@ def test_a_history_of_which_three_answers_of_ten_fail_is_exact_in_at_most_1_6_ti
 
 
 def _undisturbed(world: World) -> int:
-    """The fewest requests that read this history without faults: days with their queues, and those before the first spend."""
+    """The fewest requests that read this history without faults: days with their queues, and those before the first
+    spend."""
     return (
         len({(queue, hour.date()) for queue, hour in world.expected_rows()})
         + len({hour.date() for _, hour in world.expected_rows()})

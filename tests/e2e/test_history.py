@@ -172,7 +172,9 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
         world.sync(keep_answers=31)
         assert world.one("select count(*) from internal.responses") < bodies
         kept = "internal.snapshots r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
-        assert world.one(f"select min(r.day) from {kept} where s.dimension = 'queue' and s.member = '{ALONE}'") == ago(31)
+        assert world.one(f"select min(r.day) from {kept} where s.dimension = 'queue' and s.member = '{ALONE}'") == ago(
+            31
+        )
         assert world.hourly() == held
         before = len(world.requests)
         assert world.sync(queues=("Another",)).exit_code == 0
@@ -320,7 +322,8 @@ def test_facts_on_a_day_that_was_never_asked_for_are_gone_after_a_replay(tmp_pat
         world.sync()
         before = export(world)
         world.rows(
-            f"update internal.facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour from hour_start) = 3"
+            f"update internal.facts set day = date '2001-01-01' where day = date '{ago(2)}' and extract(hour "
+            "from hour_start) = 3"
         )
         world.rows(
             f"update internal.day_coverage set money = money + 1, is_explained = false where day = date '{ago(1)}'"

@@ -1,4 +1,5 @@
-"""Who may read what the program writes: its own files are their owner's alone, what it makes for its user follows the umask."""
+"""Who may read what the program writes: its own files are their owner's alone, what it makes for its user follows the
+umask."""
 
 import os
 import stat
@@ -95,7 +96,8 @@ def test_every_file_is_its_owners_alone_but_for_what_was_made_to_be_read(tmp_pat
 
 
 def test_what_a_large_query_spills_is_its_owners_alone(tmp_path: Path) -> None:
-    """DuckDB spills beside the warehouse what it sorts beyond its memory, which a query cannot limit: that is done here."""
+    """DuckDB spills beside the warehouse what it sorts beyond its memory, which a query cannot limit: that is done
+    here."""
     file = tmp_path / "warehouse.duckdb"
     duckdb.connect(file).close()
     program = (

@@ -71,7 +71,8 @@ def test_while_a_check_blocks_the_copy_before_stays(tmp_path: Path) -> None:
         copy = tmp_path / "bi" / "warehouse.duckdb"
         before = copy.read_bytes()
         made.rows(
-            "insert into internal.series select 1, 99, dimension, member from internal.series where member is not null limit 1 returning series_id"
+            "insert into internal.series select 1, 99, dimension, member from internal.series where member is "
+            "not null limit 1 returning series_id"
         )
         code, _, err = sync(made)
         assert code == 5

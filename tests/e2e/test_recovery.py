@@ -39,7 +39,8 @@ def _of(hours: Hours, days: set[date]) -> Hours:
 
 
 def _alone_of_late(days: int) -> Dataset:
-    """A queue that spends alone since ``ago(2)``: there its answers are the account's totals. Before, another did too."""
+    """A queue that spends alone since ``ago(2)``: there its answers are the account's totals. Before, another did
+    too."""
     return small(days, (ALONE, BESIDE), lives=((BESIDE, ago(days), ago(3)),))
 
 

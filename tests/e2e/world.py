@@ -80,7 +80,8 @@ def napless(now: Callable[[], datetime]) -> Clock:
 
 
 def small(days: int, queues: int | tuple[str, ...] = 3, seed: int = 1, **more: Any) -> Dataset:
-    """A history of so many days before today, without idle weeks: a small ``empty_days`` would take one for its start."""
+    """A history of so many days before today, without idle weeks: a small ``empty_days`` would take one for its
+    start."""
     return Dataset(seed=seed, begins=ago(days), queues=queues, **{"idle_weeks": 0, "turnover": False, **more})
 
 
@@ -91,7 +92,8 @@ def place(folder: Path) -> str:
 
 @dataclass
 class World:
-    """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be moved.
+    """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be
+    moved.
 
     By ``ahead`` this machine's own clock runs before everyone's.
     """

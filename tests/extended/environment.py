@@ -1,4 +1,5 @@
-"""Environments of other programs, which cannot share ours: each is made once, beside ``.venv``, from the pins of a file here."""
+"""Environments of other programs, which cannot share ours: each is made once, beside ``.venv``, from the pins of a
+file here."""
 
 import shutil
 import subprocess

@@ -1,4 +1,5 @@
-"""Superset on the published copy: every view a dataset, its charts DuckDB's numbers, while the copy is renewed beneath it."""
+"""Superset on the published copy: every view a dataset, its charts DuckDB's numbers, while the copy is renewed
+beneath it."""
 
 import shutil
 from collections import Counter
@@ -42,7 +43,8 @@ delete from internal.day_coverage;
 insert into internal.day_coverage select * replace (money * {by} as money, unattributed_money * {by} as unattributed_money) from original_days;
 commit
 """
-"""Every hour costs so many times what it did: the books stay in balance, and no sum of one state is a sum of another."""
+"""Every hour costs so many times what it did: the books stay in balance, and no sum of one state is a sum of
+another."""
 
 
 class Chart(NamedTuple):

@@ -1,6 +1,7 @@
 """A million hostile answers over all cores: ``make fuzz``, ``make fuzz FUZZ=50000 SEED=7``.
 
-Ends at the first broken promise: the seed, the shrunk bytes and the file they are kept in are printed, the exit code is 1.
+Ends at the first broken promise: the seed, the shrunk bytes and the file they are kept in are printed, the exit code
+is 1.
 """
 
 import argparse

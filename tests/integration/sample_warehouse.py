@@ -58,7 +58,8 @@ class Bank:
     def set_price(self, money: Decimal) -> None:
         """Every hour of every series costs so much: the books stay in balance."""
         self.write(
-            f"begin; update internal.facts set money = {money}; update internal.day_coverage set money = 24 * {money}; commit"
+            f"begin; update internal.facts set money = {money}; update internal.day_coverage set money = 24 * "
+            f"{money}; commit"
         )
 
 

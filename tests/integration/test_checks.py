@@ -1,4 +1,5 @@
-"""What must hold of the numbers: each check on a fault put into what a real sync loaded, and on what only looks like one."""
+"""What must hold of the numbers: each check on a fault put into what a real sync loaded, and on what only looks like
+one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.contract
 Insert = Callable[..., None]
 
 NIGHT = NOW + timedelta(days=1)
-"""When the second of two syncs ran. By the first, ``ago(0)`` was still running; since the second it is closed and open."""
+"""When the second of two syncs ran. By the first, ``ago(0)`` was still running; since the second it is closed and
+open."""
 FINAL = ago(15)
 QUEUE = "(select series_id from internal.series where dimension = 'queue' and member = 'English ImageToText')"
 TOTAL = "(select series_id from internal.series where dimension = 'total')"
@@ -50,7 +52,8 @@ class Case(NamedTuple):
 
 FAULTS: dict[str, list[Case]] = {
     "every_hour_is_held_once": [
-        Case(f"insert into internal.facts select * from internal.facts where day = '{FINAL}' and series_id = {QUEUE} limit 1"),
+        Case(f"insert into internal.facts select * from internal.facts where day = '{FINAL}' and series_id = "
+            f"{QUEUE} limit 1"),
         Case(f"insert into internal.facts select * from internal.facts where day = '{FINAL}' and series_id = {TOTAL}"),
     ],
     "every_hour_is_on_the_accounts_grid": [
@@ -59,55 +62,67 @@ FAULTS: dict[str, list[Case]] = {
         Case(f"update internal.facts set day = day + 1 where day = '{FINAL}' and series_id = {QUEUE}"),
     ],
     "every_filter_has_one_series": [
-        Case(f"insert into internal.series select account_id, 99, dimension, member from internal.series where series_id = {QUEUE}"),
-        Case("insert into internal.series select account_id, 99, dimension, member from internal.series where dimension = 'app' and member is null"),
+        Case("insert into internal.series select account_id, 99, dimension, member from internal.series where "
+            f"series_id = {QUEUE}"),
+        Case("insert into internal.series select account_id, 99, dimension, member from internal.series where "
+            "dimension = 'app' and member is null"),
     ],
     "every_reading_has_its_own_number": [
         Case("insert into internal.snapshots select * from internal.snapshots limit 1"),
         Case("delete from internal.snapshots where snapshot_id = 2"),
     ],
     "every_answer_is_kept": [
-        Case(f"delete from internal.responses where hash in (select hash from internal.snapshots where day = '{FINAL}')"),
+        Case("delete from internal.responses where hash in (select hash from internal.snapshots where day = "
+            f"'{FINAL}')"),
         Case(f"delete from internal.responses; update internal.accounts set raw_kept_from = date '{FINAL}'"),
     ],
     "closed_days_are_complete": [
         Case(f"delete from internal.facts where hour_start = '{FINAL} 23:00' and series_id = {TOTAL}"),
         Case(f"delete from internal.facts where day = '{FINAL}'"),
-        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'open' where day = '{FINAL}'",
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = "
+            f"'open' where day = '{FINAL}'",
              after=timedelta(days=7)),
     ],
     "members_are_within_the_total": [
-        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(0)}', timestamp '{ago(0)} 05:00', 3, 0.3, 1 "
+        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(0)}', "
+            f"timestamp '{ago(0)} 05:00', 3, 0.3, 1 "
              "from internal.series where dimension = 'queue' and member is null"),
     ],
     "members_sum_up_to_the_total": [
-        Case(f"update internal.facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
-        Case(f"update internal.facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = {TOTAL}"),
+        Case(f"update internal.facts set money = money + 0.000000001 where hour_start = '{FINAL} 12:00' and "
+            f"series_id = {TOTAL}"),
+        Case(f"update internal.facts set volume = volume + 1 where hour_start = '{FINAL} 12:00' and series_id = "
+            f"{TOTAL}"),
         Case(f"delete from internal.facts where day = '{FINAL}' and series_id = {QUEUE}"),
         Case(f"delete from internal.facts where day = '{FINAL}' and series_id = {TOTAL}"),
         # two faults that cancel each other over the day
-        Case("update internal.facts set volume = volume + case extract(hour from hour_start) when 12 then 1 else -1 end "
+        Case("update internal.facts set volume = volume + case extract(hour from hour_start) when 12 then 1 else "
+            "-1 end "
              f"where series_id = {TOTAL} and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
         # a day without any queue, and one cut alone
         Case(f"delete from internal.facts where day = '{FINAL}' and series_id <> {TOTAL}"),
-        *(Case(f"delete from internal.facts where hour_start = '{FINAL} 12:00' and series_id in ({dimension})") for dimension in (APPS, IPS)),
+        *(Case(f"delete from internal.facts where hour_start = '{FINAL} 12:00' and series_id in "
+            f"({dimension})") for dimension in (APPS, IPS)),
     ],
     "days_sum_up_their_hours": [
         Case(f"update internal.day_coverage set {column} = {column} + 1 where day = '{FINAL}'")
         for column in ("volume", "money", "unattributed_volume", "unattributed_money")
     ] + [Case(f"delete from internal.day_coverage where day = '{FINAL}'")],
     "money_comes_with_tasks": [
-        Case(f"update internal.facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and snapshot_id in {which}")
+        Case(f"update internal.facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and "
+            f"snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
         for which in (NEW, ONCE)  # read anew by the sync that closed the day, or while the day ran
     ],
     "negative_money_was_seen_before": [
-        Case(f"update internal.facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and snapshot_id in {which}")
+        Case(f"update internal.facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and "
+            f"snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
         for which in (NEW, ONCE)
     ] + [
         # a run that was interrupted told of nothing, nor did one that was refused or killed
-        Case(f"update internal.facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update internal.runs set {end} where run = 1")
+        Case(f"update internal.facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update "
+            f"internal.runs set {end} where run = 1")
         for end in ("exit_code = 130", "exit_code = 3", "exit_code = null, ended_at = null")
     ],
     "no_day_stays_open_behind_final_ones": [
@@ -132,35 +147,44 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(copied("facts", f"day = '{FINAL}'", hour_start="hour_start + interval '45 minutes'")),
     ],
     "every_hour_is_on_the_accounts_grid": [
-        Case(f"update internal.accounts set hour_offset_seconds = {grid}; update internal.facts set hour_start = hour_start + interval '{grid} seconds'")
+        Case(f"update internal.accounts set hour_offset_seconds = {grid}; update internal.facts set hour_start = "
+            f"hour_start + interval '{grid} seconds'")
         for grid in (-900, 900)
     ],
     "every_filter_has_one_series": [
-        Case(f"insert into internal.series select account_id, 99, 'app', member from internal.series where series_id = {QUEUE}"),
+        Case("insert into internal.series select account_id, 99, 'app', member from internal.series where "
+            f"series_id = {QUEUE}"),
         Case("insert into internal.series select 2, series_id, dimension, member from internal.series"),
     ],
     "every_reading_has_its_own_number": [Case(copied("snapshots", account_id="2"))],
     "every_answer_is_kept": [
-        Case(f"delete from internal.responses where hash in (select hash from internal.snapshots where day = '{FINAL}' and status <> 200)"),
+        Case("delete from internal.responses where hash in (select hash from internal.snapshots where day = "
+            f"'{FINAL}' and status <> 200)"),
         Case(
-            f"delete from internal.responses where hash in (select hash from internal.snapshots where day < date '{FINAL}') "
+            "delete from internal.responses where hash in (select hash from internal.snapshots where day < date "
+                f"'{FINAL}') "
             f"and hash not in (select hash from internal.snapshots where day >= date '{FINAL}'); "
-            f"update internal.accounts set raw_kept_from = date '{FINAL}'; update internal.day_coverage set status = 'final' where day < date '{FINAL}'"
+            f"update internal.accounts set raw_kept_from = date '{FINAL}'; update internal.day_coverage set "
+                f"status = 'final' where day < date '{FINAL}'"
         ),
     ],
     "closed_days_are_complete": [
         Case(f"delete from internal.facts where day = '{ago(-1)}'"),
         # the last day of a run that was stopped, and a day that says itself that it failed
-        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'open' where day = '{FINAL}'"),
-        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = 'failed' where day = '{FINAL}'"),
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = "
+            f"'open' where day = '{FINAL}'"),
+        Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = "
+            f"'failed' where day = '{FINAL}'"),
     ],
     "members_are_within_the_total": [
-        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(-1)}', timestamp '{ago(-1)} 05:00', 3, 0.3, 1 "
+        Case(f"insert into internal.over_allocated_hours select account_id, series_id, date '{ago(-1)}', "
+            f"timestamp '{ago(-1)} 05:00', 3, 0.3, 1 "
              "from internal.series where dimension = 'queue' and member is null"),
     ],
     "members_sum_up_to_the_total": [
         Case(f"delete from internal.facts where series_id in ({APPS}) or series_id in ({IPS}); "
-             f"update internal.facts set money = money + 1 where hour_start = '{FINAL} 12:00' and series_id in ({TOTAL}, {QUEUE})"),
+             f"update internal.facts set money = money + 1 where hour_start = '{FINAL} 12:00' and series_id in "
+                 f"({TOTAL}, {QUEUE})"),
         Case(f"delete from internal.facts where series_id in ({APPS})"),
         Case(f"delete from internal.facts where day = '{FINAL}' and (series_id in ({APPS}) or series_id in ({IPS}))"),
     ],
@@ -175,7 +199,8 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(f"update internal.facts set volume = 0 where series_id in ({RESTS})"),
     ],
     "negative_money_was_seen_before": [
-        *(Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update internal.runs set exit_code = {code} "
+        *(Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update "
+            f"internal.runs set exit_code = {code} "
                "where run = 1") for code in (0, 1, 5)),
         Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day = '{ago(-1)}'"),
         # a rest may be negative by a crumb
@@ -189,17 +214,20 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(f"update internal.day_coverage set status = 'failed' where day = '{FINAL}'", after=timedelta(days=7)),
         Case("select 1", after=timedelta(days=30)),
         Case(f"update internal.day_coverage set status = 'open' where day >= '{FINAL}'", after=timedelta(days=30)),
-        Case(f"update internal.day_coverage set status = 'open' where day = '{FINAL}'; update internal.accounts set since = '{ago(14)}'",
+        Case(f"update internal.day_coverage set status = 'open' where day = '{FINAL}'; update internal.accounts "
+            f"set since = '{ago(14)}'",
              after=timedelta(days=7)),
     ],
     "prices_are_within_reason": [
         Case(f"update internal.facts set money = money * 5 where day = '{ago(0)}' and series_id = {QUEUE}"),
         # told by an earlier sync: the price was new on the day before
-        Case(f"update internal.facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id "
+            f"= {QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{ago(-1)}' and series_id = {QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{FINAL}' and series_id = {QUEUE}"),
         # too few tasks, too short a past
-        Case(f"update internal.facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = {QUEUE}"),
+        Case(f"update internal.facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = "
+            f"{QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}; "
              f"delete from internal.facts where day < '{ago(19)}' and series_id = {QUEUE}"),
         # a refund
@@ -346,7 +374,8 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
         "members are within the total",
         Severity.BLOCKING,
         "check failed: in every hour of a closed day the queues, the apps and the IPs each add up to no more than the "
-        "account's total: 3 rows, 2026-03-14 (cut app, hours 1), 2026-03-14 (cut queue, hours 2), 2026-03-13 (cut queue, hours 1); "
+        "account's total: 3 rows, 2026-03-14 (cut app, hours 1), 2026-03-14 (cut queue, hours 2), 2026-03-13 "
+        "(cut queue, hours 1); "
         "these hours are unattributed, so every sum is right, only the breakdown is unknown. The next "
         "anticaptcha-etl sync requests them again; reconciliation_hourly shows what the queues report",
         DAY,

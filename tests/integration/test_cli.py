@@ -430,7 +430,7 @@ def test_a_folder_of_checks_typed_by_hand_must_be_one(loaded: Seat) -> None:
         assert loaded.out == ""
     (loaded.folder / "anticaptcha-etl.toml").write_text("checks_folder = 'nowhere'\n")
     assert loaded.run("check") == 0
-    assert "does not hold: the checks folder is there" in " ".join(loaded.out.split())
+    assert "FAIL the checks folder is there" in " ".join(loaded.out.split())
 
 
 @pytest.mark.parametrize(("columns", "most"), [("60", 60), ("90", 90), ("200", 100), (None, 80)])

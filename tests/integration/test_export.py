@@ -1,4 +1,5 @@
-"""Open files of the views, and of a query: exact to the last digit, in types that other engines read, whole or not there."""
+"""Open files of the views, and of a query: exact to the last digit, in types that other engines read, whole or not
+there."""
 
 import csv
 import json
@@ -117,7 +118,8 @@ def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_wit
     bank: Bank, name: str
 ) -> None:
     bank.write(
-        f"update internal.accounts set name = '{name}' where account_id = 1; update internal.accounts set name = 'zz' where account_id = 2"
+        f"update internal.accounts set name = '{name}' where account_id = 1; update internal.accounts set name = "
+        "'zz' where account_id = 2"
     )
     out = written(bank, account=name)
     assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]
@@ -143,7 +145,7 @@ def test_one_account_is_written_alone_and_a_strange_one_is_refused(bank: Bank) -
     assert not [file for file in files(out) if "account=default" in file]
     with pytest.raises(UsageError) as caught:
         written(bank, account="nobody")
-    assert caught.value.hint == "it holds: default, shop"
+    assert caught.value.hint == "accounts in it: default, shop"
 
 
 # ---------------------------------------------------------------- csv

@@ -1,4 +1,5 @@
-"""A warehouse on a server as people meet it: how it is named, what goes wrong there and what they are told, several at once."""
+"""A warehouse on a server as people meet it: how it is named, what goes wrong there and what they are told, several
+at once."""
 
 import json
 import signal

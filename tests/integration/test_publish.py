@@ -1,4 +1,5 @@
-"""The published copy: whole, verified, read-only, without secrets; and whoever reads it sees the old state or the new."""
+"""The published copy: whole, verified, read-only, without secrets; and whoever reads it sees the old state or the
+new."""
 
 import random
 import resource

@@ -265,7 +265,10 @@ REFUSED = [
     "call pragma_database_size()",
     "execute p",
     "deallocate p",
-    "merge into internal.day_coverage using internal.day_coverage as d on false when not matched then insert values (1)",
+    (
+        "merge into internal.day_coverage using internal.day_coverage as d on false when not matched then insert "
+        "values (1)"
+    ),
     "alter table internal.day_coverage add column mine integer",
     "truncate internal.day_coverage",
     "analyze",

@@ -78,7 +78,8 @@ insert into internal.day_coverage values (2, date '{TODAY}' - 1, 'open', timesta
 
 @pytest.fixture
 def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
-    """Sixty days of eleven queues and a rest, two of them missing, one failed, the last three open; and a second account.
+    """Sixty days of eleven queues and a rest, two of them missing, one failed, the last three open; and a second
+    account.
 
     An hour of every day has spend, all nine decimals of it in use; the next is idle.
     """
@@ -100,7 +101,8 @@ def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
 
 
 class Page(HTMLParser):
-    """The elements with their attributes; tables by caption, a row a list of cells, a cell its exact number or else its text."""
+    """The elements with their attributes; tables by caption, a row a list of cells, a cell its exact number or else
+    its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -178,7 +180,8 @@ def test_the_sums_by_queue_are_the_views_to_the_last_digit(filled: Insert, wareh
     (rows,) = [rows for caption, rows in Page(html(warehouse)).tables.items() if caption.startswith("Spend by queue")]
     sums = asked(
         warehouse,
-        "select queue, sum(money), price_per_1000(cast(sum(money) as decimal(18, 9)), cast(sum(volume) as bigint)), sum(volume)"
+        "select queue, sum(money), price_per_1000(cast(sum(money) as decimal(18, 9)), cast(sum(volume) as "
+        "bigint)), sum(volume)"
         f" from spending_daily where {SHOWN} group by queue order by 2 desc",
     )
     assert [(row[0], *map(Decimal, (row[1], row[3], row[4]))) for row in rows[1:9]] == sums[:8]
@@ -242,8 +245,10 @@ def test_months_and_the_headline_are_the_views(filled: Insert, warehouse: sa.Eng
 def test_an_hour_of_the_week_is_the_mean_of_the_hours_read(filled: Insert, warehouse: sa.Engine) -> None:
     means = asked(
         warehouse,
-        "select cast(sum(money) as decimal(38, 9)), count(*), extract(isodow from hour_start), extract(hour from hour_start)"
-        " from spending_total_hourly where account = 'default' and hour_start >= '2026-02-19' group by 3, 4 order by 3, 4",
+        "select cast(sum(money) as decimal(38, 9)), count(*), extract(isodow from hour_start), extract(hour from "
+        "hour_start)"
+        " from spending_total_hourly where account = 'default' and hour_start >= '2026-02-19' group by 3, 4 "
+        "order by 3, 4",
     )
     rows = {(row["weekday"], row["hour"]): row for row in drawn(html(warehouse))["week"]["slots"]}
     assert {key: row["hours"] for key, row in rows.items()} == {
@@ -276,7 +281,8 @@ def test_a_long_period_is_shown_by_weeks(filled: Insert, warehouse: sa.Engine) -
     _, *rows = Page(text).tables["US dollars by week and queue"]
     weeks = asked(
         warehouse,
-        "select sum(money) from spending_daily where account = 'default' group by date_trunc('week', day) order by max(day) desc",
+        "select sum(money) from spending_daily where account = 'default' group by date_trunc('week', day) order "
+        "by max(day) desc",
     )
     assert [(Decimal(row[1]),) for row in rows] == weeks
     assert {date.fromisoformat(row["from"][:10]).weekday() for row in drawn(text)["spend"]["spend"]} == {0}

@@ -339,22 +339,26 @@ NAMES = [(1, "FunCaptcha", "doubted", 2), (1, "FunCaptcha", "believed", 4), (2, 
 
 @pytest.fixture
 def first_release(tmp_path: Path) -> sa.Engine:
-    """A warehouse of revision 0001 with accounts that had learned an error, had learned zeros, and had learned nothing."""
+    """A warehouse of revision 0001 with accounts that had learned an error, had learned zeros, and had learned
+    nothing."""
     engine = open_warehouse(warehouse_url(str(tmp_path / "first.duckdb")))
     migrate.upgrade(engine, "0001")
     with engine.begin() as connection:
         for number, unknown, code in ((1, "error", "E_1"), (2, "zeros", None), (3, None, None)):
             connection.execute(
                 sa.text(
-                    "insert into accounts (account_id, name, key_salt, key_hash, since, grid_seconds, unknown_names, unknown_code, "
-                    "created_at) values (:n, 'a' || :n, 'salt', 'hash', '2025-01-01', 900, :unknown, :code, '2026-01-01')"
+                    "insert into accounts (account_id, name, key_salt, key_hash, since, grid_seconds, "
+                    "unknown_names, unknown_code, "
+                    "created_at) values (:n, 'a' || :n, 'salt', 'hash', '2025-01-01', 900, :unknown, :code, "
+                    "'2026-01-01')"
                 ),
                 {"n": number, "unknown": unknown, "code": code},
             )
         for place, (account, name, member_status, snapshot) in enumerate(NAMES):
             connection.execute(
                 sa.text(
-                    "insert into names (account_id, queue, belief, reading, decided_at) values (:a, :name, :belief, :r, :at)"
+                    "insert into names (account_id, queue, belief, reading, decided_at) values (:a, :name, "
+                    ":belief, :r, :at)"
                 ),
                 {"a": account, "name": name, "belief": member_status, "r": snapshot, "at": datetime(2026, 1, 1, place)},
             )

@@ -1,7 +1,7 @@
 """Answers that the service, or something in front of it, may send: from fine ones to noise. One seed, one answer.
 
-The mutations know what an answer looks like: fields are spelled anew, records are doubled and moved, bodies are wrapped, cut
-and soiled. Shared by the ordinary tests and by ``make fuzz``.
+The mutations know what an answer looks like: fields are spelled anew, records are doubled and moved, bodies are
+wrapped, cut and soiled. Shared by the ordinary tests and by ``make fuzz``.
 """
 
 import gzip

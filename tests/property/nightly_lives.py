@@ -1,4 +1,5 @@
-"""Syncs of one account, night after night, and what the warehouse would hold after each: the pipeline without its doors.
+"""Syncs of one account, night after night, and what the warehouse would hold after each: the pipeline without its
+doors.
 
 No thread, no clock, no database, no HTTP: the walk, the fold and whatever ``read`` makes of a window.
 """
@@ -159,7 +160,8 @@ class Nights:
         self._see_anew(before, but=day)
 
     def _learn_habits(self, snapshot: Snapshot) -> None:
-        """The account's grid is that of its first good total; its answers reach the day's end from the first that did."""
+        """The account's grid is that of its first good total; its answers reach the day's end from the first that
+        did."""
         window = snapshot.window
         if not snapshot.is_success or window.series != TOTAL:
             return

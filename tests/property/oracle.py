@@ -48,9 +48,11 @@ _TINY = Fraction(1, 10**400)
 
 
 def rational(value: object) -> Fraction | None:
-    """The number that ``value`` spells, exact for every question asked here: is it whole, is it in range, how does it round.
+    """The number that ``value`` spells, exact for every question asked here: is it whole, is it in range, how does it
+    round.
 
-    Beyond 10**30 it is 10**40; what follows its first hundred digits counts only as being there. None: it spells no number.
+    Beyond 10**30 it is 10**40; what follows its first hundred digits counts only as being there. None: it spells no
+    number.
     """
     return _spelled(value.strip(" ")) if isinstance(value, str) else None
 
@@ -186,7 +188,8 @@ def _hour(element: object) -> int | None:
 
 
 def _shown_grid(start: int, hours: set[int]) -> int:
-    """Where the account's hours begin beside ``start``: after it only if they run from there without a hole, else up to it."""
+    """Where the account's hours begin beside ``start``: after it only if they run from there without a hole, else up
+    to it."""
     first = min(hours, default=start)
     past = (first - start) % 3600
     runs_from_start = first == start + past and hours >= set(range(first, max(hours, default=first), 3600))

@@ -1,6 +1,7 @@
 """Whatever the service, or something in front of it, may send: no crash, no wrong number, every refusal explained.
 
-Twenty thousand answers here, a million in ``make fuzz``. Answers worth remembering are kept in ``hostile/`` and read again.
+Twenty thousand answers here, a million in ``make fuzz``. Answers worth remembering are kept in ``hostile/`` and read
+again.
 """
 
 import sys

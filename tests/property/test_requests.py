@@ -1,7 +1,7 @@
 """How many requests a sync needs, against how few it could: whole runs over years of the stand-in's books.
 
-The least is what a run that knew every answer beforehand would ask: each day's total, each queue on the days it spent, and once
-in an account's life a queue that cannot exist.
+The least is what a run that knew every answer beforehand would ask: each day's total, each queue on the days it
+spent, and once in an account's life a queue that cannot exist.
 """
 
 import random

@@ -1,7 +1,8 @@
 """Nights of syncs against the stand-in's own decisions, whatever it does where its documentation is silent.
 
-After every night, also one that was killed: each hour of each cut sums to exactly the total last given for it; no queue, app or
-address holds money that is not its own; who is doubted or set aside holds nothing; a contradicted hour is all rest.
+After every night, also one that was killed: each hour of each cut sums to exactly the total last given for it; no
+queue, app or address holds money that is not its own; who is doubted or set aside holds nothing; a contradicted hour
+is all rest.
 """
 
 import json
@@ -70,7 +71,8 @@ LOUD = (
 )  # fmt: skip
 FATAL = (FaultKind.IP_BLOCKED, FaultKind.ZERO_BALANCE)
 UNTRUE = (FaultKind.NEGATIVE, FaultKind.NULL_DATA, FaultKind.NO_DATA)
-"""Good answers that are wrong. They are kept from strangers: that one never differs from the total is all that gives it away."""
+"""Good answers that are wrong. They are kept from strangers: that one never differs from the total is all that gives
+it away."""
 SPOILED = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
 """They refuse one record; where the other of two for the hour is left, the answer is good and wrong too."""
 
@@ -85,7 +87,8 @@ class EffectiveSetting(NamedTuple):
 
 @dataclass(frozen=True)
 class Night:
-    """One sync and the pause before it. ``slow``: most seconds between two answers. ``failure``: per cent of answers."""
+    """One sync and the pause before it. ``slow``: most seconds between two answers. ``failure``: per cent of
+    answers."""
 
     hours_before: int = 24
     known: int = len(NAMES)
@@ -116,7 +119,8 @@ class Night:
 
 
 class World(Nights):
-    """A stand-in, and what a warehouse of its answers would hold, kept up to date by the changes of every commit alone."""
+    """A stand-in, and what a warehouse of its answers would hold, kept up to date by the changes of every commit
+    alone."""
 
     def __init__(self, dataset: Dataset, behaviour: Behaviour, now: datetime, seed: int) -> None:
         super().__init__(now, random.Random(seed))
@@ -392,7 +396,8 @@ slowly = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def play(world: World, plan: Iterable[Night]) -> None:
-    """Nights, each with what must hold after it; an error tells the service's habits and all that was asked and answered."""
+    """Nights, each with what must hold after it; an error tells the service's habits and all that was asked and
+    answered."""
     try:
         for night in plan:
             why = world.play(night)

@@ -141,7 +141,8 @@ def test_a_view_comes_after_the_views_it_names() -> None:
 def test_a_views_comments_are_read_from_its_head_alone() -> None:
     view = views.parse(
         "v",
-        "-- one row per day:\n-- of the year\n--\n-- day: the day,\n-- in UTC\n-- money: dollars\nselect 1 -- no: column\n",
+        "-- one row per day:\n-- of the year\n--\n-- day: the day,\n-- in UTC\n-- money: dollars\nselect 1 -- "
+        "no: column\n",
     )
     assert view.comment == "one row per day: of the year"
     assert view.columns == {"day": "the day, in UTC", "money": "dollars"}

@@ -181,7 +181,8 @@ class Run:
 
     @property
     def said(self) -> list[str]:
-        """What was asked, readably: days ago, name or ``*`` for the total, and the hour of a tail; ``?`` cannot exist."""
+        """What was asked, readably: days ago, name or ``*`` for the total, and the hour of a tail; ``?`` cannot
+        exist."""
         words = []
         for window in self.asked:
             name = STRANGE.get(window.series, spelled(window.series))
@@ -917,7 +918,8 @@ def test_the_answer_of_a_stranger_day_changes_nothing() -> None:
 
 
 def test_a_day_is_asked_for_the_hours_it_owes_once_a_later_day_has_proved_its_queue() -> None:
-    # B's 23 hours are the total's on the first of the days, as those of a name that is not known would be; the second proves it.
+    # B's 23 hours are the total's on the first of the days, as those of a name that is not known would be; the
+    # second proves it.
     service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown="totals")
     service.last_hour[5, "B"] = 22
     first = play(service, known_queues=("B", "A"))

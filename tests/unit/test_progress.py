@@ -29,7 +29,8 @@ def known(days: int) -> Progress:
 
 def test_progress_has_share_rate_and_remaining_time() -> None:
     assert progress.describe(known(30)) == (
-        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 hourly values · $12.34 · about 2 min left"
+        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 hourly values · $12.34 · about 2 "
+        "min left"
     )
     assert progress.describe(Progress(days_done=1, days_planned=1, requests=1, hourly_values=1)) == (
         "1 of 1 day · 1 request · 1 hourly value · $0.00"
@@ -39,7 +40,8 @@ def test_progress_has_share_rate_and_remaining_time() -> None:
 def test_progress_says_what_is_known_while_the_first_day_is_not() -> None:
     searching = Progress(day=date(2026, 3, 1), days_done=30, requests=150, seconds=30)
     assert progress.describe(searching) == (
-        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 hourly values · $0.00 · still searching for the first day"
+        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 hourly values · $0.00 · still searching for the "
+        "first day"
     )
 
 

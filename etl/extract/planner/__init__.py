@@ -15,8 +15,8 @@ The planner goes backward, newest day first, one UTC day per window:
     state      the types: SyncOptions, StoredState, DayPlan, PlannerState and the steps
     estimate   how many requests will a run make?
 
-An account's first request is a total. Once a total has spend, a queue that cannot exist is requested before any other queue;
-the same goes for apps and addresses. Each of these requests is sent alone.
+An account's first request is a total. Once a total has spend, a queue that cannot exist is requested before any other
+queue; the same goes for apps and addresses. Each of these requests is sent alone.
 """
 
 from etl.extract.planner.estimate import RequestEstimate, estimate
@@ -57,6 +57,6 @@ from etl.extract.planner.state import (
 __all__ = [
     "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR",
     "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState",
-    "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight", "classify_name",
-    "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
+    "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
+    "classify_name", "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
 ]  # fmt: skip

@@ -10,8 +10,8 @@ Of a day is asked, in this order:
    what is *likely*: names seen on neighbouring days, all at once;
    what is *owed*: hours that answers did not speak for;
    and the others: of apps and addresses all at once, for the user listed each; queues are *hunted* for, the likeliest
-   first, on closed days alone and one day at a time, newest first. Older days wait for its findings while their totals are
-   read. A hunt that found nothing has nothing to share, so the next one asks all its names at once.
+   first, on closed days alone and one day at a time, newest first. Older days wait for its findings while their
+   totals are read. A hunt that found nothing has nothing to share, so the next one asks all its names at once.
 """
 
 from collections.abc import Sequence, Set
@@ -152,7 +152,8 @@ def _wanted_of_hunted(
 
 
 def _wanted_of_listed(state: PlannerState, plan: DayPlan, others: Set[SeriesKey]) -> DayRequests | None:
-    """Apps and addresses that nothing speaks for are asked all at once, but one that never answered on one day first."""
+    """Apps and addresses that nothing speaks for are asked all at once, but one that never answered on one day
+    first."""
     strange = others - state.members.member_statuses.keys()
     asked_elsewhere = {
         window.series for other in state.open_days.values() for window in other.in_flight if window.series in strange
@@ -223,7 +224,8 @@ def _told_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: 
     failed, early = _failed(state.members, day_state), _read_before_final(state.options, day_state)
     if has_changed:
         return replace(plan, stale=day_state.active_members | failed)
-    # An unexplained day asks its queues again, and when it becomes final every name; a rest of apps and addresses is no news.
+    # An unexplained day asks its queues again, and when it becomes final every name; a rest of apps and
+    # addresses is no news.
     queues = (
         frozenset()
         if day_state.is_explained

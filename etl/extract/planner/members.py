@@ -1,7 +1,7 @@
 """Queues, apps and addresses: which are worth asking, which are likely on a day, which are believed. Pure.
 
-What a name that cannot exist gives is the *lesson* of its cut. Where it is an error, a name that gives the same is set aside;
-where it is the account's total, a name is believed once it has answered anything but a day's total.
+What a name that cannot exist gives is the *lesson* of its cut. Where it is an error, a name that gives the same is
+set aside; where it is the account's total, a name is believed once it has answered anything but a day's total.
 """
 
 import math
@@ -32,11 +32,12 @@ from etl.models import (
 )
 
 KNOWN_QUEUES = (
-    "English ImageToText", "Russian ImageToText", "Recaptcha Proxyless", "Recaptcha Proxy-on", "FunCaptcha", "Funcaptcha Proxyless",
-    "Square Net Task", "GeeTest Proxy-on", "GeeTest Proxyless", "Turnstile Proxyless", "Turnstile Proxy-On", "hCaptcha Proxyless",
-    "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7", "Recaptcha V3 s0.9",
+    "English ImageToText", "Russian ImageToText", "Recaptcha Proxyless", "Recaptcha Proxy-on", "FunCaptcha",
+    "Funcaptcha Proxyless", "Square Net Task", "GeeTest Proxy-on", "GeeTest Proxyless", "Turnstile Proxyless", "Turnstile Proxy-On",
+    "hCaptcha Proxyless", "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7", "Recaptcha V3 s0.9",
 )  # fmt: skip
-"""Members attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list exists)."""
+"""Members attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list
+exists)."""
 
 NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
     {
@@ -65,8 +66,8 @@ class Members:
     """What is known of names.
 
     ``order``: those the user listed, then the catalogue: the order of a hunt. ``worth``: by cut, those worth asking.
-    ``active_periods``: when a name had spend. ``spent``: what it spent on the day last read of it. ``by_hand``: those that a person
-    asks for now, though they were set aside or have ended; until they are refused once more.
+    ``active_periods``: when a name had spend. ``spent``: what it spent on the day last read of it. ``by_hand``: those
+    that a person asks for now, though they were set aside or have ended; until they are refused once more.
     """
 
     order: tuple[SeriesKey, ...] = ()
@@ -136,10 +137,11 @@ def recently_active(names: Members, among: Set[SeriesKey], day: date) -> list[Se
 def rank_candidates(
     names: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
 ) -> list[SeriesKey]:
-    """Members to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the catalogue's.
+    """Members to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the
+    catalogue's.
 
-    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's price, which
-    seldom moves; and where one is missing, what is left of the day is about what it last did in a day.
+    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's
+    price, which seldom moves; and where one is missing, what is left of the day is about what it last did in a day.
     """
     rank = {series: place for place, series in reversed(list(enumerate(names.order)))}
     left = [unattributed for unattributed in unattributed_by_hour if unattributed.volume > 0 and unattributed.money > 0]
@@ -174,7 +176,8 @@ def _distance(names: Members, series: SeriesKey, day: date) -> int:
 def classify(names: Members, snapshot: Snapshot, day_state: DayState) -> Members:
     """What a reading says of its filter. ``day_state`` is the day's without this reading.
 
-    What was once believed is never set aside: its window has failed; or, where the refusal is the filter's own, it has ended.
+    What was once believed is never set aside: its window has failed; or, where the refusal is the filter's own, it
+    has ended.
     """
     series = snapshot.window.series
     if series == TOTAL:
@@ -220,10 +223,11 @@ def _next_status(names: Members, snapshot: Snapshot, day_state: DayState) -> Mem
 
 
 def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
-    """Whether a closed day's answer is less than its total, read just before, in an hour that both speak for, and nowhere more.
+    """Whether a closed day's answer is less than its total, read just before, in an hour that both speak for, and
+    nowhere more.
 
-    What exceeds the total is no part of it. An answer without any record counts on the total's own UTC day alone: later the
-    service may have forgotten the day.
+    What exceeds the total is no part of it. An answer without any record counts on the total's own UTC day alone:
+    later the service may have forgotten the day.
     """
     requested_at = day_state.total_requested_at
     if (
@@ -283,7 +287,8 @@ def extend_periods(active_periods: tuple[ActivePeriod, ...], day: date) -> tuple
 def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNameBehaviour | None:
     """What the answer to a name that cannot exist teaches; None: nothing, for this moment.
 
-    Zeros are a lesson only where the total has tasks: money alone may be a refund, which a total can show and lose again.
+    Zeros are a lesson only where the total has tasks: money alone may be a refund, which a total can show and lose
+    again.
     """
     if snapshot.is_success and any(record.value != ZERO_MEASURES for record in snapshot.records):
         return UnknownNameBehaviour(UnknownNameAnswer.TOTALS)

@@ -47,7 +47,8 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
 
 
 def _first_known(options: SyncOptions, stored: StoredState, oldest_spend: date | None) -> date:
-    """The first day of the known range: an idle day that was once asked for far before the history is not part of it."""
+    """The first day of the known range: an idle day that was once asked for far before the history is not part of
+    it."""
     first = min([*stored.days, options.end_day])
     return (
         first
@@ -174,7 +175,8 @@ def _opened(state: PlannerState, day: date) -> PlannerState:
 
 
 def _asking(state: PlannerState, day: date, windows: list[Window], room: int) -> PlannerState:
-    """Adds what the day wants to ask now to ``windows``, as far as there is room; shuts a day that wants nothing more."""
+    """Adds what the day wants to ask now to ``windows``, as far as there is room; shuts a day that wants nothing
+    more."""
     plan = state.open_days[day]
     next_requests = one_day.next_requests(state, plan)
     if next_requests is None:
@@ -213,7 +215,8 @@ def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) 
 
 
 def group_by_day(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
-    """Readings that came at one moment, as they can be judged and told on one fold: a day's at once, a total by itself."""
+    """Readings that came at one moment, as they can be judged and told on one fold: a day's at once, a total by
+    itself."""
     by_day: dict[date, list[list[Snapshot]]] = {}
     for snapshot in snapshots:
         groups = by_day.setdefault(snapshot.window.day, [])
@@ -224,7 +227,8 @@ def group_by_day(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
 
 
 def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
-    """Takes in one answered window and the fold of its day, with what came ``together``; a day that wants nothing more is shut."""
+    """Takes in one answered window and the fold of its day, with what came ``together``; a day that wants nothing
+    more is shut."""
     state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _watched_for_trouble(_told_of_unknown_names(replace(state, probe=None), snapshot, day_state), snapshot)
@@ -294,7 +298,8 @@ def _learned(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> Pl
 
 
 def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerState:
-    """A held day was folded again, because a name has come to be believed; it is opened again for hours that are owed since."""
+    """A held day was folded again, because a name has come to be believed; it is opened again for hours that are owed
+    since."""
     day, plan = day_state.day, state.open_days.get(day_state.day)
     if plan is not None:
         return replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})

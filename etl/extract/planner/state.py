@@ -33,10 +33,11 @@ NO_SPEND_FACTOR = 10
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """What this run was asked for. ``since`` and ``until`` are inclusive; a ``since`` of None: until the start of history.
+    """What this run was asked for. ``since`` and ``until`` are inclusive; a ``since`` of None: until the start of
+    history.
 
-    ``named`` are the queues, apps and addresses that the user listed, ``by_hand`` those of them on the command line, ``trusted``
-    those that exist though they only ever answer with the total.
+    ``named`` are the queues, apps and addresses that the user listed, ``by_hand`` those of them on the command line,
+    ``trusted`` those that exist though they only ever answer with the total.
     """
 
     account: str
@@ -129,9 +130,10 @@ Step = Request | Wait | Done
 class DayPlan:
     """A day in progress.
 
-    ``due`` filters must be asked whatever the verdict; ``settled`` ones were answered or tried and are not asked again in
-    this run; ``sent`` are the windows asked so far, ``in_flight`` those in the air. ``unverified`` windows were empty where spend is
-    held, and so are asked once more. The cuts ``rechecked`` exceeded the total and were asked once more for it.
+    ``due`` filters must be asked whatever the verdict; ``settled`` ones were answered or tried and are not asked
+    again in this run; ``sent`` are the windows asked so far, ``in_flight`` those in the air. ``unverified`` windows
+    were empty where spend is held, and so are asked once more. The cuts ``rechecked`` exceeded the total and were
+    asked once more for it.
     """
 
     day: date
@@ -160,11 +162,14 @@ class DayPlan:
 class PlannerState:
     """All the walk knows: a few days in progress, names, and how far back it has come.
 
-    ``first`` is the first day of the known range. ``days_without_raw`` frozen days would be asked for names if their answers were kept.
-    ``pending`` are days of the known range that need a visit, newest first, ``stored`` what was held when the run began.
-    ``further`` is the next day older than all that is known; None: nothing further back is wanted. ``oldest_spend`` is the
-    oldest day with spend, or whose total failed: history is read until ``empty_days`` before it. ``shut`` are the days that
-    the last call of ``next`` or ``tell`` finished with. ``alike`` counts windows in a row that failed with one code,
+    ``first`` is the first day of the known range. ``days_without_raw`` frozen days would be asked for names if their
+    answers were kept.
+    ``pending`` are days of the known range that need a visit, newest first, ``stored`` what was held when the run
+    began.
+    ``further`` is the next day older than all that is known; None: nothing further back is wanted. ``oldest_spend``
+    is the oldest day with spend, or whose total failed: history is read until ``empty_days`` before it. ``shut`` are
+    the days that the last call of ``next`` or ``tell`` finished with. ``alike`` counts windows in a row that failed
+    with one code,
     ``failed`` those with any.
     """
 
@@ -209,7 +214,8 @@ class PlannerState:
 
     @property
     def days_left(self) -> int:
-        """Days still to be visited, or not finished with; of a history whose start is not known yet, at least so many."""
+        """Days still to be visited, or not finished with; of a history whose start is not known yet, at least so
+        many."""
         return len(self.open_days) + len(self.pending) + (not self.pending and self.next_day is not None)
 
     @property

@@ -1,7 +1,7 @@
 """What is drawn, as Altair specifications without data: the page hands them the rows it shows in its tables.
 
-Colours are the page's own variables, so a chart follows dark mode and paper like the text around it. Scales are UTC: else
-bars would move with the reader's zone. Nothing here knows a queue's name, so none can be mistaken for markup.
+Colours are the page's own variables, so a chart follows dark mode and paper like the text around it. Scales are UTC:
+else bars would move with the reader's zone. Nothing here knows a queue's name, so none can be mistaken for markup.
 """
 
 from pathlib import Path
@@ -75,7 +75,8 @@ def _spec(chart: alt.TopLevelMixin) -> Spec:
 def spend() -> Spec:
     """Stacked bars of the rows ``spend`` (from, to, label, queue, money, volume, place, is_final).
 
-    Behind them ``days`` (from, to, fill, said): the whole period, so that the axis shows it all, and what is lacking of it.
+    Behind them ``days`` (from, to, fill, said): the whole period, so that the axis shows it all, and what is lacking
+    of it.
     """
     x = alt.X("from:T", bin="binned", scale=alt.Scale(type="utc"), axis=_dates(8))
     behind = (
@@ -143,7 +144,8 @@ def price() -> Spec:
 
 
 def week() -> Spec:
-    """The hours of the week of the rows ``slots`` (weekday, hour, label, money, volume, hours), the palest the cheapest."""
+    """The hours of the week of the rows ``slots`` (weekday, hour, label, money, volume, hours), the palest the
+    cheapest."""
     return _spec(
         alt.Chart(alt.NamedData("slots"))
         .mark_rect(xOffset=0.5, x2Offset=-0.5, yOffset=0.5, y2Offset=-0.5, cornerRadius=1)

@@ -20,7 +20,8 @@ def unattributed(view: View) -> Html:
     days.sort(key=lambda row: (-abs(row.unattributed_money), row.day, row.account))
     lead = join(
         usd(unattributed.money),
-        f", {share(unattributed.money, view.spent) or NONE} of this period, {count(unattributed.volume, 'task')}, on {count(len(days), 'day')}:"
+        f", {share(unattributed.money, view.spent) or NONE} of this period, "
+        f"{count(unattributed.volume, 'task')}, on {count(len(days), 'day')}:"
         " money that no known queue explains. If you know a name that is not listed, ",
         tag("code", "anticaptcha-etl sync --queue NAME"),
         " books it.",
@@ -73,7 +74,7 @@ def revisions(held: ReportData) -> Html:
         return section(title, "The API has changed no closed hour yet.")
     lead = f"Closed hours that the API changed later: {held.corrected:,} since {a_day(held.period.first)}."
     if len(held.corrections) > 1:
-        lead += f" The last {len(held.corrections)} changes, newest first; (total) is the account's total: not to be added to queues."
+        lead += f" The last {len(held.corrections)} changes, newest first; (total) is the account's total."
     has_many = len(held.accounts) > 1
     columns = [
         *(Column("hour, UTC"), Column("queue"), *([Column("account")] if has_many else [])),

@@ -25,7 +25,8 @@ Child = str | Html | None
 
 
 def tag(element: str, /, *children: Child, **attributes: str | None) -> Html:
-    """An element. Children that are not Html are escaped, so are all attributes; ``class_`` is class, ``_`` in names is ``-``."""
+    """An element. Children that are not Html are escaped, so are all attributes; ``class_`` is class, ``_`` in names
+    is ``-``."""
     said = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
@@ -51,7 +52,8 @@ def number(value: Decimal | int, shown: str) -> Html:
 
 
 def cents(value: Decimal) -> str:
-    """Dollars to the cent, rounded half to even; what is less than one in all its digits, so that it never reads as nothing."""
+    """Dollars to the cent, rounded half to even; what is less than one in all its digits, so that it never reads as
+    nothing."""
     sign, size = MINUS if value < 0 else "", abs(value)
     return f"{sign}${size.normalize():f}" if 0 < size < _CENT else f"{sign}${size:,.2f}"
 

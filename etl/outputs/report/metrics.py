@@ -18,7 +18,8 @@ STATUSES = ("final", "open", "missing", "failed")
 
 
 class Line(NamedTuple):
-    """One line of the legend, in one colour. ``names`` are the queues it stands for; ``kind`` is queue, others or rest."""
+    """One line of the legend, in one colour. ``names`` are the queues it stands for; ``kind`` is queue, others or
+    rest."""
 
     label: str
     kind: str
@@ -40,7 +41,8 @@ class Cell(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Days read whole in this month and in the last, by their number. ``per_cent`` is None where nothing was spent in the last."""
+    """Days read whole in this month and in the last, by their number. ``per_cent`` is None where nothing was spent in
+    the last."""
 
     days: tuple[int, ...]
     this: Decimal

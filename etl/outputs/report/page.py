@@ -1,6 +1,7 @@
 """The page itself: headings, numbers, tables, and the places where charts are drawn.
 
-A policy in its head lets its own script run and nothing be loaded: the browser would refuse what slipped through as markup.
+A policy in its head lets its own script run and nothing be loaded: the browser would refuse what slipped through as
+markup.
 """
 
 import hashlib

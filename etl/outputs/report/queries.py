@@ -1,4 +1,5 @@
-"""What the report shows, read in one connection and so of one moment. The warehouse is free again before anything is drawn."""
+"""What the report shows, read in one connection and so of one moment. The warehouse is free again before anything is
+drawn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +136,8 @@ class Found(NamedTuple):
 class ReportData:
     """Everything the page shows. Times are aware UTC.
 
-    ``spent``, ``slots``, ``corrected`` (hours) and ``refused`` are of the period alone, ``daily`` of this month and the last.
+    ``spent``, ``slots``, ``corrected`` (hours) and ``refused`` are of the period alone, ``daily`` of this month and
+    the last.
     ``forecast`` is None unless every account has one for the month that ``now`` lies in.
     """
 
@@ -243,7 +245,8 @@ select count(*)
 _REFUSED = "select count(*) from spending_rejections where account in :accounts and seen_at >= cast(:first as date)"
 
 _SYNCS = """
-select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.windows_good, r.windows_failed, r.facts_inserted,
+select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.windows_good, r.windows_failed,
+       r.facts_inserted,
        r.facts_changed, r.rejections
   from internal.runs r
   join internal.accounts a on a.account_id = r.account_id
@@ -255,7 +258,10 @@ select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.window
 # A replay finds none, and a sync that was stopped or refused did not look: neither says that all is well.
 _FINDINGS = """
 with last as (
-    select account_id, max(run) as run from internal.runs where command = 'sync' and exit_code in (0, 1, 5) group by account_id
+    select account_id, max(run) as run
+    from internal.runs
+    where command = 'sync' and exit_code in (0, 1, 5)
+    group by account_id
 )
 select a.name as account, f.severity, f.day, f.queue, f.message
   from internal.findings f
@@ -269,8 +275,8 @@ select a.name as account, f.severity, f.day, f.queue, f.message
 def gather(url: str, account: str | None, days: int, clock: Clock, *, wait: float) -> ReportData:
     """One account's report, or that of all together, with the last ``days`` days in detail.
 
-    Raises UsageError for an account that the warehouse does not hold, WarehouseError for a warehouse that is not there, not
-    readable, or held for longer than ``wait`` seconds.
+    Raises UsageError for an account that the warehouse does not hold, WarehouseError for a warehouse that is not
+    there, not readable, or held for longer than ``wait`` seconds.
     """
     engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
     require_readable(engine)

@@ -155,7 +155,8 @@ def spend_chart(view: View) -> Iterator[Drawn]:
 
 
 def _lacking(view: View) -> dict[date, str]:
-    """The days that are missing or failed, and of which account; of several accounts each day once, or its hatches would add up."""
+    """The days that are missing or failed, and of which account; of several accounts each day once, or its hatches
+    would add up."""
     found: dict[date, list[str]] = defaultdict(list)
     for account, by_day in view.status.items():
         for day, status in by_day.items():

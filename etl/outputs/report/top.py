@@ -76,7 +76,7 @@ def _warnings(view: View) -> Iterator[Child]:
         for status in LACKING
     )
     if missing:
-        yield f"{count(len(missing), 'day')} missing, in no sum here: {_spans(missing)}. anticaptcha-etl sync reads them."
+        yield f"{count(len(missing), 'day')} missing, not in any sum: {_spans(missing)}. Run anticaptcha-etl sync."
     if failed:
         yield f"{count(len(failed), 'day')} failed when last asked: {_spans(failed)}. anticaptcha-etl sync asks again."
 
@@ -171,6 +171,7 @@ def footer(held: ReportData) -> Html:
         "footer",
         tag(
             "p",
-            f"anticaptcha-etl {__version__}. {held.warehouse}, {a_moment(held.now)}. Point at a number to see all its digits.",
+            f"anticaptcha-etl {__version__}. {held.warehouse}, {a_moment(held.now)}. Point at a number to see "
+            "all its digits.",
         ),
     )

@@ -17,7 +17,8 @@ SuccessPayload = list[dict[str, object]]
 
 
 class Drawn(NamedTuple):
-    """A chart: the id of the element it is drawn in, the name of its specification, its rows by the name it knows them by."""
+    """A chart: the id of the element it is drawn in, the name of its specification, its rows by the name it knows
+    them by."""
 
     element: str
     spec: str
