@@ -58,5 +58,6 @@ __all__ = [
     "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR",
     "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState",
     "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
-    "classify_name", "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows", "start",
+    "classify_name", "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows",
+    "start",
 ]  # fmt: skip

@@ -33,8 +33,9 @@ from etl.models import (
 
 KNOWN_QUEUES = (
     "English ImageToText", "Russian ImageToText", "Recaptcha Proxyless", "Recaptcha Proxy-on", "FunCaptcha",
-    "Funcaptcha Proxyless", "Square Net Task", "GeeTest Proxy-on", "GeeTest Proxyless", "Turnstile Proxyless", "Turnstile Proxy-On",
-    "hCaptcha Proxyless", "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7", "Recaptcha V3 s0.9",
+    "Funcaptcha Proxyless", "Square Net Task", "GeeTest Proxy-on", "GeeTest Proxyless", "Turnstile Proxyless",
+    "Turnstile Proxy-On", "hCaptcha Proxyless", "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7",
+    "Recaptcha V3 s0.9",
 )  # fmt: skip
 """Members attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list
 exists)."""
