@@ -1,6 +1,6 @@
 """What can stop the program, grouped by what the reader can do about it.
 
-    AppError                  the program says what, where, what now; exit code of the class
+    AppError                  what failed, where, and a hint; exit code of the class
      +-- UsageError               2   the command line, a setting, the key's place
      +-- AccountRejectedError      3   the API refused the account: mend that first, nothing is retried
      +-- WarehouseError           4   the warehouse: locked, unreadable, newer schema, disk

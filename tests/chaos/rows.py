@@ -98,7 +98,7 @@ def _run(world: World, *words: str, first: str = "", **environ: str) -> AccountO
 
 
 def _is_a_problem(ended: AccountOutcome) -> int:
-    """One sentence that says what, one that says what now."""
+    """An error line and a hint line."""
     told = [line for line in ended.complaint.splitlines() if line.startswith(("error: ", "hint: "))]
     assert len(told) == 2, ended.complaint
     return ended.code
