@@ -52,6 +52,8 @@ class SyncStateStore:
         """Whether the run before this one was by this version and passed its checks."""
         self._key = RunKey(account.account_id, 0)
         self._shared: Connection | None = None
+        self._hourly_values = 0
+        """Rows of spending_hourly when the run started."""
 
     # ---------------------------------------------------------------- connections
 
@@ -218,6 +220,7 @@ class SyncStateStore:
                     PUT_BACK,
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
+            self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), self._params).scalar_one()
             self.was_sound = connection.execute(
                 text(sql.LAST_RUN_PASSED), {**self._params, "version": version}
             ).scalar_one()
@@ -251,8 +254,11 @@ class SyncStateStore:
             connection.execute(text(sql.DELETE_RESPONSES), params)
             connection.execute(text(sql.RAISE_RAW_KEPT_FROM), params)
 
-    def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> None:
-        """Close the run's row and store its findings."""
+    def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> tuple[int, int]:
+        """Close the run's row and store its findings.
+
+        Returns by how many rows spending_hourly grew for this account, and how many hours of queues changed.
+        """
         numbers = {"out_of_window" if name == "outside" else name: number for name, number in numbers.items()}
         assignments = ", ".join(f"{name} = :{name}" for name in numbers)
         params = {**self._params, "run": self.run, "now": to_db_utc(self._now()), "exit_code": exit_code, **numbers}
@@ -265,6 +271,9 @@ class SyncStateStore:
                 params,
             )
             write_findings(connection, self._key, findings, self._now())
+            rows = connection.execute(text(sql.HOURLY_VALUES), self._params).scalar_one()
+            changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
+            return rows - self._hourly_values, changed
 
     def _series_numbers(self, connection: Connection, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
         """The numbers of all series; new ones are inserted."""

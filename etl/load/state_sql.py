@@ -123,6 +123,23 @@ LAST_RUN_PASSED = """
        and run = (select max(run) from internal.runs where account_id = :a)
 """
 
+HOURLY_VALUES = """
+    select count(*)
+      from internal.facts  as f
+      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+     where f.account_id = :a and s.dimension = 'queue' and (f.volume <> 0 or f.money <> 0)
+"""
+
+HOURLY_VALUES_CHANGED = """
+    select count(*)
+      from (select distinct r.series_id, r.hour_start
+              from internal.revisions as r
+              join internal.snapshots as n on n.account_id = r.account_id and n.snapshot_id = r.snapshot_id
+              join internal.series    as s on s.account_id = r.account_id and s.series_id   = r.series_id
+             where r.account_id = :a and n.run = :run and r.cause <> 'attribution'
+               and s.dimension = 'queue' and s.member is not null) as changed
+"""
+
 INSERT_RUN = """
     insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good,
                                windows_failed,

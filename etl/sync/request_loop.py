@@ -393,6 +393,7 @@ class Run:
             days_done=done,
             days_planned=planned,
             requests=self._client.requests,
+            hourly_values=self._writer.counts.inserted,
             money=self._tally.money,
             seconds_left=elapsed / done * (planned - done) if planned and done else None,
         )
@@ -412,7 +413,7 @@ class Run:
                 0 if is_complete else 1,
             ]
         )
-        self._close_run(code, left)
+        new, changed = self._close_run(code, left)
         if stop_reason is planner.StopReason.ACCOUNT_REJECTED:
             raise self._refused()
         days = self._finished
@@ -426,6 +427,8 @@ class Run:
             windows_left=left,
             money=self._tally.money,
             days=len(self._finished),
+            hourly_values_new=new,
+            hourly_values_changed=changed,
             lower_bound=len(self._tally.totals) + len(self._tally.pairs),
             findings=self._findings.all,
             messages=self._last_words(stop_reason),
@@ -470,8 +473,8 @@ class Run:
             return (f"stopped at --max-requests {self._wishes.max_requests}; the next run goes on",)
         return ()
 
-    def _close_run(self, code: int, left: int) -> None:
-        self._ledger.finish_run(code, {**self._numbers(), "windows_left": left}, self._findings.all)
+    def _close_run(self, code: int, left: int) -> tuple[int, int]:
+        return self._ledger.finish_run(code, {**self._numbers(), "windows_left": left}, self._findings.all)
 
     def _numbers(self) -> dict[str, int]:
         return {

@@ -15,7 +15,7 @@ class Progress:
 
     ``days_planned`` and ``seconds_left`` are None while the first day of history is unknown; ``days_without_spend``
     then is the number of days searched beyond the oldest spend, of ``empty_days`` after which the search ends.
-    ``hourly_values`` are new rows of spending_hourly, ``money`` is the spend of the days read so far.
+    ``hourly_values`` are new facts so far, ``money`` is the spend of the days read so far.
     """
 
     day: date | None = None

@@ -113,3 +113,13 @@ def test_answers_that_say_the_same_in_other_words_are_no_faults(tmp_path: Path) 
     with World(tmp_path, small(days=6), faults=(Fault(FaultKind.ERROR_ID_STRING),)) as world:
         assert world.sync().exit_code == 0
         _equals_the_books(world)
+
+
+def test_the_new_hourly_values_of_a_sync_are_the_rows_that_the_view_gained(tmp_path: Path) -> None:
+    with World(tmp_path, small(5)) as world:
+        first = world.sync()
+        assert first.hourly_values_new == world.one("select count(*) from spending_hourly")
+        before = world.one("select count(*) from spending_hourly")
+        world.now += timedelta(days=1)
+        second = world.sync()
+        assert second.hourly_values_new == world.one("select count(*) from spending_hourly") - before > 0

@@ -265,8 +265,8 @@ def test_a_good_sync_tells_the_monitor_also_when_it_is_quiet(
         assert program(world, "status", ANTICAPTCHA_PING_URL=url) == 0
     [ping] = met
     assert ping.path == "/secret-token"
-    assert ping.text.startswith("default: ")
-    assert "facts " in ping.text
+    assert ping.text.startswith("Synced default: ")
+    assert "new hourly value" in ping.text
     assert KEY not in ping.text
     assert "secret-token" not in "".join(capsys.readouterr())
 
@@ -295,11 +295,11 @@ def test_a_defect_and_an_interrupted_sync_are_failures(tmp_path: Path, monkeypat
             def raises(*_: object, failure: type[BaseException] = failure) -> None:
                 raise failure
 
-            monkeypatch.setattr("etl.sync.request_loop.fold", raises)
+            monkeypatch.setattr("etl.sync.request_loop.reconcile", raises)
             assert program(world, "sync", ANTICAPTCHA_PING_URL=url) == code
     assert [ping.path for ping in met] == ["/secret-token/fail"] * 2
     assert "interrupted" in met[0].text
-    assert "defect" in met[1].text
+    assert "internal error" in met[1].text
 
 
 def test_a_monitor_that_is_gone_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

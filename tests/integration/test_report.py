@@ -304,7 +304,7 @@ def test_missing_failed_and_open_days_are_marked_counted_and_named(filled: Inser
     }
     read = Page(text).text
     assert "60 days" in read
-    assert "2 days missing, in no sum here: 9 Mar 2026 to 10 Mar 2026." in read
+    assert "2 days missing, not in any sum: 9 Mar 2026 to 10 Mar 2026." in read
     assert "1 day failed when last asked: 28 Feb 2026." in read
     assert [row["said"] for row in drawn(text)["spend"]["days"]] == [
         "",
@@ -486,7 +486,7 @@ def test_the_command_writes_the_page_whole_with_its_runtime_in_it(
     assert run(["report", "-o", "report.html", "--account", "default"], place) == 0
     text = (place.folder / "report.html").read_text()
     assert text.endswith("</html>\n")
-    assert "report.html: " in capsys.readouterr().out
+    assert "report.html (" in capsys.readouterr().out
     assert sorted(file.suffix for file in place.folder.iterdir()) == [".duckdb", ".html"]
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert "vegaEmbed" in script or "vega-lite" in script
@@ -503,7 +503,7 @@ def test_the_page_never_takes_the_place_of_the_warehouse(
     (place.folder / "link.html").symlink_to(place.folder / "warehouse.duckdb")
     before = (place.folder / "warehouse.duckdb").read_bytes()
     assert run(["report", "-o", where], place) == 2
-    assert "hint: give -o another place" in capsys.readouterr().err
+    assert "hint: choose another file with -o" in capsys.readouterr().err
     assert (place.folder / "warehouse.duckdb").read_bytes() == before
 
 
