@@ -1,5 +1,6 @@
 """The warehouse equals the service's own books, to the last digit, whatever the service's habits."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
