@@ -161,7 +161,7 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
         assert hourly(world, "b") == world.expected_rows()
     said = capsys.readouterr()
     assert "ZeroDivisionError" in said.err
-    assert "[a] this is a defect of anticaptcha-etl" in said.err
+    assert "[a] internal error in anticaptcha-etl" in said.err
     assert "a: error: internal error" in said.out
 
 
@@ -172,9 +172,9 @@ def test_a_defect_is_one_account_s_and_has_its_traceback(
     ("words", "why"),
     [
         (("sync", "--all", "--account", "a"), "--account is one"),
-        (("sync", "--shard", "0/2"), "say --all too"),
-        (("sync", "--accounts-at-once", "2"), "say --all too"),
-        (("plan", "--shard", "0/2"), "say --all too"),
+        (("sync", "--shard", "0/2"), "requires --all"),
+        (("sync", "--accounts-at-once", "2"), "requires --all"),
+        (("plan", "--shard", "0/2"), "requires --all"),
         (("sync", "--all", "--shard", "2/2"), "from 0 to N-1"),
         (("sync", "--all", "--accounts-at-once", "65"), "1 to 64"),
         (("sync", "--all", "--config", "broken.toml"), "not valid TOML"),
@@ -204,9 +204,9 @@ def test_the_plan_of_all_is_each_one_s_and_the_sum_and_touches_nothing(
         assert capsys.readouterr().out == planned
         assert not world.requests
         assert not world.file.exists()
-    days = [int(found) for found in re.findall(r"^\w: (\d+) days to look at$", planned, re.MULTILINE)]
+    days = [int(found) for found in re.findall(r"^Plan for \w: (\d+) days to check", planned, re.MULTILINE)]
     assert len(days) == 2
-    assert f"2 accounts: {sum(days)} days to look at\n" in planned
+    assert f"Total for 2 accounts: {sum(days)} days to check\n" in planned
     assert "c: error: [accounts.c] lookback" in planned
 
 

@@ -93,7 +93,7 @@ def test_a_sync_after_a_sound_one_looks_at_the_days_it_wrote_and_check_at_all(tm
         doubled(world, ago(9))
         summary = world.sync()
         assert (summary.exit_code, is_told(summary.findings)) == (0, False)
-        assert [one for one in checked(world) if "an hour of a series is held once" in one]
+        assert [one for one in checked(world) if "an hour of a series is stored once" in one]
 
 
 @pytest.mark.of_the_file

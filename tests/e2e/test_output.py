@@ -116,7 +116,7 @@ def test_a_defect_is_one_line_for_programs(
     with today_s(tmp_path) as world:
         assert program(world, "sync", "--quiet", "--log-format", "json") == 1
     [line] = lines(capsys)
-    assert "defect" in line["message"]
+    assert "internal error" in line["message"]
     assert "ZeroDivisionError" in line["exception"]
     assert (line["account"], line["run"], line["exit_code"]) == ("default", 1, 1)
 
