@@ -115,7 +115,8 @@ def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_cha
             return
         write_copy(settings.warehouse, target, clock, wait=settings.lock_wait, checks_folder=settings.checks_folder)
     except ChecksFailedError as error:
-        raise ChecksFailedError(f"data is loaded, but not published: {error.message}", error.hint) from error
+        reason = error.message.removeprefix("not published: ")
+        raise ChecksFailedError(f"data is loaded, but not published: {reason}", error.hint) from error
     except (UsageError, WarehouseError) as error:
         raise WarehouseError(f"data is loaded, but not published: {error.message}", error.hint) from error
     logging.getLogger(__name__).info("published %s", target)

@@ -55,12 +55,13 @@ def test_a_sync_publishes_what_it_loaded_without_the_key_and_its_hash(tmp_path: 
 def test_a_copy_that_cannot_be_made_is_exit_code_4_and_says_that_the_data_is_loaded(tmp_path: Path) -> None:
     with world(tmp_path) as made:
         (tmp_path / "bi").rmdir()
+        (tmp_path / "bi").write_text("not a folder")
         code, out, err = sync(made)
         assert code == 4
-        assert "facts" in out
-        assert "error: the data is loaded, but not published: " in err
+        assert "new hourly value" in out
+        assert "error: data is loaded, but not published: " in err
         assert hours(made.file)
-        (tmp_path / "bi").mkdir()
+        (tmp_path / "bi").unlink()
         assert sync(made, "--quiet") == (0, "", "")
         assert (tmp_path / "bi" / "warehouse.duckdb").exists()
 
@@ -76,6 +77,6 @@ def test_while_a_check_blocks_the_copy_before_stays(tmp_path: Path) -> None:
         )
         code, _, err = sync(made)
         assert code == 5
-        assert "error: the data is loaded, but not published: " in err
+        assert "error: data is loaded, but not published: " in err
         assert "is one series" in err
         assert copy.read_bytes() == before

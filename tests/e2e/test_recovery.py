@@ -274,7 +274,7 @@ def test_a_wrong_key_at_the_first_run_does_not_bind_the_account(tmp_path: Path) 
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()
         asked = len(world.requests)
-        with pytest.raises(UsageError, match="not the key"):
+        with pytest.raises(UsageError, match="another key"):
             world.sync(key=wrong)
         assert len(world.requests) == asked
 
