@@ -387,9 +387,13 @@ def _read_config(given: Mapping[str, object], place: Environment) -> Config:
         raise UsageError(
             f"the configuration {path} cannot be read: {error.strerror}", "check --config or ANTICAPTCHA_CONFIG"
         ) from error
-    except ValueError as error:  # not TOML, or not UTF-8
+    except UnicodeDecodeError as error:
         raise UsageError(
-            f"the configuration {path} is not valid TOML: {error}", "mend that line; texts stand in double quotes"
+            f"the configuration {path} is not UTF-8 text", "save the file with the encoding UTF-8"
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"the configuration {path} is not valid TOML: {error}", "fix that line; strings need quotes"
         ) from error
     accounts = top.pop("accounts", {})
     if not isinstance(accounts, dict) or not all(isinstance(table, dict) for table in accounts.values()):
@@ -487,7 +491,7 @@ def _read(setting: Setting, found: Found) -> object:
         several = found.value if isinstance(found.value, list | tuple) else [found.value]
         is_private = setting.name in ("warehouse", "ping_url")  # a URL may hold a password
         shown = "refused" if is_private else ", ".join(map(_shown, several))
-        hint = f"mend {found.where}"
+        hint = f"fix {found.where}"
         if found.where == setting.flag and any("," in str(one) for one in several):
             hint = f"repeat {setting.flag} for each of several"
         see = f"; see `anticaptcha-etl {setting.command} --help`" if setting.command else ""

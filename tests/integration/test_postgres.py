@@ -474,7 +474,10 @@ def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_no
         migrate.upgrade(engine)
     assert "view my_days depends on view spending_daily" in refused.value.message
     assert "view my_months depends on view spending_monthly" in refused.value.message
-    assert "save their SQL, drop them, run anticaptcha-etl migrate and create them again; nothing was changed" in refused.value.hint
+    assert (
+        "save their SQL, drop them, run anticaptcha-etl migrate and create them again; nothing was changed"
+        in refused.value.hint
+    )
     assert ask(url, "select count(*) from my_days") == [(0,)]
     ask(url, "drop view my_days; drop view my_months")
     migrate.upgrade(engine)

@@ -326,7 +326,7 @@ def test_the_types_of_the_toml_are_checked_too_and_shown_as_it_writes_them(desk:
 )
 def test_the_help_that_is_pointed_to_explains_the_setting(desk: Desk, toml: str, hint: str) -> None:
     path = desk.toml(toml)
-    assert desk.refused().endswith(f"| mend {toml.partition(' ')[0]} in {path}{hint}")
+    assert desk.refused().endswith(f"| fix {toml.partition(' ')[0]} in {path}{hint}")
 
 
 @pytest.mark.parametrize(
@@ -391,6 +391,15 @@ def test_an_account_within_an_account_is_refused(desk: Desk) -> None:
 def test_a_broken_toml_is_a_usage_error_that_names_the_file(desk: Desk, text: str) -> None:
     path = desk.toml(text)
     assert str(path) in desk.refused()
+
+
+def test_a_toml_in_another_encoding_gets_a_hint_about_the_encoding(desk: Desk) -> None:
+    path = desk.toml("")
+    path.write_bytes("lookback = 3\n".encode("utf-16"))
+    with pytest.raises(UsageError, match="is not UTF-8 text") as caught:
+        desk.load()
+    assert str(path) in caught.value.message
+    assert caught.value.hint == "save the file with the encoding UTF-8"
 
 
 def test_a_toml_that_was_asked_for_must_be_there(desk: Desk) -> None:
