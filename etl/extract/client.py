@@ -21,6 +21,7 @@ import httpx
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract import protocol, retry
+from etl.extract.planner.members import NONEXISTENT_MEMBERS
 from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, wait_until
 from etl.logging_setup import RateLimitedLogger
 from etl.models import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError, Window
@@ -159,8 +160,10 @@ class Client:
             wait = self._wait_before(came, attempt, refusals, settled, is_sound=sound)
             if wait is None:
                 return answer
-            self._retried.warning(
-                "%s: %s; that was request %d, the next in %.1f s",
+            # The first request for a name that cannot exist is meant to fail: nobody has to look.
+            is_expected = isinstance(came.reply, ApiError) and window.series in NONEXISTENT_MEMBERS.values()
+            (log.debug if is_expected else self._retried.warning)(
+                "%s: %s; attempt %d failed, retrying in %.1f s",
                 window,
                 _said(came.reply),
                 attempt,

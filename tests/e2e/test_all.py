@@ -382,7 +382,7 @@ def test_text_lines_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFix
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", names=("a", "b")) == 0
     said = capsys.readouterr().err.splitlines()
-    [retried] = [line for line in said if "that was request 1" in line]
+    [retried] = [line for line in said if "attempt 1 failed" in line]
     assert re.search(r"warning  \[(\w)\] \1, ", retried)
     assert all(any(f"[{name}] exit code 0: " in line for line in said) for name in "ab")
     assert sum("created a new warehouse" in line for line in said) == 1

@@ -57,7 +57,7 @@ def test_every_line_of_a_run_says_whose_it_is_and_those_of_a_window_say_which(
     assert created["account"] == "shop"
     assert {(line["account"], line["run"]) for line in run} == {("shop", 1)}
     window = {"day", "window_start", "cut", "member", "code"}
-    retried = [line for line in run if "that was request" in line["message"]]
+    retried = [line for line in run if " failed, retrying in " in line["message"]]
     assert retried
     assert all(line.keys() >= window | {"attempt", "wait_seconds"} for line in retried)
     answered = [line for line in run if "requests" in line]
@@ -73,7 +73,7 @@ def test_every_line_of_a_run_says_whose_it_is_and_those_of_a_window_say_which(
 def test_text_lines_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with today_s(tmp_path, Fault(FaultKind.HTML_502, numbers=(1,))) as world:
         assert program(world, "sync") == 0
-    [retried] = [line for line in capsys.readouterr().err.splitlines() if "that was request 1" in line]
+    [retried] = [line for line in capsys.readouterr().err.splitlines() if "attempt 1 failed" in line]
     assert "warning  default, " in retried
     assert "run" not in retried
 
@@ -141,7 +141,7 @@ def test_a_service_that_fails_all_night_fills_no_disk(tmp_path: Path, caplog: py
         summary = world.sync(since=str(ago(220)))
     assert summary.windows_good + summary.windows_failed > 200
     assert summary.retries > 2 * MAX_WARNINGS
-    retries = [message for message in caplog.messages if "that was request" in message]
+    retries = [message for message in caplog.messages if " failed, retrying in " in message]
     assert len(retries) == MAX_WARNINGS
     assert (
         caplog.messages.count(f"logged {MAX_WARNINGS} retries; further ones are suppressed (--verbose shows all)") == 1
@@ -154,7 +154,7 @@ def test_who_asks_for_every_line_has_it(tmp_path: Path, caplog: pytest.LogCaptur
         with caplog.at_level(logging.DEBUG, "etl"):
             summary = world.sync()
         assert summary.retries > MAX_WARNINGS
-        assert sum("that was request" in message for message in caplog.messages) == summary.retries
+        assert sum(" failed, retrying in " in message for message in caplog.messages) == summary.retries
 
 
 def test_records_that_are_refused_in_every_answer_fill_no_disk(
@@ -318,3 +318,11 @@ def test_each_account_has_a_monitor_of_its_own(tmp_path: Path) -> None:
         (tmp_path / "anticaptcha-etl.toml").write_text(toml)
         assert program(world, "sync", "--account", "shop") == 0
     assert [ping.path for ping in met] == ["/secret-token/shop"]
+
+
+def test_a_first_sync_warns_about_nothing_it_does_on_purpose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "etl")
+    with World(tmp_path, small(5), Behaviour(unknown_queue="error")) as world:
+        assert world.sync().exit_code == 0
+        assert any(request.queue and request.queue.startswith("no such queue") for request in world.requests)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
