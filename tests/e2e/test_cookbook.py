@@ -456,7 +456,7 @@ def test_a_recipe_answers_what_the_books_of_two_accounts_say(held: Held, name: s
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
 def test_local_days_follow_the_zone_in_the_first_line_of_the_query(held: Held, zone: str) -> None:
     sql = in_zone(zone)
-    assert sql.count(zone) == 1
+    assert f"select '{zone}' as name" in sql
     expected = [row for account in held.accounts for row in local_days(account, ZoneInfo(zone))]
     changes = {"Europe/Berlin": date(2026, 10, 25), "America/New_York": date(2026, 11, 1)}  # clocks go back an hour
     assert 25 in {hours for _, day, hours, *_ in expected if day == changes[zone]}

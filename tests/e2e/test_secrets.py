@@ -49,7 +49,9 @@ def _everything(world: World, *said: bytes) -> Iterator[tuple[str, bytes]]:
             yield file.name, file.read_bytes()
     if not world.file.exists():
         return
-    for (table,) in world.rows("select table_name from information_schema.tables where table_type = 'BASE TABLE'"):
+    for (table,) in world.rows(
+        "select table_schema || '.' || table_name from information_schema.tables where table_type = 'BASE TABLE'"
+    ):
         yield table, repr(world.rows(f"select * from {table}")).encode()
     for (body,) in world.rows("select body from internal.responses"):
         yield "answer", zlib.decompress(body)
@@ -139,8 +141,10 @@ def _opened(folder: Path) -> Iterator[tuple[str, bytes]]:
         )
     for file in (folder / "bi").rglob("*.duckdb"):
         with duckdb.connect(file, read_only=True) as published:
-            for (table,) in published.execute("select table_name from information_schema.tables").fetchall():
-                yield f"published {table}", repr(published.execute(f'from "{table}"').fetchall()).encode()
+            for (table,) in published.execute(
+                "select table_schema || '.' || table_name from information_schema.tables"
+            ).fetchall():
+                yield f"published {table}", repr(published.execute(f"from {table}").fetchall()).encode()
 
 
 @pytest.mark.slow

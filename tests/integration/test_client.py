@@ -401,8 +401,7 @@ def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCapt
         ask(server.url)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "etl.extract.client"]
     assert line == (
-        "default, 2026-01-01, all queues: http_502, HTTP 502 with 4 bytes, 'oops'; attempt 1 failed, retrying "
-        "in 1.0 s"
+        "default, 2026-01-01, all queues: http_502, HTTP 502 with 4 bytes, 'oops'; attempt 1 failed, retrying in 1.0 s"
     )
 
 
