@@ -398,7 +398,7 @@ def test_quiet_speaks_of_those_alone_for_whom_a_person_must_act(
         assert program(world, "sync", "--all", "--quiet", names=("a", "b"), KEY_b="another-key") == 2
     said = capsys.readouterr()
     assert said.err == ""
-    assert "b: error: this is not the key" in said.out
+    assert "b: error: account b was loaded with another key" in said.out
     assert not [line for line in said.out.splitlines() if line.startswith("a ")]
 
 
@@ -418,7 +418,7 @@ def test_a_monitor_of_one_account_hears_of_it_and_the_general_one_of_all(tmp_pat
     assert "the API refused the account" in met[0].text
     assert "b: error: " in met[1].text
     assert "a: error: " in met[1].text
-    assert met[2].text.startswith("c: ")
+    assert met[2].text.startswith("Synced c: ")
     assert met[3].text.startswith("account ")
 
 
@@ -447,7 +447,7 @@ def test_that_nothing_could_be_published_is_told_beside_what_became_of_the_accou
         assert program(world, "sync", "--all", names=("a", "b")) == 4
         assert hourly(world, "a") == world.expected_rows()
     said = capsys.readouterr()
-    assert "the data is loaded, but not published" in said.err
+    assert "data is loaded, but not published" in said.err
     assert "2 accounts          4" in said.out
 
 
