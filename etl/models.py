@@ -1,10 +1,10 @@
-"""The words of the program: frozen values that travel from room to room.
+"""Frozen domain types shared by all parts of the program.
 
-Three statements hold everywhere and are said only here:
+Three rules hold everywhere:
 
-* a span of time is half-open, ``[start, end)``; the API's inclusive ``dateTill`` ends in ``extract/wire.py``;
-* a ``datetime`` is aware and UTC, an hour is named by its first second;
-* money is a ``Decimal`` of US dollars with at most nine places; it is rounded once, in ``transform/money.py``.
+* a span of time is half-open, ``[start, end)``; only ``extract/protocol.py`` knows the API's inclusive ``dateTill``;
+* a ``datetime`` is aware and UTC; an hour is named by its first second;
+* money is a ``Decimal`` of US dollars with at most nine places, rounded once, in ``transform/money.py``.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
-"""With the server's clock further away than this, nothing becomes final."""
+"""If the server's clock differs by more than this, no day becomes final."""
 
 UNATTRIBUTED = "(unattributed)"
-"""What analysts read as the queue of the rest. No filter carries it: the rest is ``Filter(Cut.QUEUE, None)``."""
+"""The queue name that users see for an unattributed amount. Its series is ``SeriesKey(Dimension.QUEUE, None)``."""
 
 
 def day_start(day: date) -> datetime:
-    """The first second of a UTC day."""
+    """Return the first second of a UTC day."""
     return datetime.combine(day, time.min, UTC)
 
 
-# ---------------------------------------------------------------- asking
+# ---------------------------------------------------------------- requests
 
 
 class Dimension(StrEnum):
-    """A way of slicing the same money. Cuts are never added to one another."""
+    """A way to break down the same money. Amounts of different dimensions are never added up."""
 
     TOTAL = "total"
     QUEUE = "queue"
@@ -43,10 +43,10 @@ class Dimension(StrEnum):
 
 
 class SeriesKey(NamedTuple):
-    """What a request is narrowed to. As a row of the warehouse it is a series.
+    """An account's spend, narrowed to at most one member.
 
-    ``member`` is the queue's name, the softId in digits, or the IP address. ``Filter(cut, None)`` of any cut but the
-    total is that cut's rest: money of the total that no member explains. A rest is computed, never asked.
+    ``member`` is a queue name, a softId in digits or an IP address. Without a member, a dimension other than the total
+    stands for its unattributed amount, which is computed and never requested.
     """
 
     dimension: Dimension
@@ -57,15 +57,13 @@ class SeriesKey(NamedTuple):
         return self.member is None and self.dimension is not Dimension.TOTAL
 
     def __str__(self) -> str:
-        return (
-            "all queues" if self.dimension is Dimension.TOTAL else f"{self.dimension} {self.member or UNATTRIBUTED!r}"
-        )
+        return "total" if self == TOTAL else f"{self.dimension} {self.member or UNATTRIBUTED!r}"
 
 
 TOTAL = SeriesKey(Dimension.TOTAL)
 
 SPLIT_DIMENSIONS = (Dimension.QUEUE, Dimension.APP, Dimension.IP)
-"""What is asked beside the total, in this order."""
+"""The dimensions besides the total, in the order in which they are requested."""
 
 
 def queue(name: str) -> SeriesKey:
@@ -82,10 +80,10 @@ def ip(address: str) -> SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One request's worth: the unit of planning, retry and commit.
+    """One API request's worth: the unit of planning, retry and commit.
 
-    ``start`` is what is sent as ``date``, a whole UTC hour. Hours in ``[start, end)`` are the window's own; an answer
-    may carry others, which are set aside. ``day`` is the UTC day the window's hours are booked on.
+    ``start`` is sent as ``date`` and is a whole UTC hour. The hours in ``[start, end)`` belong to the window; other
+    hours of its response are ignored. ``day`` is the UTC day of these hours.
     """
 
     account: str
@@ -96,7 +94,7 @@ class Window:
 
     @property
     def is_partial_day(self) -> bool:
-        """Whether only the day's later hours are asked for, because an earlier answer did not speak for them."""
+        """True if only the day's later hours are requested, because an earlier response did not cover them."""
         return self.start > day_start(self.day)
 
     @classmethod
@@ -105,105 +103,33 @@ class Window:
 
     def __str__(self) -> str:
         tail = f" from {self.start:%H:%M}" if self.is_partial_day else ""
-        return f"{self.account}, {self.day}{tail}, {self.series}"
+        return f"{self.account} {self.day}{tail} {self.series}"
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """The window for programs that read the log, by the names of the warehouse's columns."""
+        """The window as fields of a JSON log line."""
         return {
             "day": f"{self.day}",
             "window_start": f"{self.start:%Y-%m-%dT%H:%M:%SZ}",
-            "cut": self.series.dimension.value,
+            "cut": self.series.dimension.value,  # the key is part of the log format that users rely on
             "member": self.series.member,
         }
 
 
-# ---------------------------------------------------------------- the answer, as it came
+# ---------------------------------------------------------------- snapshots
 
 
 class ErrorScope(StrEnum):
-    """What an ``errorCode`` ends."""
+    """What an ``errorCode`` concerns, and so what stops."""
 
-    ACCOUNT = "account"
-    """The account: every other request of it is stopped at once, nothing is retried."""
-    SERIES = "series"
-    """That filter: it is not asked again."""
-    WINDOW = "window"
-    """That window: one spaced retry, then the window failed and the run goes on."""
-    TRANSIENT = "transient"
-    """Nothing but the moment: it is asked again like any trouble on the way."""
-
-
-class RawRecord(NamedTuple):
-    """One element of ``data``, its four fields as JSON gave them (``None`` when absent) and its own text."""
-
-    date_from: object
-    date_till: object
-    volume: object
-    money: object
-    raw: str
-
-
-@dataclass(frozen=True, slots=True)
-class SuccessPayload:
-    """A good reply: ``errorId`` was 0."""
-
-    records: tuple[RawRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ApiError:
-    """The API said no: ``errorId`` was not 0. Branch on ``effect`` or ``code``, never on ``description``."""
-
-    code: str
-    description: str
-    scope: ErrorScope
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidResponse:
-    """Something came that is not an answer of the API: HTML, a cut body, a missing ``errorId``, NaN, HTTP 500."""
-
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TransportError:
-    """Nothing came: refused, reset, timed out, DNS, TLS."""
-
-    code: str
-    reason: str
-
-
-ParsedResponse = SuccessPayload | ApiError | InvalidResponse | TransportError
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The last reply to one window, kept as it came.
-
-    ``requested_at`` is when that last request began, ``requests`` how many were sent for it (1 = no retry),
-    ``server_time`` the reply's ``Date`` header. ``seconds`` went by from the first request to this reply.
-    """
-
-    window: Window
-    requested_at: datetime
-    reply: ParsedResponse
-    status: int | None = None
-    body: bytes = field(default=b"", repr=False)
-    requests: int = 1
-    server_time: datetime | None = None
-    seconds: float = field(default=0, compare=False)
-    compressed_body: bytes = field(default=b"", repr=False, compare=False)
-    """The body as it is kept; empty where that is still to be made."""
-
-
-# ---------------------------------------------------------------- the reading: validated, deduplicated
+    ACCOUNT = "account"  # all requests of the account stop; nothing is retried
+    SERIES = "series"  # the queue, app or IP is not requested again
+    WINDOW = "window"  # the window fails after one delayed retry; the run goes on
+    TRANSIENT = "transient"  # nothing: retried like a transport error
 
 
 class Measures(NamedTuple):
-    """What one hour of one series holds: tasks and US dollars."""
+    """What one hour of one series contains: number of tasks and US dollars."""
 
     volume: int
     money: Decimal
@@ -213,7 +139,7 @@ ZERO_MEASURES = Measures(0, Decimal(0))
 
 
 class Record(NamedTuple):
-    """One exact hourly record of an answer: ``[hour_start, hour_start + 1 h)``."""
+    """One valid hourly record of a response, for ``[hour_start, hour_start + 1 h)``."""
 
     hour_start: datetime
     volume: int
@@ -226,7 +152,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One refused record with its reason and raw text. ``hour_start`` is None when even that could not be read."""
+    """One record that cannot be used, with the reason and its raw text. ``hour_start`` is None if it is unreadable."""
 
     reason: str
     raw: str
@@ -235,33 +161,29 @@ class Rejection:
 
 class Outcome(StrEnum):
     SUCCESS = "success"
-    PARTIAL = "partial"
-    """A rejection left an hour uncovered: the good records are used, the window counts as failed and is asked again."""
-    API_ERROR = "api_error"
-    """The API answered with an error."""
-    FAILED = "failed"
-    """No usable answer: transport, unreadable body, another grid."""
+    PARTIAL = "partial"  # rejected records left hours without a value: valid ones are used, the window counts as failed
+    API_ERROR = "api_error"  # the API replied with an error
+    FAILED = "failed"  # no usable response: transport error, unreadable body, hours with another offset
 
 
 class SourcedMeasures(NamedTuple):
-    """One hour as the API gave it: the value, the reading it came from and when that was asked."""
+    """One hour as the API gave it: the value, its snapshot and the time of the request."""
 
     value: Measures
     snapshot: int
     requested_at: datetime
 
     def was_complete(self, hour_start: datetime) -> bool:
-        """Whether the hour was over when it was read."""
+        """True if the hour had ended at the time of the request."""
         return hour_start + HOUR <= self.requested_at
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One answered window, remembered for good.
+    """A parsed response: what the API said about one window at one moment.
 
-    ``number`` counts an account's readings, from 1. ``code`` and ``message`` say why a reading is not good,
-    ``effect`` what a refusal ends. ``records`` are those of the window's own hours, one an hour, in order of time;
-    ``outside`` counts those set aside.
+    ``number`` counts an account's snapshots from 1. ``code`` and ``message`` say why a snapshot is no success.
+    ``records`` are those of the window's own hours, one an hour, in order of time; ``out_of_window`` counts the others.
     """
 
     number: int
@@ -284,17 +206,15 @@ class Snapshot:
 
     @cached_property
     def values_by_hour(self) -> Mapping[datetime, SourcedMeasures]:
-        """Its records by their hour; made once, for a day is folded often."""
-        return {
-            record.hour_start: SourcedMeasures(record.value, self.number, self.requested_at) for record in self.records
-        }
+        """The records by hour; cached, because a day is reconciled many times."""
+        return {one.hour_start: SourcedMeasures(one.value, self.number, self.requested_at) for one in self.records}
 
 
-# ---------------------------------------------------------------- what is believed
+# ---------------------------------------------------------------- facts
 
 
 class Fact(NamedTuple):
-    """One hour of one series as believed now, and the number of the reading it came from."""
+    """One hour of one series as it stands in the warehouse, and the snapshot its value came from."""
 
     series: SeriesKey
     hour_start: datetime
@@ -308,24 +228,20 @@ class Fact(NamedTuple):
 
     @property
     def is_delete(self) -> bool:
-        """Whether the warehouse keeps no row of it: a zero, unless it is the total's, which says that the hour was
-        read."""
+        """True if the fact has no row: it is zero. Zeros of the total have one; they show that the hour was read."""
         return self.series != TOTAL and not self.volume and not self.money
 
 
 class ChangeReason(StrEnum):
-    """Why a held value changed."""
+    """Why a stored value changed."""
 
-    CORRECTION = "correction"
-    """The API gave another value for an hour that had ended when the earlier one was read."""
-    LATE_ARRIVING = "late_arriving"
-    """The hour had not ended when the earlier value was read."""
-    REATTRIBUTION = "attribution"
-    """The API's numbers stood; what they are attributed to changed."""
+    CORRECTION = "correction"  # the API changed an hour that had ended when it was first read
+    LATE_ARRIVING = "late_arriving"  # The hour had not ended when it was first read
+    REATTRIBUTION = "attribution"  # the API's numbers are the same; they are attributed differently
 
 
 class Revision(NamedTuple):
-    """A value that was different when read before."""
+    """A stored value that changed."""
 
     series: SeriesKey
     hour_start: datetime
@@ -335,13 +251,16 @@ class Revision(NamedTuple):
     snapshot: int
 
 
+# ---------------------------------------------------------------- days
+
+
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """What the believed members of one cut explain of a day's total.
+    """How much of a day's total the verified members of one dimension explain.
 
-    ``is_explained``: they explain every hour that had ended when the total was asked. ``is_over_allocated``: in such
-    an hour they exceed it. ``unattributed``: what is left of the day; ``unattributed_by_hour``: of its hours that had
-    ended and are not explained.
+    ``is_explained``: all of every hour that had ended when the total was requested. ``is_over_allocated``: in such an
+    hour, they add up to more than the total. ``unattributed`` is what they leave of the day, ``unattributed_by_hour``
+    what they leave of hours that had ended and are not explained.
     """
 
     unattributed: Measures = ZERO_MEASURES
@@ -350,17 +269,20 @@ class Breakdown:
     unattributed_by_hour: Mapping[datetime, Measures] = field(default_factory=dict)
 
 
+NO_BREAKDOWN = Breakdown()
+
+
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """What the fold says of one day: enough to decide what to ask next, and what its row of coverage holds.
+    """What is known about one day: enough to decide what to request next, and to write its coverage row.
 
-    ``breakdowns`` has a cut's split when a member of it is held, and always that of queues. ``failed``: filters of
-    which a window's last attempt failed. ``outstanding``: the ``date`` to ask for a filter's first hour that had
-    ended and that its answers do not speak for. ``hours``: the total, hour by hour. ``asked``: when the reading that
-    counts for a filter began.
-    ``active``: members with volume or money that day; doubted ones, and those that a refusal ended, left out.
-    ``hours_without_full_day_response``: hours of the total that only a tail spoke for, so that an answer without any
-    record does not.
+    * ``breakdowns``: of queues always, of another dimension if it has stored members.
+    * ``failed``: series with a window whose last attempt failed.
+    * ``outstanding``: per series, the ``date`` to request for the first ended hour that its responses do not cover.
+    * ``requested_at``: when the response that counts for a series was requested.
+    * ``active_members``: members with volume or money; not the unverified and the retired ones.
+    * ``hours_without_full_day_response``: hours of the total that only a partial-day window covered, so that an empty
+      whole-day response says nothing about them.
     """
 
     day: date
@@ -376,22 +298,21 @@ class DayState:
     hours_without_full_day_response: frozenset[datetime] = frozenset()
 
     def breakdown(self, dimension: Dimension) -> Breakdown:
-        """The cut's split; of one that nothing is held of, one that explains nothing."""
+        """The dimension's breakdown; if nothing of it is stored, one that explains nothing."""
         return self.breakdowns.get(dimension, NO_BREAKDOWN)
 
     @property
     def unattributed(self) -> Measures:
-        """What no believed queue explains."""
+        """The amount that no verified queue explains."""
         return self.breakdown(Dimension.QUEUE).unattributed
 
     @property
     def is_explained(self) -> bool:
-        """Whether the believed queues explain the day."""
+        """True if the verified queues explain the day."""
         return self.breakdown(Dimension.QUEUE).is_explained
 
     @property
     def over_allocated_dimensions(self) -> frozenset[Dimension]:
-        """Cuts whose members exceed the total."""
         return frozenset(dimension for dimension, breakdown in self.breakdowns.items() if breakdown.is_over_allocated)
 
     @property
@@ -400,39 +321,38 @@ class DayState:
 
     @property
     def is_failed(self) -> bool:
-        """Whether the last attempt of a window that the day needs failed."""
+        """True if the last attempt of a window that the day needs failed."""
         return any(series == TOTAL or not self.breakdown(series.dimension).is_explained for series in self.failed)
 
     def read_since(self, moment: datetime) -> bool:
-        """Whether every window the day needs was read at or after ``moment``, and no hour is owed."""
-        asked = [self.total_requested_at, *(self.requested_at.get(series) for series in self.active_members)]
-        return not self.outstanding and all(at is not None and at >= moment for at in asked)
+        """True if no hour is outstanding and every window the day needs was requested at or after ``moment``."""
+        requested = [self.total_requested_at, *(self.requested_at.get(series) for series in self.active_members)]
+        return not self.outstanding and all(at is not None and at >= moment for at in requested)
 
 
-NO_BREAKDOWN = Breakdown()
+# ---------------------------------------------------------------- members
 
 
 class ActivePeriod(NamedTuple):
-    """First and last day of a stretch in which a queue had spend, idle days of less than a week included."""
+    """First and last day of a period in which a member had spend; idle gaps of up to a week are part of it."""
 
     first: date
     last: date
 
     def distance(self, day: date) -> int:
-        """Days between the spell and ``day``; 0 inside it."""
+        """Days between the period and ``day``; 0 inside it."""
         return max((self.first - day).days, (day - self.last).days, 0)
 
 
 class MemberStatus(StrEnum):
-    """What is thought of a queue name, a softId or an IP address (see the README, "Which queue names are believed")."""
+    """What is known about a queue name, a softId or an IP address."""
 
     VERIFIED = "verified"
-    UNVERIFIED = "unverified"
-    """It has only ever answered with the total: its money stays unattributed."""
-    EXCLUDED = "excluded"
-    """It answered with the error that a member which cannot exist gives, or is not the account's: not asked again."""
-    RETIRED = "retired"
-    """It was believed and is refused now: what is held of it stays, it is not asked again."""
+    UNVERIFIED = "unverified"  # it has only ever returned the account's total: its money stays unattributed
+    EXCLUDED = (
+        "excluded"  # refused like a name that does not exist, or not the account's: not requested again
+    )
+    RETIRED = "retired"  # it was verified and the API refuses it now: stored values stay, it is not requested again
 
     @property
     def is_requested(self) -> bool:
@@ -440,12 +360,12 @@ class MemberStatus(StrEnum):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether what it answered counts."""
+        """True if its responses count."""
         return self in (MemberStatus.VERIFIED, MemberStatus.RETIRED)
 
 
 class UnknownNameAnswer(StrEnum):
-    """What the service answers for a queue, a softId or an IP address that cannot exist."""
+    """What the API returns for a queue, a softId or an IP address that does not exist."""
 
     ERROR = "error"
     ZEROS = "zeros"
@@ -453,27 +373,26 @@ class UnknownNameAnswer(StrEnum):
 
 
 class UnknownNameBehaviour(NamedTuple):
-    """What a member that cannot exist gave. Asked once a cut in an account's life. ``code`` is the error's, where it
-    is one."""
+    """What a name that does not exist returned, and the error's code. Tested once per account and dimension."""
 
     answer: UnknownNameAnswer
     code: str | None = None
 
 
+# ---------------------------------------------------------------- findings
+
+
 class Severity(StrEnum):
     """What a finding asks of a person."""
 
-    NOTE = "note"
-    """Nothing: it is so."""
-    WARNING = "warning"
-    """Something to mend; the numbers are right."""
-    BLOCKING = "blocking"
-    """Not to trust the numbers until it is looked at."""
+    NOTE = "note"  # nothing; for information
+    WARNING = "warning"  # something should be fixed; the numbers are right
+    BLOCKING = "blocking"  # do not trust the numbers before someone has looked
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a person should know about the numbers, with its remedy."""
+    """One thing a person should know about the numbers, and what to do about it."""
 
     check: str
     severity: Severity

@@ -24,7 +24,8 @@ from etl.extract import protocol, retry
 from etl.extract.planner.members import NONEXISTENT_MEMBERS
 from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, wait_until
 from etl.logging_setup import RateLimitedLogger
-from etl.models import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError, Window
+from etl.models import Window
+from etl.responses import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError
 from etl.secret import Secret
 
 log = logging.getLogger(__name__)

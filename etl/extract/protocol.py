@@ -7,7 +7,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from etl.models import ApiError, Dimension, ErrorScope, InvalidResponse, RawRecord, SuccessPayload, Window
+from etl.models import Dimension, ErrorScope, Window
+from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
 from etl.secret import Secret
 
 RAW_CHARS = 2_000

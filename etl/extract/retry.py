@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from etl.models import ApiError, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload
+from etl.models import ErrorScope
+from etl.responses import ApiError, InvalidResponse, ParsedResponse, SuccessPayload
 
 MAX_ATTEMPTS = 6
 BASE = 1.0

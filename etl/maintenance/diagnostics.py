@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 from etl.config import FilePermissionWarning
 from etl.errors import AccountRejectedError, AppError, SchemaTooNewError, UsageError, WarehouseError
 from etl.extract import protocol
-from etl.models import MAX_CLOCK_SKEW, ApiError, Dimension, TransportError, UnknownNameAnswer, UnknownNameBehaviour
+from etl.models import MAX_CLOCK_SKEW, Dimension, UnknownNameAnswer, UnknownNameBehaviour
+from etl.responses import ApiError, TransportError
 
 MEGABYTE = 10**6
 MIN_FREE_SPACE = 50 * MEGABYTE

@@ -32,7 +32,7 @@ from etl.maintenance import diagnostics, probe_store, probes
 from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, Package, WarehouseFile
 from etl.maintenance.probe_answers import answers
 from etl.maintenance.probes import ProbeBaseline, ProbeRequest, ProbeResponses, ProbeResult
-from etl.models import TransportError
+from etl.responses import TransportError
 from etl.secret import Secret
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate, postgres

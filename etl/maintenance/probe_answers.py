@@ -22,7 +22,8 @@ from etl.maintenance.probes import (
     spend_by_hour,
     values_by_hour,
 )
-from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ApiError, ErrorScope, RawRecord, SuccessPayload
+from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ErrorScope
+from etl.responses import ApiError, RawRecord, SuccessPayload
 from etl.transform import money
 
 

@@ -14,19 +14,18 @@ from etl.models import (
     HOUR,
     TOTAL,
     ZERO_MEASURES,
-    ApiError,
     DayState,
     Dimension,
     ErrorScope,
     Measures,
     Record,
     SeriesKey,
-    SuccessPayload,
     UnknownNameBehaviour,
     Window,
     day_start,
     queue,
 )
+from etl.responses import ApiError, SuccessPayload
 from etl.transform import money, parse
 
 MAX_FAILURES = 3

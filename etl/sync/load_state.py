@@ -16,7 +16,6 @@ from etl.models import (
     MemberStatus,
     Outcome,
     Record,
-    Response,
     SeriesKey,
     Snapshot,
     UnknownNameAnswer,
@@ -25,6 +24,7 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.responses import Response
 from etl.transform import parse
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, reconcile
 

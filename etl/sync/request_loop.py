@@ -19,8 +19,9 @@ from etl.extract.client import Cancelled, Client
 from etl.extract.rate_limit import POLL_INTERVAL
 from etl.load.state import SyncStateStore
 from etl.load.upsert import AccountTraits, CoverageRow, compress
-from etl.models import HOUR, MAX_CLOCK_SKEW, TOTAL, DayState, MemberStatus, Response, SeriesKey, Snapshot, Window
+from etl.models import HOUR, MAX_CLOCK_SKEW, TOTAL, DayState, MemberStatus, SeriesKey, Snapshot, Window
 from etl.outputs import check_report
+from etl.responses import Response
 from etl.sync.findings import Findings
 from etl.sync.load_state import Day, load_days, load_stored_state, options
 from etl.sync.results import Progress, SyncResult

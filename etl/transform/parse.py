@@ -3,19 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from etl.models import (
-    HOUR,
-    ApiError,
-    ErrorScope,
-    Outcome,
-    RawRecord,
-    Record,
-    Rejection,
-    Response,
-    Snapshot,
-    SuccessPayload,
-    Window,
-)
+from etl.models import HOUR, ErrorScope, Outcome, Record, Rejection, Snapshot, Window
+from etl.responses import ApiError, RawRecord, Response, SuccessPayload
 from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 

@@ -19,8 +19,9 @@ from etl.config import Environment, load
 from etl.errors import InterruptedRunError
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
-from etl.models import RawRecord, Record, Rejection
+from etl.models import Record, Rejection
 from etl.outputs.status import AccountStatus, load_status
+from etl.responses import RawRecord
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sync.replay import ReplayResult, replay

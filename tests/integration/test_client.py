@@ -20,17 +20,8 @@ from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client, Timeouts
 from etl.extract.rate_limit import RateLimiter
-from etl.models import (
-    TOTAL,
-    ApiError,
-    InvalidResponse,
-    ParsedResponse,
-    RawRecord,
-    Response,
-    SuccessPayload,
-    TransportError,
-    Window,
-)
+from etl.models import TOTAL, Window
+from etl.responses import ApiError, InvalidResponse, ParsedResponse, RawRecord, Response, SuccessPayload, TransportError
 from etl.secret import Secret
 from tests.integration.scripted_server import (
     Script,

@@ -14,7 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from etl.extract import protocol, retry
-from etl.models import ApiError, ErrorScope, InvalidResponse, Outcome, Rejection, Response, Snapshot, SuccessPayload
+from etl.models import ErrorScope, Outcome, Rejection, Snapshot
+from etl.responses import ApiError, InvalidResponse, Response, SuccessPayload
 from etl.transform import parse
 from tests.property.hostile import Came, Context
 

@@ -15,7 +15,8 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from etl.extract import protocol
-from etl.models import Rejection, Response
+from etl.models import Rejection
+from etl.responses import Response
 from etl.transform import parse
 from tests.property.hostile import CONTEXTS, KINDS, PLACES, STATUSES, Came, made
 from tests.property.oracle import judge

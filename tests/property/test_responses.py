@@ -9,19 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl.extract import protocol
-from etl.models import (
-    DAY,
-    HOUR,
-    TOTAL,
-    ApiError,
-    InvalidResponse,
-    Outcome,
-    RawRecord,
-    Record,
-    Response,
-    SuccessPayload,
-    Window,
-)
+from etl.models import DAY, HOUR, TOTAL, Outcome, Record, Window
+from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload
 from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 from etl.transform.parse import parse_snapshot

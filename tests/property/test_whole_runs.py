@@ -24,22 +24,20 @@ from etl.models import (
     SPLIT_DIMENSIONS,
     TOTAL,
     ZERO_MEASURES,
-    ApiError,
     Dimension,
     Fact,
     Measures,
     MemberStatus,
     Outcome,
-    Response,
     SeriesKey,
     Snapshot,
-    TransportError,
     Window,
     app,
     day_start,
     ip,
     queue,
 )
+from etl.responses import ApiError, Response, TransportError
 from etl.sandbox.behaviour import METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox

@@ -5,23 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from etl.models import (
-    DAY,
-    HOUR,
-    TOTAL,
-    ApiError,
-    ErrorScope,
-    InvalidResponse,
-    Outcome,
-    RawRecord,
-    Record,
-    Rejection,
-    Response,
-    Snapshot,
-    SuccessPayload,
-    TransportError,
-    Window,
-)
+from etl.models import DAY, HOUR, TOTAL, ErrorScope, Outcome, Record, Rejection, Snapshot, Window
+from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload, TransportError
 from etl.transform.parse import infer_hour_offset, parse_snapshot
 
 START = datetime(2019, 2, 19, tzinfo=UTC)

@@ -5,18 +5,8 @@ from decimal import Decimal
 import pytest
 
 from etl.extract import protocol
-from etl.models import (
-    TOTAL,
-    ApiError,
-    Dimension,
-    ErrorScope,
-    InvalidResponse,
-    RawRecord,
-    SeriesKey,
-    SuccessPayload,
-    Window,
-    queue,
-)
+from etl.models import TOTAL, Dimension, ErrorScope, SeriesKey, Window, queue
+from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
 from etl.secret import Secret
 
 DAY = date(2019, 2, 19)

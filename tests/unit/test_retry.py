@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from etl.extract.retry import MAX_ATTEMPTS, backoff, http_date, retry_after_seconds, retry_delay
-from etl.models import ApiError, ErrorScope, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
+from etl.models import ErrorScope
+from etl.responses import ApiError, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BROKEN = TransportError("reset", "")

@@ -1,0 +1,72 @@
+"""Types of a response: as received, and as parsed by ``extract/protocol.py``. Bad data is a value here."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from etl.models import ErrorScope, Window
+
+
+class RawRecord(NamedTuple):
+    """One element of ``data``: its four fields as parsed from JSON (None if absent) and its own text."""
+
+    date_from: object
+    date_till: object
+    volume: object
+    money: object
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessPayload:
+    """A successful reply: ``errorId`` was 0."""
+
+    records: tuple[RawRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """An error reply: ``errorId`` was not 0. Decide by ``scope`` or ``code``, never by ``description``."""
+
+    code: str
+    description: str
+    scope: ErrorScope
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidResponse:
+    """Bytes that are no reply of the API: HTML, a truncated body, no ``errorId``, NaN, HTTP 500."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransportError:
+    """No bytes at all: refused, reset, timed out, DNS, TLS."""
+
+    code: str
+    reason: str
+
+
+ParsedResponse = SuccessPayload | ApiError | InvalidResponse | TransportError
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The last reply to one window, as received.
+
+    ``requested_at`` is when the last request was sent, ``requests`` how many were sent (1 = no retry), ``server_time``
+    the reply's ``Date`` header, ``seconds`` the time from the first request to this reply. ``compressed_body`` is the
+    body as it is stored, or empty if it has not been compressed yet.
+    """
+
+    window: Window
+    requested_at: datetime
+    reply: ParsedResponse
+    status: int | None = None
+    body: bytes = field(default=b"", repr=False)
+    requests: int = 1
+    server_time: datetime | None = None
+    seconds: float = field(default=0, compare=False)
+    compressed_body: bytes = field(default=b"", repr=False, compare=False)
