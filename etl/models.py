@@ -349,9 +349,7 @@ class MemberStatus(StrEnum):
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"  # it has only ever returned the account's total: its money stays unattributed
-    EXCLUDED = (
-        "excluded"  # refused like a name that does not exist, or not the account's: not requested again
-    )
+    EXCLUDED = "excluded"  # refused like a name that does not exist, or not the account's: not requested again
     RETIRED = "retired"  # it was verified and the API refuses it now: stored values stay, it is not requested again
 
     @property

@@ -1,4 +1,4 @@
-"""One record an hour: says which of several wins."""
+"""Decide which record counts if a response has several for one hour."""
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -7,21 +7,19 @@ from etl.models import Record, Rejection
 
 
 def deduplicate_hours(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
-    """Records with their raw texts → one of each hour in order of time, and those that lost. The order given does not
-    matter.
+    """Take records with their raw texts in any order; return one record an hour, in order of time, and the others.
 
-    Identical repeats collapse. Else larger volume, then larger money wins: an open book only grows.
+    Equal records collapse. Otherwise the larger volume wins, then the larger money: an hour that is still running only
+    grows.
     """
-    if all(
-        earlier.hour_start < later.hour_start for (earlier, _), (later, _) in pairwise(records)
-    ):  # as of nearly all answers
+    if all(one.hour_start < other.hour_start for (one, _), (other, _) in pairwise(records)):  # nearly every response
         return tuple(record for record, _ in records), ()
     kept: list[Record] = []
-    lost: list[Rejection] = []
+    rejected: list[Rejection] = []
     for _, same_hour in groupby(sorted(records), key=lambda pair: pair[0].hour_start):
-        distinct = dict(reversed(list(same_hour)))  # of one record's several spellings the first in order stays
-        winner, *losers = distinct
+        raw_by_record = dict(reversed(list(same_hour)))  # of equal records, the first raw text in order is kept
+        winner, *others = raw_by_record
         kept.append(winner)
         reason = f"another record of this hour has more: volume {winner.volume}, money {winner.money:f}"
-        lost += [Rejection(reason, distinct[loser], loser.hour_start) for loser in losers]
-    return tuple(kept), tuple(lost)
+        rejected += [Rejection(reason, raw_by_record[record], record.hour_start) for record in others]
+    return tuple(kept), tuple(rejected)

@@ -1,4 +1,4 @@
-"""How a day came to be what it is: the same fold, once for every commit that touched the day. Pure."""
+"""Replay a day's commits, to find its facts and revisions with their times. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,22 +10,24 @@ from etl.transform.reconcile import DaySnapshots, Key, ReconciledDay, diff, reco
 
 
 class Commit(NamedTuple):
-    """A commit: when, and the day's book as it stood then."""
+    """A commit: its time, and the day's snapshots at that time."""
 
     at: datetime
     day_snapshots: DaySnapshots
 
 
 class FactVersion(NamedTuple):
-    """A fact and since when its value has been believed."""
+    """A fact and the time its value was loaded."""
 
     fact: Fact
     loaded_at: datetime
 
 
 class RevisionVersion(NamedTuple):
-    """A revision with the commit that made it, and the earlier value's; None where that was a zero, which no fact
-    keeps."""
+    """A revision, the time it was seen, and when and from which snapshot the value before it was loaded.
+
+    The last two are None if that value was zero, which no fact stores.
+    """
 
     revision: Revision
     seen_at: datetime
@@ -35,27 +37,24 @@ class RevisionVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DayHistory:
-    """What the warehouse holds of a day after its commits: facts, every revision on the way, and the last fold."""
+    """A day after its commits: the facts, all revisions on the way, and the last reconciled state."""
 
     facts: tuple[FactVersion, ...]
     revisions: tuple[RevisionVersion, ...]
     reconciled: ReconciledDay
 
 
-def replay_commits(moments: Iterable[Commit], before: ReconciledDay) -> DayHistory:
-    """Plays commits in their order; ``before`` is the fold before the first of them: nothing."""
+def replay_commits(commits: Iterable[Commit], before: ReconciledDay) -> DayHistory:
+    """Apply commits in order, starting from the day as it was ``before`` them."""
     stored: dict[Key, FactVersion] = {}
     revisions: list[RevisionVersion] = []
-    for at, day_snapshots in moments:
+    for at, day_snapshots in commits:
         reconciled = reconcile(day_snapshots)
         changes = diff(before, reconciled)
         for revision in changes.revisions:
             earlier = stored.get((revision.series, revision.hour_start))
-            revisions.append(
-                RevisionVersion(revision, at, earlier.loaded_at, earlier.fact.snapshot)
-                if earlier
-                else RevisionVersion(revision, at, None, None)
-            )
+            source = (earlier.loaded_at, earlier.fact.snapshot) if earlier else (None, None)
+            revisions.append(RevisionVersion(revision, at, *source))
         for fact in changes.facts:
             key = (fact.series, fact.hour_start)
             if fact.is_delete:

@@ -1,24 +1,24 @@
-"""Exact numbers out of what JSON gave. The only place that rounds: once, half-even, to nine places."""
+"""Exact numbers from JSON values. The only place that rounds: once, half-even, to nine places."""
 
 import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 SCALE = 9
-"""Places after the point. More is normal in answers: a server's float noise."""
+"""Places after the point. Responses often have more: float noise of the server."""
 
 _INTEGER_DIGITS = 9  # DECIMAL(18, 9)
 _BIGINT = 2**63
 _PLACE = Decimal(1).scaleb(-SCALE)
 _ZERO = Decimal(0).quantize(_PLACE)
-# Own context: the thread's could have been changed. 19 digits hold every quotient below, carry included.
+# Our own context, since the thread's may have been changed. 19 digits are enough for every result below.
 _CONTEXT = Context(prec=_INTEGER_DIGITS + SCALE + 1, rounding=ROUND_HALF_EVEN)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def parse_decimal(value: object) -> Decimal | None:
-    """An int, a Decimal or a numeric text (spaces around it allowed) as the same Decimal, unrounded; None for all else.
+    """Return an int, a Decimal or a numeric string (spaces around it allowed) as an unrounded Decimal, otherwise None.
 
-    All else includes floats and booleans, NaN and infinity, digits of other scripts and ``1_000``.
+    Floats, booleans, NaN, infinity, digits of other scripts and ``1_000`` are not numbers.
     """
     if isinstance(value, str):
         return _from_text(value.strip(" "))
@@ -38,11 +38,11 @@ def _from_text(text: str) -> Decimal | None:
 
 
 def parse_money(value: object) -> Decimal | None:
-    """US dollars with exactly nine places; None: not a number, or beyond DECIMAL(18, 9)."""
+    """Return US dollars with exactly nine places; None if it is no number or beyond DECIMAL(18, 9)."""
     found = parse_decimal(value)
     if found is None or (found and found.adjusted() >= _INTEGER_DIGITS):
         return None
-    # Below half of the last place, however far: asking the exponent keeps 1e-999999999 as fast as 1.
+    # Below half of the last place: checking the exponent makes 1e-999999999 as fast as 1.
     if not found or found.adjusted() < -SCALE - 1:
         return _ZERO
     rounded = found.quantize(_PLACE, context=_CONTEXT)
@@ -52,8 +52,8 @@ def parse_money(value: object) -> Decimal | None:
 
 
 def parse_int(value: object) -> int | None:
-    """A whole number within BIGINT (tasks, Unix seconds); None for anything with a fraction or beyond."""
-    if type(value) is int:  # as nearly all are
+    """Return a whole number within BIGINT (tasks, Unix seconds), otherwise None."""
+    if type(value) is int:  # nearly always
         return value if -_BIGINT <= value < _BIGINT else None
     found = parse_decimal(value)
     if found is None or (found and not 0 <= found.adjusted() < 20):

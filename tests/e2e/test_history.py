@@ -226,7 +226,7 @@ def test_every_fact_leads_to_its_reading_its_answer_and_its_run_in_one_query(tmp
 def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = parse._record
+    reads = parse._parse_record
     dataset = small(4, (ALONE, BESIDE), idle_hours=0)
     odd = {dataset.hour(midnight(ago(n)) + timedelta(hours=7), BESIDE) for n in range(1, 5)}
 
@@ -275,7 +275,7 @@ def test_a_year_of_nine_queues_replayed_killed_and_replayed_again_is_the_same_to
 
 def test_records_of_an_answer_refused_as_a_whole_stay_refused_with_their_reasons(tmp_path: Path) -> None:
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
-        reads = parse._record
+        reads = parse._parse_record
         with pytest.MonkeyPatch.context() as odd:
             odd.setattr(parse, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
             world.sync()

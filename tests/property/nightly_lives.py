@@ -166,7 +166,7 @@ class Nights:
         if not snapshot.is_success or window.series != TOTAL:
             return
         if self.grid is None:
-            self.grid = parse.infer_hour_offset(window, snapshot)
+            self.grid = parse.infer_hour_offset(window, snapshot.values_by_hour)
         last_hour = window.end - HOUR + timedelta(seconds=self.grid or 0)
         if (
             self.reaches_end is None

@@ -188,13 +188,12 @@ def _hour(element: object) -> int | None:
     return begins if begins is not None and 0 <= begins < _END_OF_TIME else None
 
 
-def _shown_grid(start: int, hours: set[int]) -> int:
-    """Where the account's hours begin beside ``start``: after it only if they run from there without a hole, else up
-    to it."""
+def _shown_offset(start: int, end: int, hours: set[int]) -> int:
+    """Where the account's hours begin: after the requested hour only if the day's last hour is there."""
     first = min(hours, default=start)
     past = (first - start) % 3600
-    runs_from_start = first == start + past and hours >= set(range(first, max(hours, default=first), 3600))
-    return past if runs_from_start or not past else past - 3600
+    begins_after = first >= start and max(hours, default=start) >= end - 3600
+    return past if begins_after or not past else past - 3600
 
 
 def said(elements: list[object], context: Context) -> Interpretation:
@@ -215,7 +214,7 @@ def said(elements: list[object], context: Context) -> Interpretation:
     start, end = (int(at.timestamp()) for at in (context.window.start, context.window.end))
     grid = context.grid
     if grid is None:
-        grid = _shown_grid(start, {hour for hour, _, _ in good})
+        grid = _shown_offset(start, int(context.window.end.timestamp()), {hour for hour, _, _ in good})
     found = Interpretation(off_grid=any((hour - start - grid) % 3600 for hour, _, _ in good))
     last = min(end + grid - 1, int(context.requested_at.timestamp()))
     own = [record for record in good if start + grid <= record[0] <= last]
@@ -343,7 +342,7 @@ def _judge_reading(snapshot: Snapshot, expected: Interpretation) -> None:
         "a failed window says why",
     )
     if snapshot.is_success:
-        parse.infer_hour_offset(snapshot.window, snapshot)
+        parse.infer_hour_offset(snapshot.window, snapshot.values_by_hour)
 
 
 def _judge_rejections(snapshot: Snapshot, elements: list[object]) -> None:
