@@ -1,4 +1,4 @@
-"""The API's spelling: a window becomes a request body, bytes become a reply. It ends here, and floats never begin."""
+"""The API's JSON: encode a window as a request body, parse bytes as a reply. No floats are ever created."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,31 +12,27 @@ from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
 from etl.secret import Secret
 
 RAW_CHARS = 2_000
-"""The most that is kept of one record's text."""
+"""Maximum stored of one record's text."""
 
 MAX_RECORDS = 10_000
-"""A day has 25 hours at most; a reply with more records than this is not the API's."""
+"""A day has at most 25 hours; a reply with more records than this is invalid."""
 
 MAX_DEPTH = 32
-"""A reply nests three deep. Where Python itself gives up depends on who calls, so a kept body could be read otherwise
-later."""
+"""A reply has three levels. Python's own limit depends on the caller, so the same body could parse differently."""
 
 WITHOUT_CODE = "ERROR_WITHOUT_CODE"
 
 ACCOUNT_ERROR_HINTS: Mapping[str, str] = MappingProxyType(
     {
-        "ERROR_KEY_DOES_NOT_EXIST": "The API does not know this client key: copy it again from the account's "
-        "settings page.",
-        "ERROR_IP_NOT_ALLOWED": "This machine's IP is not on the account's list of allowed addresses: add it there.",
-        "ERROR_NO_SUCH_METHOD": "The URL is not the API's: check ANTICAPTCHA_API_URL, or leave it unset.",
-        "ERROR_IP_BLOCKED": "The API has blocked this machine's IP: stop every program that uses the key here "
-        "and ask the vendor.",
-        "ERROR_ACCOUNT_SUSPENDED": "The account is suspended: ask the vendor why; nothing can be read until it "
-        "is open again.",
-        "ERROR_ZERO_BALANCE": "The account's balance is zero and the API answers nothing until it is filled up.",
+        "ERROR_KEY_DOES_NOT_EXIST": "copy the client key again from the account's settings page; this one is unknown",
+        "ERROR_IP_NOT_ALLOWED": "add this machine's IP to the account's list of allowed addresses",
+        "ERROR_NO_SUCH_METHOD": "check ANTICAPTCHA_API_URL, or unset it: the URL is not the API's",
+        "ERROR_IP_BLOCKED": "stop all programs that use the key on this machine, and ask the vendor: its IP is blocked",
+        "ERROR_ACCOUNT_SUSPENDED": "ask the vendor why the account is suspended; nothing can be read until then",
+        "ERROR_ZERO_BALANCE": "add funds to the account; the API returns nothing while the balance is zero",
     }
 )
-"""The codes that end an account: what each means and what to do."""
+"""Error codes that stop an account, and what to do about each."""
 
 
 # ---------------------------------------------------------------- window → body
@@ -45,10 +41,9 @@ _MEMBER = {Dimension.QUEUE: ("queue", str), Dimension.APP: ("softId", int), Dime
 
 
 def encode_request(window: Window, key: Secret) -> bytes:
-    """The JSON to send. ``date`` is the Unix second of ``window.start``.
+    """Return the JSON to send. ``date`` is the Unix second of ``window.start``.
 
-    Raises ``ValueError`` for what is never asked: a rest, a start that is not a whole UTC hour, a softId that is no
-    number.
+    Raises ValueError for an unattributed series, a start that is not a whole UTC hour, a softId that is no number.
     """
     if window.start.timestamp() % 3600:
         raise ValueError(f"not a whole UTC hour: {window.start}")
@@ -56,18 +51,17 @@ def encode_request(window: Window, key: Secret) -> bytes:
 
 
 def encode_probe(window: Window, key: Secret) -> bytes:
-    """The JSON of one question of ``doctor --probe``, whose ``date`` may be any whole second. A sync asks with
-    ``body`` alone.
+    """Return the JSON of a request of ``doctor --probe``, whose ``date`` may be any whole second.
 
-    Raises ``ValueError`` for a rest and for a softId that is no number.
+    Raises ValueError for an unattributed series and for a softId that is no number.
     """
     fields: dict[str, str | int] = {"clientKey": key.get_secret_value(), "date": int(window.start.timestamp())}
     dimension, member = window.series
     if dimension is not Dimension.TOTAL:
         if member is None:
-            raise ValueError(f"a rest is computed, never asked: {window}")
-        name, spelled = _MEMBER[dimension]
-        fields[name] = spelled(member)
+            raise ValueError(f"an unattributed amount cannot be requested: {window}")
+        name, convert = _MEMBER[dimension]
+        fields[name] = convert(member)
     return json.dumps(fields).encode()
 
 
@@ -75,9 +69,9 @@ def encode_probe(window: Window, key: Secret) -> bytes:
 
 
 def parse_response(status: int, content: bytes, location: str = "") -> SuccessPayload | ApiError | InvalidResponse:
-    """What the API said, with numbers exactly as written. Never raises, whatever came.
+    """Parse what the API said, with numbers exactly as written. Never raises.
 
-    ``location`` is the reply's header of that name, for the one sentence about a redirect.
+    ``location`` is the header of that name, for the message about a redirect.
     """
     if 300 <= status < 400:
         return InvalidResponse("redirect", f"HTTP {status} points to {_host(location)}; redirects are not followed")
@@ -85,30 +79,30 @@ def parse_response(status: int, content: bytes, location: str = "") -> SuccessPa
     if isinstance(parsed, dict) and "errorId" in parsed:
         return _reply(parsed)
     if status != 200:
-        return InvalidResponse(f"http_{status}", f"HTTP {status} with {_came(content)}")
+        return InvalidResponse(f"http_{status}", f"HTTP {status} with {_excerpt(content)}")
     if isinstance(parsed, InvalidResponse):
         return parsed
     what = "an object without errorId" if isinstance(parsed, dict) else "JSON that is not an object"
-    return InvalidResponse("no_error_id", f"{what}: {_came(content)}")
+    return InvalidResponse("no_error_id", f"{what}: {_excerpt(content)}")
 
 
 def data_shape(content: bytes) -> str:
-    """How a success writes ``data``: list, object, null or missing; of what is no success, nothing."""
+    """Return how a success writes ``data``: list, object, null or missing. Empty if it is no success."""
     parsed = _parse(content)
     if not isinstance(parsed, dict) or not isinstance(_reply(parsed), SuccessPayload):
         return ""
     if "data" not in parsed:
         return "missing"
-    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # Rows are made of nothing else
+    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # a success has nothing else
 
 
 def clean(text: str, most: int) -> str:
-    """One line of printable characters, at most ``most`` of them: fit for a log, a terminal and any database."""
+    """Return one line of at most ``most`` printable characters, safe for logs, terminals and databases."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
 
 
 class _NotExactError(ValueError):
-    """JSON by Python's grammar, but not one unambiguous exact value."""
+    """JSON that Python accepts, but that has no single exact value."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -116,29 +110,28 @@ class _NotExactError(ValueError):
 
 
 def _parse(content: bytes) -> object:
-    # A byte that is not UTF-8 can only stand inside a JSON string, where U+FFFD makes no number of it: the
-    # codes stay readable.
+    # Invalid UTF-8 can only be inside a JSON string, where U+FFFD cannot become a number. Error codes stay readable.
     text = content.decode("utf-8-sig", errors="replace")
     if not text.strip():
         return InvalidResponse("empty_body", "an empty body")
     if text.lstrip().startswith("<"):
-        return InvalidResponse("html", f"a web page instead of JSON: {_came(content)}")
+        return InvalidResponse("html", f"a web page instead of JSON: {_excerpt(content)}")
     try:
         parsed: object = json.loads(
             text, parse_int=_whole, parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_object
         )
         _refuse_depth(parsed)
     except _NotExactError as error:
-        return InvalidResponse(error.code, f"{error}: {_came(content)}")
+        return InvalidResponse(error.code, f"{error}: {_excerpt(content)}")
     except ValueError as error:
-        return InvalidResponse("not_json", f"not JSON ({clean(str(error), 80)}): {_came(content)}")
+        return InvalidResponse("not_json", f"not JSON ({clean(str(error), 80)}): {_excerpt(content)}")
     except RecursionError:
-        return InvalidResponse("too_deep", f"JSON nested more than {MAX_DEPTH} deep: {_came(content)}")
+        return InvalidResponse("too_deep", f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(content)}")
     return parsed
 
 
 def _refuse_depth(parsed: object) -> None:
-    """Raises ``RecursionError``, as the parser itself does a good deal later."""
+    """Raise RecursionError, as the parser does at a much greater depth."""
     level = [parsed]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
@@ -151,7 +144,7 @@ def _inside(outer: dict[str, object] | list[object]) -> Iterable[object]:
 
 
 def _whole(text: str) -> int | Decimal:
-    # int() refuses more than 4,300 digits; as a Decimal such a number lives on to be one record's rejection.
+    # int() refuses more than 4,300 digits; as a Decimal, such a number becomes the rejection of one record.
     return int(text) if len(text) < 100 else _decimal(text)
 
 
@@ -159,7 +152,7 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise _NotExactError("number_out_of_range", f"a number beyond all range, {clean(text, 40)}") from None
+        raise _NotExactError("number_out_of_range", f"a number out of range, {clean(text, 40)}") from None
 
 
 def _constant(text: str) -> object:
@@ -169,7 +162,7 @@ def _constant(text: str) -> object:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise _NotExactError("duplicate_key", "one field of an object comes twice")
+        raise _NotExactError("duplicate_key", "an object has the same field twice")
     return fields
 
 
@@ -179,16 +172,16 @@ def _reply(fields: dict[str, object]) -> SuccessPayload | ApiError | InvalidResp
         return _rows(fields.get("data"))
     code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
     description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_compact(error_id), 40)}"
-    return ApiError(code, description, _effect(code))
+    return ApiError(code, description, _scope(code))
 
 
-_EFFECTS = {"ERROR_ACCESS_DENIED": ErrorScope.SERIES, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.TRANSIENT}
+_SCOPES = {"ERROR_ACCESS_DENIED": ErrorScope.SERIES, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.TRANSIENT}
 
 
-def _effect(code: str) -> ErrorScope:
+def _scope(code: str) -> ErrorScope:
     if code in ACCOUNT_ERROR_HINTS:
         return ErrorScope.ACCOUNT
-    return _EFFECTS.get(code, ErrorScope.WINDOW)
+    return _SCOPES.get(code, ErrorScope.WINDOW)
 
 
 def _rows(elements: object) -> SuccessPayload | InvalidResponse:
@@ -197,11 +190,9 @@ def _rows(elements: object) -> SuccessPayload | InvalidResponse:
     if isinstance(elements, dict):  # PHP sends a list with gaps in its keys as {"0": {...}, "2": {...}}
         elements = list(elements.values())
     if not isinstance(elements, list):
-        return InvalidResponse(
-            "data_not_a_list", f"errorId 0 with data that is no list: {clean(_compact(elements), 80)}"
-        )
+        return InvalidResponse("data_not_a_list", f"errorId 0, but data is not a list: {clean(_compact(elements), 80)}")
     if len(elements) > MAX_RECORDS:
-        return InvalidResponse("too_many_records", f"{len(elements)} records where 24 are due")
+        return InvalidResponse("too_many_records", f"{len(elements)} records instead of 24")
     return SuccessPayload(tuple(_raw_record(element) for element in elements))
 
 
@@ -212,7 +203,7 @@ def _raw_record(element: object) -> RawRecord:
 
 
 def _compact(value: object) -> str:
-    """JSON without spaces. ``json.dumps`` has no exact way to write a Decimal."""
+    """Return JSON without spaces. ``json.dumps`` cannot write a Decimal exactly."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{_quoted(name)}:{_compact(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -223,12 +214,12 @@ def _compact(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """A text or a number as it reads; empty for what is neither."""
+    """Return a string or a number as text, anything else as an empty string."""
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def _came(content: bytes) -> str:
-    """What a person is shown of a body: its first 80 characters."""
+def _excerpt(content: bytes) -> str:
+    """Return the size of a body and its first 80 characters."""
     shown = clean(content[:1_000].decode("utf-8-sig", errors="replace"), 80)
     return f"{len(content)} bytes, {shown!r}" if shown else f"{len(content)} bytes"
 
@@ -238,4 +229,4 @@ def _host(location: str) -> str:
         host = urlsplit(location).hostname
     except ValueError:
         host = None
-    return clean(host or "", 80) or "no other host"
+    return clean(host or "", 80) or "no host"

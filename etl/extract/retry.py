@@ -1,4 +1,4 @@
-"""Whether to ask again and how long to wait first: clamped numbers from plain arguments."""
+"""Decide whether to retry a request and how long to wait first. Pure."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -7,11 +7,11 @@ from etl.models import ErrorScope
 from etl.responses import ApiError, InvalidResponse, ParsedResponse, SuccessPayload
 
 MAX_ATTEMPTS = 6
-BASE = 1.0
-CAP = 60.0
-API_ERROR_DELAY = 5.0
-"""Seconds before the one retry that an API error gets: the vendor bans who repeats an error over and over."""
-MAX_RETRY_AFTER = 300.0
+BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 60.0
+API_ERROR_SECONDS = 5.0
+"""The wait before the only retry of an API error: the vendor bans clients that repeat an error."""
+MAX_RETRY_AFTER_SECONDS = 300.0
 
 
 def retry_delay(
@@ -22,49 +22,48 @@ def retry_delay(
     refusals: int,
     jitter: float,
     retry_after: float | None,
-    settled: frozenset[str],
-    is_sound: bool,
+    final_codes: frozenset[str],
+    is_usable: bool,
 ) -> float | None:
-    """Seconds until the window is asked again; None: ``reply`` is the last word.
+    """Return the seconds until the retry, or None if ``reply`` is final.
 
-    ``attempt`` requests were sent so far, ``refusals`` of them were answered with an API error or with unsound records.
-    ``jitter`` is in [0, 1). ``settled`` are error codes known to be final. ``is_sound``: whether all its records can
-    be used.
+    ``attempt`` requests were sent so far; ``refusals`` of them returned an API error or unusable records. ``jitter`` is
+    in [0, 1). ``final_codes`` are error codes that are not retried. ``is_usable``: all records are valid.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
-    asked_for = retry_after or 0.0
+    minimum = retry_after or 0.0
     if isinstance(reply, SuccessPayload):
-        return None if is_sound or refusals > 1 else max(API_ERROR_DELAY, asked_for)
+        return None if is_usable or refusals > 1 else max(API_ERROR_SECONDS, minimum)
     if isinstance(reply, ApiError) and reply.scope is not ErrorScope.TRANSIENT:
-        final = reply.scope is not ErrorScope.WINDOW or reply.code in settled or refusals > 1
-        return None if final else max(API_ERROR_DELAY, asked_for)
+        is_final = reply.scope is not ErrorScope.WINDOW or reply.code in final_codes or refusals > 1
+        return None if is_final else max(API_ERROR_SECONDS, minimum)
     if isinstance(reply, InvalidResponse) and _is_final(status):
         return None
-    return max(backoff(attempt, jitter), asked_for)
+    return max(backoff(attempt, jitter), minimum)
 
 
 def _is_final(status: int | None) -> bool:
-    """A redirect, or a 4xx that says nothing about time: the same request would get the same reply."""
+    """True for a redirect, or a 4xx that does not depend on time: the same request would get the same response."""
     return status is not None and 300 <= status < 500 and status not in {408, 429}
 
 
 def backoff(attempt: int, jitter: float) -> float:
-    """Seconds after the ``attempt``-th failure: doubling from BASE to CAP, of which ``jitter`` takes off up to half."""
-    return min(CAP, BASE * 2.0 ** min(attempt - 1, 16)) * (1.0 - jitter / 2)
+    """Return the wait after the ``attempt``-th failure in seconds: it doubles, and ``jitter`` takes off up to half."""
+    return min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 16)) * (1.0 - jitter / 2)
 
 
 def retry_after_seconds(text: str, now: datetime) -> float | None:
-    """The ``Retry-After`` header, seconds or an HTTP date, in [0, RETRY_AFTER_CAP]; None where it makes no sense."""
+    """Return the ``Retry-After`` header (seconds or an HTTP date), at most MAX_RETRY_AFTER_SECONDS; None if invalid."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return MAX_RETRY_AFTER if len(text) > 9 else min(float(text), MAX_RETRY_AFTER)
+        return MAX_RETRY_AFTER_SECONDS if len(text) > 9 else min(float(text), MAX_RETRY_AFTER_SECONDS)
     date = http_date(text)
-    return None if date is None else min(max((date - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+    return None if date is None else min(max((date - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def http_date(text: str) -> datetime | None:
-    """An HTTP date (``Date``, ``Retry-After``) as aware UTC; None where it is not one."""
+    """Return an HTTP date (``Date``, ``Retry-After``) as aware UTC, or None if it is invalid."""
     try:
         date = parsedate_to_datetime(text)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)

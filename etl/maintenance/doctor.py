@@ -24,8 +24,9 @@ from etl import __version__, config
 from etl.clock import Clock
 from etl.config import SETTINGS, Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
-from etl.extract.client import Client, ProbeResponse, Reachability, Timeouts, check_reachable
+from etl.extract.client import Client, ProbeResponse, Reachability, check_reachable
 from etl.extract.rate_limit import RateLimiter
+from etl.extract.transport import Timeouts
 from etl.load.accounts import find_account, open_account
 from etl.load.lock import account_lock, lock_file
 from etl.maintenance import diagnostics, probe_store, probes
@@ -44,7 +45,7 @@ LOCK_TIMEOUT = 5.0
 """Seconds to wait for the warehouse; longer than a commit of a running sync."""
 MAX_PROBES_PER_SECOND = 1.0
 """However fast ``--rate`` allows."""
-TIMEOUTS = Timeouts(connect=10.0, read=20.0, write=10.0, pool=10.0, whole=30.0)
+TIMEOUTS = Timeouts(connect=10.0, read=20.0, write=10.0, pool=10.0, total=30.0)
 
 
 @dataclass(slots=True)
@@ -298,7 +299,7 @@ def _send_probes(
     rate = min(settings.rate or MAX_PROBES_PER_SECOND, MAX_PROBES_PER_SECOND)
     limiter = RateLimiter(rate, clock)
     jitter = random.Random().random  # noqa: S311  # for retries, and probes are not retried
-    with Client(settings.api_url, key, limiter, clock, jitter, concurrency=1, timeout=TIMEOUTS) as client:
+    with Client(settings.api_url, key, limiter, clock, jitter, concurrency=1, timeouts=TIMEOUTS) as client:
         while probe := probes.next_probe(responses, baseline, clock.now(), settings.account):
             request, window = probe
             log.info("probing %s", request)

@@ -19,7 +19,8 @@ import pytest
 
 from etl import config
 from etl.errors import AppError
-from etl.extract.client import Client, Timeouts
+from etl.extract.client import Client
+from etl.extract.transport import Timeouts
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.results import SyncResult
@@ -30,7 +31,7 @@ from tests.matrix import Matrix
 TRIES = 6
 """Requests that one window gets at most."""
 
-IMPATIENT = Timeouts(connect=1, read=0.3, write=1, pool=5, whole=0.6)
+IMPATIENT = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
 """In place of a minute for each byte and two for the whole."""
 
 
@@ -58,7 +59,7 @@ class Scene:
 
     def hurry(self) -> None:
         """The program gives up waiting for a server within a second."""
-        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeout=IMPATIENT))
+        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=IMPATIENT))
 
     @property
     def struck(self) -> int:

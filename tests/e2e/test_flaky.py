@@ -39,7 +39,7 @@ def _equal_shares() -> tuple[Fault, ...]:
 def test_a_history_of_which_three_answers_of_ten_fail_is_exact_in_at_most_1_6_times_the_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    monkeypatch.setattr(sync_run, "Client", partial(Client, timeout=IMPATIENT))
+    monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=IMPATIENT))
     dataset = Dataset.busy(begins=ago(days - 1), queues=5)
     with World(tmp_path, dataset, faults=_equal_shares()) as world:
         codes = [world.sync(empty_days=90, concurrency=16).exit_code]

@@ -18,8 +18,9 @@ import pytest
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client, Timeouts
+from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client
 from etl.extract.rate_limit import RateLimiter
+from etl.extract.transport import Timeouts
 from etl.models import TOTAL, Window
 from etl.responses import ApiError, InvalidResponse, ParsedResponse, RawRecord, Response, SuccessPayload, TransportError
 from etl.secret import Secret
@@ -41,7 +42,7 @@ WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
 GOOD = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":5,"money":7.495948}]}'
 ROWS = SuccessPayload((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), GOOD[21:-2].decode()),))
 REFUSED = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
-SHORT = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, whole=0.6)
+SHORT = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, total=0.6)
 
 # ---------------------------------------------------------------- the client
 
@@ -66,7 +67,7 @@ class Rest:
 
 def client(url: str, clock: Clock | None = None, timeout: Timeouts = SHORT, key: Secret = KEY) -> Client:
     clock = clock or Rest().clock
-    return Client(url, key, RateLimiter(0, clock), clock, lambda: 0.0, 4, timeout=timeout)
+    return Client(url, key, RateLimiter(0, clock), clock, lambda: 0.0, 4, timeouts=timeout)
 
 
 def ask(url: str, settled: frozenset[str] = frozenset()) -> tuple[Response, float]:
@@ -116,9 +117,9 @@ def test_an_api_error_gets_one_spaced_retry() -> None:
 def test_records_that_cannot_be_used_are_asked_for_once_more() -> None:
     worse = GOOD.replace(b"7.495948", b"-1")
     with serving(says(worse), says(GOOD)) as server, client(server.url) as one:
-        assert one.fetch(WINDOW, is_sound=lambda answer: answer.body == GOOD).reply == ROWS
+        assert one.fetch(WINDOW, is_usable=lambda answer: answer.body == GOOD).reply == ROWS
     with serving(says(worse)) as server, client(server.url) as one:
-        answer = one.fetch(WINDOW, is_sound=lambda answer: answer.body == GOOD)
+        answer = one.fetch(WINDOW, is_usable=lambda answer: answer.body == GOOD)
     assert (answer.body, answer.requests, len(server.requests)) == (worse, 2, 2)
 
 
@@ -197,7 +198,7 @@ def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[
     with serving(script, says(b"", "404 Not Found")) as server:
         unattributed = Rest()
         with client(server.url, unattributed.clock) as one:
-            came = one._exchange(WINDOW)
+            came = one.fetch_once(WINDOW).answer
     assert isinstance(came.reply, kind)
     assert code(came.reply) == expected
     assert (came.status == 200) is (kind is InvalidResponse)
@@ -229,7 +230,7 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
         thread = threading.Thread(target=speak_plainly, args=(listener,))
         thread.start()
         with client(f"https://127.0.0.1:{listener.getsockname()[1]}") as one:
-            reply = one._exchange(WINDOW).reply
+            reply = one.fetch_once(WINDOW).answer.reply
         thread.join()
     assert code(reply) == "tls"
     assert KEY.get_secret_value().encode() not in hello[0]
@@ -238,7 +239,7 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
 @needs_openssl
 def test_a_certificate_nobody_signed_gets_no_key(tmp_path: Path) -> None:
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
-        assert code(one._exchange(WINDOW).reply) == "tls"
+        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
     assert server.requests == []
 
 
@@ -276,7 +277,7 @@ def test_no_variable_switches_the_look_at_certificates_off(
     name, _, value = variable.partition("=")
     monkeypatch.setenv(name, value.format(cert=tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
-        assert code(one._exchange(WINDOW).reply) == "tls"
+        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
     assert server.requests == []
 
 
@@ -284,7 +285,7 @@ def test_no_variable_switches_the_look_at_certificates_off(
 def test_a_trusted_certificate_of_another_host_gets_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url.replace("localhost", "127.0.0.1")) as one:
-        assert code(one._exchange(WINDOW).reply) == "tls"
+        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
     assert server.requests == []
 
 
@@ -318,7 +319,7 @@ def test_certificates_that_cannot_be_read_are_named_and_no_reason_to_trust(
 
 def test_a_host_name_nobody_can_have_is_named_dns() -> None:
     with client("https://" + "a" * 64 + ".invalid") as one:
-        assert code(one._exchange(WINDOW).reply) == "dns"
+        assert code(one.fetch_once(WINDOW).answer.reply) == "dns"
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -352,7 +353,7 @@ def test_the_machines_proxy_is_used_for_the_world(monkeypatch: pytest.MonkeyPatc
         thread.start()
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
         with client("https://api.example.invalid") as one:
-            reply = one._exchange(WINDOW).reply
+            reply = one.fetch_once(WINDOW).answer.reply
         thread.join()
     assert code(reply) == "proxy"
     assert tunnels[0].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1\r\n")
@@ -392,7 +393,7 @@ def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCapt
         ask(server.url)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "etl.extract.client"]
     assert line == (
-        "default, 2026-01-01, all queues: http_502, HTTP 502 with 4 bytes, 'oops'; attempt 1 failed, retrying in 1.0 s"
+        "default 2026-01-01 total: http_502, HTTP 502 with 4 bytes, 'oops'; retry 1 in 1.0 s"
     )
 
 

@@ -277,7 +277,7 @@ def _judge_headers(came: Came) -> None:
     at = retry.http_date(came.date)
     _hold(at is None or at.tzinfo is UTC, "a date header is a time in UTC or nothing")
     seconds = retry.retry_after_seconds(came.retry_after, came.context.requested_at)
-    _hold(seconds is None or 0 <= seconds <= retry.MAX_RETRY_AFTER, "a pause asked for is bounded")
+    _hold(seconds is None or 0 <= seconds <= retry.MAX_RETRY_AFTER_SECONDS, "a pause asked for is bounded")
 
 
 def _is_said(text: str) -> bool:

@@ -57,8 +57,8 @@ def test_a_body_names_the_key_the_hour_and_the_filter(series: SeriesKey, extra: 
     }
 
 
-def test_a_rest_is_never_asked() -> None:
-    with pytest.raises(ValueError, match="never asked"):
+def test_an_unattributed_amount_is_never_requested() -> None:
+    with pytest.raises(ValueError, match="cannot be requested"):
         protocol.encode_request(window(SeriesKey(Dimension.QUEUE)), KEY)
 
 
@@ -230,9 +230,9 @@ def test_the_reason_shows_what_came_in_one_clean_line() -> None:
     ("location", "shown"),
     [
         ("https://user:pw@evil.example/path?clientKey=1", "evil.example"),
-        ("/elsewhere", "no other host"),
-        ("http://[bad", "no other host"),
-        ("http://\u200b/", "no other host"),
+        ("/elsewhere", "no host"),
+        ("http://[bad", "no host"),
+        ("http://\u200b/", "no host"),
     ],
 )
 def test_a_redirect_names_only_the_host_it_points_to(location: str, shown: str) -> None:

@@ -21,8 +21,8 @@ def ask_again(
     attempt: int = 1,
     refusals: int = 0,
     retry_after: float | None = None,
-    settled: frozenset[str] = frozenset(),
-    is_sound: bool = True,
+    final_codes: frozenset[str] = frozenset(),
+    is_usable: bool = True,
 ) -> float | None:
     return retry_delay(
         reply,
@@ -31,8 +31,8 @@ def ask_again(
         refusals=refusals,
         jitter=0.0,
         retry_after=retry_after,
-        settled=settled,
-        is_sound=is_sound,
+        final_codes=final_codes,
+        is_usable=is_usable,
     )
 
 
@@ -77,14 +77,14 @@ def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
 
 
 def test_records_that_cannot_be_used_get_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(SuccessPayload(()), refusals=1, is_sound=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=4, refusals=1, is_sound=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=2, refusals=2, is_sound=False) is None
-    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, refusals=1, is_sound=False) is None
+    assert ask_again(SuccessPayload(()), refusals=1, is_usable=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=4, refusals=1, is_usable=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=2, refusals=2, is_usable=False) is None
+    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, refusals=1, is_usable=False) is None
 
 
-def test_a_settled_code_is_final_at_once() -> None:
-    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1, settled=frozenset({"ERROR_X"})) is None
+def test_a_final_codes_code_is_final_at_once() -> None:
+    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1, final_codes=frozenset({"ERROR_X"})) is None
 
 
 def test_the_servers_own_wish_only_lengthens_the_wait() -> None:
