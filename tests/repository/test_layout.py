@@ -30,8 +30,7 @@ def subclasses(parent: type[errors.AppError]) -> Iterator[type[errors.AppError]]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_readme_and_shows_how_it_is_typed(name: str) -> None:
-    assert f"anticaptcha-etl {name}" in (ROOT / "README.md").read_text()
+def test_every_command_shows_how_it_is_typed(name: str) -> None:
     command = cli.commands[name]
     assert command.help
     assert f"anticaptcha-etl {name}" in command.help
@@ -121,7 +120,7 @@ def test_one_version_and_the_changelog_knows_it() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-docs.lock"])
 def test_the_locks_pin_by_hash_and_name_no_place_to_fetch_from(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     pins = [line for line in lines if not line.startswith(" ")]

@@ -8,7 +8,6 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from etl.outputs import cookbook
 from etl.warehouse import checks, migrate, views
 from etl.warehouse.package_files import folder
 from etl.warehouse.schema import metadata
@@ -18,7 +17,6 @@ CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
 COOKBOOK = sorted((folder("sql") / "cookbook").glob("*.sql"))
 FUNCTIONS = sorted((folder("sql") / "functions").glob("*.sql"))
 ROOT = folder("sql").parent
-README = (ROOT / "README.md").read_text()
 DUCKDB_ALONE = [
     "arg_max",
     "arg_min",
@@ -115,12 +113,6 @@ def test_a_recipe_reads_the_promised_views(file: Path) -> None:
     promised = {view.stem for view in VIEWS} | {"spending_as_of"}
     assert named
     assert named - own <= (tables if file.stem == "where_a_number_came_from" else promised)
-
-
-def test_the_readme_lists_the_cookbook_as_its_files_say() -> None:
-    told = [f"| `{recipe.name}` | {recipe.grain} |" for recipe in cookbook.load()]
-    assert len(told) >= 20
-    assert [line for line in README.splitlines() if re.match(r"\| `\w+` \| one row per ", line)] == told
 
 
 @pytest.mark.parametrize("file", [*VIEWS, *CHECKS, *COOKBOOK], ids=lambda file: file.stem)
