@@ -142,10 +142,10 @@ def settings() -> str:
     texts = option_texts()
     lines = []
     for setting in SETTINGS.values():
-        flag = f"`{setting.flag}`" if setting.flag in texts else NONE
+        names = [setting.name, setting.variable, *([setting.flag] if setting.flag in texts else [])]
         text = WITHOUT_OPTION.get(setting.name) or cell(texts[setting.flag])
-        lines.append((f"`{setting.name}`", f"`{setting.variable}`", flag, default_text(setting.default), text))
-    return markdown(("Configuration file", "Environment", "Command line", "Default", "Meaning"), lines)
+        lines.append(("<br>".join(f"`{name}`" for name in names), default_text(setting.default), text))
+    return markdown(("Configuration file, environment, command line", "Default", "Meaning"), lines)
 
 
 def exit_codes() -> str:
