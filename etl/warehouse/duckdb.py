@@ -58,7 +58,9 @@ def file_url(path: str) -> str:
     if path in {"", ":memory:"}:
         raise UsageError("the warehouse must be a file", "use a path, for example --warehouse warehouse.duckdb")
     if path.startswith(("md:", "motherduck:")):
-        raise UsageError("a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/explanation/scale.md")
+        raise UsageError(
+            "a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/explanation/scale.md"
+        )
     if "?" in path:  # DuckDB would put .wal in front of the question mark, in a folder that may not exist
         raise UsageError(
             f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
