@@ -60,7 +60,7 @@ lint: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs ## the documentation as a web site in site/; warnings, such as broken links, are errors
-	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 
 reference: $(VENV)/.dev ## write the generated parts of docs/reference again
 	$(BIN)/python -m tools.reference
