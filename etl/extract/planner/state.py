@@ -230,6 +230,14 @@ class PlannerState:
         return older
 
     @property
+    def days_without_spend(self) -> int:
+        """Days that were searched beyond the oldest spend."""
+        if self.next_older_day is None:
+            return 0
+        oldest = self.oldest_spend or self.options.end_day + timedelta(days=1)
+        return (oldest - self.next_older_day).days - 1
+
+    @property
     def found_no_spend(self) -> bool:
         """True if the search for the first day of history ended without any spend."""
         return self.oldest_spend is None and self.options.since is None
