@@ -393,7 +393,7 @@ def test_a_day_missing_from_several_accounts_is_hatched_once_and_names_them(
 
 def test_the_page_names_its_warehouse_account_time_and_time_zone(filled: Insert, warehouse: sa.Engine) -> None:
     text = Page(html(warehouse)).text
-    assert f"{Path(warehouse.url.database or '').name}, account default, 20 Mar 2026, 09:30 UTC" in text
+    assert f"{Path(warehouse.url.database or '').name}, account default, as of 20 Mar 2026, 09:30 UTC" in text
     assert "Days, hours and months are in UTC." in text
     assert "To load newer data" not in text
     late = Clock(lambda: NOW + timedelta(days=3))

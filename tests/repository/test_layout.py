@@ -159,7 +159,10 @@ def test_the_wheel_holds_what_the_checkout_has_and_nothing_else(wheel: Path) -> 
         if path.suffix in (".py", ".sql", ".mako")
     ]
     report = ROOT / "etl/outputs/report"
-    other_files = [ROOT / "etl/py.typed", *report.glob("*.css"), *report.glob("*.js"), *report.glob("templates/*.j2")]
+    report_files = (
+        path for pattern in ("*.css", "*.js", "sql/*.sql", "templates/*.j2") for path in report.glob(pattern)
+    )
+    other_files = [ROOT / "etl/py.typed", *report_files]
     expected = {path.relative_to(ROOT).as_posix() for path in [*SOURCES, *other_files]}
     assert held == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
 

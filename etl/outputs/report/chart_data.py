@@ -62,19 +62,15 @@ def _day_rows(view: View) -> Rows:
         for day, status in account.status.items():
             if status in {"missing", "failed"} and day >= view.period.first:
                 notes[day].append(f"{status}, account {account.account}" if view.has_many_accounts else status)
-    period = {"from": _midnight(view.period.first), "to": _midnight(view.period.end), "fill": "transparent", "note": ""}
-    return [
-        dict[str, object](period),
-        *(
-            {
-                "from": _midnight(day),
-                "to": _midnight(day + DAY),
-                "fill": "url(#hatch)",
-                "note": f"{long_date(day)}: {'; '.join(notes[day])}",
-            }
-            for day in sorted(notes)
-        ),
-    ]
+    rows: Rows = [_day_row(view.period.first, view.period.end, "transparent", "")]
+    rows += (
+        _day_row(day, day + DAY, "url(#hatch)", f"{long_date(day)}: {'; '.join(notes[day])}") for day in sorted(notes)
+    )
+    return rows
+
+
+def _day_row(start: date, end: date, fill: str, note: str) -> dict[str, object]:
+    return {"from": _midnight(start), "to": _midnight(end), "fill": fill, "note": note}
 
 
 def _price_rows(view: View, number: int) -> Rows:

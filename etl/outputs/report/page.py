@@ -39,7 +39,8 @@ def render_page(data: ReportData, make_script: Callable[[], str] = charts.script
     view = build_view(data)
     has_data = bool(data.coverage)
     script = make_script() if has_data else ""
-    return _environment().get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    return template.render(
         data=data,
         view=view,
         version=__version__,
