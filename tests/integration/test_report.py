@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.cli import run
 from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import UsageError
+from etl.outputs.report.data import AccountFinding, DayCoverage, Period, QueueSpend, ReportData, Revision, SyncRun
 from etl.outputs.report.page import render_page
 from etl.outputs.report.queries import load_report
 from etl.warehouse.schema import accounts, day_coverage, findings, rejections, revisions, runs, series
@@ -436,6 +439,39 @@ def test_names_with_markup_in_them_stay_text(filled: Insert, warehouse: sa.Engin
     assert "<" not in json_text
 
 
+def report_named(text: str) -> ReportData:
+    """A small report of two accounts in which every name and message is ``text``."""
+    money = Decimal(1)
+    return ReportData(
+        warehouse=text,
+        now=NOW,
+        accounts=(text, "shop"),
+        history_starts={text: ago(2)},
+        period=Period(ago(2), TODAY, 1),
+        spend=(QueueSpend(text, ago(1), 1, money, money, is_final=True),),
+        week_hours=(),
+        months=(),
+        daily={},
+        forecast=None,
+        coverage=(DayCoverage(text, ago(1), "open", NOW, 0, money),),
+        revisions=(Revision(text, text, NOW, 1, money, 2, money, NOW),),
+        revised_hours=1,
+        rejected_records=0,
+        syncs=(SyncRun(text, 1, NOW, 0, 1, 1, 0, 1, 0, 0),),
+        findings=(AccountFinding(text, "warning", text),),
+    )
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet=st.one_of(st.sampled_from("<>&\"'/-! script"), st.characters())))
+def test_text_never_becomes_markup(text: str) -> None:
+    def markup(text: str) -> list[tuple[str, list[str]]]:
+        read = Page(render_page(report_named(text), lambda: SCRIPT))
+        return [(tag, [*attributes]) for tag, attributes in read.elements]
+
+    assert markup(text) == markup("a name")
+
+
 def test_the_page_loads_nothing_and_its_policy_allows_only_its_own_script(filled: Insert, warehouse: sa.Engine) -> None:
     text = html(warehouse)
     read = Page(text)
@@ -515,7 +551,7 @@ def test_a_dash_writes_only_the_page_to_standard_output(
 
 
 @pytest.mark.of_the_file
-@pytest.mark.parametrize("absent", ["altair", "vl_convert"])
+@pytest.mark.parametrize("absent", ["altair", "jinja2", "vl_convert"])
 def test_without_the_extra_the_command_says_how_to_install_it(
     absent: str, warehouse: sa.Engine, tmp_path: Path
 ) -> None:
