@@ -185,7 +185,9 @@ def test_money_is_rounded_to_cents_but_never_to_zero(value: str, shown: str) -> 
 
 def test_signs_stand_before_the_dollar() -> None:
     assert price(Decimal("-0.5")) == "\N{MINUS SIGN}$0.5000"
-    assert (change(Decimal("5.3")), change(Decimal("-1234.5"))) == ("+5.3 %", "\N{MINUS SIGN}1,234.5 %")
+    assert change(Decimal("5.3")) == "+5.3 %"
+    assert change(Decimal("-1234.5")) == "\N{MINUS SIGN}1,234.5 %"
+    assert change(Decimal("-0.0")) == "0.0 %"
 
 
 def test_days_are_listed_as_ranges_and_only_the_newest_if_there_are_many() -> None:

@@ -155,12 +155,14 @@ def week() -> Spec:
         .encode(
             x=alt.X(
                 "hour:O",
+                scale=alt.Scale(domain=list(range(24))),
                 axis=alt.Axis(
                     labelAngle=0, values=[0, 3, 6, 9, 12, 15, 18, 21], labelExpr="pad(datum.value, 2, '0', 'left')"
                 ),
             ),
             y=alt.Y(
                 "weekday:O",
+                scale=alt.Scale(domain=list(range(1, 8))),
                 axis=alt.Axis(labelExpr="['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][datum.value - 1]"),
             ),
             color=alt.Color("money:Q", legend=None, scale=alt.Scale(type="quantize", range=HEAT_COLORS)),

@@ -1,4 +1,5 @@
-// Draws the charts that the page describes. Vega interprets its expressions (ast), so the page's policy need not allow eval.
+// Draws the charts that the page describes.
+// Vega interprets its expressions (ast), so the page's policy need not allow eval.
 const draw = async () => {
   const { specs, charts } = JSON.parse(document.getElementById("chart-data").textContent);
   const tooltip = { disableDefaultStyle: true, theme: "page" };

@@ -29,7 +29,7 @@ def price(value: Decimal) -> str:
 
 def change(percent: Decimal) -> str:
     """A change in percent with its sign."""
-    return f"{_sign(percent) or '+'}{abs(percent):,.1f} %"
+    return f"{'+' if percent > 0 else _sign(percent)}{abs(percent):,.1f} %"
 
 
 def _sign(value: Decimal) -> str:
