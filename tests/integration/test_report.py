@@ -53,29 +53,36 @@ def ago(number: int) -> date:
 
 ROWS = f"""
 insert into internal.facts
-select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours', 1000 + back,
+select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours',
+       1000 + back,
        cast(20 - place as decimal(18, 9)) + back * 37 % 1000 * 0.0001 + 0.000000001, 1, timestamp '2026-03-20 09:00'
 from generate_series(0, 59) t(back), generate_series(0, {len(NAMES) - 1}) p(place)
 where back not in (10, 11);
 insert into internal.facts values
-    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1, timestamp '2026-03-20 09:00'),
+    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1,
+     timestamp '2026-03-20 09:00'),
     (2, 2, date '{TODAY}' - 1, date '{TODAY}' - 1 + interval '0 hours', 5, 1000, 1, timestamp '2026-03-20 09:00');
 insert into internal.facts
-select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at) from internal.facts group by account_id, day, hour_start;
+select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at)
+from internal.facts group by account_id, day, hour_start;
 insert into internal.facts
-select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at from internal.facts where account_id = 1 and series_id = 1;
+select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at
+from internal.facts where account_id = 1 and series_id = 1;
 insert into internal.day_coverage
 select 1, date '{TODAY}' - back::int,
-       case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed' else 'final' end,
+       case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed'
+            else 'final' end,
        case when back not in (10, 11)
             then least(date '{TODAY}' - back::int + interval '24 hours 15 minutes', timestamp '2026-03-20 09:30') end,
        coalesce(volume, 0), coalesce(money, 0),
        case when back = 5 then 1 else 0 end, case when back = 5 then 0.000000007 else 0 end, true, true
 from generate_series(0, 59) t(back)
 left join (
-    select day, sum(volume) as volume, sum(money) as money from internal.facts where account_id = 1 and series_id = 1 group by day
+    select day, sum(volume) as volume, sum(money) as money
+    from internal.facts where account_id = 1 and series_id = 1 group by day
 ) f on f.day = date '{TODAY}' - back::int;
-insert into internal.day_coverage values (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
+insert into internal.day_coverage values
+    (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
 """
 
 
@@ -317,6 +324,18 @@ def test_missing_failed_and_open_days_are_marked_counted_and_listed(filled: Inse
     ]
 
 
+def test_days_before_the_known_history_are_not_missing(filled: Insert, warehouse: sa.Engine) -> None:
+    """A lone day of long ago: the history starts 90 days before the oldest spend, as in the status."""
+    filled(
+        day_coverage,
+        {"account_id": 1, "day": date(2020, 1, 1), "status": "final", "fetched_at": datetime(2026, 3, 20)},
+    )
+    read = Page(html(warehouse, days=365))
+    assert "22 Oct 2025 to 20 Mar 2026: 150 days." in read.text
+    assert "92 days missing" in read.text
+    assert "20 Oct 2025 to 20 Mar 2026, 152 days" in read.text  # whole weeks
+
+
 def test_findings_revisions_rejections_and_syncs_are_listed(filled: Insert, warehouse: sa.Engine) -> None:
     seen = datetime(2026, 3, 20, 9)
     sync = {"account_id": 1, "command": "sync", "started_at": seen, "exit_code": 5, "requests": 77}
@@ -555,7 +574,8 @@ def test_a_dash_writes_only_the_page_to_standard_output(
 def test_without_the_extra_the_command_says_how_to_install_it(
     absent: str, warehouse: sa.Engine, tmp_path: Path
 ) -> None:
-    program = f"import sys; sys.modules[{absent!r}] = None; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
+    without = f"import sys; sys.modules[{absent!r}] = None"
+    program = f"{without}; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
