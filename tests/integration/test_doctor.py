@@ -37,6 +37,7 @@ from etl.secret import Secret
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago, napless, small
+from tests.postgres import new_database
 
 MAX_REQUESTS = len(ProbeRequest)
 DEFAULTS = Behaviour()
@@ -236,17 +237,23 @@ def test_probes_use_a_day_and_queue_from_the_warehouse(tmp_path: Path) -> None:
         assert answers_of(found)["sum of queues"] == ("is the total on 3 of 3 closed days with spend", "sure")
 
 
-def test_stored_corrections_are_reported_without_a_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("postgresql", marks=pytest.mark.server)])
+def test_stored_corrections_are_reported_without_a_request(tmp_path: Path, engine: str) -> None:
     with World(tmp_path, Dataset.busy(begins=ago(4), queues=2, corrections=True)) as world:
+        if engine == "postgresql":
+            world.warehouse = new_database()
         world.sync()
-        assert answers_of(diagnose(world, probe=True))["a closed hour"][0].startswith("no change seen in ")
+        found = answers_of(diagnose(world, probe=True, warehouse=world.warehouse))
+        assert found["a closed hour"][0].startswith("no change seen in ")
+        assert found["sum of queues"] == ("is the total on 4 of 4 closed days with spend", "sure")
         world.now += timedelta(days=2)
         world.sync()
         changed = world.one("select count(distinct hour_start) from spending_revisions where queue = '(total)'")
-        answer, certainty = answers_of(diagnose(world, probe=True))["a closed hour"]
-        assert changed
+        found = answers_of(diagnose(world, probe=True, warehouse=world.warehouse))
+        answer, certainty = found["a closed hour"]
         assert certainty == "sure"
-        assert "after its end" in answer
+        assert answer.startswith(f"changed in {changed} of ")
+        assert answer.endswith(" h after its end")
 
 
 # ---------------------------------------------------------------- number of requests
