@@ -423,7 +423,7 @@ def test_probing_creates_no_warehouse(tmp_path: Path) -> None:
         assert found.exit_code == 0
 
 
-def test_older_schema_is_a_note_and_probing_upgrades_it(loaded: World) -> None:
+def test_probing_upgrades_an_older_schema(loaded: World) -> None:
     engine = open_warehouse(warehouse_url(str(loaded.file)))
     migrate.downgrade(engine, "0002")
     assert levels(diagnose(loaded), "schema") == [Level.NOTE]

@@ -31,10 +31,10 @@ DAY_START = datetime(2025, 6, 2, tzinfo=UTC)
 START = int(DAY_START.timestamp())
 QUEUE = "English ImageToText"
 DEFAULTS = Behaviour()
-BUSY = Dataset.busy(queues=3)
+DATASET = Dataset.busy(queues=3)
 
 
-def sandbox(behaviour: Behaviour = DEFAULTS, *faults: Fault, dataset: Dataset = BUSY) -> Sandbox:
+def sandbox(behaviour: Behaviour = DEFAULTS, *faults: Fault, dataset: Dataset = DATASET) -> Sandbox:
     return Sandbox(dataset, behaviour, faults, now=lambda: NOW)
 
 
@@ -88,7 +88,7 @@ def test_day_has_24_records_equal_to_the_dataset() -> None:
     ]
     expected_rows = [
         (int(hour.timestamp()), volume, money)
-        for queue, hour, volume, money in BUSY.expected_rows(DAY_START.date(), DAY_START.date(), NOW)
+        for queue, hour, volume, money in DATASET.expected_rows(DAY_START.date(), DAY_START.date(), NOW)
         if queue == QUEUE
     ]
     assert [(record["dateFrom"], record["volume"], record["money"]) for record in answer["data"]] == expected_rows
@@ -97,8 +97,8 @@ def test_day_has_24_records_equal_to_the_dataset() -> None:
 def test_apps_and_ips_return_their_part_of_the_total() -> None:
     with sandbox() as server:
         total = ask(server)["data"][12]
-        app = ask(server, softId=BUSY.apps[0])["data"][12]
-        ip = ask(server, ip=BUSY.ips[0])["data"][12]
+        app = ask(server, softId=DATASET.apps[0])["data"][12]
+        ip = ask(server, ip=DATASET.ips[0])["data"][12]
         unknown = ask(server, ip="203.0.113.9")["data"][12]
     assert 0 < app["money"] < total["money"]
     assert 0 < ip["money"] < total["money"]
@@ -115,7 +115,7 @@ def test_today_ends_with_the_elapsed_part_of_the_current_hour() -> None:
         server.behaviour = Behaviour(unbegun=True)
         whole = ask(server, date=today)["data"]
     assert len(running) == 17
-    assert 0 < running[16]["volume"] < BUSY.hour(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
+    assert 0 < running[16]["volume"] < DATASET.hour(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
     assert is_closed == running[:16]
     assert whole[:17] == running
     assert [record["volume"] for record in whole[17:]] == [0] * 7
@@ -182,7 +182,7 @@ def test_only_existing_keys_are_accepted_and_none_is_shown() -> None:
 def test_request_log_is_complete_and_in_order() -> None:
     with sandbox(DEFAULTS, Fault(FaultKind.HTML_502, numbers=(2,))) as server:
         post(server)
-        post(server, queue=QUEUE, softId=BUSY.apps[1], ip="192.0.2.1")
+        post(server, queue=QUEUE, softId=DATASET.apps[1], ip="192.0.2.1")
         one, two = server.requests
     assert (one.at, one.date, one.queue, one.soft_id, one.ip, one.fault, one.status) == (
         NOW,
@@ -195,7 +195,7 @@ def test_request_log_is_complete_and_in_order() -> None:
     )
     assert (two.queue, two.soft_id, two.ip, two.fault, two.status) == (
         QUEUE,
-        BUSY.apps[1],
+        DATASET.apps[1],
         "192.0.2.1",
         FaultKind.HTML_502,
         502,
@@ -244,7 +244,7 @@ def test_data_can_be_an_object() -> None:
     with sandbox() as server:
         listed = ask(server)["data"]
         server.behaviour = Behaviour(listed="object")
-        assert ask(server)["data"] == {str(place): record for place, record in enumerate(listed)}
+        assert ask(server)["data"] == {str(index): record for index, record in enumerate(listed)}
 
 
 def test_unknown_queue_returns_an_error_zeros_or_totals() -> None:
@@ -281,7 +281,7 @@ def test_foreign_app_or_ip_is_denied_has_no_spend_or_is_ignored(
 
 def test_ignored_member_leaves_the_other_parameters() -> None:
     with sandbox(Behaviour(foreign_app="totals", foreign_ip="totals", unknown_queue="totals")) as server:
-        ip, app = {"ip": BUSY.ips[1]}, {"softId": BUSY.apps[1]}
+        ip, app = {"ip": DATASET.ips[1]}, {"softId": DATASET.apps[1]}
         assert ask(server, softId=5, **ip) == ask(server, queue="no such queue", **ip) == ask(server, **ip)
         assert ask(server, ip="203.0.113.9", **app) == ask(server, **app) != ask(server)
 
@@ -311,15 +311,15 @@ def unlisted_part(queue: Hours, percent: int) -> Hours:
 
 
 @pytest.mark.parametrize("percent", [0, 10, 100])
-@pytest.mark.parametrize(("series", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
+@pytest.mark.parametrize(("series", "members"), [("softId", DATASET.apps), ("ip", DATASET.ips)])
 @pytest.mark.parametrize("day", [START, int(NOW.timestamp()) // DAY * DAY], ids=["closed", "running"])
 def test_listed_and_unlisted_members_add_up_to_the_total_in_every_hour(
     series: str, members: tuple[object, ...], percent: int, day: int
 ) -> None:
-    with sandbox(dataset=replace(BUSY, unlisted=percent)) as server:
+    with sandbox(dataset=replace(DATASET, unlisted=percent)) as server:
         total = hours(server, date=day)
         listed = [hours(server, date=day, **{series: member}) for member in members]
-        unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in BUSY.names]
+        unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in DATASET.names]
     assert len(total) in (24, 17)
     assert added(*listed, *unlisted) == total
     assert all(volume >= 0 and money >= 0 for hour in listed for volume, money in hour)
@@ -351,7 +351,7 @@ def test_shifted_grid_moves_buckets_and_expected_rows() -> None:
     assert today[-1]["dateFrom"] == int(NOW.timestamp()) - 45 * 60
 
 
-def test_dates_beyond_retention_return_no_records() -> None:
+def test_dates_older_than_the_retention_return_no_records() -> None:
     with sandbox(Behaviour(retention_days=30)) as server:
         assert ask(server, date=START - 40 * DAY)["data"] == []
         assert len(ask(server)["data"]) == 24
@@ -445,7 +445,7 @@ def test_empty_body_has_status_200() -> None:
     assert (response.status, body) == (200, b"")
 
 
-def test_cut_body_matches_its_content_length() -> None:
+def test_truncated_body_matches_its_content_length() -> None:
     with sandbox() as server:
         _, whole = post(server)
         server.faults = (Fault(FaultKind.CUT),)
@@ -544,8 +544,8 @@ def test_every_fault_kind_is_tested_here() -> None:
 def test_one_app_or_ip_can_be_denied_while_others_work() -> None:
     with sandbox() as server:
         for series, (one, other, *_), fault in (
-            ("softId", BUSY.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(BUSY.apps[0],))),
-            ("ip", BUSY.ips, Fault(FaultKind.ACCESS_DENIED, ips=(BUSY.ips[0],))),
+            ("softId", DATASET.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(DATASET.apps[0],))),
+            ("ip", DATASET.ips, Fault(FaultKind.ACCESS_DENIED, ips=(DATASET.ips[0],))),
         ):
             server.faults = ()
             assert ask(server, **{series: one})["errorId"] == 0
@@ -555,39 +555,43 @@ def test_one_app_or_ip_can_be_denied_while_others_work() -> None:
 
 
 def test_faults_match_by_number_day_member_and_attempt() -> None:
-    def is_hit(server: Sandbox, **fields: object) -> bool:
+    def is_faulty(server: Sandbox, **fields: object) -> bool:
         post(server, METHOD, **fields)
         return server.requests[-1].fault is not None
 
     with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, numbers=(2, 3))) as server:
-        assert [is_hit(server) for _ in range(4)] == [False, True, True, False]
+        assert [is_faulty(server) for _ in range(4)] == [False, True, True, False]
         server.faults = (Fault(FaultKind.EMPTY, days=(date(2025, 6, 2),), queues=(None,)),)
-        assert [is_hit(server), is_hit(server, queue=QUEUE), is_hit(server, date=START - DAY)] == [True, False, False]
+        assert [is_faulty(server), is_faulty(server, queue=QUEUE), is_faulty(server, date=START - DAY)] == [
+            True,
+            False,
+            False,
+        ]
         server.faults = (Fault(FaultKind.EMPTY, queues=(QUEUE,)),)
-        assert [is_hit(server), is_hit(server, queue=QUEUE)] == [False, True]
+        assert [is_faulty(server), is_faulty(server, queue=QUEUE)] == [False, True]
         server.faults = (Fault(FaultKind.EMPTY, queues=(None,), soft_ids=(None,), ips=(None,)),)
-        assert [is_hit(server), is_hit(server, softId=BUSY.apps[0]), is_hit(server, ip=BUSY.ips[0])] == [
+        assert [is_faulty(server), is_faulty(server, softId=DATASET.apps[0]), is_faulty(server, ip=DATASET.ips[0])] == [
             True,
             False,
             False,
         ]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert [is_hit(server), is_hit(server), is_hit(server, queue=QUEUE)] == [True, False, True]
+        assert [is_faulty(server), is_faulty(server), is_faulty(server, queue=QUEUE)] == [True, False, True]
         server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert is_hit(server)
+        assert is_faulty(server)
 
 
 def test_rate_affects_the_same_share_of_requests_every_time() -> None:
-    def is_hit() -> list[int]:
+    def is_faulty() -> list[int]:
         with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, rate=0.3)) as server, connected(server) as connection:
-            for place in range(200):
-                connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START - place * DAY}))
+            for index in range(200):
+                connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START - index * DAY}))
                 connection.getresponse().read()
-            return [place for place, request in enumerate(server.requests) if request.fault]
+            return [index for index, request in enumerate(server.requests) if request.fault]
 
-    first = is_hit()
+    first = is_faulty()
     assert 35 < len(first) < 85
-    assert is_hit() == first
+    assert is_faulty() == first
 
 
 # ---------------------------------------------------------------- the server
@@ -597,21 +601,21 @@ def test_server_listens_on_loopback_only_and_keeps_connections_open() -> None:
     with sandbox() as server, connected(server) as connection:
         assert server.url.startswith("http://127.0.0.1:")
         connection.connect()
-        kept = connection.sock
+        open_socket = connection.sock
         for _ in range(3):
             connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
             assert connection.getresponse().read()
-            assert connection.sock is kept
+            assert connection.sock is open_socket
 
 
 @pytest.mark.parametrize(
     "fault", [Fault(FaultKind.HANG, seconds=60), Fault(FaultKind.SLOW_DRIP, seconds=60), Fault(FaultKind.ENDLESS)]
 )
 def test_server_closes_at_once_and_frees_the_port(fault: Fault) -> None:
-    with sandbox(Behaviour(), fault) as server, connected(server) as idle, connected(server) as busy:
+    with sandbox(Behaviour(), fault) as server, connected(server) as idle, connected(server) as active:
         port = urlsplit(server.url).port or 0
         idle.connect()
-        busy.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
+        active.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
         while not server.requests:
             Clock().sleep(0.01)
         started = time.monotonic()
