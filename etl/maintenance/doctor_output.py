@@ -71,14 +71,5 @@ def _diagnostic_fields(one: Diagnostic) -> dict[str, object]:
 
 
 def _probe_fields(probe: ProbeResult) -> dict[str, object]:
-    dimension, member = probe.series or (None, None)
-    return {
-        "question": probe.question,
-        "answer": probe.answer,
-        "certainty": probe.certainty,
-        "cut": dimension,
-        "member": member,
-        "date": probe.window_start,
-        "status": probe.status,
-        "seen_at": probe.seen_at,
-    }
+    names = {"dimension": "cut", "window_start": "date"}
+    return {names.get(name, name): value for name, value in probe._asdict().items()}

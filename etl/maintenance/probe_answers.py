@@ -271,4 +271,4 @@ def _answer(question: _Question, observations: Observations, now: datetime) -> P
         found = NO_RECORDS
     else:
         found = question.interpret(observations, request)
-    return ProbeResult(question.text, *found, response.requested_at, window.series, window.start, response.status)
+    return ProbeResult(question.text, *found, response.requested_at, *window.series, window.start, response.status)

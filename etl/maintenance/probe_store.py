@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from etl.load.accounts import Account
 from etl.load.member_statuses import load_member_statuses, write_member_statuses, write_unknown_name_behaviours
-from etl.load.rows import Row, from_db_utc, insert, to_db_utc
+from etl.load.rows import from_db_utc, to_db_utc
 from etl.load.upsert import commit_time, last_commit
 from etl.maintenance.probes import BehaviourChange, Confidence, ProbeBaseline, ProbeResult
-from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.models import Dimension, MemberStatus, UnknownNameBehaviour
 from etl.warehouse.schema import probes
 
 _BASELINE = """
@@ -66,19 +66,17 @@ def load_baseline(connection: Connection, account: Account) -> ProbeBaseline:
 
 def latest_results(connection: Connection, account: Account) -> list[ProbeResult]:
     """Return the latest stored answer to each question."""
-    statement = select(probes).where(probes.c.account_id == account.account_id).order_by(probes.c.seen_at)
-    latest = {row.question: row for row in connection.execute(statement)}
+    columns = [probes.c[name] for name in ProbeResult._fields]
+    statement = select(*columns).where(probes.c.account_id == account.account_id).order_by(probes.c.seen_at)
+    results = [ProbeResult(*row) for row in connection.execute(statement)]
+    latest = {result.question: result for result in results}
     return [
-        ProbeResult(
-            row.question,
-            row.answer,
-            Confidence(row.certainty),
-            from_db_utc(row.seen_at),
-            series=row.dimension and SeriesKey(Dimension(row.dimension), row.member),
-            window_start=row.window_start and from_db_utc(row.window_start),
-            status=row.status,
+        result._replace(
+            certainty=Confidence(result.certainty),
+            seen_at=from_db_utc(result.seen_at),
+            window_start=result.window_start and from_db_utc(result.window_start),
         )
-        for row in latest.values()
+        for result in latest.values()
     ]
 
 
@@ -90,8 +88,9 @@ def save(
     now: datetime,
 ) -> list[BehaviourChange]:
     """Store the answers. Where unknown names now give something else, names excluded before are requested again."""
-    rows = [_row(result) for result in results if result.certainty is not Confidence.OPEN]
-    insert(connection, probes, account.account_id, rows)
+    rows = [_row(account.account_id, result) for result in results if result.certainty is not Confidence.OPEN]
+    if rows:
+        connection.execute(insert(probes), rows)
     at = commit_time(now, last_commit(connection, account.account_id))
     write_unknown_name_behaviours(connection, account.account_id, behaviours, at)
     changes = []
@@ -103,18 +102,12 @@ def save(
     return changes
 
 
-def _row(result: ProbeResult) -> Row:
-    dimension, member = result.series or (None, None)
-    return (
-        result.question,
-        result.answer,
-        result.certainty.value,
-        dimension and dimension.value,
-        member,
-        result.window_start and to_db_utc(result.window_start),
-        result.status,
-        to_db_utc(result.seen_at),
-    )
+def _row(account_id: int, result: ProbeResult) -> dict[str, object]:
+    times = {
+        "seen_at": to_db_utc(result.seen_at),
+        "window_start": result.window_start and to_db_utc(result.window_start),
+    }
+    return {"account_id": account_id, **result._asdict(), **times}
 
 
 def _reset_excluded(connection: Connection, account: Account, dimension: Dimension, at: datetime) -> tuple[str, ...]:

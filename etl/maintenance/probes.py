@@ -22,7 +22,6 @@ from etl.models import (
     Measures,
     Record,
     Response,
-    SeriesKey,
     SuccessPayload,
     TransportError,
     UnknownNameBehaviour,
@@ -103,15 +102,15 @@ class Confidence(StrEnum):
     """Could not be determined; the answer says why. Not stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """A question and its answer. ``series``, ``window_start``: what was requested; None if answered from storage."""
+class ProbeResult(NamedTuple):
+    """A question and its answer, as stored. The fields after ``seen_at`` are None if nothing was requested for it."""
 
     question: str
     answer: str
     certainty: Confidence
     seen_at: datetime
-    series: SeriesKey | None = None
+    dimension: Dimension | None = None
+    member: str | None = None
     window_start: datetime | None = None
     status: int | None = None
 

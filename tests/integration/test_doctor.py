@@ -249,9 +249,12 @@ def test_stored_corrections_are_reported_without_a_request(tmp_path: Path, engin
         world.now += timedelta(days=2)
         world.sync()
         changed = world.one("select count(distinct hour_start) from spending_revisions where queue = '(total)'")
-        found = answers_of(diagnose(world, probe=True, warehouse=world.warehouse))
-        answer, certainty = found["a closed hour"]
-        assert certainty == "sure"
+        report = diagnose(world, probe=True, warehouse=world.warehouse)
+        answer, certainty = answers_of(report)["a closed hour"]
+        assert (report.exit_code, certainty) == (0, "sure")
+        assert diagnose(world, warehouse=world.warehouse).probes == [
+            one for one in report.probes if one.certainty != "open"
+        ]
         assert answer.startswith(f"changed in {changed} of ")
         assert answer.endswith(" h after its end")
 
