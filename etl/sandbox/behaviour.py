@@ -1,4 +1,4 @@
-"""What the stand-in API can be told to do: how it behaves, and which requests get which fault."""
+"""How the stand-in API behaves, and which requests get a fault."""
 
 import json
 from contextlib import suppress
