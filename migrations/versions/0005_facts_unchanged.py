@@ -10,12 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "runs",
-        sa.Column(
-            "facts_unchanged", sa.Integer, comment="facts read again that stayed as they were; null: not counted yet"
-        ),
-    )
+    op.add_column("runs", sa.Column("facts_unchanged", sa.Integer))
 
 
 def downgrade() -> None:
