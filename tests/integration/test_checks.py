@@ -278,7 +278,7 @@ def rows(opened: sa.Connection, name: str, case: Case) -> Sequence[object]:
     """What a check selects once ``case`` is done."""
     [check] = [check for check in checks.load() if stem(check) == name]
     opened.exec_driver_sql(case.sql)
-    return opened.exec_driver_sql(checks.at(NIGHT + case.after, check.sql)).all()
+    return opened.exec_driver_sql(checks.fill_in(check.sql, NIGHT + case.after)).all()
 
 
 def test_every_check_is_proved_by_a_fault_and_by_what_only_looks_like_one() -> None:
@@ -313,7 +313,7 @@ def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(
     warehouse: sa.Engine, check: checks.Check
 ) -> None:
     with warehouse.connect() as connection:
-        result = connection.exec_driver_sql(checks.at(NOW, check.sql))
+        result = connection.exec_driver_sql(checks.fill_in(check.sql, NOW))
         assert "account" in result.keys()  # noqa: SIM118 - a result is no mapping
         assert result.all() == []
 
@@ -482,7 +482,7 @@ def test_the_users_own_check_that_would_run_for_ever_is_stopped_and_the_next_one
     monkeypatch.setattr(checks, "MAX_SECONDS", 0.2)
     finding = own(sql)
     assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
-    assert "can be run: it was stopped after 0.2 seconds; mend its file" in finding.message
+    assert "can be run: it was stopped after 0.2 seconds; fix its file" in finding.message
 
 
 @pytest.mark.parametrize("kind", ["date", "timestamp"])
@@ -506,19 +506,19 @@ def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own
     ("sql", "in_a_file", "on_a_server"),
     [
         ("select * from nowhere", "Table with name nowhere does not exist", 'relation "nowhere" does not exist'),
-        ("selec 1", "syntax error", "SELEC is refused"),
+        ("selec 1", "syntax error", "SELEC is not allowed"),
         ("select 1 +", "syntax error", "syntax error"),
-        ("", "0 statements were given", "nothing is refused"),
-        ("select 1; select 2", "2 statements were given", "multiple commands"),
+        ("", "expected one statement, got 0", "an empty query is not allowed"),
+        ("select 1; select 2", "expected one statement, got 2", "multiple commands"),
         ("-- severity: fatal\nselect 1", *["severity 'fatal' is none of note, warning, blocking"] * 2),
         ("select cast(name as integer) from internal.accounts", "Could not convert string", "invalid input syntax"),
-        ("delete from internal.accounts", *["DELETE is refused"] * 2),
-        ("copy accounts to 'stolen.csv'", *["COPY is refused"] * 2),
-        ("create table mine as select 1", *["CREATE is refused"] * 2),
+        ("delete from internal.accounts", *["DELETE is not allowed"] * 2),
+        ("copy accounts to 'stolen.csv'", *["COPY is not allowed"] * 2),
+        ("create table mine as select 1", *["CREATE is not allowed"] * 2),
         ("explain analyze delete from internal.accounts", *["read-only"] * 2),
         ("with gone as (delete from internal.accounts returning *) select * from gone", "read-only", "data-modifying"),
         ("select * from read_csv('/etc/passwd')", "disabled by configuration", "does not exist"),
-        ("set enable_external_access = true", *["SET is refused"] * 2),
+        ("set enable_external_access = true", *["SET is not allowed"] * 2),
     ],
 )
 def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops_nothing(
@@ -557,4 +557,4 @@ def test_a_folder_that_is_not_there_is_a_warning(two_accounts: Insert, warehouse
     (finding,) = found(warehouse, None, folder / "gone")
     assert finding.severity is Severity.WARNING
     assert f"{folder / 'gone'}" in finding.message
-    assert "mend checks_folder" in finding.message
+    assert "correct checks_folder" in finding.message

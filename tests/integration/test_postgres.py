@@ -69,8 +69,8 @@ def test_a_url_needs_no_driver_and_keeps_its_parameters(driver: str) -> None:
         ("postgresql+asyncpg://{}@db/spending", "asyncpg"),
         ("postgresql://{}@db", "no database"),
         ("postgresql://{}@db/", "no database"),
-        ("postgres://{}@db/spending", "no warehouse is kept in postgres"),
-        ("mysql://{}@db/spending", "no warehouse is kept in mysql"),
+        ("postgres://{}@db/spending", "a warehouse cannot be in postgres"),
+        ("mysql://{}@db/spending", "a warehouse cannot be in mysql"),
         ("postgresql://{}@db:x/spending", "neither a path nor"),
     ],
 )
