@@ -43,7 +43,7 @@ _SEALED = _NO_EXTENSIONS | {
 }
 """Users' SQL can read the warehouse and nothing else: no files, network, settings or variables of this program."""
 
-_LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")  # plain: ok
+_LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")
 
 
 def file_url(path: str) -> str:

@@ -54,7 +54,7 @@ def open_warehouse(
     """The engine of a warehouse; a missing DuckDB file is created, unless ``read_only``.
 
     ``read_only`` also prevents SQL from reaching anything outside the warehouse, and gives each connection one
-    consistent snapshot. ``atomic`` is an absolute folder in which our own SQL may still read and write files. Every
+    consistent snapshot. ``atomic`` is an absolute folder where our own SQL may still read and write files. Every
     ``connect`` waits up to ``wait`` seconds for other programs.
 
     The engine raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
