@@ -91,7 +91,7 @@ def _advisory_lock(url: str, account: str, clock: Clock, wait: float) -> Iterato
 
         def holder() -> str:
             other = postgres.holder(connection, account)
-            return f" ({other.program} {other.place}, since {other.since} UTC)" if other else ""
+            return f" ({other})" if other else ""
 
         _acquire(lambda: postgres.try_lock(connection, account), holder, account, clock, wait, "pg_stat_activity")
         try:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
 
 from etl.clock import Clock
-from etl.errors import WarehouseLockedError
+from etl.errors import WarehouseError, WarehouseLockedError
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -44,6 +44,11 @@ def create_engine(
             raise error from context.original_exception
 
     return engine
+
+
+def missing_warehouse(name: str) -> WarehouseError:
+    hint = "create one with anticaptcha-etl sync, or choose another with --warehouse"
+    return WarehouseError(f"there is no warehouse at {name}", hint)
 
 
 class LockWait:

@@ -17,7 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
-from etl.warehouse.connecting import Connect, LockWait, create_engine
+from etl.warehouse.connecting import Connect, LockWait, create_engine, missing_warehouse
 from etl.warehouse.file_access import FileAccess, file_access
 
 STORAGE_VERSION = "v1.2.0"
@@ -93,7 +93,10 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic
     """See ``engine.open_warehouse``."""
     path = file_of(url)
     access = file_access(path)
-    _require(path) if read_only else _create_missing(path)
+    if not path.exists():
+        if read_only:
+            raise missing_warehouse(str(path))
+        _create(path)
     config = dict(_SEALED if read_only else _NO_EXTENSIONS)
     settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the machine's day
     if read_only and atomic:  # exceptions must be set before external access is turned off
@@ -173,18 +176,8 @@ def _configured(connection: DBAPIConnection, settings: Sequence[str]) -> DBAPICo
     return connection
 
 
-def _require(path: Path) -> None:
-    if not path.exists():
-        raise WarehouseError(
-            f"there is no warehouse at {path}",
-            "create one with anticaptcha-etl sync, or choose another with --warehouse",
-        )
-
-
-def _create_missing(path: Path) -> None:
+def _create(path: Path) -> None:
     """Create an empty database that only its owner can read. Atomic, and never replaces an existing file."""
-    if path.exists():
-        return
     if not path.parent.is_dir():
         raise WarehouseError(
             f"cannot create {path}: the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'"

@@ -8,8 +8,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from etl.clock import Clock
-from etl.errors import UsageError, WarehouseError
+from etl.errors import UsageError
 from etl.warehouse import duckdb, postgres
+from etl.warehouse.connecting import missing_warehouse
 
 _FORMS = "--warehouse takes a path, duckdb:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
@@ -79,10 +80,7 @@ def exists(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> bool:
 def require_warehouse(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> None:
     """Raise WarehouseError if there is no warehouse."""
     if not exists(url, wait=wait, clock=clock):
-        raise WarehouseError(
-            f"there is no warehouse at {name_of(url)}",
-            "create one with anticaptcha-etl sync, or choose another with --warehouse",
-        )
+        raise missing_warehouse(name_of(url))
 
 
 # ---------------------------------------------------------------- what each engine does its own way

@@ -246,9 +246,8 @@ def unlock(connection: sa.Connection, account: str) -> None:
 
 
 _HOLDER = """
-    select a.application_name,
-           coalesce('at ' || host(a.client_addr), 'on the server itself'),
-           to_char(a.backend_start, 'YYYY-MM-DD HH24:MI')
+    select concat(a.application_name, ' ', coalesce('at ' || host(a.client_addr), 'on the server itself'),
+                  ', since ', to_char(a.backend_start, 'YYYY-MM-DD HH24:MI'), ' UTC')
       from pg_locks         as l
       join pg_stat_activity as a on a.pid = l.pid
      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
@@ -257,16 +256,7 @@ _HOLDER = """
 """
 
 
-class Holder(NamedTuple):
-    """Whose connection has a lock: which program, where, since when (UTC)."""
-
-    program: str
-    place: str
-    since: str
-
-
-def holder(connection: sa.Connection, account: str) -> Holder | None:
-    """Who has the account's lock; None if it was released meanwhile."""
+def holder(connection: sa.Connection, account: str) -> str | None:
+    """Which program has the account's lock, where, and since when; None if it was released meanwhile."""
     number = _lock_number(f"sync {account}")
-    row = connection.execute(sa.text(_HOLDER), {"high": number >> 32, "low": number & 0xFFFFFFFF}).one_or_none()
-    return None if row is None else Holder(*row)
+    return connection.execute(sa.text(_HOLDER), {"high": number >> 32, "low": number & 0xFFFFFFFF}).scalar_one_or_none()
