@@ -123,7 +123,7 @@ def _user_checks(checks_folder: Path) -> Iterator[Check | CheckFailure]:
         files = sorted(file for file in checks_folder.iterdir() if file.suffix == ".sql" and file.name[0] != ".")
     except OSError as error:
         sentence, hint = f"{checks_folder} is a folder", "create it, or correct checks_folder"
-        yield CheckFailure(Check("the checks folder exists", sentence, Severity.WARNING, hint, ""), str(error))
+        yield CheckFailure(Check("the checks folder is there", sentence, Severity.WARNING, hint, ""), str(error))
         return
     for file in files:
         try:
