@@ -70,7 +70,7 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
         counts.append(f"{len(failures)} {severity}")
         yield f"\n{severity}"
         for failure in failures:
-            yield _wrapped(f"FAIL {failure.check.name}: {failure.told}", 2, width)
+            yield _wrapped(f"FAIL {failure.check.name}: {failure.message}", 2, width)
             yield _wrapped(f"expected: {failure.check.sentence}", 4, width)
             if failure.check.hint:
                 yield _wrapped(f"hint: {failure.check.hint}", 4, width)
@@ -96,7 +96,7 @@ def to_json(report: CheckReport) -> str:
             "check": failure.check.name,
             "severity": failure.check.severity.value,
             "sentence": failure.check.sentence,
-            "told": failure.told,
+            "told": failure.message,
             "remedy": failure.check.hint,
             "day": failure.day,
             "rows": list(map(dict, failure.rows)),

@@ -16,7 +16,7 @@ from etl.outputs import atomic
 from etl.outputs.check_report import run_checks
 from etl.warehouse import migrate, schema, views
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
-from etl.warehouse.duckdb import attach_draft
+from etl.warehouse.duckdb import attach_new_file
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
 
 PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -152,7 +152,7 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
 
 
 def _copy_from_file(source: sa.Connection, to: Path) -> None:
-    attach_draft(source, to)
+    attach_new_file(source, to, "draft")
     source.exec_driver_sql("create schema draft.internal")
     for table in PUBLISHED_COLUMNS:
         source.exec_driver_sql(f"create table draft.internal.{table} as {_select(table)}")
