@@ -1,10 +1,9 @@
-"""Cuts by app and by IP address beside queues, and the hours in which a cut's members exceed the total.
+"""Add apps and IPs beside queues, and the hours whose members exceed the total.
 
-Up, nothing is lost: names and what a queue that cannot exist gave are carried over as those of the cut ``queue``.
-``contradictions`` begins empty and fills as days are read again.
-Down, what is thought of apps and addresses is forgotten, and a queue that has ended is believed again, as before.
+Up, nothing is lost: names become names of the dimension ``queue``. ``contradictions`` starts empty and fills as days
+are read again. Down, the status of apps and IPs is lost, and a retired queue is verified again.
 
-DuckDB adds no column with a constraint, so ``names`` is made anew and copied.
+DuckDB cannot add a column with a constraint, so ``names`` is created again and copied.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,4 @@
-"""What ``doctor --probe`` learned of the service.
-
-Up, the table begins empty. Down, the answers are lost; another visit asks for them again.
-"""
+"""Add the results of ``doctor --probe``. Down, they are lost; another probe requests them again."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""How many facts a run read again that stayed as they were. Runs before this step did not count them: null."""
+"""Count facts that a run read again with the same value; null for earlier runs."""
 
 import sqlalchemy as sa
 from alembic import op
