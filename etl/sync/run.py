@@ -66,16 +66,10 @@ def sync_account(
         if migrate.state(engine) != "current":
             with _creating:
                 migrate.upgrade(engine)
-        client = stack.enter_context(
-            Client(
-                settings.api_url,
-                settings.key,
-                rate_limiter or RateLimiter(settings.rate, clock),
-                clock,
-                random.Random().random,  # noqa: S311 - spreads retries
-                settings.concurrency,
-            )
-        )
+        rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
+        jitter = random.Random().random  # noqa: S311 - spreads retries
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.through(connection):
