@@ -42,8 +42,8 @@ def replay(context: CliContext) -> None:
     clock = Clock()
     settings = context.settings(clock)
     result = replay_account(settings, clock)
-    context.code = ChecksFailedError.exit_code if result.lost else 0
-    if not settings.quiet or result.rows or result.lost:
+    context.code = ChecksFailedError.exit_code if result.unreadable else 0
+    if not settings.quiet or result.rows or result.unreadable:
         click.echo("\n".join(_replay_lines(result)))
 
 
@@ -61,7 +61,7 @@ def _replay_lines(result: "ReplayResult") -> Iterable[str]:
         yield "  no differences"
     for days, reason in (
         (result.dropped, "their raw responses were deleted (raw retention)"),
-        (result.lost, "their raw responses are missing or damaged; restore them from a backup"),
+        (result.unreadable, "their raw responses are missing or damaged; restore them from a backup"),
     ):
         if days:
             yield f"  {count(len(days), 'day')} ({min(days)} to {max(days)}) left unchanged: {reason}"

@@ -217,14 +217,22 @@ def report(context: CliContext, output: str, days: int) -> None:
         config = config_path(context.given, context.environment)[0]
         reject_protected_output(target, warehouse_path(warehouse_url(settings.warehouse)), config)
     try:
-        from etl.outputs.report.page import page
+        from etl.outputs.report.page import render_page
     except ModuleNotFoundError as error:
         if error.name not in {"altair", "jinja2", "vl_convert"}:
             raise
         raise UsageError("the report needs Altair, which is not installed", f'pip install "{NAME}[report]"') from error
-    from etl.outputs.report.queries import gather
+    from etl.outputs.report.queries import load_report
 
-    text = page(gather(settings.warehouse, selected_account(settings), days, clock, wait=settings.lock_wait))
+    data = load_report(
+        settings.warehouse,
+        selected_account(settings),
+        days,
+        clock,
+        wait=settings.lock_wait,
+        empty_days=settings.empty_days,
+    )
+    text = render_page(data)
     with open_output(target, context.file_mode) as file:
         file.write(text)
     if target and not settings.quiet:

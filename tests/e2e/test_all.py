@@ -23,7 +23,7 @@ from etl.load.lock import account_lock
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sync import run as sync_run
-from etl.sync.request_loop import Run
+from etl.sync.account_sync import AccountSync
 from tests.e2e.test_output import lines, monitor
 from tests.e2e.world import LOOKBACK, Hours, World
 
@@ -149,12 +149,12 @@ def test_an_account_that_another_sync_holds_is_exit_code_4_of_that_account(
 def test_a_defect_is_one_account_s_and_has_its_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run
+    run = AccountSync
 
     def broken(settings: object, *others: object) -> object:
         return 1 // 0 if getattr(settings, "account", "") == "a" else run(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sync_run, "Run", broken)
+    monkeypatch.setattr(sync_run, "AccountSync", broken)
     with today_s(tmp_path) as world:
         toml(world, ("a", "b"))
         assert program(world, "sync", "--all", names=("a", "b")) == 1

@@ -14,8 +14,8 @@ from etl.outputs import check_report, status
 from etl.outputs.export import MANIFEST, Format, export
 from etl.outputs.publish import publish
 from etl.outputs.query import write_parquet
-from etl.outputs.report.page import page
-from etl.outputs.report.queries import gather
+from etl.outputs.report.page import render_page
+from etl.outputs.report.queries import load_report
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, open_warehouse
@@ -94,7 +94,7 @@ def test_a_query_writes_the_same_parquet_of_the_same_types(twins: Twins, tmp_pat
 
 
 def _page(url: str) -> str:
-    return page(gather(url, "default", 30, AT, wait=0), lambda: "draw()")
+    return render_page(load_report(url, "default", 30, AT, wait=0), lambda: "draw()")
 
 
 def _status(url: str) -> str:

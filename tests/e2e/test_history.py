@@ -142,7 +142,7 @@ def test_what_was_lost_or_falsified_is_what_it_was_after_a_replay(tmp_path: Path
 
 
 def test_a_replay_killed_half_way_and_repeated_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.sync.replay.DAYS_AT_ONCE", 3)
+    monkeypatch.setattr("etl.sync.replay.DAYS_PER_TRANSACTION", 3)
     with eventful(tmp_path) as world:
         live(world)
         before = export(world)
@@ -238,7 +238,7 @@ def test_a_record_that_an_older_version_refused_is_booked_by_a_replay(
 
     with World(tmp_path, dataset) as world:
         with monkeypatch.context() as older:
-            older.setattr(parse, "_record", refusing)
+            older.setattr(parse, "_parse_record", refusing)
             assert world.sync().exit_code == 1
         assert world.hourly() != world.expected_rows()
         assert world.days("failed")
@@ -277,7 +277,7 @@ def test_records_of_an_answer_refused_as_a_whole_stay_refused_with_their_reasons
     with World(tmp_path, small(3, (ALONE,), idle_hours=0)) as world:
         reads = parse._parse_record
         with pytest.MonkeyPatch.context() as odd:
-            odd.setattr(parse, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
+            odd.setattr(parse, "_parse_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else reads(raw))
             world.sync()
             before = export(world)
             assert before["rejections"]

@@ -1,4 +1,4 @@
-"""A warehouse from one engine to the other: all of it or nothing, equal to the last row, and the syncs go on there."""
+"""Transfer copies a whole warehouse to another engine or nothing; every row is equal, and syncs continue there."""
 
 import shutil
 import signal
@@ -29,16 +29,16 @@ from tests.postgres import ask, migrated, new_database
 
 pytestmark = pytest.mark.server
 
-SuccessPayload = dict[str, list[tuple[Any, ...]]]
+TableRows = dict[str, list[tuple[Any, ...]]]
 
 
-def moved(source: str, target: str) -> str:
+def copied(source: str, target: str) -> str:
     transfer(source, target, Clock(), wait=5)
     return target
 
 
-def rows(url: str) -> SuccessPayload:
-    """Every row of every table, as Python's values."""
+def rows(url: str) -> TableRows:
+    """Return every row of every table, as Python values."""
     with open_warehouse(url, read_only=True).connect() as connection:
         return {
             table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
@@ -55,19 +55,19 @@ def accounts_of(url: str) -> list[str]:
         return list(connection.execute(sa.select(accounts.c.name)).scalars())
 
 
-def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_there_finds_nothing(
+def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_without_differences(
     tmp_path: Path,
 ) -> None:
     with eventful(tmp_path) as world:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
         live(world)
         before = rows(world.warehouse)
-        assert {name for name, held in before.items() if not held} <= {"probes", "over_allocated_hours"}, (
+        assert {name for name, stored in before.items() if not stored} <= {"probes", "over_allocated_hours"}, (
             "too little happened"
         )
-        on_a_server = moved(world.warehouse, new_database())
+        on_a_server = copied(world.warehouse, new_database())
         assert rows(on_a_server) == before
-        again = moved(on_a_server, file(tmp_path))
+        again = copied(on_a_server, file(tmp_path))
         assert rows(again) == before
         for world.warehouse in (on_a_server, again):
             result = replayed(world)
@@ -76,20 +76,24 @@ def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_
 
 
 @pytest.mark.parametrize("to", ["postgresql", "duckdb"])
-def test_the_next_sync_goes_on_where_the_last_one_stopped(tmp_path: Path, to: str) -> None:
+def test_the_next_sync_continues_where_the_last_one_stopped(tmp_path: Path, to: str) -> None:
     with World(tmp_path, small(9, ("FunCaptcha",))) as world:
         world.file = tmp_path / "moved.duckdb"
-        places = [file(tmp_path, "moved.duckdb"), new_database()]
-        world.warehouse, target = places[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), places[1])
+        warehouses = [file(tmp_path, "moved.duckdb"), new_database()]
+        world.warehouse, target = (
+            warehouses[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), warehouses[1])
+        )
         world.sync()
-        world.warehouse = moved(world.warehouse, target)
-        asked = world.asked_by(world.sync)
-        assert {window for window in asked if window.queue is None} == totals(*(ago(n) for n in range(LOOKBACK + 1)))
-        assert {window.start.date() for window in asked} == {ago(n) for n in range(LOOKBACK + 1)}
+        world.warehouse = copied(world.warehouse, target)
+        requested = world.asked_by(world.sync)
+        assert {window for window in requested if window.queue is None} == totals(
+            *(ago(n) for n in range(LOOKBACK + 1))
+        )
+        assert {window.start.date() for window in requested} == {ago(n) for n in range(LOOKBACK + 1)}
         assert world.hourly() == world.expected_rows()
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- rejected transfers
 
 
 @pytest.fixture(scope="module")
@@ -100,70 +104,70 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def held(synced: Path, tmp_path: Path) -> str:
-    """The URL of a file that holds some days of an account."""
+def loaded(synced: Path, tmp_path: Path) -> str:
+    """The URL of a warehouse file with a few days of an account."""
     return warehouse_url(str(shutil.copy(synced, tmp_path / "warehouse.duckdb")))
 
 
-def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_path: Path) -> None:
+def test_a_target_with_accounts_is_rejected_and_stays_unchanged(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already has accounts: another"):
-        moved(held, target)
+        copied(loaded, target)
     assert rows(target) == before
 
 
-def test_a_target_with_accounts_of_an_older_schema_is_not_upgraded_on_the_way_to_being_refused(held: str) -> None:
+def test_a_rejected_target_of_an_older_schema_is_not_upgraded(loaded: str) -> None:
     target = new_database(like=migrated())
     ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already has accounts: another"):
-        moved(held, target)
+        copied(loaded, target)
     assert migrate.current(engine) == "0005"
 
 
-def test_a_warehouse_is_not_transferred_into_itself_by_whatever_name(held: str, tmp_path: Path) -> None:
-    path = Path(sa.make_url(held).database or "")
+def test_a_warehouse_is_not_transferred_into_itself_under_any_name(loaded: str, tmp_path: Path) -> None:
+    path = Path(sa.make_url(loaded).database or "")
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
     hard = tmp_path / "hard.duckdb"
     hard.hardlink_to(path)
-    on_a_server = moved(held, new_database())
+    on_a_server = copied(loaded, new_database())
     url = sa.make_url(on_a_server)
     by_address = url.set(query={**url.query, "application_name": "other"}).render_as_string(hide_password=False)
-    for source, target in ((held, held), (held, str(link)), (str(link), str(hard)), (on_a_server, by_address)):
+    for source, target in ((loaded, loaded), (loaded, str(link)), (str(link), str(hard)), (on_a_server, by_address)):
         before = rows(warehouse_url(source))
         with pytest.raises(UsageError, match="is both source and target"):
-            moved(source, target)
+            copied(source, target)
         assert rows(warehouse_url(source)) == before
 
 
-def test_a_source_of_an_older_schema_is_told_how_to_upgrade_it(held: str) -> None:
-    migrate.downgrade(open_warehouse(held), "0005")
+def test_a_source_of_an_older_schema_is_rejected_with_the_command_that_upgrades_it(loaded: str) -> None:
+    migrate.downgrade(open_warehouse(loaded), "0005")
     target = new_database()
-    with pytest.raises(WarehouseError) as refused:
-        moved(held, target)
-    assert "anticaptcha-etl migrate" in refused.value.hint
+    with pytest.raises(WarehouseError) as error:
+        copied(loaded, target)
+    assert "anticaptcha-etl migrate" in error.value.hint
 
 
-def test_a_published_copy_is_no_source(held: str, tmp_path: Path) -> None:
-    copy = publish(held, tmp_path / "copy.duckdb", Clock(), wait=0).path
+def test_a_published_copy_is_rejected_as_source(loaded: str, tmp_path: Path) -> None:
+    copy = publish(loaded, tmp_path / "copy.duckdb", Clock(), wait=0).path
     with pytest.raises(WarehouseError, match="published copy"):
-        moved(str(copy), new_database())
+        copied(str(copy), new_database())
 
 
-def test_a_source_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_source_is_rejected_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="there is no warehouse"):
-        moved(str(tmp_path / "nowhere.duckdb"), new_database())
+        copied(str(tmp_path / "nowhere.duckdb"), new_database())
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------- what goes wrong on the way
+# ---------------------------------------------------------------- failures during a transfer
 
 
-FALSIFIED = {
+CHANGES = {
     "facts": "new.money := new.money + 0.000000001",
     "snapshots": "new.message := new.message || ' '",
     "responses": "new.body := new.body || '\\x00'",
@@ -172,25 +176,25 @@ FALSIFIED = {
 }
 
 
-@pytest.mark.parametrize("table", FALSIFIED)
-def test_a_row_that_is_falsified_on_the_way_is_found_and_nothing_is_kept(held: str, table: str) -> None:
+@pytest.mark.parametrize("table", CHANGES)
+def test_a_row_changed_while_copied_is_found_and_everything_is_rolled_back(loaded: str, table: str) -> None:
     target = new_database(like=migrated())
-    once = f"(select count(*) from internal.{table}) = 0"
-    body = f"begin if {once} then {FALSIFIED[table]}; end if; return new; end"
-    ask(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
-    ask(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
-    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as found:
-        moved(held, target)
-    assert found.value.exit_code == 4
+    is_first = f"(select count(*) from internal.{table}) = 0"
+    body = f"begin if {is_first} then {CHANGES[table]}; end if; return new; end"
+    ask(target, f"create function change() returns trigger language plpgsql as $$ {body} $$")
+    ask(target, f"create trigger change before insert on internal.{table} for each row execute function change()")
+    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as error:
+        copied(loaded, target)
+    assert error.value.exit_code == 4
     assert not any(rows(target).values())
 
 
-def test_a_transfer_killed_half_way_leaves_no_account_and_the_next_one_succeeds(held: str, tmp_path: Path) -> None:
+def test_a_killed_transfer_leaves_no_account_and_the_next_one_succeeds(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     with open_warehouse(target).connect() as holder:
-        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits half way
-        words = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(held).database), target]
-        with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits here
+        command = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(loaded).database), target]
+        with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             waiting = "select count(*) from pg_locks where not granted"
             while ask(target, waiting) == [(0,)]:
                 assert process.poll() is None, process.communicate()
@@ -198,28 +202,28 @@ def test_a_transfer_killed_half_way_leaves_no_account_and_the_next_one_succeeds(
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
     assert accounts_of(target) == []
-    moved(held, target)
-    assert rows(target) == rows(held)
+    copied(loaded, target)
+    assert rows(target) == rows(loaded)
 
 
-def test_a_transfer_into_a_file_killed_half_way_leaves_no_account(held: str, tmp_path: Path) -> None:
-    source = moved(held, new_database())
+def test_a_killed_transfer_into_a_file_leaves_no_account(loaded: str, tmp_path: Path) -> None:
+    source = copied(loaded, new_database())
     with duckdb.connect() as none, open_warehouse(source).connect() as holder:
         none.close()
         holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
-        words = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
-        with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+        command = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
+        with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             while ask(source, "select count(*) from pg_locks where not granted") == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.kill()
     target = file(tmp_path, "target.duckdb")
     assert accounts_of(target) == []
-    moved(source, target)
-    assert rows(target) == rows(held)
+    copied(source, target)
+    assert rows(target) == rows(loaded)
 
 
-# ---------------------------------------------------------------- values at the edges
+# ---------------------------------------------------------------- extreme values
 
 
 AT = datetime(2026, 11, 22, 9, 30, 0, 123456)
@@ -238,7 +242,7 @@ VALUES = (
     (2**63 - 1, LARGEST), (0, -LARGEST), (-(2**63), Decimal("-0.000000001")), (1, Decimal("0.000000001")), (0, Decimal(0)),
     (10**15, Decimal("100000000.000000001")),
 )  # fmt: skip
-EDGES: dict[sa.Table, list[dict[str, object]]] = {
+EXTREMES: dict[sa.Table, list[dict[str, object]]] = {
     accounts: [
         {"account_id": 1, "name": "Ünï 漢字 🧩 'so' \"said\" | a\\b", "key_salt": bytes(range(256)), "key_hash": b"",
          "created_at": AT},
@@ -274,18 +278,18 @@ EDGES: dict[sa.Table, list[dict[str, object]]] = {
 }  # fmt: skip
 
 
-def test_values_at_the_edges_are_the_same_on_both_sides(tmp_path: Path) -> None:
+def test_extreme_values_are_equal_on_both_sides(tmp_path: Path) -> None:
     source = file(tmp_path, "source.duckdb")
     migrate.upgrade(open_warehouse(source))
     with open_warehouse(source).begin() as connection:
-        for table, held in EDGES.items():
-            for row in held:
+        for table, table_rows in EXTREMES.items():
+            for row in table_rows:
                 connection.execute(sa.insert(table).values(row))
     before = rows(source)
-    assert all(before[table.name] for table in EDGES)
-    on_a_server = moved(source, new_database())
+    assert all(before[table.name] for table in EXTREMES)
+    on_a_server = copied(source, new_database())
     assert rows(on_a_server) == before
-    assert rows(moved(on_a_server, file(tmp_path))) == before
+    assert rows(copied(on_a_server, file(tmp_path))) == before
 
 
 def test_an_empty_warehouse_is_transferred_too(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A real, migrated warehouse for each test: made once, copied as a closed file."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
+from tests.e2e.world import World, small
 from tests.postgres import migrated, new_database
 
 Insert = Callable[..., None]
@@ -54,3 +55,19 @@ def insert(warehouse: sa.Engine) -> Insert:
                 connection.execute(sa.insert(table).values({**fillers, **row}))
 
     return insert
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with one excluded name, loaded once."""
+    with World(tmp_path_factory.mktemp("history"), small(4, 2)) as world:
+        world.sync(queues=("Mistyped",))
+        return world.file
+
+
+@pytest.fixture
+def loaded(history: Path, tmp_path: Path) -> Iterator[World]:
+    """A world with a copy of that warehouse."""
+    with World(tmp_path, small(4, 2)) as world:
+        shutil.copy(history, world.file)
+        yield world

@@ -146,7 +146,7 @@ def test_nothing_is_written(desk: Desk) -> None:
     (desk.folder / "own" / "a.sql").write_text("delete from internal.accounts")
     before = desk.file.read_bytes()
     assert desk.check("--checks-folder", "own") == 0
-    assert "DELETE is refused" in desk.out
+    assert "DELETE is not allowed" in desk.out
     assert desk.file.read_bytes() == before
     assert sorted(path.name for path in desk.folder.iterdir()) == ["own", "warehouse.duckdb"]
 

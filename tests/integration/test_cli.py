@@ -408,8 +408,8 @@ def test_a_file_of_sql_that_cannot_be_read_is_named_once(seat: Seat) -> None:
     [
         ("duckdb:///", "the warehouse must be a file"),
         ("duckdb:///:memory:", "the warehouse must be a file"),
-        ("sqlite:///x.db", "no warehouse is kept in sqlite"),
-        ("mysql://me:hush@localhost/x", "no warehouse is kept in mysql"),
+        ("sqlite:///x.db", "a warehouse cannot be in sqlite"),
+        ("mysql://me:hush@localhost/x", "a warehouse cannot be in mysql"),
     ],
 )
 def test_what_can_be_no_warehouse_is_refused_in_the_same_words_everywhere(

@@ -157,8 +157,12 @@ def test_wheel_contains_exactly_the_package_migrations_and_sql(wheel: Path) -> N
         for path in (ROOT / name).rglob("*")
         if path.suffix in (".py", ".sql", ".mako")
     ]
-    package_data = {"etl/py.typed", "etl/outputs/report/style.css", "etl/outputs/report/draw.js"}
-    expected = {path.relative_to(ROOT).as_posix() for path in SOURCES} | package_data
+    report = ROOT / "etl/outputs/report"
+    report_files = (
+        path for pattern in ("*.css", "*.js", "sql/*.sql", "templates/*.j2") for path in report.glob(pattern)
+    )
+    other_files = [ROOT / "etl/py.typed", *report_files]
+    expected = {path.relative_to(ROOT).as_posix() for path in [*SOURCES, *other_files]}
     assert found == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
 
 
