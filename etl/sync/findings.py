@@ -52,7 +52,7 @@ class Findings:
         if state.days_without_raw and stop_reason is planner.StopReason.DONE:
             message = (
                 f"{state.days_without_raw} days stay without names they were never asked for: "
-                "their answers were dropped (keep_answers)"
+                "their answers were dropped (raw_retention_days)"
             )
             self._end.append(Finding("every name listed was asked", Severity.NOTE, message))
         met = asked | state.members.member_statuses.keys()

@@ -37,7 +37,7 @@ class MemberHistory(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
     """What a replay of one account found, and mended. Days are left as they are whose answers were ``dropped`` by
-    keep_answers, or are ``lost``: not kept though they should be, or not what their hash says."""
+    raw_retention_days, or are ``lost``: not kept though they should be, or not what their hash says."""
 
     account: str
     days: int = 0

@@ -403,8 +403,8 @@ class Run:
         self._findings.of_end(self._state, stop_reason, self._tally.asked)
         settings = self._settings
         self._findings.of_checks(broken.finding for broken in self._checked().broken)
-        if settings.keep_answers is not None:
-            self._ledger.prune_raw_responses(self._wishes.today - timedelta(days=settings.keep_answers))
+        if settings.raw_retention_days is not None:
+            self._ledger.prune_raw_responses(self._wishes.today - timedelta(days=settings.raw_retention_days))
         is_complete = stop_reason is planner.StopReason.DONE and not self._tally.windows_failed
         left = 0 if stop_reason is planner.StopReason.DONE else self._state.days_left
         code = errors.most_severe(
