@@ -279,7 +279,9 @@ class Run:
         if not snapshot.records or snapshot.window.series != TOTAL:
             return
         if self._light.hour_offset_seconds is None:
-            self._light = replace(self._light, hour_offset_seconds=parse.infer_hour_offset(snapshot.window, snapshot.values_by_hour))
+            self._light = replace(
+                self._light, hour_offset_seconds=parse.infer_hour_offset(snapshot.window, snapshot.values_by_hour)
+            )
         last_hour = snapshot.window.end - HOUR + timedelta(seconds=self._light.hour_offset_seconds or 0)
         reaches_end = not snapshot.window.is_partial_day and any(
             record.hour_start == last_hour for record in snapshot.records

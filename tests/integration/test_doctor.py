@@ -724,6 +724,7 @@ def test_json_has_every_setting_with_its_source_except_the_key(tmp_path: Path) -
         assert output["settings"]["rate"] == {"value": "2.0", "source": f"rate in {tmp_path}/anticaptcha-etl.toml"}
         assert output["settings"]["account"] == {"value": "shop", "source": "--account"}
         assert output["settings"]["lookback"] == {"value": "3", "source": "default"}
+        assert output["settings"]["keep_answers"] == output["settings"]["raw_retention_days"]
         assert "key" not in output["settings"]
         assert output["exit_code"] == 0
         assert set(output["advice"][0]) == {"name", "state", "found", "remedy", "exit_code"}

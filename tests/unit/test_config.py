@@ -158,9 +158,11 @@ def test_an_old_name_is_accepted_everywhere_and_the_new_name_wins(
     assert (getattr(workspace.load(), name), workspace.load().sources[name]) == (31, f"{old_name} in {path}")
     workspace.environ[f"ANTICAPTCHA_{old_name.upper()}"] = "32"
     assert getattr(workspace.load(), name) == 32
-    assert getattr(workspace.load(**{old_name: "33"}), name) == 33
-    assert getattr(workspace.load(**{old_name: "33", name: "34"}), name) == 34
-    assert f"--{old_name.replace('_', '-')} is '1'" in workspace.refused(**{old_name: "1"})
+    given: dict[str, Any] = {old_name: "33"}
+    assert getattr(workspace.load(**given), name) == 33
+    assert getattr(workspace.load(**(given | {name: "34"})), name) == 34
+    given[old_name] = "1"
+    assert f"--{old_name.replace('_', '-')} is '1'" in workspace.refused(**given)
     assert workspace.load().ignored == ()
 
 
@@ -496,7 +498,7 @@ def test_a_missing_key_lists_every_way_to_set_one(workspace: Workspace) -> None:
         "[accounts.b]",
         "demo",
     ):
-        assert way in said
+        assert way in message
 
 
 def test_a_missing_key_mentions_a_similar_variable_without_its_value(workspace: Workspace) -> None:
