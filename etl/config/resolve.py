@@ -70,7 +70,7 @@ class Accounts:
 
 
 def load(given: Mapping[str, object], now: datetime, environment: Environment, *, needs_key: bool = False) -> Settings:
-    """Return the settings of one command. ``given`` holds the command line's values, by setting name or ``config``.
+    """Return the settings of one command. ``given``: values from the command line, by setting name or ``config``.
 
     Raises UsageError for an invalid value; the message says which, where it comes from and what it must be.
     """

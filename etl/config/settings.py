@@ -33,7 +33,7 @@ class Setting:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that variables and the TOML file may use."""
-        return tuple(filter(None, (self.name, self.option.replace("-", "_"), self.old_name)))
+        return tuple(filter(None, (self.name, self.option, self.old_name)))
 
     @property
     def flag(self) -> str:
@@ -53,7 +53,7 @@ def _flag(name: str) -> str:
 
 
 def variable(name: str) -> str:
-    return PREFIX + name.replace("-", "_").upper()
+    return PREFIX + name.upper()
 
 
 def _setting(read: Callable[[object], object], default: object = None, **details: object) -> dict[str, object]:
@@ -72,7 +72,7 @@ class Settings:
     """None if it is not set, and for ``all``; see ``since_all``."""
     until: date | None = field(metadata=_setting(values.day))
     queues: tuple[str, ...] = field(metadata=_setting(values.several(values.text), (), option="queue"))
-    soft_ids: tuple[str, ...] = field(metadata=_setting(values.several(values.soft_id), (), option="soft-id"))
+    soft_ids: tuple[str, ...] = field(metadata=_setting(values.several(values.soft_id), (), option="soft_id"))
     """Digits."""
     ips: tuple[str, ...] = field(metadata=_setting(values.several(values.ip), (), option="ip"))
     """Canonical addresses."""

@@ -158,7 +158,7 @@ def api_url(value: object) -> str:
 
 
 def ping_url(value: object) -> Secret:
-    """Return the URL as a secret: whoever knows it can report success."""
+    """Return the URL as a secret: anyone who knows it can report success."""
     return Secret(_secure_url(value, "the URL, which is a secret,"))
 
 
