@@ -180,7 +180,9 @@ def _format_of(target: Path | None) -> str:
     "-o", "--output", metavar="FILE", required=True, help="Output file (written atomically), or - for standard output."
 )
 @one_account
-@click.option("--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Days to show in detail.")
+@click.option(
+    "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Days up to today to show in detail."
+)
 @common
 @click.pass_obj
 def report(context: CliContext, output: str, days: int) -> None:

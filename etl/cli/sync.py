@@ -48,7 +48,7 @@ def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
     anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
     anticaptcha-etl sync --soft-id 1011 --soft-id 1022 --ip 192.0.2.10
     anticaptcha-etl sync --max-requests 1000     stop early; run again to continue
-    anticaptcha-etl sync --all                   all accounts in the configuration file
+    anticaptcha-etl sync --all                   every configured account
     """
     _check_fleet_options(context, all_accounts)
     if dry_run:

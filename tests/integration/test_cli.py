@@ -98,6 +98,21 @@ def test_an_invalid_command_line_is_exit_code_2(workspace: Workspace, words: str
     assert not workspace.out
 
 
+@pytest.mark.parametrize("command", ["", *cli.commands])
+def test_help_fits_80_columns(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert workspace.run(*command.split(), "--help") == 0
+    assert max(map(len, workspace.out.splitlines())) <= 80
+
+
+def test_the_old_name_of_an_option_works_and_is_hidden(workspace: Workspace) -> None:
+    assert workspace.run("plan", "--keep-answers", "30") == 2
+    assert "error: --keep-answers is '30'" in workspace.err
+    assert workspace.run("plan", "--help") == 0
+    assert "\n  --raw-retention-days DAYS" in workspace.out
+    assert "\n  --keep-answers" not in workspace.out
+
+
 def test_no_command_has_an_option_for_the_key() -> None:
     options = {flag for command in cli.commands.values() for parameter in command.params for flag in parameter.opts}
     assert not [flag for flag in options if re.fullmatch(r"--.*key", flag)]
