@@ -170,7 +170,7 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
     with World(tmp_path, small(50, (ALONE,), turnover=False)) as world:
         world.sync()
         held, bodies = world.hourly(), world.one("select count(*) from internal.responses")
-        world.sync(keep_answers=31)
+        world.sync(raw_retention_days=31)
         assert world.one("select count(*) from internal.responses") < bodies
         kept = "internal.snapshots r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
         assert world.one(f"select min(r.day) from {kept} where s.dimension = 'queue' and s.member = '{ALONE}'") == ago(
