@@ -28,7 +28,7 @@ def main() -> int:
             browser.look(WIDTH, dark=False)
             browser.command("Emulation.setScrollbarsHidden", hidden=True)
             browser.open(report)
-            browser.wait_for("return document.documentElement.dataset.drawn > 0")
+            browser.wait_for("return document.documentElement.dataset.chartsDrawn > 0")
             PICTURE.parent.mkdir(exist_ok=True)
             PICTURE.write_bytes(browser.picture())
     print(f"wrote {PICTURE}")

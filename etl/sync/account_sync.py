@@ -258,7 +258,7 @@ class AccountSync:
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
         self._findings.add_checks(broken.finding for broken in self._check().broken)
-        retention = self._settings.keep_answers
+        retention = self._settings.raw_retention_days
         if retention is not None:
             self._store.prune_raw_responses(self._options.today - timedelta(days=retention))
         is_done = stop_reason is planner.StopReason.DONE
