@@ -236,7 +236,7 @@ _HINTS = (
     ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
     ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
     ("Corrupt", "it is damaged", _LOAD_AGAIN),
-    ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
+    ("Could not read enough bytes", "it is truncated", _LOAD_AGAIN),
     ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
 )
 """Words of DuckDB's message, what happened, and what to do."""
