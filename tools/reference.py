@@ -161,18 +161,18 @@ def column_types() -> dict[str, list[tuple[str, str]]]:
     """By public view, its columns with their types, from a small warehouse."""
     with tempfile.TemporaryDirectory() as place, World(Path(place), small(1, queues=1)) as world:
         world.sync()
-        return {view.name: [row[:2] for row in world.rows(f"describe {view.name}")] for view in views.shared()}
+        return {view.name: [row[:2] for row in world.rows(f"describe {view.name}")] for view in views.public_views()}
 
 
 def view_list() -> str:
-    lines = [(link(view.name), cell(view.comment)) for view in sorted(views.shared())]
+    lines = [(link(view.name), cell(view.comment)) for view in sorted(views.public_views())]
     return markdown(("View", "Contents"), lines)
 
 
 def view_details() -> str:
     types = column_types()
     parts = []
-    for view in sorted(views.shared()):
+    for view in sorted(views.public_views()):
         lines = [(f"`{name}`", f"`{kind}`", cell(view.columns[name])) for name, kind in types[view.name]]
         comment = cell(view.comment)
         parts += [f"## {view.name}", f"{comment[0].upper()}{comment[1:]}."]

@@ -49,7 +49,7 @@ def _replay_lines(result: "ReplayResult") -> Iterable[str]:
     counts = (count(result.days, "day"), count(result.snapshots, "snapshot"), count(result.facts, "fact"))
     yield f"Replayed {result.account}: {', '.join(counts)}"
     for found in result.differences[:MAX_DIFFERENCES]:
-        stored, expected = _format_measures(found.stored), _format_measures(found.said)
+        stored, expected = _format_measures(found.stored), _format_measures(found.recomputed)
         yield f"  {found.hour_start:%Y-%m-%d %H:%M} {found.series}: stored {stored}, its response says {expected}"
     if len(result.differences) > MAX_DIFFERENCES:
         yield f"  and {count(len(result.differences) - MAX_DIFFERENCES, 'more difference')}"

@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 2**20
 """Longer bodies are not read to their end, and nothing of them is stored. A day of records is about 2 kB."""
 
 _MIN_MASKED_LENGTH = 8
-"""A shorter key could be part of any text."""
+"""Shorter keys are not masked: they could match ordinary text."""
 
 
 Encoder = Callable[[Window, Secret], bytes]
@@ -39,12 +39,12 @@ class Cancelled(Exception):  # noqa: N818 - not an error, but what the caller as
 class ProbeResponse(NamedTuple):
     """The response to one request of ``doctor --probe``, and its headers by lower-case name."""
 
-    answer: Response
+    response: Response
     headers: Mapping[str, str]
 
 
 class Reachability(NamedTuple):
-    """What is at the API's base URL. ``failure`` is None if any HTTP came back; ``kind`` is its Content-Type."""
+    """What is at the API's base URL. ``failure`` is None if the server replied; ``kind`` is its Content-Type."""
 
     requested_at: datetime
     failure: TransportError | None = None
@@ -111,17 +111,17 @@ class Client:
         API errors with a code in ``final_codes`` are not retried; records that are not ``is_usable`` are requested once
         more. Raises Cancelled and nothing else: network errors are responses.
         """
-        attempt = refusals = 0
+        attempt = rejected_attempts = 0
         started = self._clock.monotonic()
         while True:
             attempt += 1
             response, headers = self._request(window, protocol.encode_request, attempt)
             if self._stopped.is_set() and isinstance(response.reply, TransportError | InvalidResponse):
-                raise Cancelled  # our stop broke the connection, not the server
+                raise Cancelled  # the connection failed because we stopped
             response = replace(response, seconds=self._clock.monotonic() - started)
             usable = not isinstance(response.reply, SuccessPayload) or is_usable(response)
-            refusals += isinstance(response.reply, ApiError) or not usable
-            wait = self._retry_wait(response, headers, refusals, final_codes, usable)
+            rejected_attempts += isinstance(response.reply, ApiError) or not usable
+            wait = self._retry_wait(response, headers, rejected_attempts, final_codes, usable)
             if wait is None:
                 return response
             self._log_retry(response, wait)
@@ -146,7 +146,7 @@ class Client:
         return self._exchange(Response(window, requested_at, TransportError("", ""), requests=attempt), encode)
 
     def _exchange(self, response: Response, encode: Encoder) -> tuple[Response, Mapping[str, str]]:
-        """Send the request and complete ``response``. httpx's errors hold the request and so the key: they end here."""
+        """Send the request and complete ``response``. httpx's errors contain the key and do not leave this method."""
         self._deadline.start(self._timeouts.total)
         status, body = None, bytearray()
         try:
@@ -180,7 +180,7 @@ class Client:
         self,
         response: Response,
         headers: Mapping[str, str],
-        refusals: int,
+        rejected_attempts: int,
         final_codes: frozenset[str],
         usable: bool,
     ) -> float | None:
@@ -190,7 +190,7 @@ class Client:
             response.reply,
             response.status,
             attempt=response.requests,
-            refusals=refusals,
+            rejected_attempts=rejected_attempts,
             jitter=self._jitter(),
             retry_after=retry_after,
             final_codes=final_codes,
@@ -213,7 +213,7 @@ class Client:
         write("%s: %s; retry %d in %.1f s", window, problem, attempt, wait, extra=fields)
 
     def _mask(self, content: bytes) -> bytes:
-        """Replace the key, since a server may echo it. A number that contains the key becomes unreadable, not wrong."""
+        """Replace the key, since a server may echo it. A number that contains it fails to parse instead of changing."""
         key = self._key.get_secret_value().encode()
         return content if len(key) < _MIN_MASKED_LENGTH else content.replace(key, b"(client key)")
 
@@ -224,7 +224,7 @@ class Client:
 def check_reachable(api_url: str, clock: Clock, timeouts: Timeouts = TIMEOUTS) -> Reachability:
     """Request the API's base URL once, without the key. The page itself is not read.
 
-    Raises UsageError for a URL that the key would not be sent to.
+    Raises UsageError for a URL that is not allowed.
     """
     url = transport.endpoint(api_url)
     deadline = Deadline(clock, lambda: False)

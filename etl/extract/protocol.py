@@ -12,7 +12,7 @@ from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
 from etl.secret import Secret
 
 RAW_CHARS = 2_000
-"""Maximum stored of one record's text."""
+"""Characters stored of one record."""
 
 MAX_RECORDS = 10_000
 """A day has at most 25 hours; a reply with more records than this is invalid."""
@@ -22,17 +22,17 @@ MAX_DEPTH = 32
 
 WITHOUT_CODE = "ERROR_WITHOUT_CODE"
 
-ACCOUNT_ERROR_HINTS: Mapping[str, str] = MappingProxyType(
+ACCOUNT_ERRORS: Mapping[str, str] = MappingProxyType(
     {
         "ERROR_KEY_DOES_NOT_EXIST": "copy the client key again from the account's settings page; this one is unknown",
         "ERROR_IP_NOT_ALLOWED": "add this machine's IP to the account's list of allowed addresses",
         "ERROR_NO_SUCH_METHOD": "check ANTICAPTCHA_API_URL, or unset it: the URL is not the API's",
-        "ERROR_IP_BLOCKED": "stop all programs that use the key on this machine, and ask the vendor: its IP is blocked",
+        "ERROR_IP_BLOCKED": "this machine's IP is blocked: stop all programs that use the key here, and ask the vendor",
         "ERROR_ACCOUNT_SUSPENDED": "ask the vendor why the account is suspended; nothing can be read until then",
         "ERROR_ZERO_BALANCE": "add funds to the account; the API returns nothing while the balance is zero",
     }
 )
-"""Error codes that stop an account, and what to do about each."""
+"""Error codes that stop an account, with a hint for each. All others are in _SCOPES or stop only their window."""
 
 
 # ---------------------------------------------------------------- window → body
@@ -43,7 +43,7 @@ _MEMBER = {Dimension.QUEUE: ("queue", str), Dimension.APP: ("softId", int), Dime
 def encode_request(window: Window, key: Secret) -> bytes:
     """Return the JSON to send. ``date`` is the Unix second of ``window.start``.
 
-    Raises ValueError for an unattributed series, a start that is not a whole UTC hour, a softId that is no number.
+    Raises ValueError for an unattributed series, a start that is not a whole UTC hour, a softId that is not a number.
     """
     if window.start.timestamp() % 3600:
         raise ValueError(f"not a whole UTC hour: {window.start}")
@@ -53,7 +53,7 @@ def encode_request(window: Window, key: Secret) -> bytes:
 def encode_probe(window: Window, key: Secret) -> bytes:
     """Return the JSON of a request of ``doctor --probe``, whose ``date`` may be any whole second.
 
-    Raises ValueError for an unattributed series and for a softId that is no number.
+    Raises ValueError for an unattributed series and for a softId that is not a number.
     """
     fields: dict[str, str | int] = {"clientKey": key.get_secret_value(), "date": int(window.start.timestamp())}
     dimension, member = window.series
@@ -93,7 +93,7 @@ def data_shape(content: bytes) -> str:
         return ""
     if "data" not in parsed:
         return "missing"
-    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # a success has nothing else
+    return {list: "list", dict: "object", type(None): "null"}[type(parsed["data"])]  # a success has no other type
 
 
 def clean(text: str, most: int) -> str:
@@ -179,7 +179,7 @@ _SCOPES = {"ERROR_ACCESS_DENIED": ErrorScope.SERIES, "ERROR_NO_SLOT_AVAILABLE": 
 
 
 def _scope(code: str) -> ErrorScope:
-    if code in ACCOUNT_ERROR_HINTS:
+    if code in ACCOUNT_ERRORS:
         return ErrorScope.ACCOUNT
     return _SCOPES.get(code, ErrorScope.WINDOW)
 

@@ -18,7 +18,7 @@ class Schedule(NamedTuple):
 
 
 def reserve(schedule: Schedule, now: float, interval: float) -> tuple[float, Schedule]:
-    """Return the start of the next request, never before ``now``, and the new schedule. Unused slots are lost."""
+    """Return the start of the next request, never before ``now``, and the new schedule. Idle time is not saved up."""
     start = max(now, schedule.next_at, schedule.paused_until)
     return start, schedule._replace(next_at=start + interval)
 
@@ -49,11 +49,11 @@ class RateLimiter:
                 start, self._schedule = reserve(self._schedule, self._clock.monotonic(), self._interval)
             if not wait_until(start, self._clock, is_stopped):
                 return False
-            if start >= self._schedule.paused_until:  # otherwise a pause began in the meantime: wait again behind it
+            if start >= self._schedule.paused_until:  # otherwise a pause began meanwhile: wait for it too
                 return True
 
     def pause(self, seconds: float) -> None:
-        """Let no request start for ``seconds`` from now, including threads that already wait."""
+        """Block all requests for ``seconds`` from now, including those that already wait."""
         with self._lock:
             paused_until = max(self._schedule.paused_until, self._clock.monotonic() + seconds)
             self._schedule = self._schedule._replace(paused_until=paused_until)
@@ -84,5 +84,5 @@ class AccountRateLimiter:
             self._in_queue.release()
 
     def pause(self, seconds: float) -> None:
-        """Let no request of any account start for ``seconds``, because the host asked for it."""
+        """Block the requests of all accounts for ``seconds``, as the host demands."""
         self._shared.pause(seconds)

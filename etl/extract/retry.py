@@ -19,7 +19,7 @@ def retry_delay(
     status: int | None,
     *,
     attempt: int,
-    refusals: int,
+    rejected_attempts: int,
     jitter: float,
     retry_after: float | None,
     final_codes: frozenset[str],
@@ -27,16 +27,16 @@ def retry_delay(
 ) -> float | None:
     """Return the seconds until the retry, or None if ``reply`` is final.
 
-    ``attempt`` requests were sent so far; ``refusals`` of them returned an API error or unusable records. ``jitter`` is
-    in [0, 1). ``final_codes`` are error codes that are not retried. ``is_usable``: all records are valid.
+    ``attempt`` requests were sent so far; ``rejected_attempts`` of them returned an API error or unusable records.
+    ``jitter`` is in [0, 1). ``final_codes`` are error codes that are not retried. ``is_usable``: all records are valid.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
     minimum = retry_after or 0.0
     if isinstance(reply, SuccessPayload):
-        return None if is_usable or refusals > 1 else max(API_ERROR_SECONDS, minimum)
+        return None if is_usable or rejected_attempts > 1 else max(API_ERROR_SECONDS, minimum)
     if isinstance(reply, ApiError) and reply.scope is not ErrorScope.TRANSIENT:
-        is_final = reply.scope is not ErrorScope.WINDOW or reply.code in final_codes or refusals > 1
+        is_final = reply.scope is not ErrorScope.WINDOW or reply.code in final_codes or rejected_attempts > 1
         return None if is_final else max(API_ERROR_SECONDS, minimum)
     if isinstance(reply, InvalidResponse) and _is_final(status):
         return None
@@ -44,12 +44,12 @@ def retry_delay(
 
 
 def _is_final(status: int | None) -> bool:
-    """True for a redirect, or a 4xx that does not depend on time: the same request would get the same response."""
+    """True for a redirect, or a 4xx other than 408 and 429: the same request would get the same response."""
     return status is not None and 300 <= status < 500 and status not in {408, 429}
 
 
 def backoff(attempt: int, jitter: float) -> float:
-    """Return the wait after the ``attempt``-th failure in seconds: it doubles, and ``jitter`` takes off up to half."""
+    """Return the seconds to wait after the ``attempt``-th failure: they double, and ``jitter`` takes off up to half."""
     return min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 16)) * (1.0 - jitter / 2)
 
 

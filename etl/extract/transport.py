@@ -1,7 +1,7 @@
-"""The network below the client: one deadline per request, the machine's proxy and certificates, errors as plain words.
+"""HTTP transport: one deadline per request, the machine's proxy and certificates, and descriptions of errors.
 
-httpx's own timeouts start again with each byte, and cannot be interrupted; ours bound a whole request and end at once
-when the client is stopped.
+httpx's own timeouts start again with each byte, and cannot be interrupted; ours limit the whole request and end
+at once when the client is stopped.
 """
 
 import ipaddress
@@ -76,7 +76,7 @@ def http_client(transport: httpx.BaseTransport, timeouts: Timeouts) -> httpx.Cli
 
 
 def _transport(url: httpx.URL, concurrency: int, deadline: "Deadline") -> httpx.HTTPTransport:
-    """httpx's transport on our sockets. It trusts SSL_CERT_FILE, which, like proxies, is set for the whole machine."""
+    """httpx's transport on our sockets. SSL_CERT_FILE and proxies come from the environment."""
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     try:
         transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
@@ -85,7 +85,7 @@ def _transport(url: httpx.URL, concurrency: int, deadline: "Deadline") -> httpx.
             f"cannot read the certificates named by SSL_CERT_FILE or SSL_CERT_DIR: {error.strerror or error}",
             "name a PEM file of trusted authorities, or unset the variable",
         ) from error
-    # httpcore's pool takes a network backend as a public argument, but httpx cannot pass it. A test notices a change.
+    # httpcore's pool takes a network backend as an argument, but httpx cannot pass it. A test fails if that changes.
     transport._pool._network_backend = _Network(deadline)  # noqa: SLF001
     return transport
 
@@ -131,7 +131,7 @@ class Deadline(threading.local):
         """Return the seconds that one step may take. Raises httpcore.ReadTimeout when no time is left."""
         left = self._ends_at - self._monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("the time for one request is over")
+            raise httpcore.ReadTimeout("request exceeded its time limit")
         return left if timeout is None else min(timeout, left)
 
 
@@ -203,7 +203,7 @@ def decompressed(response: httpx.Response) -> Iterator[bytes]:
             yield decompressor.decompress(chunk, _CHUNK_BYTES)
             while decompressor.unconsumed_tail:
                 yield decompressor.decompress(decompressor.unconsumed_tail, _CHUNK_BYTES)
-            if decompressor.unused_data:  # zlib would collect it without end
+            if decompressor.unused_data:  # zlib would buffer it without limit
                 raise httpx.DecodingError("data after the end of the compressed body")
     except zlib.error as error:
         raise httpx.DecodingError(str(error)) from None

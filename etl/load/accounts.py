@@ -14,20 +14,19 @@ from etl.load.member_statuses import load_unknown_name_behaviours
 from etl.load.rows import from_db_utc, to_db_utc
 from etl.models import Dimension, UnknownNameBehaviour
 from etl.secret import Secret
-from etl.warehouse.engine import take_turns
+from etl.warehouse.engine import lock_schema_changes
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """``since`` comes from ``--since``. ``hour_offset_seconds``: seconds past the full hour at which the account's
-    hours begin."""
+    """An account. ``since`` comes from ``--since``; ``hour_offset_seconds``: see ``transform/parse.py``."""
 
     account_id: int
     name: str
     since: date | None
     hour_offset_seconds: int | None
     full_day_from_snapshot: int | None
-    answers_since: date | None
+    raw_kept_from: date | None
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour]
 
 
@@ -60,7 +59,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         if row is not None and secrets.compare_digest(hash_key(key, bytes(row["key_salt"])), bytes(row["key_hash"])):
             return _account(connection, row)
     with _new_accounts, connection.begin():
-        take_turns(connection)  # otherwise two new accounts could get one number, or one key two names
+        lock_schema_changes(connection)  # otherwise numbers or keys could be used twice
         row = _row(connection, name)
         if row is not None and not key_changed and _has_history(connection, row["account_id"]):
             raise UsageError(
@@ -133,6 +132,6 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         since=row["since"],
         hour_offset_seconds=row["hour_offset_seconds"],
         full_day_from_snapshot=row["full_day_from_snapshot"],
-        answers_since=row["raw_kept_from"],
+        raw_kept_from=row["raw_kept_from"],
         unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
     )

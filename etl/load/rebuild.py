@@ -36,13 +36,13 @@ class RebuiltDay:
 
 
 class FactDifference(NamedTuple):
-    """A stored fact and what the responses say; None: no fact."""
+    """A stored fact and its value recomputed from the responses; None: no fact."""
 
     day: date
     series: SeriesKey
     hour_start: datetime
     stored: Measures | None
-    said: Measures | None
+    recomputed: Measures | None
 
 
 class Found(NamedTuple):

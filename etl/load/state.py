@@ -18,7 +18,7 @@ from etl.load.rows import RunKey, from_db_utc, to_db_utc
 from etl.load.stored import Coverage, StoredSnapshot
 from etl.load.upsert import Batch, CoverageRow, LoadCounts, commit_time, last_commit, write, write_days, write_findings
 from etl.models import DayState, Dimension, Fact, Finding, Measures, MemberStatus, SeriesKey, UnknownNameBehaviour
-from etl.warehouse.duckdb import PUT_BACK
+from etl.warehouse.duckdb import RESTORE_HINT
 from etl.warehouse.engine import name_of
 
 
@@ -31,7 +31,7 @@ class SyncStateStore:
         self._now = now
         self._series: dict[SeriesKey, int] = {}
         self._last_commit: datetime | None = None
-        self.was_sound = False
+        self.last_run_passed = False
         """Whether the run before this one was by this version and passed its checks."""
         self._key = RunKey(account.account_id, 0)
         self._shared: Connection | None = None
@@ -41,7 +41,7 @@ class SyncStateStore:
     # ---------------------------------------------------------------- connections
 
     @contextmanager
-    def through(self, connection: Connection) -> Iterator[None]:
+    def using(self, connection: Connection) -> Iterator[None]:
         """Use this connection inside the block: opening the warehouse costs more than a query."""
         before, self._shared = self._shared, connection
         try:
@@ -54,7 +54,7 @@ class SyncStateStore:
         if self._shared is not None:
             yield self._shared
         else:
-            with self._engine.connect() as connection, self.through(connection):
+            with self._engine.connect() as connection, self.using(connection):
                 yield connection
 
     @contextmanager
@@ -94,7 +94,7 @@ class SyncStateStore:
                 self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ()
             )
         final = frozenset(row.day for row in rows if row.status == "final")
-        pruned_before = self.account.answers_since or date.min
+        pruned_before = self.account.raw_kept_from or date.min
         return Coverage(
             known={
                 row.day: stored.day_state(row, requested[row.day], unattributed[row.day], over_allocated[row.day])
@@ -183,11 +183,11 @@ class SyncStateStore:
                     f"{name_of(self._engine.url)} is inconsistent: account {self.account.name} has missing or "
                     "duplicate snapshots or runs, as when a restored file lies beside another file's .wal; "
                     "no requests were sent",
-                    PUT_BACK,
+                    RESTORE_HINT,
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
             self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
-            self.was_sound = connection.execute(text(sql.LAST_RUN_PASSED), params).scalar_one()
+            self.last_run_passed = connection.execute(text(sql.LAST_RUN_PASSED), params).scalar_one()
             connection.execute(text(sql.INSERT_RUN), {**params, "run": run})
             connection.execute(text(sql.DELETE_MISSING), params)
             write_days(connection, self.account.account_id, [CoverageRow(DayState(day), "missing") for day in missing])

@@ -76,7 +76,7 @@ class Batch:
     """What one transaction writes. Facts and revisions come with the day they count towards, each key at most once.
 
     ``over_allocations`` are hours whose members add up to more than the total, with the sum of the members, under the
-    unattributed series. They replace the stored ones of the days ``is_over_allocated``.
+    unattributed series. They replace the stored ones of ``over_allocated_days``.
     """
 
     snapshots: tuple[Snapshot, ...] = ()
@@ -84,10 +84,10 @@ class Batch:
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[CoverageRow, ...] = ()
     over_allocations: _DatedFacts = ()
-    is_over_allocated: tuple[date, ...] = ()
+    over_allocated_days: tuple[date, ...] = ()
     member_statuses: tuple[tuple[SeriesKey, MemberStatus, int | None], ...] = ()
     """Changes of a member's status, with the snapshot that decided each (None: the user did)."""
-    learned: AccountTraits | None = None
+    traits: AccountTraits | None = None
 
     @property
     def series_keys(self) -> list[SeriesKey]:
@@ -119,13 +119,13 @@ def write(
     rejections = [row for snapshot in batch.snapshots for row in rejection_rows(snapshot, series, at)]
     insert(connection, schema.rejections, account_id, rejections)
     write_days(connection, account_id, batch.days)
-    if batch.is_over_allocated:
-        delete_days(connection, schema.over_allocated_hours, account_id, batch.is_over_allocated)
+    if batch.over_allocated_days:
+        delete_days(connection, schema.over_allocated_hours, account_id, batch.over_allocated_days)
     hours = [fact_row(fact, day, series) for day, fact in batch.over_allocations]
     insert(connection, schema.over_allocated_hours, account_id, hours)
     write_member_statuses(connection, account_id, batch.member_statuses, at)
-    if batch.learned:
-        _write_traits(connection, account_id, batch.learned, at)
+    if batch.traits:
+        _write_traits(connection, account_id, batch.traits, at)
     return counts
 
 
@@ -225,7 +225,7 @@ _INSERT_REVISIONS = f"""
 
 
 def _insert_revisions(connection: Connection, account_id: int, rows: Sequence[Row], now: datetime) -> None:
-    """Before the facts are merged, because time and snapshot of the earlier values are read from them."""
+    """Must run before the merge: it reads the old values from facts."""
     if rows:
         params = {"account_id": account_id, "now": now, **list_params(_REVISION_COLUMNS, rows)}
         connection.execute(text(_INSERT_REVISIONS), params)

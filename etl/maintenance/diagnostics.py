@@ -183,7 +183,7 @@ def check_probe(requests: int, stopped_by: ApiError | InvalidResponse | Transpor
         return Diagnostic("probe", Level.OK, f"{sent} sent")
     if isinstance(stopped_by, ApiError) and stopped_by.scope is ErrorScope.ACCOUNT:
         message = f"the API rejected the account after {sent}: {stopped_by.code} {stopped_by.description}"
-        hint = protocol.ACCOUNT_ERROR_HINTS.get(stopped_by.code, "fix the account first")
+        hint = protocol.ACCOUNT_ERRORS.get(stopped_by.code, "fix the account first")
         return from_error("probe", AccountRejectedError(message, hint))
     message = f"stopped after {sent}: several in a row had no records, the last {stopped_by.code}"
     return Diagnostic("probe", Level.PROBLEM, message, "later: anticaptcha-etl doctor --probe", FAILED_WINDOWS)

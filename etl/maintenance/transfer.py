@@ -10,7 +10,7 @@ from etl.errors import UsageError, WarehouseError
 from etl.models import Measures
 from etl.warehouse import migrate
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
-from etl.warehouse.engine import name_of, open_warehouse, take_turns, warehouse_path, warehouse_url
+from etl.warehouse.engine import lock_schema_changes, name_of, open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.schema import accounts, metadata
 
 _SPEND_BY_ACCOUNT = """
@@ -50,7 +50,7 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
             _require_no_accounts(connection, target_name)
     migrate.upgrade(target_engine)
     with source_engine.connect() as reading, target_engine.begin() as writing:
-        take_turns(writing)
+        lock_schema_changes(writing)
         _require_no_accounts(writing, target_name)
         for table in metadata.sorted_tables:
             copy_table(reading, writing, table.fullname, list(table.columns))

@@ -34,7 +34,7 @@ class CheckReport(NamedTuple):
         return self.is_blocking or self._has(Severity.WARNING)
 
     def _has(self, severity: Severity) -> bool:
-        return any(failure.check.severity is severity for failure in self.checked.broken)
+        return any(failure.check.severity is severity for failure in self.checked.failures)
 
 
 def run_checks(
@@ -64,7 +64,7 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
     yield f"{report.warehouse}, {accounts}, {report.now:%Y-%m-%d %H:%M} UTC"
     counts = []
     for severity in _MOST_SEVERE_FIRST:
-        failures = [failure for failure in report.checked.broken if failure.check.severity is severity]
+        failures = [failure for failure in report.checked.failures if failure.check.severity is severity]
         if not failures:
             continue
         counts.append(f"{len(failures)} {severity}")
@@ -74,7 +74,7 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
             yield _wrapped(f"expected: {failure.check.sentence}", 4, width)
             if failure.check.hint:
                 yield _wrapped(f"hint: {failure.check.hint}", 4, width)
-    number = len(report.checked.broken)
+    number = len(report.checked.failures)
     by_severity = f": {', '.join(counts)}" if counts else ""
     yield f"\n{report.checked.number} checks, {number} finding{'' if number == 1 else 's'}{by_severity}"
 
@@ -102,7 +102,7 @@ def to_json(report: CheckReport) -> str:
             "rows": list(map(dict, failure.rows)),
             "has_more": failure.has_more,
         }
-        for failure in report.checked.broken
+        for failure in report.checked.failures
     ]
     fields = {
         "warehouse": report.warehouse,

@@ -63,11 +63,13 @@ def export(
         warehouse.parent.mkdir()
         exported_at = clock.now().astimezone(UTC)
         publish.copy(url, warehouse, clock, wait=wait)
-        with open_warehouse(warehouse_url(str(warehouse)), read_only=True, atomic=folder).connect() as connection:
+        with open_warehouse(
+            warehouse_url(str(warehouse)), read_only=True, writable_folder=folder
+        ).connect() as connection:
             accounts = list(select_accounts(connection, account))
             rows = {
                 view.name: _write_view(connection, view, accounts, folder, file_format, exported_at)
-                for view in views.shared()
+                for view in views.public_views()
             }
         manifest = {
             "program": f"anticaptcha-etl {__version__}",
@@ -91,7 +93,7 @@ def _reject_foreign_files(target: Path) -> None:
         raise UsageError(f"cannot export to {target}: it is not a folder", hint)
     if not target.exists():
         return
-    exported = {MANIFEST, *(name for view in views.shared() for name in (view.name, f"{view.name}.csv"))}
+    exported = {MANIFEST, *(name for view in views.public_views() for name in (view.name, f"{view.name}.csv"))}
     present = {file.name for file in target.iterdir()}
     if MANIFEST not in present:
         exported = set()

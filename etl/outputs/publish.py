@@ -102,7 +102,7 @@ def publish(
     """
     if not force:
         report = run_checks(warehouse_url(url), None, checks_folder, clock, wait=wait)
-        failures = [one for one in report.checked.broken if one.check.severity is Severity.BLOCKING]
+        failures = [one for one in report.checked.failures if one.check.severity is Severity.BLOCKING]
         if failures:
             messages = "; ".join(failure.finding.message for failure in failures)
             raise ChecksFailedError(f"not published: {messages}", "run anticaptcha-etl check, or publish --force")
@@ -126,7 +126,7 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
     is_file = warehouse_path(warehouse_url(url)) is not None
     copy_all, checksums = (_copy_from_file, _file_checksums) if is_file else (_copy_from_server, _server_checksums)
     source = open_warehouse(
-        warehouse_url(url), read_only=True, wait=wait, clock=clock, atomic=to.parent if is_file else None
+        warehouse_url(url), read_only=True, wait=wait, clock=clock, writable_folder=to.parent if is_file else None
     )
     migrate.require_readable(source)
     if migrate.state(source) != "current":
@@ -139,7 +139,7 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
         copy_all(connection, to)
         expected = checksums(connection)
     with open_warehouse(new).begin() as connection:
-        views.rebuild(connection, migrate.revisions()[-1], views.shared())
+        views.rebuild(connection, migrate.revisions()[-1], views.public_views())
     if _log_of(to).exists():  # on a full disk DuckDB closes without an error and leaves the log
         raise WarehouseError(f"cannot write the whole copy to {to.parent}", "free disk space and run this again")
     with open_warehouse(new, read_only=True).connect() as connection:
@@ -183,7 +183,7 @@ def _log_of(file: Path) -> Path:
 def _file_checksums(connection: sa.Connection) -> dict[str, Checksum]:
     """Checksums of tables and views with DuckDB's row hash, which is faster than the one both engines share."""
     selects = {table: _select(table) for table in PUBLISHED_COLUMNS}
-    selects |= {view.name: f"select * from {view.name}" for view in views.shared()}
+    selects |= {view.name: f"select * from {view.name}" for view in views.public_views()}
     sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
     return {
         name: Checksum(*connection.exec_driver_sql(f"select {sums} from ({select}) as r").one())
@@ -195,6 +195,7 @@ def _server_checksums(connection: sa.Connection) -> dict[str, Checksum]:
     """Checksums of tables, but only row counts of views: two engines computed their values."""
     tables = {table: table_checksum(connection, f"internal.{table}", _columns(table)) for table in PUBLISHED_COLUMNS}
     counts = (
-        (v.name, connection.exec_driver_sql(f"select count(*) from {v.name}").scalar_one()) for v in views.shared()
+        (v.name, connection.exec_driver_sql(f"select count(*) from {v.name}").scalar_one())
+        for v in views.public_views()
     )
     return tables | {name: Checksum(count, 0) for name, count in counts}

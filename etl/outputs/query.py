@@ -23,7 +23,7 @@ from etl.outputs.tables import format_rows
 from etl.warehouse import parquet, views
 from etl.warehouse.duckdb import problem
 from etl.warehouse.engine import open_warehouse
-from etl.warehouse.sql_guard import ASK_ONE, gives_rows, refusal
+from etl.warehouse.sql_guard import READ_ONLY_HINT, gives_rows, refusal
 
 BATCH_SIZE = 10_000
 MAX_TERMINAL_ROWS = 1_000
@@ -81,7 +81,7 @@ def interruptible(connection: sa.Connection, work: Callable[[], _T]) -> _T:
 
 def _require_read_only(connection: sa.Connection, sql: str) -> None:
     if reason := refusal(sql, connection.dialect.name):
-        raise UsageError(reason, ASK_ONE)
+        raise UsageError(reason, READ_ONLY_HINT)
 
 
 _CURSOR_ERROR = re.compile(r'(?P<line>LINE 1: )(?P<added>DECLARE "\w+" CURSOR FOR )(?P<sql>.*\n)(?P<indent> *)\^')
@@ -90,7 +90,7 @@ _CURSOR_ERROR = re.compile(r'(?P<line>LINE 1: )(?P<added>DECLARE "\w+" CURSOR FO
 
 def _query_error(reason: str) -> UsageError:
     reason = _CURSOR_ERROR.sub(lambda m: f"{m['line']}{m['sql']}{m['indent'][len(m['added']) :]}^", reason)
-    names = ", ".join(view.name for view in views.shared())
+    names = ", ".join(view.name for view in views.public_views())
     return UsageError(f"the query failed: {reason}", f"views: {names}; information_schema.columns lists columns")
 
 

@@ -101,7 +101,7 @@ class AccountSync:
                     self._loop.send(step.windows, self._unknown_name_codes())
                     continue
             arrivals = self._loop.wait()
-            self._apply_responses(arrivals.responses)  # first, so that an error loses none of them
+            self._apply_responses(arrivals.responses)  # before raising an error, so that none is lost
             if arrivals.has_cancelled:
                 self._state = planner.cancel_in_flight(self._state)
             if arrivals.error:
@@ -139,7 +139,7 @@ class AccountSync:
         return snapshot
 
     def _with_true_time(self, response: Response) -> Response:
-        """Date a response by the earlier of both clocks: the latest snapshot counts, so none may be dated too late."""
+        """If the clocks differ too much, use the earlier time: with a later one the snapshot could win wrongly."""
         if response.server_time is None or abs(response.server_time - response.requested_at) <= MAX_CLOCK_SKEW:
             return response
         self._is_clock_right = False
@@ -147,7 +147,7 @@ class AccountSync:
         return replace(response, requested_at=min(response.requested_at, response.server_time))
 
     def _apply_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
-        """Take in snapshots of one day, which is reconciled once for all of them."""
+        """Apply snapshots of one day and reconcile it once."""
         day = self._day(snapshots[0].window.day)
         day_state, before = day.reconciled.day_state, self._state.members.member_statuses
         new_statuses = list[NewMemberStatus]()
@@ -166,7 +166,7 @@ class AccountSync:
             self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
             self._findings.add_snapshot(snapshot)
             updates += [self._update(day, snapshot), *self._completed_days()]
-        self._writer.submit([*updates, *self._reattribute(before, but=day.day_snapshots.day)], new_statuses)
+        self._writer.submit([*updates, *self._reattribute(before, except_day=day.day_snapshots.day)], new_statuses)
         if self._state.stop_reason:
             self._client.stop()
 
@@ -174,7 +174,7 @@ class AccountSync:
         """A day in memory, loaded if the warehouse has it."""
         if day not in self._days and (day in self._stored.days or day in self._finished):
             if day in self._reattributed or day in self._finished:
-                self._writer.flush()  # or an update of the day might be missing
+                self._writer.flush()  # commit first, so that loading sees every update
                 self._reattributed.clear()
             self._days |= load_days(self._store, [day], self._profile)
         return self._days.setdefault(day, LoadedDay(DaySnapshots(day), empty_day(day), empty_day(day)))
@@ -212,19 +212,19 @@ class AccountSync:
         statuses = self._state.members.member_statuses
         return [(one, status, decided_by) for one, status in statuses.items() if before.get(one) is not status]
 
-    def _reattribute(self, before: Statuses, but: date | None = None) -> list[DayUpdate]:
-        """Updates of all days with members that count only since now, or no longer; except day ``but``."""
+    def _reattribute(self, before: Statuses, except_day: date | None = None) -> list[DayUpdate]:
+        """Updates of all days with a member that has just started or stopped counting, except ``except_day``."""
         earlier = replace(self._profile, member_statuses=before)
         members = before.keys() | self._profile.member_statuses.keys()
         changed = sorted(series for series in members if earlier.counts(series) != self._profile.counts(series))
         if not changed:
             return []
-        self._writer.flush()  # or the last snapshot of a day might be missing
+        self._writer.flush()  # commit first, so that loading sees every snapshot
         for day in self._days.values():
             day.day_snapshots = self._profile.apply_to(day.day_snapshots)
             day.reconciled = reconcile(day.day_snapshots)
-        in_memory = [day for at, day in self._days.items() if at != but]
-        skipped = {*self._days, *self._stored.without_raw, but}
+        in_memory = [loaded for day, loaded in self._days.items() if day != except_day]
+        skipped = {*self._days, *self._stored.without_raw, except_day}
         others = [day for day in self._store.days_with_members(changed) if day not in skipped]
         loaded = list(load_days(self._store, others, self._profile).values())
         self._reattributed = {*others}
@@ -257,7 +257,7 @@ class AccountSync:
 
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
-        self._findings.add_checks(broken.finding for broken in self._check().broken)
+        self._findings.add_checks(failure.finding for failure in self._check().failures)
         retention = self._settings.raw_retention_days
         if retention is not None:
             self._store.prune_raw_responses(self._options.today - timedelta(days=retention))
@@ -290,8 +290,8 @@ class AccountSync:
         )
 
     def _check(self) -> CheckRun:
-        """Check the days written in this run; all days, unless the run before checked and found them right."""
-        since = min(self._written, default=self._options.today) if self._store.was_sound else date.min
+        """Check the days written in this run, or all days unless the checks of the previous run passed."""
+        since = min(self._written, default=self._options.today) if self._store.last_run_passed else date.min
         settings, clock = self._settings, self._clock
         return check_report.run_checks(
             settings.warehouse, settings.account, settings.checks_folder, clock, wait=settings.lock_wait, since=since

@@ -11,8 +11,8 @@ from etl.models import TOTAL, DayState, SeriesKey, Snapshot
 class RunCounts:
     """Counts of one sync.
 
-    ``money`` is the spend of the days read. ``totals`` and ``active`` are the windows that a sync which knows all
-    responses in advance would request.
+    ``money`` is the spend of the days read. ``totals`` and ``active`` are the fewest windows that could give
+    this result.
     """
 
     windows_good: int = 0

@@ -11,7 +11,7 @@ def account_rejected(refusal: Snapshot | None, account: str, requests: int) -> A
     code = refusal.code if refusal else ""
     return AccountRejectedError(
         f"the API refused the account: {cause}; requests made: {requests}. Stored values are kept.",
-        protocol.ACCOUNT_ERROR_HINTS.get(code, "fix the account first; nothing is retried"),
+        protocol.ACCOUNT_ERRORS.get(code, "fix the account first; nothing is retried"),
     )
 
 

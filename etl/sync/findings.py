@@ -1,4 +1,4 @@
-"""Collect what a run should tell a person about the numbers: each kind once, stored with the run."""
+"""Collect the findings of a run, at most one per kind. They are stored with the run."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -44,14 +44,14 @@ class Findings:
             self._unattributed[day_state.day] = day_state.unattributed.money
 
     def add_end(self, state: planner.PlannerState, stop_reason: planner.StopReason, requested: Set[SeriesKey]) -> None:
-        """Add what only the end of a run shows; ``requested`` are the series of its requests."""
+        """Add findings that are known only at the end; ``requested`` are the series of the run's requests."""
         self._at_end += self._member_findings(state.members)
         if stop_reason is not planner.StopReason.DONE:
             return
         if state.days_without_raw:
             message = (
-                f"{state.days_without_raw} days stay without the new names, because their raw responses were deleted "
-                "(raw_retention_days)"
+                f"{state.days_without_raw} days cannot be split by the new names, because their raw "
+                "responses were deleted (raw_retention_days)"
             )
             self._at_end.append(Finding("every name listed was asked", Severity.INFO, message))
         seen = requested | state.members.member_statuses.keys()
@@ -85,7 +85,7 @@ class Findings:
                 Severity.BLOCKING,
                 f"the API, requested twice, now returns nothing for {_format_days(self._emptied)}, where "
                 f"{money:f} US dollars were stored. The days are now empty; spending_revisions has the old values. "
-                "If the API no longer has these days, a shorter --lookback keeps the others as they are",
+                "If the API no longer has these days, set a shorter --lookback so that no other day is emptied",
                 max(self._emptied),
             )
         if self._clock_skew is not None:

@@ -1,6 +1,6 @@
 """Sync many accounts in parallel threads. Each account fails on its own; all share one rate limit per API host.
 
-Accounts that have waited longest run first, so that a process that is killed repeatedly starves nobody.
+Accounts that have waited longest run first, so that each gets its turn even if the process is killed repeatedly.
 """
 
 import logging
@@ -105,8 +105,8 @@ def _completed_syncs(settings: Settings, clock: Clock) -> dict[str, datetime]:
         engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
         migrate.require_readable(engine)
         return last_completed_syncs(engine)
-    except Exception:  # the order is not worth failing a sync for
-        log.debug("no last sync times from %s", settings.warehouse.rpartition("@")[2], exc_info=True)
+    except Exception:  # only the order depends on it
+        log.debug("cannot read last sync times from %s", settings.warehouse.rpartition("@")[2], exc_info=True)
         return {}
 
 
@@ -189,7 +189,7 @@ class FleetRunner:
         self._on_outcome(outcome)
 
     def _rate_limiter(self, settings: Settings) -> AccountRateLimiter:
-        """The account's share of its host's limit; with a limit of its own if its rate differs from the general one."""
+        """The host's shared limiter, plus the account's own if its rate differs from the general one."""
         host = urlsplit(settings.api_url).netloc.lower()
         with self._lock:
             shared = self._limiters.setdefault(host, RateLimiter(self._general.rate, self._clock))

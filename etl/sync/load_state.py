@@ -86,7 +86,7 @@ class AccountProfile:
         return replace(self, member_statuses=statuses, unknown_name_behaviours=behaviours)
 
     def learn(self, snapshot: Snapshot) -> "AccountProfile":
-        """The first successful total shows the hour offset; the first with the day's last hour, that days are full."""
+        """Learn the hour offset from the first total with records, and that responses cover whole days."""
         window = snapshot.window
         if not snapshot.records or window.series != TOTAL:
             return self
@@ -117,7 +117,7 @@ class AccountProfile:
         return is_excluded or series in planner.NONEXISTENT_MEMBERS.values()
 
     def is_unverified(self, series: SeriesKey) -> bool:
-        """True if the member does not count yet; so is any new member where unknown names return totals."""
+        """True if the member does not count yet, or if it has no status and unknown names return totals."""
         status, behaviour = self.member_statuses.get(series), self.unknown_name_behaviours.get(series.dimension)
         if status is None:
             return behaviour is not None and behaviour.answer is UnknownNameAnswer.TOTALS
@@ -141,7 +141,11 @@ class LoadedDay:
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What is stored: for the planner, the days that will be read again, the account, and its saved statuses."""
+    """What a sync starts from.
+
+    ``stored``: what the planner needs. ``days``: the days that will be read again. ``profile``: what is known about the
+    account. ``stored_statuses``: the member statuses in the warehouse, before trusted names are applied.
+    """
 
     stored: planner.StoredState
     days: dict[date, LoadedDay]
@@ -150,7 +154,7 @@ class LoadedState:
 
 
 def load_stored_state(store: SyncStateStore, options: planner.SyncOptions) -> LoadedState:
-    """Days that will be read again are reconciled from their snapshots; of the others, their rows are enough."""
+    """Days that will be read again are reconciled from their snapshots; for others the coverage row is enough."""
     dimensions = {series.dimension for series in options.configured} - {Dimension.QUEUE}
     coverage, account = store.coverage(dimensions), store.account
     no_longer_trusted = dict.fromkeys(coverage.trusted_by_user - {*options.trusted}, MemberStatus.UNVERIFIED)
@@ -207,7 +211,7 @@ def load_days(store: SyncStateStore, days: Iterable[date], profile: AccountProfi
 
 
 def _from_facts(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
-    """A snapshot without its raw response: its facts stay, and because it counts as failed it is requested again."""
+    """Build the snapshot from its facts and mark it as failed, so that it is requested again."""
     own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
     records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
     outcome = Outcome.PARTIAL if records else Outcome.FAILED
@@ -224,6 +228,6 @@ def reparse(stored: StoredSnapshot, hour_offset: int | None) -> Snapshot:
     reply = protocol.parse_response(stored.status or 0, stored.body)
     response = Response(stored.window, stored.requested_at, reply, stored.status, stored.body)
     snapshot = parse.parse_snapshot(response, stored.number, hour_offset)
-    # A transport error cannot be parsed again: the code is not the one that the incomplete body would give.
+    # The code of a broken transfer comes from the transport; parsing the incomplete body would give another one.
     is_in_body = snapshot.outcome is not Outcome.FAILED or snapshot.code == stored.code
     return snapshot if stored.outcome is not Outcome.FAILED or is_in_body else without_body

@@ -27,7 +27,7 @@ DAYS_PER_TRANSACTION = 31
 
 
 class MemberHistory(NamedTuple):
-    """All member statuses and unknown-name behaviours the account ever had, each with its time."""
+    """Every change of a member status or an unknown-name behaviour of the account, with its time."""
 
     statuses: Sequence[MemberStatusChange]
     behaviours: Sequence[tuple[datetime, Dimension, UnknownNameBehaviour]]

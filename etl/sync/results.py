@@ -14,7 +14,7 @@ class Progress:
     """How far a sync is.
 
     ``days_planned`` and ``seconds_left`` are None while the first day of history is unknown; ``days_without_spend``
-    then is the number of days searched beyond the oldest spend, of ``empty_days`` after which the search ends.
+    then is the number of days searched beyond the oldest spend; the search ends when it reaches ``empty_days``.
     ``hourly_values`` are new facts so far, ``money`` is the spend of the days read so far.
     """
 
@@ -38,7 +38,7 @@ class SyncResult:
     unfinished days, ``facts_unchanged`` stored facts that were read again with the same value. ``lower_bound`` is the
     number of requests needed by a sync that knows all responses in advance.
 
-    ``hourly_values_new`` is by how much ``select count(*) from spending_hourly where account = ...`` grew;
+    ``hourly_values_new`` is the number of rows added to ``spending_hourly`` (``select count(*)``);
     ``hourly_values_changed`` counts the rows of queues (not ``(unattributed)``) in that view whose value changed.
     """
 

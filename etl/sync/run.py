@@ -40,7 +40,7 @@ def sync_account(
 ) -> SyncResult:
     """Bring one account's warehouse up to date.
 
-    Wait up to ``settings.lock_wait`` seconds for what other programs hold: once before the first request, then at
+    Wait up to ``settings.lock_wait`` seconds for locks of other programs: once before the first request, then at
     each commit. Accounts that run in parallel pass a shared ``rate_limiter`` and an event that ends the sync as
     Ctrl-C ends a single one.
 
@@ -55,7 +55,7 @@ def sync_account(
     url = warehouse.warehouse_url(settings.warehouse)
 
     def sleep(seconds: float) -> None:
-        if cancelled.is_set() and not is_running.is_set():  # afterwards the request loop stops while commits go on
+        if cancelled.is_set() and not is_running.is_set():  # once running, the request loop handles it
             raise KeyboardInterrupt
         clock.sleep(seconds)
 
@@ -72,7 +72,7 @@ def sync_account(
         stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
-            with store.through(connection):
+            with store.using(connection):
                 sync = AccountSync(settings, clock, on_progress, store, client, cancelled)
         is_running.set()
         return sync.run()

@@ -1,4 +1,4 @@
-"""Log what became of each window: failures and rejected records as warnings, successes at debug level."""
+"""Log the result of each window: failures and rejected records as warnings, successes at debug level."""
 
 import logging
 
@@ -29,7 +29,7 @@ class WindowLog:
             log.debug("%s: refused (%s); not requested again", window, snapshot.code, extra=fields)
         else:
             problem = ": ".join(filter(None, (snapshot.code, snapshot.message)))
-            text = "%s: failed: %s. Stored values are unchanged; the next sync retries."
+            text = "%s: failed: %s. The next sync requests it again."
             self._failures.warning(text, window, problem, extra=fields)
         for rejection in snapshot.rejections[:MAX_REJECTIONS]:
             text = "%s: record rejected, %s; see spending_rejections: %s"

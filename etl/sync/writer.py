@@ -16,10 +16,10 @@ from etl.transform.reconcile import ReconciledDay, diff
 from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS
 
 BATCH_WAIT_SECONDS = 0.05
-"""How long to wait for a fuller batch. A commit of 1 snapshot costs nearly as much as one of 16 (measured)."""
+"""Wait for more updates before a commit: one of 1 snapshot costs nearly as much as one of 16 (measured)."""
 
 NewMemberStatus = tuple[SeriesKey, MemberStatus, int | None]
-"""A member, its new status, and the snapshot that decided it (None: the user did)."""
+"""A member, its new status, and the snapshot that decided it (None if the user set it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Writer:
             self._on_commit(error)
 
     def _next_batch(self, wait: float | None = None) -> list[_Submission]:
-        """What was submitted; empty at the end, or if nothing comes within ``wait`` seconds (None: no limit)."""
+        """The next submissions; empty at the end, or if none comes within ``wait`` seconds (None: no limit)."""
         batch: list[_Submission] = []
         with suppress(queue.Empty):
             while submission := self._queue.get(timeout=wait):
@@ -175,9 +175,9 @@ def _batch(
         over_allocations=tuple(
             (day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations.values()
         ),
-        is_over_allocated=tuple(over_allocated),
+        over_allocated_days=tuple(over_allocated),
         member_statuses=tuple(member_statuses),
-        learned=next((update.traits for update in reversed(updates) if update.traits), None),
+        traits=next((update.traits for update in reversed(updates) if update.traits), None),
     )
 
 

@@ -9,7 +9,7 @@ from etl.models import ZERO_MEASURES, Breakdown, Measures, SeriesKey, SourcedMea
 from etl.transform.hours import Hours
 
 ROUNDING_TOLERANCE = Decimal("0.000001")
-"""Each number of an hour may be off by half of the API's last place, and so may their sum, once per number."""
+"""Allowed difference per number of an hour, because the API rounds."""
 
 
 class HourBreakdown(NamedTuple):

@@ -9,8 +9,7 @@ from etl.models import Record, Rejection
 def deduplicate_hours(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Record, ...], tuple[Rejection, ...]]:
     """Take records with their raw texts in any order; return one record an hour, in order of time, and the others.
 
-    Equal records collapse. Otherwise the larger volume wins, then the larger money: an hour that is still running only
-    grows.
+    Duplicates are dropped. Otherwise the larger volume wins, then the larger money: a running hour can only increase.
     """
     if all(one.hour_start < other.hour_start for (one, _), (other, _) in pairwise(records)):  # nearly every response
         return tuple(record for record, _ in records), ()

@@ -1,7 +1,7 @@
 """Decide which value each hour of one series has, from all its snapshots of a day. Pure.
 
 The latest snapshot that covers an hour gives its value. A snapshot covers the span from its first to its last record:
-inside it a missing hour is zero, outside it nothing is known.
+inside it a missing hour is zero. Hours outside are covered only in the cases of ``_means_zero``.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -11,7 +11,7 @@ from functools import lru_cache
 from etl.models import HOUR, ZERO_MEASURES, Outcome, Snapshot, SourcedMeasures, Window
 
 Hours = Mapping[datetime, SourcedMeasures]
-"""The hours of one series, as the API gave them."""
+"""The hours of one series, as returned by the API."""
 
 
 @lru_cache(maxsize=1_000)
@@ -22,11 +22,13 @@ def hours_of(window: Window, hour_offset: int) -> tuple[datetime, ...]:
 
 
 def merge_snapshots(
-    snapshots: Sequence[Snapshot], hour_offset: int, not_covered_if_empty: Callable[[Snapshot], Set[datetime]]
+    snapshots: Sequence[Snapshot],
+    hour_offset: int,
+    hours_an_empty_response_may_omit: Callable[[Snapshot], Set[datetime]],
 ) -> Hours:
     """Return the hours of one series; ``snapshots`` are in the order of their requests.
 
-    A whole-day response without any record says nothing about the hours in ``not_covered_if_empty`` of it.
+    A whole-day response without any record is ignored for the hours that ``hours_an_empty_response_may_omit`` returns.
     """
     if snapshots and _is_complete(snapshots[-1], hour_offset):  # nearly always: earlier snapshots do not matter
         return snapshots[-1].values_by_hour
@@ -37,7 +39,7 @@ def merge_snapshots(
             continue
         is_empty_day = not snapshot.records and not snapshot.window.is_partial_day
         for hour in hours_of(snapshot.window, hour_offset):
-            if is_empty_day and hour in not_covered_if_empty(snapshot):
+            if is_empty_day and hour in hours_an_empty_response_may_omit(snapshot):
                 continue
             value = snapshot.values_by_hour.get(hour)
             if value is None and not _means_zero(snapshot, hour, is_stored=hour in hours and hour not in once_empty):
@@ -59,9 +61,10 @@ def _is_complete(snapshot: Snapshot, hour_offset: int) -> bool:
 def _means_zero(snapshot: Snapshot, hour: datetime, is_stored: bool) -> bool:
     """True if a snapshot without a record for an hour says that the hour is zero.
 
-    It does inside its span. If its span starts later, it does so for a partial-day window, which requested the hour
-    itself, or if nothing is stored for the hour. A snapshot without any record does too, but a stored value becomes
-    zero only with the second one in a row.
+    * Inside its span: yes.
+    * Before its span: for a partial-day window, which requested the hour itself, or if nothing is stored for the hour.
+    * After its span: no.
+    * Without any record: yes, but a stored value becomes zero only with the second such snapshot in a row.
     """
     if any(rejection.hour_start in (None, hour) for rejection in snapshot.rejections):
         return False

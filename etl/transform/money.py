@@ -42,7 +42,7 @@ def parse_money(value: object) -> Decimal | None:
     found = parse_decimal(value)
     if found is None or (found and found.adjusted() >= _INTEGER_DIGITS):
         return None
-    # Below half of the last place: checking the exponent makes 1e-999999999 as fast as 1.
+    # Below half of the last place: checking the exponent avoids expanding 1e-999999999.
     if not found or found.adjusted() < -SCALE - 1:
         return _ZERO
     rounded = found.quantize(_PLACE, context=_CONTEXT)

@@ -10,7 +10,7 @@ from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the end of datetime; refuses milliseconds too
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the largest datetime; also rejects millisecond timestamps
 _HOUR_SECONDS = 3600
 
 OFF_GRID = "off_grid"
@@ -21,8 +21,8 @@ REJECTED = "rejected_records"
 def parse_snapshot(response: Response, number: int, hour_offset: int | None) -> Snapshot:
     """Return the snapshot of one response.
 
-    ``hour_offset`` is where the account's hours begin, in seconds after the requested whole hour; negative if the first
-    hour begins before it. None if it is not known yet: then the records decide.
+    ``hour_offset`` is the start of a day's first hour minus 00:00 UTC, in seconds, -3599 to 3599; None if it is not
+    known yet and must be inferred from the records.
     """
     reply = response.reply
     snapshot = Snapshot(
@@ -51,7 +51,7 @@ def infer_hour_offset(window: Window, hours: Iterable[datetime]) -> int | None:
     """Return the hour offset that a whole day's hours show, or None without any hour.
 
     Idle hours may be missing from a response, so hours at :45 can begin at 23:45 of the day before or at 00:45. They
-    begin before the requested hour, as in the vendor's example, unless the day's very last hour is there.
+    begin before the requested hour, as in the vendor's example, unless the response has the day's last hour.
     """
     ordered = sorted(set(hours))
     if not ordered:
@@ -91,7 +91,9 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
     own = [(record, raw) for record, raw in valid if is_own(record.hour_start)]
     earlier = [hour for hour in hours if hour < start]
     if earlier and not own:
-        message = f"requested hours from {start:%Y-%m-%dT%H:%MZ}, received others from {min(earlier):%Y-%m-%dT%H:%MZ}"
+        message = (
+            f"requested hours from {start:%Y-%m-%dT%H:%MZ}, but the response starts at {min(earlier):%Y-%m-%dT%H:%MZ}"
+        )
         return replace(snapshot, rejections=tuple(rejected), code=OTHER_HOURS, message=message)
     own_rejected = [rejection for rejection in rejected if is_own(rejection.hour_start)]
     records, duplicates = deduplicate_hours(own)

@@ -67,9 +67,9 @@ class DaySnapshots:
 
 @dataclass(frozen=True)
 class ReconciledDay:
-    """What a day's snapshots amount to.
+    """The facts and the state computed from a day's snapshots.
 
-    ``stored_facts`` are the facts in the warehouse, if they may differ from those of the snapshots.
+    ``stored_facts``, if set, are the facts of a day that was loaded; otherwise they are computed.
     """
 
     day_state: DayState
@@ -116,7 +116,7 @@ class ReconciledDay:
 
 @dataclass(frozen=True, slots=True)
 class DayChanges:
-    """What one commit writes for one day. A fact of value zero is deleted, except of the total."""
+    """What one commit writes for one day. Facts of value zero are deleted, except those of the total."""
 
     facts: tuple[Fact, ...] = ()
     revisions: tuple[Revision, ...] = ()
@@ -128,7 +128,7 @@ def empty_day(day: date) -> ReconciledDay:
 
 
 def reconcile(day: DaySnapshots) -> ReconciledDay:
-    """Return the facts and the state that a day's snapshots amount to."""
+    """Compute the facts and the state of a day."""
     counted = [snapshot for snapshot in day.snapshots if snapshot.window.series not in day.ignored]
     by_series: dict[SeriesKey, list[Snapshot]] = {}
     for snapshot in sorted(counted, key=lambda snapshot: (snapshot.requested_at, snapshot.number)):
@@ -165,7 +165,7 @@ def reconcile(day: DaySnapshots) -> ReconciledDay:
 
 
 def _uncertain_hours(day: DaySnapshots, snapshot: Snapshot) -> frozenset[datetime]:
-    """The day's last hour, as long as the API may leave it out of every response."""
+    """The day's last hour, until it is known that the API returns it."""
     is_full_day = day.full_day_from_snapshot is not None and snapshot.number >= day.full_day_from_snapshot
     return frozenset() if is_full_day else frozenset(day.hours[-1:])
 
@@ -173,7 +173,7 @@ def _uncertain_hours(day: DaySnapshots, snapshot: Snapshot) -> frozenset[datetim
 def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
     """Return what has to be written to get from the facts of ``before`` to those of ``after``, and what changed.
 
-    A revision has the values of the fact that changed, or the API's own numbers if those changed.
+    A revision has the API's values if the API changed them, otherwise those of the fact.
     """
     facts: list[Fact] = []
     revisions: dict[Key, Revision] = {}
@@ -267,7 +267,7 @@ def _outstanding(
 ) -> tuple[tuple[SeriesKey, datetime], ...]:
     """Per series, the ``date`` to request for its first hour that is not covered.
 
-    Of the total, any complete hour counts; of a member, one with an unattributed amount. Members wait for the total.
+    Total: any ended hour. Members: hours with an unattributed amount, once the total has no outstanding hour.
     """
     if TOTAL not in requested_at:
         return ()
@@ -288,5 +288,5 @@ def _outstanding(
 
 
 def _is_uncovered(source: SourcedMeasures | None, requested_at: datetime) -> bool:
-    """True if nothing is stored for an hour, or spend that the last response did not cover."""
+    """True if nothing is stored for an hour, or if the last response left out stored spend."""
     return source is None or (source.requested_at < requested_at and source.value != ZERO_MEASURES)

@@ -90,7 +90,7 @@ class CheckRun(NamedTuple):
     """Number of checks, and those that failed, in the order they ran."""
 
     number: int
-    broken: tuple[CheckFailure, ...]
+    failures: tuple[CheckFailure, ...]
 
 
 # ---------------------------------------------------------------- loading
@@ -154,7 +154,7 @@ def run(
     ``checks_folder`` has SQL of the user. Here it is only limited to one statement that reads, so ``connection`` must
     be read-only and sealed. An error in the user's SQL becomes a finding.
     """
-    engine.expect_many(connection)
+    engine.disable_nested_loops(connection)
     account_id = None if account is None else connection.execute(sa.text(_ACCOUNT_ID), {"name": account}).scalar()
     results = [
         _run_check(connection, check._replace(sql=fill_in(check.sql, now, since, account_id)), account)

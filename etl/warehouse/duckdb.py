@@ -91,7 +91,7 @@ def _interruptible() -> Iterator[None]:
 
 
 @_interruptible()
-def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic: Path | None) -> sa.Engine:
+def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, writable_folder: Path | None) -> sa.Engine:
     """See ``engine.open_warehouse``."""
     path = file_of(url)
     access = file_access(path)
@@ -101,9 +101,9 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic
         _create(path)
     config = dict(_SEALED if read_only else _NO_EXTENSIONS)
     settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the machine's day
-    if read_only and atomic:  # exceptions must be set before external access is turned off
+    if read_only and writable_folder:  # exceptions must be set before external access is turned off
         config.pop(_EXTERNAL_ACCESS)
-        settings += [f"allowed_directories = [{quoted(atomic)}]", f"{_EXTERNAL_ACCESS} = false"]
+        settings += [f"allowed_directories = [{quoted(writable_folder)}]", f"{_EXTERNAL_ACCESS} = false"]
     if read_only:
         settings.append("lock_configuration = true")
     lock_wait = LockWait(wait, _POLL_SECONDS, clock)
@@ -119,7 +119,7 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic
     def translate(error: BaseException) -> BaseException | None:
         if _is_interrupt(error):
             return KeyboardInterrupt()
-        return None if isinstance(error, _SQL_ERRORS) else problem(error, atomic or path)
+        return None if isinstance(error, _SQL_ERRORS) else problem(error, writable_folder or path)
 
     engine = create_engine(url.set(database=str(path)), connect, translate, connect_args={"config": config})
     engine.dialect.supports_native_decimal = True  # duckdb-engine does not set it; money would become floats
@@ -199,7 +199,7 @@ def _create(path: Path) -> None:
 def attach_new_file(connection: sa.Connection, path: Path, name: str) -> None:
     """Create a database at ``path``, in the format that BI tools read, and attach it to the connection as ``name``.
 
-    ``path`` must be inside the folder given to ``open_warehouse`` as ``atomic``.
+    ``path`` must be inside the folder given to ``open_warehouse`` as ``writable_folder``.
     """
     connection.exec_driver_sql(f"attach {quoted(path)} as {name} (storage_version '{STORAGE_VERSION}', read_write)")
 
@@ -211,8 +211,8 @@ def stop(connection: sa.Connection) -> None:
 
 # ---------------------------------------------------------------- errors
 
-PUT_BACK = (
-    "restore it from a copy, with that copy's own .wal or with none beside it; or move it away and load again with "
+RESTORE_HINT = (
+    "restore a copy together with its own .wal, or without any .wal; or move the file away and load again with "
     "anticaptcha-etl sync"
 )
 _LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
@@ -234,7 +234,7 @@ _HINTS = (
     ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", _OTHER_FILE),
     ("Loading external extensions is disabled", "it is a SQLite file, not a DuckDB file", _OTHER_FILE),
     ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
-    ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
+    ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", RESTORE_HINT),
     ("Corrupt", "it is damaged", _LOAD_AGAIN),
     ("Could not read enough bytes", "it is truncated", _LOAD_AGAIN),
     ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),

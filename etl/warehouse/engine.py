@@ -50,12 +50,17 @@ def name_of(url: str | sa.URL) -> str:
 
 
 def open_warehouse(
-    url: str, *, read_only: bool = False, wait: float = 0.0, clock: Clock | None = None, atomic: Path | None = None
+    url: str,
+    *,
+    read_only: bool = False,
+    wait: float = 0.0,
+    clock: Clock | None = None,
+    writable_folder: Path | None = None,
 ) -> sa.Engine:
     """The engine of a warehouse; a missing DuckDB file is created, unless ``read_only``.
 
     ``read_only`` also prevents SQL from reaching anything outside the warehouse, and gives each connection one
-    consistent snapshot. ``atomic`` is an absolute folder where our own SQL may still read and write files. Every
+    consistent snapshot. ``writable_folder`` is an absolute folder where our own SQL may still read and write files. Every
     ``connect`` waits up to ``wait`` seconds for other programs.
 
     The engine raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
@@ -65,7 +70,7 @@ def open_warehouse(
     parts, clock = sa.make_url(url), clock or Clock()
     if postgres.is_postgresql(parts):
         return postgres.open_database(parts, read_only=read_only, wait=wait, clock=clock)
-    return duckdb.open_file(parts, read_only=read_only, wait=wait, clock=clock, atomic=atomic)
+    return duckdb.open_file(parts, read_only=read_only, wait=wait, clock=clock, writable_folder=writable_folder)
 
 
 def exists(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> bool:
@@ -100,13 +105,13 @@ def stop(connection: sa.Connection) -> None:
     (postgres if _is_postgresql(connection) else duckdb).stop(connection)
 
 
-def expect_many(connection: sa.Connection) -> None:
-    """Plan joins for many rows until the transaction ends. DuckDB knows the number of rows."""
+def disable_nested_loops(connection: sa.Connection) -> None:
+    """Plan joins for many rows until the transaction ends. Needed on PostgreSQL only."""
     if _is_postgresql(connection):
-        postgres.expect_many(connection)
+        postgres.disable_nested_loops(connection)
 
 
-def take_turns(connection: sa.Connection) -> None:
-    """Until the transaction ends, no other one creates tables or accounts. A DuckDB file has one writer anyway."""
+def lock_schema_changes(connection: sa.Connection) -> None:
+    """Let no other transaction create tables or accounts until this one ends. A DuckDB file has one writer anyway."""
     if _is_postgresql(connection):
-        postgres.take_turns(connection)
+        postgres.lock_schema_changes(connection)

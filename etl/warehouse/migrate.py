@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.errors import SchemaTooNewError, WarehouseError
 from etl.warehouse import views
-from etl.warehouse.engine import name_of, take_turns
+from etl.warehouse.engine import lock_schema_changes, name_of
 from etl.warehouse.package_files import folder
 from etl.warehouse.schema import SCHEMA, metadata
 
@@ -90,7 +90,7 @@ def upgrade(engine: sa.Engine, to: str = "head") -> None:
     if _version(engine).is_at(to):
         return
     with engine.begin() as connection:
-        take_turns(connection)
+        lock_schema_changes(connection)
         version = _read_version(connection)
         if version.is_at(to):  # another program upgraded it meanwhile
             return
@@ -112,7 +112,7 @@ def downgrade(engine: sa.Engine, to: str) -> None:
     Raises SchemaTooNewError for a revision this program does not know.
     """
     with engine.begin() as connection:
-        take_turns(connection)
+        lock_schema_changes(connection)
         _refuse_newer(engine, _read_version(connection))
         views.drop(connection)
         _alembic(connection, "downgrade", to)

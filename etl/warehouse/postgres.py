@@ -216,7 +216,7 @@ def stop(connection: sa.Connection) -> None:
     driver.cancel()
 
 
-def expect_many(connection: sa.Connection) -> None:
+def disable_nested_loops(connection: sa.Connection) -> None:
     """The server has no statistics about a new account. It then expects one row and chooses a nested loop: a check of
     half a year took 35 seconds instead of 0.2 (measured)."""
     connection.exec_driver_sql("set local enable_nestloop = off")
@@ -230,7 +230,7 @@ def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{NAME} {name}".encode()).digest()[:8], "big") >> 1
 
 
-def take_turns(connection: sa.Connection) -> None:
+def lock_schema_changes(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"select pg_advisory_xact_lock({_lock_number('accounts')})")
 
 

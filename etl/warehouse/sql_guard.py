@@ -4,7 +4,7 @@ import re
 
 import duckdb
 
-ASK_ONE = "use one statement that reads: SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
+READ_ONLY_HINT = "use one statement that reads: SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION}
 

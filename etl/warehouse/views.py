@@ -78,7 +78,7 @@ def load() -> list[View]:
     return in_order([parse(file.stem, file.read_text("utf-8")) for file in files])
 
 
-def shared() -> list[View]:
+def public_views() -> list[View]:
     """The views that people query, each after those it uses."""
     return [view for view in load() if view.is_public]
 

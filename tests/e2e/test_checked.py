@@ -38,7 +38,7 @@ def checked(world: World) -> list[str]:
     """What ``check`` says, an hour after the sync."""
     clock = napless(lambda: world.now + timedelta(hours=1))
     found = check_report.run_checks(world.warehouse, None, None, clock, wait=0)
-    return wanting(tuple(broken.finding for broken in found.checked.broken))
+    return wanting(tuple(broken.finding for broken in found.checked.failures))
 
 
 @pytest.mark.parametrize("name", NORMAL)

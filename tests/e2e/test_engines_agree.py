@@ -26,7 +26,7 @@ from tests.postgres import new_database
 pytestmark = pytest.mark.server
 
 AT = Clock(now=lambda: NOW)
-VIEWS = [view.name for view in views.shared()]
+VIEWS = [view.name for view in views.public_views()]
 
 
 class Twins(NamedTuple):

@@ -40,7 +40,7 @@ TOTALS = {
 ASKED = [
     DAILY,
     *(f"select {by}, sum({one}), sum({other}) from {view} group by {by}" for view, (by, one, other) in TOTALS.items()),
-    *(f"select {', '.join(view.columns)} from {view.name}" for view in views.shared()),
+    *(f"select {', '.join(view.columns)} from {view.name}" for view in views.public_views()),
 ]
 
 PROGRAM = """

@@ -22,7 +22,7 @@ from tests.integration.sample_warehouse import Bank, rows
 
 pytestmark = pytest.mark.extended
 
-VIEWS = views.shared()
+VIEWS = views.public_views()
 PUBLISHES = 100
 READERS = 3
 

@@ -198,7 +198,7 @@ def test_trouble_ends_within_its_time_and_has_a_name(script: Script, kind: type[
     with serving(script, says(b"", "404 Not Found")) as server:
         unattributed = Rest()
         with client(server.url, unattributed.clock) as one:
-            came = one.fetch_once(WINDOW).answer
+            came = one.fetch_once(WINDOW).response
     assert isinstance(came.reply, kind)
     assert code(came.reply) == expected
     assert (came.status == 200) is (kind is InvalidResponse)
@@ -230,7 +230,7 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
         thread = threading.Thread(target=speak_plainly, args=(listener,))
         thread.start()
         with client(f"https://127.0.0.1:{listener.getsockname()[1]}") as one:
-            reply = one.fetch_once(WINDOW).answer.reply
+            reply = one.fetch_once(WINDOW).response.reply
         thread.join()
     assert code(reply) == "tls"
     assert KEY.get_secret_value().encode() not in hello[0]
@@ -239,7 +239,7 @@ def test_a_server_that_does_not_speak_tls_is_named_tls() -> None:
 @needs_openssl
 def test_a_certificate_nobody_signed_gets_no_key(tmp_path: Path) -> None:
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
-        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
+        assert code(one.fetch_once(WINDOW).response.reply) == "tls"
     assert server.requests == []
 
 
@@ -277,7 +277,7 @@ def test_no_variable_switches_the_look_at_certificates_off(
     name, _, value = variable.partition("=")
     monkeypatch.setenv(name, value.format(cert=tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url) as one:
-        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
+        assert code(one.fetch_once(WINDOW).response.reply) == "tls"
     assert server.requests == []
 
 
@@ -285,7 +285,7 @@ def test_no_variable_switches_the_look_at_certificates_off(
 def test_a_trusted_certificate_of_another_host_gets_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     with serving_tls(tmp_path, says(GOOD)) as server, client(server.url.replace("localhost", "127.0.0.1")) as one:
-        assert code(one.fetch_once(WINDOW).answer.reply) == "tls"
+        assert code(one.fetch_once(WINDOW).response.reply) == "tls"
     assert server.requests == []
 
 
@@ -319,7 +319,7 @@ def test_certificates_that_cannot_be_read_are_named_and_no_reason_to_trust(
 
 def test_a_host_name_nobody_can_have_is_named_dns() -> None:
     with client("https://" + "a" * 64 + ".invalid") as one:
-        assert code(one.fetch_once(WINDOW).answer.reply) == "dns"
+        assert code(one.fetch_once(WINDOW).response.reply) == "dns"
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -353,7 +353,7 @@ def test_the_machines_proxy_is_used_for_the_world(monkeypatch: pytest.MonkeyPatc
         thread.start()
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
         with client("https://api.example.invalid") as one:
-            reply = one.fetch_once(WINDOW).answer.reply
+            reply = one.fetch_once(WINDOW).response.reply
         thread.join()
     assert code(reply) == "proxy"
     assert tunnels[0].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1\r\n")

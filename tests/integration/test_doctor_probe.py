@@ -209,7 +209,7 @@ def test_account_error_stops_probing_at_once(tmp_path: Path, fault: FaultKind, c
         assert len(world.requests) == 3
         assert found.exit_code == 3
         assert code in text_of(found, "probe")
-        assert protocol.ACCOUNT_ERROR_HINTS[code] in text_of(found, "probe")
+        assert protocol.ACCOUNT_ERRORS[code] in text_of(found, "probe")
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,12 @@ def names(folder: Path) -> list[str]:
 
 def test_every_view_and_function_gives_what_the_warehouse_gives(bank: Bank) -> None:
     copy = put(bank)
-    asked = [f"select * from {view.name} order by all" for view in views.shared()]
+    asked = [f"select * from {view.name} order by all" for view in views.public_views()]
     asked += [
         f"select * from spending_as_of(timestamp '{moment}') order by all" for moment in ("2026-11-04", "2026-11-06")
     ]
     asked += ["select price_per_1000(cast(1.5 as decimal(18, 9)), 7)"]
-    of_views = f"from duckdb_columns() where table_name in {tuple(view.name for view in views.shared())}"
+    of_views = f"from duckdb_columns() where table_name in {tuple(view.name for view in views.public_views())}"
     asked += [f"select table_name, column_name, data_type, comment {of_views} order by table_name, column_index"]
     asked += [
         f"select comment from duckdb_views() where view_name in (select table_name {of_views}) order by view_name"
@@ -82,10 +82,10 @@ def test_it_holds_what_readers_need_and_nothing_else(bank: Bank) -> None:
 
 
 def test_a_view_that_is_there_for_the_checks_alone_is_not_published(bank: Bank) -> None:
-    private = {view.name for view in views.load()} - {view.name for view in views.shared()}
+    private = {view.name for view in views.load()} - {view.name for view in views.public_views()}
     assert private == {"closed_days"}  # it reads what is not copied
     held = {name for (name,) in rows(put(bank), "select view_name from duckdb_views() where not internal")}
-    assert held == {view.name for view in views.shared()} | {views.MARKER}
+    assert held == {view.name for view in views.public_views()} | {views.MARKER}
 
 
 def test_it_is_one_read_only_file_of_the_format_bi_tools_read(bank: Bank) -> None:

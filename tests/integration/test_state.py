@@ -268,13 +268,13 @@ def test_the_latest_unknown_name_behaviour_of_each_dimension_applies(state: Acco
     )
     state.commit(
         Batch(
-            learned=AccountTraits(
+            traits=AccountTraits(
                 0, unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)}
             )
         )
     )
     state.commit(
-        Batch(learned=AccountTraits(900, unknown_name_behaviours={Dimension.QUEUE: zeros, Dimension.APP: error}))
+        Batch(traits=AccountTraits(900, unknown_name_behaviours={Dimension.QUEUE: zeros, Dimension.APP: error}))
     )
     with state.engine.connect() as connection:
         again = open_account(connection, "default", Secret("default's key"), NOW)
@@ -284,7 +284,7 @@ def test_the_latest_unknown_name_behaviour_of_each_dimension_applies(state: Acco
         {Dimension.QUEUE: zeros, Dimension.APP: error},
     )
     assert find_account(state.engine, "default") == again
-    state.commit(Batch(learned=AccountTraits(900)))
+    state.commit(Batch(traits=AccountTraits(900)))
     assert find_account(state.engine, "default") == again
 
 

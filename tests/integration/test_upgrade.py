@@ -131,7 +131,7 @@ def test_the_views_show_what_the_first_release_loaded(old: sa.Engine) -> None:
 
 
 def test_the_schema_of_the_views_has_only_the_public_views(old: sa.Engine) -> None:
-    public = {view.name for view in views.shared()}
+    public = {view.name for view in views.public_views()}
     assert len(public) == 11
     migrate.upgrade(old)
     with old.connect() as connection:
@@ -196,7 +196,7 @@ def test_a_reader_with_two_grants_reads_all_views_and_no_table() -> None:
     for grant in GRANTS:
         ask(url, grant.format(role="analyst"))
     reader = url.set(username="analyst")
-    for view in views.shared():
+    for view in views.public_views():
         assert ask(reader, f"select count(*) from {view.name}") == [(0,)]
     for name in ("facts", "accounts", "responses", "alembic_version", "closed_days"):
         with pytest.raises(Exception, match="permission denied"):

@@ -123,7 +123,7 @@ _COMMENT = {
 }
 
 
-@pytest.mark.parametrize("view", views.shared(), ids=lambda view: view.name)
+@pytest.mark.parametrize("view", views.public_views(), ids=lambda view: view.name)
 def test_every_view_and_column_has_its_comment_in_the_database(warehouse: sa.Engine, view: views.View) -> None:
     assert select(warehouse, _COMMENT[warehouse.dialect.name].format(view.name)) == [(view.comment,)]
     comments = [(name, comment) for name, _, comment in described(warehouse, view.name)]

@@ -81,7 +81,7 @@ def test_reference_names_every_command_setting_view_and_query() -> None:
         assert f"## anticaptcha-etl {name}" in text["commands"]
     for setting in SETTINGS.values():
         assert f"`{setting.variable}`" in text["settings"]
-    for view in views.shared():
+    for view in views.public_views():
         assert f"\n## {view.name}\n" in text["views"]
     for query in cookbook.load():
         assert f"\n## {query.name}\n" in text["cookbook"]
@@ -98,7 +98,7 @@ def test_readme_is_short() -> None:
 
 def test_readme_names_every_view() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    assert [view.name for view in views.shared() if f"| `{view.name}` |" not in text] == []
+    assert [view.name for view in views.public_views() if f"| `{view.name}` |" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -142,7 +142,7 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
 def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
     content = json.dumps({"errorId": 12, "errorCode": name, "errorDescription": "why"}).encode()
     assert protocol.parse_response(200, content) == ApiError(name, "why", effect)
-    assert (name in protocol.ACCOUNT_ERROR_HINTS) is (effect is ErrorScope.ACCOUNT)
+    assert (name in protocol.ACCOUNT_ERRORS) is (effect is ErrorScope.ACCOUNT)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 500])

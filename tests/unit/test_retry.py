@@ -19,7 +19,7 @@ def ask_again(
     reply: ParsedResponse,
     status: int | None = 200,
     attempt: int = 1,
-    refusals: int = 0,
+    rejected_attempts: int = 0,
     retry_after: float | None = None,
     final_codes: frozenset[str] = frozenset(),
     is_usable: bool = True,
@@ -28,7 +28,7 @@ def ask_again(
         reply,
         status,
         attempt=attempt,
-        refusals=refusals,
+        rejected_attempts=rejected_attempts,
         jitter=0.0,
         retry_after=retry_after,
         final_codes=final_codes,
@@ -49,7 +49,7 @@ def ask_again(
     ],
 )
 def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedResponse, status: int | None) -> None:
-    waits = [ask_again(reply, status, attempt, refusals=attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
+    waits = [ask_again(reply, status, attempt, rejected_attempts=attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, None]
 
 
@@ -67,30 +67,30 @@ def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedRespons
     ],
 )
 def test_what_would_come_again_is_not_asked_again(reply: ParsedResponse, status: int) -> None:
-    assert ask_again(reply, status, refusals=1, retry_after=5.0) is None
+    assert ask_again(reply, status, rejected_attempts=1, retry_after=5.0) is None
 
 
 def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1) == 5.0
-    assert ask_again(refusal(ErrorScope.WINDOW), attempt=4, refusals=1) == 5.0
-    assert ask_again(refusal(ErrorScope.WINDOW), attempt=2, refusals=2) is None
+    assert ask_again(refusal(ErrorScope.WINDOW), rejected_attempts=1) == 5.0
+    assert ask_again(refusal(ErrorScope.WINDOW), attempt=4, rejected_attempts=1) == 5.0
+    assert ask_again(refusal(ErrorScope.WINDOW), attempt=2, rejected_attempts=2) is None
 
 
 def test_records_that_cannot_be_used_get_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(SuccessPayload(()), refusals=1, is_usable=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=4, refusals=1, is_usable=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=2, refusals=2, is_usable=False) is None
-    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, refusals=1, is_usable=False) is None
+    assert ask_again(SuccessPayload(()), rejected_attempts=1, is_usable=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=4, rejected_attempts=1, is_usable=False) == 5.0
+    assert ask_again(SuccessPayload(()), attempt=2, rejected_attempts=2, is_usable=False) is None
+    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, rejected_attempts=1, is_usable=False) is None
 
 
 def test_a_final_codes_code_is_final_at_once() -> None:
-    assert ask_again(refusal(ErrorScope.WINDOW), refusals=1, final_codes=frozenset({"ERROR_X"})) is None
+    assert ask_again(refusal(ErrorScope.WINDOW), rejected_attempts=1, final_codes=frozenset({"ERROR_X"})) is None
 
 
 def test_the_servers_own_wish_only_lengthens_the_wait() -> None:
     assert ask_again(PAGE, 429, retry_after=30.0) == 30.0
     assert ask_again(PAGE, 429, attempt=4, retry_after=0.0) == 8.0
-    assert ask_again(refusal(ErrorScope.WINDOW), 429, refusals=1, retry_after=30.0) == 30.0
+    assert ask_again(refusal(ErrorScope.WINDOW), 429, rejected_attempts=1, retry_after=30.0) == 30.0
 
 
 def test_backoff_doubles_up_to_its_cap_and_jitter_takes_off_at_most_half() -> None:

@@ -2,7 +2,7 @@
 
 Windows of a day are requested in this order:
 
-1. the total. A day without spend needs no more;
+1. the total;
 2. hours of the total that its response did not cover, each once with ``date`` = that hour; when a day is read again,
    only those with stored spend;
 3. then, for each dimension until its members explain the total:
@@ -25,7 +25,7 @@ from etl.models import SPLIT_DIMENSIONS, TOTAL, ZERO_MEASURES, DayState, Dimensi
 
 
 class DayRequests(NamedTuple):
-    """The windows a day needs now; without any it waits."""
+    """The windows a day needs now. Empty: it waits for a response."""
 
     windows: tuple[Window, ...] = ()
     is_discovering: bool = False
@@ -57,7 +57,7 @@ def new_day_plan(state: PlannerState, day: date) -> DayPlan:
 
 
 def reopen_day_plan(day_state: DayState) -> DayPlan:
-    """Return the plan of a finished day that has outstanding hours since."""
+    """Return the plan of a finished day that needs more hours after a status change."""
     return DayPlan(day_state.day, day_state, needs_total=False, done_series=_read_series(day_state))
 
 
@@ -110,7 +110,7 @@ def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension
 
 
 def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others: Set[SeriesKey]) -> bool:
-    """True while the probe of an unknown name has no response; today's queues also wait for those of yesterday."""
+    """True while the probe of an unknown name has no response. An open day also waits for the day before it."""
     if others and dimension not in state.members.unknown_name_behaviours:
         return True
     is_open_queue = dimension is Dimension.QUEUE and not plan.day_state.is_closed
@@ -237,12 +237,12 @@ def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
 
 
 def _spend_by_hour(day_state: DayState) -> dict[datetime, object]:
-    """The total's hours with spend: another idle hour is no change."""
+    """The total's hours with spend: another hour without spend is no change."""
     return {hour: value for hour, value in day_state.total_by_hour.items() if value != ZERO_MEASURES}
 
 
 def _read_before_final(options: SyncOptions, day_state: DayState) -> frozenset[SeriesKey]:
-    """Members that were read before the day became final, once its total was read after that."""
+    """Members last read before the day was final, if its total was read after that."""
     final_at = options.finalizes_at(day_state.day)
     if day_state.total_requested_at is None or day_state.total_requested_at < final_at:
         return frozenset()

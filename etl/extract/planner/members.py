@@ -41,7 +41,7 @@ KNOWN_QUEUES = (
 
 NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
     {
-        Dimension.QUEUE: queue("no such queue (asked by anticaptcha-etl to learn what unknown names give)"),
+        Dimension.QUEUE: queue("no such queue (test request of anticaptcha-etl)"),
         Dimension.APP: app(str(2**31 - 1)),
         Dimension.IP: ip("240.0.0.1"),
     }
@@ -121,8 +121,8 @@ def rank_candidates(
 ) -> list[SeriesKey]:
     """Order members by how well they fit the unattributed amounts, then by closeness, then by ``Members.order``.
 
-    If one missing queue worked alone in an hour, the hour's price per task is that queue's price, which rarely changes;
-    and if one queue is missing, the day's unattributed volume is about its usual volume per day.
+    If one missing queue was the only one with spend in an hour, the hour's price per task is that queue's price, which
+    rarely changes. If one queue is missing, the day's unattributed volume is about its usual volume per day.
     """
     order = {series: place for place, series in reversed(list(enumerate(members.order)))}
     hours = [hour for hour in unattributed_by_hour if hour.volume > 0 and hour.money > 0]
@@ -145,7 +145,7 @@ def _mismatch(last: Measures, prices: Iterable[Decimal], volume: int) -> float:
 
 
 def _distance(members: Members, series: SeriesKey, day: date) -> int:
-    """Days to the member's nearest active period; more than any history if it has none."""
+    """Days to the member's nearest active period; a very large number if it was never active."""
     periods = members.active_periods.get(series, ())
     return min((period.distance(day) for period in periods), default=date.max.toordinal())
 
@@ -194,8 +194,8 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
 def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
     """True if a closed day's response is less than its recent total in an hour that both cover, and nowhere more.
 
-    What exceeds the total is no part of it. A response without any record counts only on the UTC day of the total's
-    request: later, the API may have forgotten the day.
+    A value above the total cannot be part of it. A response without any record counts only on the UTC day of the
+    total's request: later, the API may no longer return that day.
     """
     total_at = day_state.total_requested_at
     if not day_state.is_closed or TOTAL in day_state.failed or total_at is None:
@@ -250,7 +250,7 @@ def extend_periods(periods: tuple[ActivePeriod, ...], day: date) -> tuple[Active
 def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNameBehaviour | None:
     """Return what the response to a name that cannot exist shows, or None if it shows nothing yet.
 
-    Zeros count only if the total has tasks: money alone may be a refund, which a total can show and lose again.
+    Zeros count only if the total has tasks: money alone may be a refund, which may disappear from the total later.
     """
     if snapshot.is_success and any(record.value != ZERO_MEASURES for record in snapshot.records):
         return UnknownNameBehaviour(UnknownNameAnswer.TOTALS)

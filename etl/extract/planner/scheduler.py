@@ -61,7 +61,7 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
 
 
 def _first_known_day(options: SyncOptions, stored: StoredState, oldest_spend: date | None) -> date:
-    """First day of the known range. Idle days that were requested long before the history are not part of it."""
+    """First day of the known range. Days without spend, far before the first spend, are not part of it."""
     first = min([*stored.days, options.end_day])
     if oldest_spend is None:
         return first
@@ -113,7 +113,7 @@ def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
         return state, Wait()
     if not state.open_days and state.next_day is None:
         return state, Done(StopReason.DONE)
-    if state.options.max_requests is None:  # a defect: better an error than an endless wait
+    if state.options.max_requests is None:  # cannot happen; fail instead of waiting forever
         raise AssertionError(f"nothing to request and nothing in flight: {sorted(state.open_days)}")
     return state, Done(StopReason.LIMIT)
 
@@ -249,7 +249,7 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
 
 
 def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
-    """What a day shows about others: where history may begin, and when members are active."""
+    """Update what is known across days: the oldest spend, and when members are active."""
     if snapshot.window.series != TOTAL:
         return replace(state, members=members.record_activity(state.members, snapshot, day_state))
     day, oldest = snapshot.window.day, state.oldest_spend
@@ -263,7 +263,7 @@ def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> Plan
 def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerState:
     """Take in a stored day that was reconciled again because a member's status changed.
 
-    It is opened again if it has outstanding hours since.
+    It is opened again if it now has outstanding hours.
     """
     day, plan = day_state.day, state.open_days.get(day_state.day)
     if plan is not None:

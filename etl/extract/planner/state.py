@@ -22,7 +22,7 @@ from etl.models import (
 )
 
 EARLIEST_DAY = date(2005, 1, 1)
-"""The search for the first day of history ends here: it is older than the service."""
+"""The search for the first day of history ends here, before the service existed."""
 
 NO_SPEND_FACTOR = 10
 """Until any spend is found, the search covers this many times ``empty_days``."""
@@ -126,10 +126,12 @@ Step = Request | Wait | Done
 class DayPlan:
     """A day in progress.
 
-    ``stale`` series must be requested, whatever the day's state; ``done_series`` were requested and are not requested
-    again in this run. ``sent`` are all windows requested so far, ``in_flight`` those without a response.
-    ``rechecked_windows`` came back empty although spend is stored, and are requested once more before they count;
-    ``rechecked_dimensions`` exceeded the total and were requested once more.
+    * ``stale``: series to request, whatever the day's state.
+    * ``done_series``: series that are not requested again in this run.
+    * ``sent``: all windows requested so far; ``in_flight``: those without a response.
+    * ``rechecked_windows``: windows sent a second time, because they came back empty although spend is stored.
+    * ``rechecked_dimensions``: dimensions requested a second time, because they exceeded the total.
+    * ``is_discovering``: queues without recent activity were requested.
     """
 
     day: date
@@ -194,7 +196,7 @@ class PlannerState:
 
     @property
     def unprobed_dimensions(self) -> list[Dimension]:
-        """Dimensions that will be requested although it is not known how the API treats unknown names in them."""
+        """Dimensions to request for which the API's answer to unknown names is not known yet."""
         if self.options.totals_only:
             return []
         probed = self.members.unknown_name_behaviours.keys() | self.failed_probes
