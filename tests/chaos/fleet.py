@@ -22,7 +22,7 @@ from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox
 from etl.warehouse.engine import open_warehouse
-from tests.postgres import ask, new_database
+from tests.postgres import new_database, run_sql
 
 AT_ONCE, CONCURRENCY = 4, 4
 """Accounts of a process that are synced side by side, and requests of each."""
@@ -86,7 +86,7 @@ class Fleet:
 
     def finished(self) -> int:
         return int(
-            ask(self.warehouse, "select count(distinct account_id) from internal.runs where exit_code = 0")[0][0]
+            run_sql(self.warehouse, "select count(distinct account_id) from internal.runs where exit_code = 0")[0][0]
         )
 
     def wrong(self) -> tuple[str, ...]:
@@ -143,9 +143,9 @@ def run(
         seconds = time.monotonic() - began
         assert set(codes.values()) == {0}, (codes, [(folder / f"{part}.log").read_text()[-2000:] for part in codes])
         unfinished = {*fleet.services} - {
-            name for (name,) in ask(fleet.warehouse, "select account from sync_runs where exit_code = 0")
+            name for (name,) in run_sql(fleet.warehouse, "select account from sync_runs where exit_code = 0")
         }
-        [(facts, hours, size)] = ask(
+        [(facts, hours, size)] = run_sql(
             fleet.warehouse,
             "select (select count(*) from internal.facts), (select count(*) from spending_hourly), "
             "pg_database_size(current_database())",

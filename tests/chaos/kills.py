@@ -28,7 +28,7 @@ from etl.outputs import atomic
 from etl.sandbox.dataset import Dataset
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
-from tests.e2e.world import LOOKBACK, TODAY, Asked, World, ago, export, small, totals, windows
+from tests.e2e.world import LOOKBACK, TODAY, RequestedWindow, World, ago, export, small, totals, windows
 from tests.integration.sample_warehouse import FILLED, HOURS, Bank, rows
 from tests.matrix import markdown
 
@@ -190,8 +190,8 @@ def repeats_by_kill(world: World, starts: Sequence[int], committed: Sequence[Com
     committed counts, of all others everything.
     """
     repeats: Counter[int] = Counter()
-    last: dict[Asked, int] = {}
-    held = [{*RECENT, *(Asked(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed]
+    last: dict[RequestedWindow, int] = {}
+    held = [{*RECENT, *(RequestedWindow(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed]
     for number, (first, end) in enumerate(zip(starts, [*starts[1:], len(world.requests)], strict=True)):
         for window in windows(world.requests[first:end]):
             if window in last and not (window.start.date() >= ago(LOOKBACK) and window in held[last[window]]):

@@ -155,7 +155,7 @@ def _survives(toll: kills.Toll) -> int:
     "SIGKILL while it syncs",
     does=KILLED,
     code=DEAD,
-    held="what was committed; the next run goes on, and asks at most twice `--concurrency` requests again",
+    stored="what was committed; the next run goes on, and asks at most twice `--concurrency` requests again",
 )
 def killed_sync(folder: Path) -> int:
     return _survives(kills.sync(folder, 7, random.Random(1)))
@@ -165,7 +165,7 @@ def killed_sync(folder: Path) -> int:
     "SIGKILL while it replays",
     does=KILLED,
     code=DEAD,
-    held="each day as before or as replayed; the next replay ends with the same rows",
+    stored="each day as before or as replayed; the next replay ends with the same rows",
 )
 def killed_replay(folder: Path) -> int:
     return _survives(kills.replay(folder, 3, random.Random(1)))
@@ -175,7 +175,7 @@ def killed_replay(folder: Path) -> int:
     "SIGKILL while it publishes",
     does=KILLED,
     code=DEAD,
-    held="the copy before or the new one, whole; the next publish clears up",
+    stored="the copy before or the new one, whole; the next publish clears up",
 )
 def killed_publish(folder: Path) -> int:
     return _survives(kills.publish(folder, 3, random.Random(1)))
@@ -185,7 +185,7 @@ def killed_publish(folder: Path) -> int:
     "SIGKILL while it exports",
     does=KILLED,
     code=DEAD,
-    held="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
+    stored="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
     "one before back",
 )
 def killed_export(folder: Path) -> int:
@@ -196,7 +196,7 @@ def killed_export(folder: Path) -> int:
     "SIGKILL while it upgrades the schema",
     does=KILLED,
     code=DEAD,
-    held="the schema before or the new one, all facts with it",
+    stored="the schema before or the new one, all facts with it",
 )
 def killed_migrate(folder: Path) -> int:
     return _survives(kills.moved(folder, 3, random.Random(1)))
@@ -206,7 +206,7 @@ def killed_migrate(folder: Path) -> int:
     "an upgrade of the schema dies half-way",
     does="whoever opens it next takes back what was done",
     code=DEAD,
-    held="the schema before; the next upgrade has the same facts",
+    stored="the schema before; the next upgrade has the same facts",
 )
 def died_migrate(folder: Path) -> int:
     with World(folder, small(12)) as world:
@@ -240,7 +240,7 @@ def died_migrate(folder: Path) -> int:
 STOPS = "stops, says so in a sentence"
 
 
-@row("Ctrl-C or SIGTERM while it syncs", does=STOPS, code=130, held="what was committed; the next run goes on")
+@row("Ctrl-C or SIGTERM while it syncs", does=STOPS, code=130, stored="what was committed; the next run goes on")
 def stopped_sync(folder: Path) -> int:
     with _world(folder, latency=0.03) as world:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -281,7 +281,7 @@ ROOMS = {
     "Ctrl-C or SIGTERM while it does anything else: migrate, publish, export, replay, query, report, check, doctor",
     does=STOPS,
     code=130,
-    held="what was there before, or what was about to be; nothing half",
+    stored="what was there before, or what was about to be; nothing half",
 )
 def stopped_others(folder: Path) -> int:
     dice = random.Random(1)
@@ -318,7 +318,7 @@ writes."""
 FULL = "says what to make room for"
 
 
-@row("the disk is full while it syncs", does=FULL, code=4, held="what was committed; the next run with room goes on")
+@row("the disk is full while it syncs", does=FULL, code=4, stored="what was committed; the next run with room goes on")
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
@@ -337,7 +337,7 @@ def full_sync(folder: Path) -> int:
     "the disk is full while it publishes, exports, replays or upgrades the schema",
     does=FULL,
     code=4,
-    held="what was there before; the next run with room ends as if nothing had been",
+    stored="what was there before; the next run with room ends as if nothing had been",
 )
 def full_others(folder: Path) -> int:
     with _world(folder, days=60) as world:
@@ -380,7 +380,7 @@ def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
     "a file system that is full to the last byte",
     does=FULL,
     code=4,
-    held="what was committed; the next run with room goes on",
+    stored="what was committed; the next run with room goes on",
 )
 def full_file_system(folder: Path) -> int:
     with _mounted(folder, 8) as place, _world(place, days=60) as world:
@@ -404,7 +404,7 @@ def full_file_system(folder: Path) -> int:
     "a read-only file system, or a folder that one may not write in",
     does="says so; sync asks nothing",
     code=4,
-    held="what was there before; reading works",
+    stored="what was there before; reading works",
 )
 def read_only(folder: Path) -> int:
     with contextmanager(_unwritable)(folder) as (place, shut, opened), _world(place) as world:
@@ -457,7 +457,7 @@ def _set_modes(place: Path, folder: int, file: int) -> None:
     "a copy of the file is put back, taken beside a killed sync, with its `.wal` or without; or yesterday's",
     does="goes on from what the copy holds",
     code=0,
-    held="everything; without the `.wal` some seconds' requests are asked again",
+    stored="everything; without the `.wal` some seconds' requests are asked again",
 )
 def restored(folder: Path) -> int:
     with World(folder, small(40)) as world:
@@ -482,7 +482,7 @@ def restored(folder: Path) -> int:
     "a copy of the file is put back beside another's `.wal`",
     does="DuckDB takes that log for the file's own: sync finds it out and asks nothing, `check` finds it too",
     code=4,
-    held="two states in one: put the copy back once more, without that `.wal`",
+    stored="two states in one: put the copy back once more, without that `.wal`",
 )
 def restored_beside_a_strange_log(folder: Path) -> int:
     with World(folder, small(40)) as world:
@@ -521,7 +521,7 @@ def _held_open(file: Path, seconds: float) -> "subprocess.Popen[str]":
     "two syncs of one account, the first takes too long",
     does="waits for `--lock-wait`, then names the other by its PID; asks nothing",
     code=4,
-    held="what the first reads",
+    stored="what the first reads",
 )
 def two_syncs(folder: Path) -> int:
     with _world(folder, latency=0.1) as world:
@@ -531,7 +531,7 @@ def two_syncs(folder: Path) -> int:
         assert first.poll() is None
         assert f"PID {first.pid}" in ended.complaint
         assert _end(first).code == 0
-        assert max(world.asked().values()) <= 2
+        assert max(world.requested().values()) <= 2
         _ends_exact(world)
         return _is_a_problem(ended)
 
@@ -540,7 +540,7 @@ def two_syncs(folder: Path) -> int:
     "two syncs of one account, the first ends in time",
     does="the second waits, then asks only what every sync asks",
     code=0,
-    held="everything",
+    stored="everything",
 )
 def two_syncs_one_after_the_other(folder: Path) -> int:
     with _world(folder, latency=0.02) as world:
@@ -562,7 +562,7 @@ def two_syncs_one_after_the_other(folder: Path) -> int:
     "two syncs of two accounts, one warehouse",
     does="they take turns for each commit",
     code=0,
-    held="everything of both",
+    stored="everything of both",
 )
 def two_accounts(folder: Path) -> int:
     with _world(folder, latency=0.01) as world:
@@ -593,7 +593,7 @@ def two_accounts(folder: Path) -> int:
     "a program keeps the warehouse open for minutes",
     does="sync waits for `--lock-wait` at a commit, then names it with its PID",
     code=4,
-    held="what was committed; the next run goes on",
+    stored="what was committed; the next run goes on",
 )
 def reader_for_long(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
@@ -637,7 +637,7 @@ def _let_in(world: World, seconds: float = 60) -> "Iterator[subprocess.Popen[str
         yield reader
 
 
-@row("a program keeps the warehouse open for some seconds", does="sync waits and goes on", code=0, held="everything")
+@row("a program keeps the warehouse open for some seconds", does="sync waits and goes on", code=0, stored="everything")
 def reader_for_short(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
         syncing = _start(world, "sync", "--lock-wait", "60")
@@ -646,7 +646,7 @@ def reader_for_short(folder: Path) -> int:
             assert syncing.poll() is None
         ended = _end(syncing)
         assert "is locked by" in ended.complaint
-        assert max(times for window, times in world.asked().items() if window.start.date() < world.now.date()) <= 2
+        assert max(times for window, times in world.requested().items() if window.start.date() < world.now.date()) <= 2
         _ends_exact(world)
         return ended.code
 
@@ -655,7 +655,7 @@ def reader_for_short(folder: Path) -> int:
     "a BI tool keeps the published copy open",
     does="nobody waits for anybody: the tool keeps what it has open, and sees the next when it opens it again",
     code=0,
-    held="everything, the copy too",
+    stored="everything, the copy too",
 )
 def reader_of_the_copy(folder: Path) -> int:
     with _world(folder) as world:
@@ -679,7 +679,7 @@ def reader_of_the_copy(folder: Path) -> int:
     "publish, query and export while it syncs",
     does="they take turns; each reader sees whole commits",
     code=0,
-    held="everything",
+    stored="everything",
 )
 def readers_of_ours(folder: Path) -> int:
     with _world(folder, days=60, latency=0.02) as world:

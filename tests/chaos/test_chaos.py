@@ -12,4 +12,4 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX.rows)
 def test_a_run_is_cut_off_or_crossed_as_the_table_says_and_the_next_ends_exact(name: str, tmp_path: Path) -> None:
     row = MATRIX.rows[name]
-    assert row.act(tmp_path) == row.code
+    assert row.run(tmp_path) == row.code

@@ -24,7 +24,7 @@ from etl.extract.transport import Timeouts
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.results import SyncResult
-from tests.e2e.world import KEY, World, ago, napless
+from tests.e2e.world import KEY, World, ago, clock_without_waiting
 from tests.integration.scripted_server import says, sends, serving, serving_tls
 from tests.matrix import Matrix
 
@@ -50,7 +50,7 @@ class Scene:
     def sync_at(self, url: str, concurrency: int = 8) -> int:
         """The exit code of a sync that is sent to another server than the stand-in."""
         place = config.Environment({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, self.world.folder)
-        clock = napless(lambda: self.world.now)
+        clock = clock_without_waiting(lambda: self.world.now)
         said = {"rate": 0, "concurrency": concurrency, "empty_days": 5}
         chosen = config.load(said, clock.now(), place, needs_key=True)
         return _code(
@@ -108,7 +108,7 @@ def _closed(world: World) -> Iterator[None]:
         world.sandbox.__enter__()
 
 
-@row("connections refused from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, held=NOTHING)
+@row("connections refused from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=NOTHING)
 def refused_at_start(scene: Scene) -> int:
     with _closed(scene.world):
         code = scene.sync()
@@ -118,7 +118,7 @@ def refused_at_start(scene: Scene) -> int:
     return code
 
 
-@row("connections refused for some seconds midway", does=AGAIN, code=0, held=EVERYTHING)
+@row("connections refused for some seconds midway", does=AGAIN, code=0, stored=EVERYTHING)
 def refused_midway(scene: Scene) -> int:
     world = scene.world
     world.sandbox.behaviour = replace(world.behaviour, latency_seconds=0.02)
@@ -131,7 +131,7 @@ def refused_midway(scene: Scene) -> int:
         return process.returncode
 
 
-@row("connections refused from midway on", does=f"{AGAIN}; {GIVES_UP}", code=1, held=f"{BEFORE}; the next run goes on")
+@row("connections refused from midway on", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=f"{BEFORE}; the next run goes on")
 def refused_for_good(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.held
@@ -141,12 +141,12 @@ def refused_for_good(scene: Scene) -> int:
     return code
 
 
-@row("connections reset", does=AGAIN, code=0, held=EVERYTHING)
+@row("connections reset", does=AGAIN, code=0, stored=EVERYTHING)
 def reset(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.RESET)
 
 
-@row("the host name is not known from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, held=NOTHING)
+@row("the host name is not known from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=NOTHING)
 def unknown_host_at_start(scene: Scene) -> int:
     _unresolved(scene, lambda asked: True)
     code = scene.sync_at(_by_name(scene.world))
@@ -155,7 +155,7 @@ def unknown_host_at_start(scene: Scene) -> int:
     return code
 
 
-@row("the host name is not known for some requests midway", does=AGAIN, code=0, held=EVERYTHING)
+@row("the host name is not known for some requests midway", does=AGAIN, code=0, stored=EVERYTHING)
 def unknown_host_midway(scene: Scene) -> int:
     lost: list[int] = []
     _unresolved(scene, lambda asked: asked >= 30 and len(lost) < 2, lost)
@@ -196,13 +196,13 @@ def _first_askings(scene: Scene, kind: FaultKind, rate: float = 0.3, **more: Any
     return code
 
 
-@row("silence instead of an answer", does=f"gives up after 60 s without a byte; {AGAIN}", code=0, held=EVERYTHING)
+@row("silence instead of an answer", does=f"gives up after 60 s without a byte; {AGAIN}", code=0, stored=EVERYTHING)
 def silence(scene: Scene) -> int:
     scene.hurry()
     return _first_askings(scene, FaultKind.HANG, seconds=1)
 
 
-@row("an answer that drips in, byte by byte", does=f"breaks off after 120 s; {AGAIN}", code=0, held=EVERYTHING)
+@row("an answer that drips in, byte by byte", does=f"breaks off after 120 s; {AGAIN}", code=0, stored=EVERYTHING)
 def slow_drip(scene: Scene) -> int:
     scene.hurry()
     return _first_askings(scene, FaultKind.SLOW_DRIP, seconds=2)
@@ -212,18 +212,18 @@ def slow_drip(scene: Scene) -> int:
     "an answer that never ends, or of more than 1 MB",
     does=f"breaks off and keeps none of it; {AGAIN}",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def endless(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.ENDLESS)
 
 
-@row("half of an answer, then the connection closes", does=AGAIN, code=0, held=EVERYTHING)
+@row("half of an answer, then the connection closes", does=AGAIN, code=0, stored=EVERYTHING)
 def half_sent(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.HALF_SENT)
 
 
-@row("half of an answer, sent as if it were whole", does=AGAIN, code=0, held=EVERYTHING)
+@row("half of an answer, sent as if it were whole", does=AGAIN, code=0, stored=EVERYTHING)
 def dimension(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.CUT)
 
@@ -238,20 +238,20 @@ def _refuses_tls(scene: Scene, url: str, requests: list[bytes]) -> int:
     return code
 
 
-@row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def self_signed(scene: Scene) -> int:
     with serving_tls(scene.world.folder, says(b"")) as server:
         return _refuses_tls(scene, server.url, server.requests)
 
 
-@row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def wrong_host(scene: Scene) -> int:
     scene.monkeypatch.setenv("SSL_CERT_FILE", str(scene.world.folder / "cert.pem"))
     with serving_tls(scene.world.folder, says(b"")) as server:
         return _refuses_tls(scene, server.url.replace("localhost", "127.0.0.1"), server.requests)
 
 
-@row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def no_tls(scene: Scene) -> int:
     with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
         server.greet = lambda _, peer: _answers_hello(peer)
@@ -267,7 +267,7 @@ def _answers_hello(peer: socket.socket) -> None:
 # ---------------------------------------------------------------- another server answers
 
 
-@row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, held=BEFORE)
+@row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, stored=BEFORE)
 def redirect(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.held
@@ -281,17 +281,17 @@ def redirect(scene: Scene) -> int:
     return code
 
 
-@row("a web page with status 200", does=AGAIN, code=0, held=EVERYTHING)
+@row("a web page with status 200", does=AGAIN, code=0, stored=EVERYTHING)
 def html(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.HTML)
 
 
-@row("an empty body with status 200", does=AGAIN, code=0, held=EVERYTHING)
+@row("an empty body with status 200", does=AGAIN, code=0, stored=EVERYTHING)
 def empty(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.EMPTY)
 
 
-@row("5xx to everything for a while", does=AGAIN, code=0, held=EVERYTHING)
+@row("5xx to everything for a while", does=AGAIN, code=0, stored=EVERYTHING)
 def storm(scene: Scene) -> int:
     kinds = (FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503)
     days = tuple(ago(days) for days in range(3, 9))
@@ -300,17 +300,17 @@ def storm(scene: Scene) -> int:
     return code
 
 
-@row("5xx to everything for good", does=f"{AGAIN}; {GIVES_UP}", code=1, held=BEFORE)
+@row("5xx to everything for good", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=BEFORE)
 def down(scene: Scene) -> int:
     return _for_good(scene, Fault(FaultKind.HTML_503), concurrency=1, most=5 * TRIES)
 
 
-@row("429 with `Retry-After` in seconds", does="nobody asks anything until then; asks again", code=0, held=EVERYTHING)
+@row("429 with `Retry-After` in seconds", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
 def patience_in_seconds(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.RETRY_AFTER, retry_after="120")
 
 
-@row("429 with `Retry-After` as a date", does="nobody asks anything until then; asks again", code=0, held=EVERYTHING)
+@row("429 with `Retry-After` as a date", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
 def patience_until_a_date(scene: Scene) -> int:
     until = format_datetime(scene.world.now + timedelta(minutes=2), usegmt=True)
     return _first_askings(scene, FaultKind.RETRY_AFTER, retry_after=until)
@@ -320,7 +320,7 @@ def patience_until_a_date(scene: Scene) -> int:
     "429 with an absurd `Retry-After` (years, negative, no time at all)",
     does="waits five minutes at most, by its own pauses where it makes no sense; asks again",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def patience_without_reason(scene: Scene) -> int:
     absurd = ("99999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "-5", "soon", "Thu, 99 Jan 1970 00:00:00 GMT", "")
@@ -355,32 +355,32 @@ def _fatal_midway(scene: Scene, kind: FaultKind) -> int:
 STOPS = "stops at once: nothing new is asked, nothing is asked again; says what to mend"
 
 
-@row("midway the key is refused", does=STOPS, code=3, held=BEFORE)
+@row("midway the key is refused", does=STOPS, code=3, stored=BEFORE)
 def key_refused(scene: Scene) -> int:
     return _fatal_midway(scene, FaultKind.REFUSE_KEY)
 
 
-@row("midway this machine's IP is blocked", does=STOPS, code=3, held=BEFORE)
+@row("midway this machine's IP is blocked", does=STOPS, code=3, stored=BEFORE)
 def ip_blocked(scene: Scene) -> int:
     return _fatal_midway(scene, FaultKind.IP_BLOCKED)
 
 
-@row("midway this machine's IP is no more on the account's list", does=STOPS, code=3, held=BEFORE)
+@row("midway this machine's IP is no more on the account's list", does=STOPS, code=3, stored=BEFORE)
 def ip_not_allowed(scene: Scene) -> int:
     return _fatal_midway(scene, FaultKind.IP_NOT_ALLOWED)
 
 
-@row("midway the account is suspended", does=STOPS, code=3, held=BEFORE)
+@row("midway the account is suspended", does=STOPS, code=3, stored=BEFORE)
 def suspended(scene: Scene) -> int:
     return _fatal_midway(scene, FaultKind.SUSPENDED)
 
 
-@row("midway the balance is zero", does=STOPS, code=3, held=BEFORE)
+@row("midway the balance is zero", does=STOPS, code=3, stored=BEFORE)
 def zero_balance(scene: Scene) -> int:
     return _fatal_midway(scene, FaultKind.ZERO_BALANCE)
 
 
-@row("no such method at the URL", does=STOPS, code=3, held=NOTHING)
+@row("no such method at the URL", does=STOPS, code=3, stored=NOTHING)
 def no_such_method(scene: Scene) -> int:
     code = scene.sync_at(f"{scene.world.sandbox.url}/v9")
     assert len(scene.world.requests) == 1
@@ -388,12 +388,12 @@ def no_such_method(scene: Scene) -> int:
     return code
 
 
-@row("no slot available", does=AGAIN, code=0, held=EVERYTHING)
+@row("no slot available", does=AGAIN, code=0, stored=EVERYTHING)
 def no_slot(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.NO_SLOT)
 
 
-@row("an unknown error code once", does="asks once more after 5 s", code=0, held=EVERYTHING)
+@row("an unknown error code once", does="asks once more after 5 s", code=0, stored=EVERYTHING)
 def unknown_code_once(scene: Scene) -> int:
     code = scene.sync(
         Fault(FaultKind.UNKNOWN_CODE, rate=0.3, attempts=(1,), days=tuple(ago(days) for days in range(1, 10)))
@@ -406,7 +406,7 @@ def unknown_code_once(scene: Scene) -> int:
     "an unknown error code for one window",
     does="asks once more after 5 s, then that window fails",
     code=1,
-    held=THE_REST,
+    stored=THE_REST,
 )
 def unknown_code_for_one(scene: Scene) -> int:
     code = scene.sync(Fault(FaultKind.UNKNOWN_CODE, days=(ago(7),), queues=("Russian ImageToText",)))
@@ -418,7 +418,7 @@ def unknown_code_for_one(scene: Scene) -> int:
     "an unknown error code for everything",
     does="asks each window twice; after five in a row gives up",
     code=1,
-    held=BEFORE,
+    stored=BEFORE,
 )
 def unknown_code_everywhere(scene: Scene) -> int:
     return _for_good(scene, Fault(FaultKind.UNKNOWN_CODE), concurrency=1, most=10)
@@ -431,7 +431,7 @@ def unknown_code_everywhere(scene: Scene) -> int:
     "once, a record that cannot be used (a negative volume, NaN)",
     does="asks once more after 5 s",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def bad_record_once(scene: Scene) -> int:
     kinds = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
@@ -445,7 +445,7 @@ def bad_record_once(scene: Scene) -> int:
     "a record that can never be used",
     does="asks once more, keeps it with its reason in `spending_rejections`; that window fails",
     code=1,
-    held=THE_REST,
+    stored=THE_REST,
 )
 def bad_record(scene: Scene) -> int:
     code = scene.sync(Fault(FaultKind.NEGATIVE_VOLUME, days=(ago(7),), queues=(None,)))
@@ -454,17 +454,17 @@ def bad_record(scene: Scene) -> int:
     return code
 
 
-@row("once, hours of another day", does="asks once more after 5 s", code=0, held=EVERYTHING)
+@row("once, hours of another day", does="asks once more after 5 s", code=0, stored=EVERYTHING)
 def other_hours_once(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.VENDOR_EXAMPLE)
 
 
-@row("what is no JSON", does=AGAIN, code=0, held=EVERYTHING)
+@row("what is no JSON", does=AGAIN, code=0, stored=EVERYTHING)
 def no_json(scene: Scene) -> int:
     return _first_askings(scene, FaultKind.VENDOR_PAGE)
 
 
-@row("once, no records where spend is held", does="asks once more before it is believed", code=0, held=EVERYTHING)
+@row("once, no records where spend is held", does="asks once more before it is believed", code=0, stored=EVERYTHING)
 def no_records_once(scene: Scene) -> int:
     assert scene.sync() == 0
     days = tuple(ago(days) for days in range(1, 4))
@@ -483,13 +483,13 @@ OPEN = "everything; no day is final until a run by a right clock"
     "the clock is days ahead",
     does="dates readings by the server's time, makes no day final, says so",
     code=0,
-    held=OPEN,
+    stored=OPEN,
 )
 def clock_ahead(scene: Scene) -> int:
     return _by_wrong_clock(scene, timedelta(days=3))
 
 
-@row("the clock is days behind", does="reads the days that it knows of, makes none final, says so", code=0, held=OPEN)
+@row("the clock is days behind", does="reads the days that it knows of, makes none final, says so", code=0, stored=OPEN)
 def clock_behind(scene: Scene) -> int:
     return _by_wrong_clock(scene, timedelta(days=-3))
 
@@ -503,7 +503,7 @@ def _by_wrong_clock(scene: Scene, ahead: timedelta) -> int:
 
 
 @row(
-    "the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, held=OPEN
+    "the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, stored=OPEN
 )
 def clock_jumps(scene: Scene) -> int:
     world = scene.world
@@ -525,7 +525,7 @@ def clock_jumps(scene: Scene) -> int:
     "an answer that the warehouse kept is damaged or gone, and its day is read again",
     does="asks the day's windows anew",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def lost_answer(scene: Scene) -> int:
     assert scene.sync() == 0

@@ -12,7 +12,7 @@ from etl.models import Finding, Severity
 from etl.outputs import check_report
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
-from tests.e2e.world import NOW, TODAY, World, ago, napless, small
+from tests.e2e.world import NOW, TODAY, World, ago, clock_without_waiting, small
 
 pytestmark = pytest.mark.contract
 
@@ -36,7 +36,7 @@ def wanting(findings: tuple[Finding, ...]) -> list[str]:
 
 def checked(world: World) -> list[str]:
     """What ``check`` says, an hour after the sync."""
-    clock = napless(lambda: world.now + timedelta(hours=1))
+    clock = clock_without_waiting(lambda: world.now + timedelta(hours=1))
     found = check_report.run_checks(world.warehouse, None, None, clock, wait=0)
     return wanting(tuple(broken.finding for broken in found.checked.broken))
 

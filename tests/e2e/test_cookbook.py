@@ -24,7 +24,7 @@ from etl.outputs.query import run
 from etl.sandbox.dataset import Dataset
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
-from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, napless, place
+from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, clock_without_waiting, warehouse_in
 from tests.postgres import ask, migrated, new_database
 
 pytestmark = pytest.mark.contract
@@ -97,18 +97,18 @@ class Held:
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Held]:
     """What is held in an engine, loaded once."""
-    return cache(lambda kept_in: load(tmp_path_factory.mktemp("cookbook"), kept_in))
+    return cache(lambda engine_name: load(tmp_path_factory.mktemp("cookbook"), engine_name))
 
 
 @pytest.fixture
-def held(kept: Callable[[str], Held], kept_in: str) -> Held:
-    return kept(kept_in)
+def held(kept: Callable[[str], Held], engine_name: str) -> Held:
+    return kept(engine_name)
 
 
-def load(folder: Path, kept_in: str) -> Held:
+def load(folder: Path, engine_name: str) -> Held:
     """Two accounts in one warehouse: a steady one with corrections, a pause, an app and a queue that went; a young,
     patchy one."""
-    url = new_database() if kept_in == "postgresql" else place(folder)
+    url = new_database() if engine_name == "postgresql" else warehouse_in(folder)
     gone = ("FunCaptcha", ago(96), ago(70))
     steady = Dataset(
         seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(gone,), turnover=False,
@@ -470,7 +470,7 @@ def in_zone(zone: str) -> str:
 
 
 def test_a_published_copy_gives_the_same_answers_but_holds_none_itself(held: Held, tmp_path: Path) -> None:
-    copy = publish(held.url, tmp_path / "copy.duckdb", napless(lambda: NOW), wait=0, force=True)
+    copy = publish(held.url, tmp_path / "copy.duckdb", clock_without_waiting(lambda: NOW), wait=0, force=True)
     published = Held(warehouse_url(str(copy.path)), ())
     for name in ANSWERS.keys() - {"where_a_number_came_from"}:
         assert published.ask(name) == held.ask(name), name
@@ -487,12 +487,12 @@ RECIPES = pytest.mark.parametrize("recipe", cookbook.load(), ids=lambda recipe: 
 
 
 @pytest.fixture
-def empty(kept_in: str, tmp_path: Path) -> str:
+def empty(engine_name: str, tmp_path: Path) -> str:
     """The URL of a warehouse that holds nothing."""
-    if kept_in == "postgresql":
+    if engine_name == "postgresql":
         return new_database(like=migrated())
-    upgrade(open_warehouse(place(tmp_path)))
-    return place(tmp_path)
+    upgrade(open_warehouse(warehouse_in(tmp_path)))
+    return warehouse_in(tmp_path)
 
 
 @RECIPES
@@ -534,7 +534,7 @@ def decimals(types: dict[str, str]) -> set[str]:
 
 
 @pytest.fixture
-def asked(kept_in: str) -> Asked:
+def asked(engine_name: str) -> Asked:
     """``asked(sql, view, rows)``: the result of a cookbook query, or of ``sql``, where ``view`` has just these rows."""
 
     def in_a_file(sql: str, view: str, rows: str) -> list[Row]:
@@ -545,7 +545,7 @@ def asked(kept_in: str) -> Asked:
     def on_a_server(sql: str, view: str, rows: str) -> list[Row]:
         return ask(new_database(), f"create table {view} as {rows}; {sql if ' ' in sql else cookbook.find(sql).sql}")
 
-    return on_a_server if kept_in == "postgresql" else in_a_file
+    return on_a_server if engine_name == "postgresql" else in_a_file
 
 
 def test_the_day_on_which_clocks_go_forward_has_23_hours(asked: Asked) -> None:

@@ -55,7 +55,7 @@ def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_no
     with _world(tmp_path, days) as world:
         _finish(world)
         _is_whole_and_exact(world)
-        asked = world.asked()
+        asked = world.requested()
         assert [
             window
             for window, times in asked.items()
@@ -67,7 +67,7 @@ def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_no
         held, answers = world.rows(facts), world.rows("select hash from internal.responses order by hash")
         before = len(world.requests)
         summary = world.sync()
-        assert world.asked(before) == Counter(RECENT)
+        assert world.requested(before) == Counter(RECENT)
         assert (summary.exit_code, summary.facts_inserted, summary.facts_changed) == (0, 0, 0)
         assert world.rows(facts) == held  # loaded_at too
         assert world.rows("select hash from internal.responses order by hash") == answers
@@ -103,4 +103,4 @@ def test_a_load_killed_twenty_times_ends_as_if_it_had_not_been_and_repeats_littl
         )
         repeats = repeats_by_kill(world, begins, committed[1:])
         assert max(repeats) <= 2 * CONCURRENCY, repeats
-        assert len(world.asked()) <= _fewest(world) * 1.05
+        assert len(world.requested()) <= _fewest(world) * 1.05

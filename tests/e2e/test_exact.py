@@ -88,7 +88,7 @@ def test_a_queue_no_catalogue_names_stays_unattributed_until_it_is_named_and_the
         held, expected_rows = world.hourly(), world.expected_rows()
         assert {queue for queue, _ in held} == {"Recaptcha Proxyless", "FunCaptcha", UNATTRIBUTED}
         assert by_hour(held) == by_hour(expected_rows)
-        again = world.asked_by(lambda: world.sync(queues=("A queue of our own",)))
+        again = world.requested_by(lambda: world.sync(queues=("A queue of our own",)))
         _equals_the_books(world)
         assert {asked.queue for asked in again if asked.start.date() < ago(3)} == {"A queue of our own"}
 

@@ -21,7 +21,7 @@ def test_a_fault_is_met_as_the_table_says_and_the_next_run_ends_exact(
     row = MATRIX.rows[name]
     with World(tmp_path, small(days=12)) as world:
         with monkeypatch.context() as patched:
-            assert row.act(Scene(world, patched)) == row.code
+            assert row.run(Scene(world, patched)) == row.code
         _holds_nothing_untrue(world)
         if row.code == 0:
             assert world.hourly() == world.expected_rows() or name == "clock_behind"

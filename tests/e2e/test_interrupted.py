@@ -39,7 +39,7 @@ def test_a_stopped_sync_is_exit_code_130_keeps_what_was_committed_and_goes_on(
             _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
         assert kept <= set(world.rows("select * from internal.snapshots"))
-        again = world.asked(stopped).keys() & windows(world.requests[:stopped]).keys()
+        again = world.requested(stopped).keys() & windows(world.requests[:stopped]).keys()
         old = [window for window in again if window.start.date() < now.date() - timedelta(days=LOOKBACK)]
         assert len(old) <= 2 * CONCURRENCY
         assert world.hourly().items() >= world.expected_rows(until=now.date() - timedelta(days=1)).items()

@@ -9,7 +9,7 @@ import pytest
 
 from etl.errors import AccountRejectedError, SchemaTooNewError, UsageError, WarehouseError, WarehouseLockedError
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
-from tests.e2e.world import KEY, TODAY, UNATTRIBUTED, Asked, World, ago, by_hour, midnight, small, totals
+from tests.e2e.world import KEY, TODAY, UNATTRIBUTED, RequestedWindow, World, ago, by_hour, midnight, small, totals
 
 pytestmark = pytest.mark.contract
 
@@ -46,16 +46,16 @@ def test_after_a_fatal_code_nothing_begins_and_what_was_read_is_kept(tmp_path: P
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()
         assert set(kept) <= set(world.rows("select * from internal.snapshots"))
-        repeated = _well_read(world, run=1) & world.asked(asked).keys()
+        repeated = _well_read(world, run=1) & world.requested(asked).keys()
         assert repeated
         assert min(window.start for window in repeated) == midnight(ago(3))  # the lookback alone
 
 
-def _well_read(world: World, run: int) -> set[Asked]:
+def _well_read(world: World, run: int) -> set[RequestedWindow]:
     """The windows of a run with a good reading."""
     snapshots = "internal.snapshots join internal.series using (account_id, series_id)"
     rows = world.rows(f"select window_start, member from {snapshots} where run = {run} and outcome = 'success'")
-    return {Asked(start.replace(tzinfo=UTC), name) for start, name in rows}
+    return {RequestedWindow(start.replace(tzinfo=UTC), name) for start, name in rows}
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -67,7 +67,7 @@ def test_the_same_unknown_error_on_five_windows_in_a_row_stops(tmp_path: Path, c
         summary = world.sync(concurrency=concurrency)
         assert summary.exit_code == 1
         assert CODE in " ".join(summary.messages)
-        asked = world.asked(before)
+        asked = world.requested(before)
         assert 5 <= len(asked) < 5 + concurrency
         assert max(asked.values()) == 2  # one spaced retry
         assert world.hourly() == held
@@ -88,8 +88,8 @@ def test_one_failed_window_is_told_kept_apart_and_mended_by_asking_exactly_it(tm
         assert {key: value for key, value in held.items() if key[1].date() != day} == elsewhere
 
         world.sandbox.faults = ()
-        asked = world.asked_by(world.sync)
-        assert asked == dict.fromkeys(RECENT | {Asked(midnight(day), failing)}, 1)
+        asked = world.requested_by(world.sync)
+        assert asked == dict.fromkeys(RECENT | {RequestedWindow(midnight(day), failing)}, 1)
         assert world.days("failed") == set()
         assert world.hourly() == expected_rows
 
@@ -125,7 +125,7 @@ def test_a_day_on_which_everything_goes_wrong_is_a_gap_and_is_filled_later(tmp_p
         assert world.hourly() == {key: value for key, value in world.expected_rows().items() if key[1].date() != day}
 
         world.sandbox.faults = ()
-        asked = world.asked_by(world.sync)
+        asked = world.requested_by(world.sync)
         assert {window.start for window in asked.keys() - RECENT} == {midnight(day)}
         assert world.statuses() == {"final": world.statuses()["final"], "open": 4}
         assert world.hourly() == world.expected_rows()
@@ -156,7 +156,7 @@ def test_another_key_for_the_same_account_is_refused_until_it_is_said_to_be_rota
         assert len(world.requests) == before
 
         assert world.sync(key=OTHER_KEY, key_changed=True).exit_code == 0
-        assert world.asked(before) == dict.fromkeys(RECENT, 1)
+        assert world.requested(before) == dict.fromkeys(RECENT, 1)
         assert world.sync(key=OTHER_KEY).exit_code == 0
         with pytest.raises(UsageError, match="with another key"):
             world.sync(key=KEY)

@@ -23,7 +23,7 @@ import pytest
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.secret import Secret
-from tests.e2e.world import LIKELIEST, World
+from tests.e2e.world import DEFAULT_BEHAVIOUR, World
 
 SECRET = "Qz7-unmistakable-client-key-9f3K"
 
@@ -36,7 +36,7 @@ def _traces() -> tuple[bytes, ...]:
     return (plain, plain[:half], plain[half:], plain.hex().encode(), plain.hex().upper().encode(), *encoded)
 
 
-def _world(folder: Path, *faults: Fault, behaviour: Behaviour = LIKELIEST) -> World:
+def _world(folder: Path, *faults: Fault, behaviour: Behaviour = DEFAULT_BEHAVIOUR) -> World:
     now = datetime.now(UTC)
     return World(folder, Dataset.busy(begins=now.date() - timedelta(days=3), queues=2), behaviour, faults, now)
 

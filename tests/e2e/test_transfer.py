@@ -25,7 +25,7 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, facts, metadata, rejections, responses, runs, series, snapshots
 from tests.e2e.test_history import eventful, live, replayed
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
-from tests.postgres import ask, migrated, new_database
+from tests.postgres import migrated, new_database, run_sql
 
 pytestmark = pytest.mark.server
 
@@ -83,7 +83,7 @@ def test_the_next_sync_goes_on_where_the_last_one_stopped(tmp_path: Path, to: st
         world.warehouse, target = places[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), places[1])
         world.sync()
         world.warehouse = moved(world.warehouse, target)
-        asked = world.asked_by(world.sync)
+        asked = world.requested_by(world.sync)
         assert {window for window in asked if window.queue is None} == totals(*(ago(n) for n in range(LOOKBACK + 1)))
         assert {window.start.date() for window in asked} == {ago(n) for n in range(LOOKBACK + 1)}
         assert world.hourly() == world.expected_rows()
@@ -107,7 +107,7 @@ def held(synced: Path, tmp_path: Path) -> str:
 
 def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already has accounts: another"):
         moved(held, target)
@@ -116,7 +116,7 @@ def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_pat
 
 def test_a_target_with_accounts_of_an_older_schema_is_not_upgraded_on_the_way_to_being_refused(held: str) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already has accounts: another"):
@@ -177,8 +177,8 @@ def test_a_row_that_is_falsified_on_the_way_is_found_and_nothing_is_kept(held: s
     target = new_database(like=migrated())
     once = f"(select count(*) from internal.{table}) = 0"
     body = f"begin if {once} then {FALSIFIED[table]}; end if; return new; end"
-    ask(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
-    ask(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
+    run_sql(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
+    run_sql(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
     with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as found:
         moved(held, target)
     assert found.value.exit_code == 4
@@ -192,7 +192,7 @@ def test_a_transfer_killed_half_way_leaves_no_account_and_the_next_one_succeeds(
         words = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(held).database), target]
         with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             waiting = "select count(*) from pg_locks where not granted"
-            while ask(target, waiting) == [(0,)]:
+            while run_sql(target, waiting) == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.send_signal(signal.SIGKILL)
@@ -209,7 +209,7 @@ def test_a_transfer_into_a_file_killed_half_way_leaves_no_account(held: str, tmp
         holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
         words = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
         with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
-            while ask(source, "select count(*) from pg_locks where not granted") == [(0,)]:
+            while run_sql(source, "select count(*) from pg_locks where not granted") == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.kill()
