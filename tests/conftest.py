@@ -14,7 +14,15 @@ settings.register_profile("default_without_deadline", deadline=None)  # a busy m
 settings.load_profile("default_without_deadline")
 
 
-RUN_ON_POSTGRESQL_BY_DEFAULT = (".test_ledger", ".test_lock", ".test_nightly", ".test_report", ".test_status", ".test_vendor", ".test_views")
+RUN_ON_POSTGRESQL_BY_DEFAULT = (
+    ".test_ledger",
+    ".test_lock",
+    ".test_nightly",
+    ".test_report",
+    ".test_status",
+    ".test_vendor",
+    ".test_views",
+)
 """Modules that every test run also runs on PostgreSQL; `make test-postgres` runs all of them."""
 
 

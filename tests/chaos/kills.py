@@ -191,7 +191,9 @@ def repeats_by_kill(world: World, starts: Sequence[int], committed: Sequence[Com
     """
     repeats: Counter[int] = Counter()
     last: dict[RequestedWindow, int] = {}
-    held = [{*RECENT, *(RequestedWindow(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed]
+    held = [
+        {*RECENT, *(RequestedWindow(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed
+    ]
     for number, (first, end) in enumerate(zip(starts, [*starts[1:], len(world.requests)], strict=True)):
         for window in windows(world.requests[first:end]):
             if window in last and not (window.start.date() >= ago(LOOKBACK) and window in held[last[window]]):

@@ -25,7 +25,7 @@ from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.results import SyncResult
 from tests.e2e.world import KEY, World, ago, clock_without_waiting
-from tests.integration.scripted_server import says, sends, serving, serving_tls
+from tests.integration.scripted_server import respond, send, serving, serving_tls
 from tests.matrix import Matrix
 
 TRIES = 6
@@ -131,7 +131,9 @@ def refused_midway(scene: Scene) -> int:
         return process.returncode
 
 
-@row("connections refused from midway on", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=f"{BEFORE}; the next run goes on")
+@row(
+    "connections refused from midway on", does=f"{AGAIN}; {GIVES_UP}", code=1, stored=f"{BEFORE}; the next run goes on"
+)
 def refused_for_good(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.held
@@ -240,21 +242,21 @@ def _refuses_tls(scene: Scene, url: str, requests: list[bytes]) -> int:
 
 @row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def self_signed(scene: Scene) -> int:
-    with serving_tls(scene.world.folder, says(b"")) as server:
+    with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url, server.requests)
 
 
 @row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def wrong_host(scene: Scene) -> int:
     scene.monkeypatch.setenv("SSL_CERT_FILE", str(scene.world.folder / "cert.pem"))
-    with serving_tls(scene.world.folder, says(b"")) as server:
+    with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url.replace("localhost", "127.0.0.1"), server.requests)
 
 
 @row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def no_tls(scene: Scene) -> int:
-    with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
-        server.greet = lambda _, peer: _answers_hello(peer)
+    with serving(send(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
+        server.on_connect = lambda _, peer: _answers_hello(peer)
         return _refuses_tls(scene, server.url.replace("http:", "https:"), server.requests)
 
 
@@ -272,8 +274,8 @@ def redirect(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.held
     with (
-        serving(says(b"")) as elsewhere,
-        serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server,
+        serving(respond(b"")) as elsewhere,
+        serving(respond(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server,
     ):
         code = scene.sync_at(server.url)
     assert elsewhere.requests == []
@@ -503,7 +505,10 @@ def _by_wrong_clock(scene: Scene, ahead: timedelta) -> int:
 
 
 @row(
-    "the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, stored=OPEN
+    "the clock jumps midway by days, ahead and back",
+    does="makes no day final from then on, says so",
+    code=0,
+    stored=OPEN,
 )
 def clock_jumps(scene: Scene) -> int:
     world = scene.world

@@ -27,7 +27,9 @@ def test_the_next_nights_requests_are_the_lookback_what_grew_and_what_becomes_fi
         world.sync()
         world.now = NOW + timedelta(days=1)
         asked = world.requested_by(world.sync)
-        grown_or_final = {RequestedWindow(midnight(day), name) for day in (ago(-1), TODAY, ago(3)) for name in dataset.names}
+        grown_or_final = {
+            RequestedWindow(midnight(day), name) for day in (ago(-1), TODAY, ago(3)) for name in dataset.names
+        }
         assert asked == Counter(totals(ago(-1), TODAY, ago(1), ago(2), ago(3)) | grown_or_final)
         assert world.hourly() == world.expected_rows()
 

@@ -61,7 +61,9 @@ def totals(*days: date) -> set[RequestedWindow]:
 
 
 def windows(requests: Iterable[Request]) -> Counter[RequestedWindow]:
-    return Counter(RequestedWindow(datetime.fromtimestamp(request.date or 0, UTC), request.queue) for request in requests)
+    return Counter(
+        RequestedWindow(datetime.fromtimestamp(request.date or 0, UTC), request.queue) for request in requests
+    )
 
 
 class _SleptTime(threading.local):

@@ -1,4 +1,4 @@
-"""A warehouse with known money in it, for tests of what is made from it."""
+"""A small warehouse with known spend, for tests of copies, exports and reports."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,15 +31,15 @@ insert into internal.snapshots values (1, 1, 1, 1, '2026-11-01', '2026-11-01', '
 """
 
 HOURS = 2 * 72
-"""With spend, over both accounts."""
+"""Hours with spend in both accounts."""
 
 BROKEN = "insert into internal.facts select account_id, 2, day, hour_start, 1, 1, 1, loaded_at from internal.facts where account_id = 1 limit 1"
-"""After this the queues of an hour are more than its total."""
+"""Makes the queues of one hour exceed its total."""
 
 
 @dataclass
-class Bank:
-    """A folder with a warehouse: two accounts, three days of two months, one tasks' price everywhere."""
+class SampleWarehouse:
+    """A folder with a warehouse: two accounts, three days across two months, the same spend in every hour."""
 
     folder: Path
 
@@ -56,11 +56,14 @@ class Bank:
             connection.execute(sql)
 
     def set_price(self, money: Decimal) -> None:
-        """Every hour of every series costs so much: the books stay in balance."""
+        """Set the money of every hour of every series, and of every day, consistently."""
         self.write(
             f"begin; update internal.facts set money = {money}; update internal.day_coverage set money = 24 * "
             f"{money}; commit"
         )
+
+
+Bank = SampleWarehouse
 
 
 def rows(file: Path, sql: str) -> list[tuple[Any, ...]]:
