@@ -138,12 +138,12 @@ def sync(folder: Path, kills: int, dice: random.Random) -> Toll:
         for moment in moments:
             starts.append(len(world.requests))
             kill_sync(world, moment, dice.uniform(0, 0.2))
-            committed.append(committed_readings(world, folder / "copy"))
+            committed.append(committed_snapshots(world, folder / "copy"))
         starts.append(len(world.requests))
         with world.start(CONCURRENCY) as process:
             said = process.communicate()[1]
         assert (process.returncode, said) == (0, "")
-        committed.append(committed_readings(world, folder / "copy"))
+        committed.append(committed_snapshots(world, folder / "copy"))
         gone = sum(len(before - after) for before, after in pairwise(committed))
         held, expected_rows = world.hourly(), world.expected_rows()
         wrong = sum(held.get(hour) != expected_rows.get(hour) for hour in held.keys() | expected_rows.keys())
@@ -156,7 +156,7 @@ def sync(folder: Path, kills: int, dice: random.Random) -> Toll:
         )
 
 
-def committed_readings(world: World, copy: Path) -> Committed:
+def committed_snapshots(world: World, copy: Path) -> Committed:
     """All readings, out of a copy: the file is left to the next sync as the kill left it."""
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()

@@ -31,7 +31,7 @@ from tests.matrix import Matrix
 TRIES = 6
 """Requests that one window gets at most."""
 
-IMPATIENT = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
+SHORT_TIMEOUTS = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
 """In place of a minute for each byte and two for the whole."""
 
 
@@ -59,7 +59,7 @@ class Scene:
 
     def hurry(self) -> None:
         """The program gives up waiting for a server within a second."""
-        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=IMPATIENT))
+        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=SHORT_TIMEOUTS))
 
     @property
     def struck(self) -> int:

@@ -1,4 +1,4 @@
-"""A warehouse from one engine to the other: all of it or nothing, equal to the last row, and the syncs go on there."""
+"""Transfers between engines: all rows or none, equal on both sides, and syncs continue in the target."""
 
 import shutil
 import signal
@@ -23,22 +23,22 @@ from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, facts, metadata, rejections, responses, runs, series, snapshots
-from tests.e2e.test_history import eventful, live, replayed
+from tests.e2e.test_history import eventful, run_replay, sync_nightly
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
 from tests.postgres import migrated, new_database, run_sql
 
 pytestmark = pytest.mark.server
 
-SuccessPayload = dict[str, list[tuple[Any, ...]]]
+TableRows = dict[str, list[tuple[Any, ...]]]
 
 
-def moved(source: str, target: str) -> str:
+def transferred(source: str, target: str) -> str:
     transfer(source, target, Clock(), wait=5)
     return target
 
 
-def rows(url: str) -> SuccessPayload:
-    """Every row of every table, as Python's values."""
+def rows(url: str) -> TableRows:
+    """Return the rows of every table."""
     with open_warehouse(url, read_only=True).connect() as connection:
         return {
             table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
@@ -55,115 +55,122 @@ def accounts_of(url: str) -> list[str]:
         return list(connection.execute(sa.select(accounts.c.name)).scalars())
 
 
-def test_an_eventful_history_goes_to_a_server_and_back_row_for_row_and_a_replay_there_finds_nothing(
+def test_an_eventful_history_is_the_same_on_a_server_and_back_in_a_file(
     tmp_path: Path,
 ) -> None:
     with eventful(tmp_path) as world:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
-        live(world)
+        sync_nightly(world)
         before = rows(world.warehouse)
-        assert {name for name, held in before.items() if not held} <= {"probes", "over_allocated_hours"}, (
-            "too little happened"
+        assert {name for name, stored in before.items() if not stored} <= {"probes", "over_allocated_hours"}, (
+            "the history has too few events"
         )
-        on_a_server = moved(world.warehouse, new_database())
-        assert rows(on_a_server) == before
-        again = moved(on_a_server, file(tmp_path))
-        assert rows(again) == before
-        for world.warehouse in (on_a_server, again):
-            result = replayed(world)
+        on_server = transferred(world.warehouse, new_database())
+        assert rows(on_server) == before
+        back_in_a_file = transferred(on_server, file(tmp_path))
+        assert rows(back_in_a_file) == before
+        for world.warehouse in (on_server, back_in_a_file):
+            result = run_replay(world)
             assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
             assert result.facts == len(before["facts"])
 
 
 @pytest.mark.parametrize("to", ["postgresql", "duckdb"])
-def test_the_next_sync_goes_on_where_the_last_one_stopped(tmp_path: Path, to: str) -> None:
+def test_the_next_sync_in_the_target_continues_after_the_last_one(tmp_path: Path, to: str) -> None:
     with World(tmp_path, small(9, ("FunCaptcha",))) as world:
         world.file = tmp_path / "moved.duckdb"
-        places = [file(tmp_path, "moved.duckdb"), new_database()]
-        world.warehouse, target = places[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), places[1])
+        urls = [file(tmp_path, "moved.duckdb"), new_database()]
+        world.warehouse, target = urls[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), urls[1])
         world.sync()
-        world.warehouse = moved(world.warehouse, target)
-        asked = world.requested_by(world.sync)
-        assert {window for window in asked if window.queue is None} == totals(*(ago(n) for n in range(LOOKBACK + 1)))
-        assert {window.start.date() for window in asked} == {ago(n) for n in range(LOOKBACK + 1)}
+        world.warehouse = transferred(world.warehouse, target)
+        requested = world.requested_by(world.sync)
+        assert {window for window in requested if window.queue is None} == totals(
+            *(ago(n) for n in range(LOOKBACK + 1))
+        )
+        assert {window.start.date() for window in requested} == {ago(n) for n in range(LOOKBACK + 1)}
         assert world.hourly() == world.expected_rows()
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- refused transfers
 
 
 @pytest.fixture(scope="module")
-def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synced_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with World(tmp_path_factory.mktemp("synced"), small(3, 2)) as world:
         world.sync()
         return world.file
 
 
 @pytest.fixture
-def held(synced: Path, tmp_path: Path) -> str:
-    """The URL of a file that holds some days of an account."""
-    return warehouse_url(str(shutil.copy(synced, tmp_path / "warehouse.duckdb")))
+def source_url(synced_file: Path, tmp_path: Path) -> str:
+    """The URL of a file with some days of an account."""
+    return warehouse_url(str(shutil.copy(synced_file, tmp_path / "warehouse.duckdb")))
 
 
-def test_a_target_with_accounts_is_refused_and_stays_as_it_is(held: str, tmp_path: Path) -> None:
+def test_a_target_with_accounts_is_refused_and_not_changed(source_url: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already has accounts: another"):
-        moved(held, target)
+        transferred(source_url, target)
     assert rows(target) == before
 
 
-def test_a_target_with_accounts_of_an_older_schema_is_not_upgraded_on_the_way_to_being_refused(held: str) -> None:
+def test_a_refused_target_with_an_older_schema_is_not_upgraded(source_url: str) -> None:
     target = new_database(like=migrated())
     run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already has accounts: another"):
-        moved(held, target)
+        transferred(source_url, target)
     assert migrate.current(engine) == "0005"
 
 
-def test_a_warehouse_is_not_transferred_into_itself_by_whatever_name(held: str, tmp_path: Path) -> None:
-    path = Path(sa.make_url(held).database or "")
+def test_a_warehouse_cannot_be_transferred_into_itself_under_another_name(source_url: str, tmp_path: Path) -> None:
+    path = Path(sa.make_url(source_url).database or "")
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
-    hard = tmp_path / "hard.duckdb"
-    hard.hardlink_to(path)
-    on_a_server = moved(held, new_database())
-    url = sa.make_url(on_a_server)
+    hard_link = tmp_path / "hard.duckdb"
+    hard_link.hardlink_to(path)
+    on_server = transferred(source_url, new_database())
+    url = sa.make_url(on_server)
     by_address = url.set(query={**url.query, "application_name": "other"}).render_as_string(hide_password=False)
-    for source, target in ((held, held), (held, str(link)), (str(link), str(hard)), (on_a_server, by_address)):
+    for source, target in (
+        (source_url, source_url),
+        (source_url, str(link)),
+        (str(link), str(hard_link)),
+        (on_server, by_address),
+    ):
         before = rows(warehouse_url(source))
         with pytest.raises(UsageError, match="is both source and target"):
-            moved(source, target)
+            transferred(source, target)
         assert rows(warehouse_url(source)) == before
 
 
-def test_a_source_of_an_older_schema_is_told_how_to_upgrade_it(held: str) -> None:
-    migrate.downgrade(open_warehouse(held), "0005")
+def test_a_source_with_an_older_schema_is_refused_with_a_hint_to_migrate(source_url: str) -> None:
+    migrate.downgrade(open_warehouse(source_url), "0005")
     target = new_database()
-    with pytest.raises(WarehouseError) as refused:
-        moved(held, target)
-    assert "anticaptcha-etl migrate" in refused.value.hint
+    with pytest.raises(WarehouseError) as raised:
+        transferred(source_url, target)
+    assert "anticaptcha-etl migrate" in raised.value.hint
 
 
-def test_a_published_copy_is_no_source(held: str, tmp_path: Path) -> None:
-    copy = publish(held, tmp_path / "copy.duckdb", Clock(), wait=0).path
+def test_a_published_copy_cannot_be_a_source(source_url: str, tmp_path: Path) -> None:
+    copy = publish(source_url, tmp_path / "copy.duckdb", Clock(), wait=0).path
     with pytest.raises(WarehouseError, match="published copy"):
-        moved(str(copy), new_database())
+        transferred(str(copy), new_database())
 
 
-def test_a_source_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_source_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="there is no warehouse"):
-        moved(str(tmp_path / "nowhere.duckdb"), new_database())
+        transferred(str(tmp_path / "nowhere.duckdb"), new_database())
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------- what goes wrong on the way
+# ---------------------------------------------------------------- failures during a transfer
 
 
-FALSIFIED = {
+CHANGED_ON_INSERT = {
     "facts": "new.money := new.money + 0.000000001",
     "snapshots": "new.message := new.message || ' '",
     "responses": "new.body := new.body || '\\x00'",
@@ -172,54 +179,60 @@ FALSIFIED = {
 }
 
 
-@pytest.mark.parametrize("table", FALSIFIED)
-def test_a_row_that_is_falsified_on_the_way_is_found_and_nothing_is_kept(held: str, table: str) -> None:
+@pytest.mark.parametrize("table", CHANGED_ON_INSERT)
+def test_a_row_changed_during_the_transfer_is_detected_and_everything_is_rolled_back(
+    source_url: str, table: str
+) -> None:
     target = new_database(like=migrated())
-    once = f"(select count(*) from internal.{table}) = 0"
-    body = f"begin if {once} then {FALSIFIED[table]}; end if; return new; end"
+    table_is_empty = f"(select count(*) from internal.{table}) = 0"
+    body = f"begin if {table_is_empty} then {CHANGED_ON_INSERT[table]}; end if; return new; end"
     run_sql(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
     run_sql(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
-    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as found:
-        moved(held, target)
-    assert found.value.exit_code == 4
+    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as raised:
+        transferred(source_url, target)
+    assert raised.value.exit_code == 4
     assert not any(rows(target).values())
 
 
-def test_a_transfer_killed_half_way_leaves_no_account_and_the_next_one_succeeds(held: str, tmp_path: Path) -> None:
+def test_a_killed_transfer_to_a_server_leaves_no_account_and_the_next_one_succeeds(
+    source_url: str, tmp_path: Path
+) -> None:
     target = new_database(like=migrated())
     with open_warehouse(target).connect() as holder:
-        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits half way
-        words = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(held).database), target]
-        with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
-            waiting = "select count(*) from pg_locks where not granted"
-            while run_sql(target, waiting) == [(0,)]:
+        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer has to wait here
+        arguments = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(source_url).database), target]
+        with subprocess.Popen(arguments, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+            waiting_locks = "select count(*) from pg_locks where not granted"
+            while run_sql(target, waiting_locks) == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
     assert accounts_of(target) == []
-    moved(held, target)
-    assert rows(target) == rows(held)
+    transferred(source_url, target)
+    assert rows(target) == rows(source_url)
 
 
-def test_a_transfer_into_a_file_killed_half_way_leaves_no_account(held: str, tmp_path: Path) -> None:
-    source = moved(held, new_database())
-    with duckdb.connect() as none, open_warehouse(source).connect() as holder:
-        none.close()
+def test_a_killed_transfer_to_a_file_leaves_no_account_and_the_next_one_succeeds(
+    source_url: str, tmp_path: Path
+) -> None:
+    source = transferred(source_url, new_database())
+    with duckdb.connect() as unused, open_warehouse(source).connect() as holder:
+        unused.close()
         holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
-        words = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
-        with subprocess.Popen(words, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+        arguments = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
+        with subprocess.Popen(arguments, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             while run_sql(source, "select count(*) from pg_locks where not granted") == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.kill()
     target = file(tmp_path, "target.duckdb")
     assert accounts_of(target) == []
-    moved(source, target)
-    assert rows(target) == rows(held)
+    transferred(source, target)
+    assert rows(target) == rows(source_url)
 
 
-# ---------------------------------------------------------------- values at the edges
+# ---------------------------------------------------------------- extreme values
 
 
 AT = datetime(2026, 11, 22, 9, 30, 0, 123456)
@@ -234,11 +247,11 @@ COUNTS = (
     "facts_changed",
     "rejections",
 )
-VALUES = (
+EXTREME_MEASURES = (
     (2**63 - 1, LARGEST), (0, -LARGEST), (-(2**63), Decimal("-0.000000001")), (1, Decimal("0.000000001")), (0, Decimal(0)),
     (10**15, Decimal("100000000.000000001")),
 )  # fmt: skip
-EDGES: dict[sa.Table, list[dict[str, object]]] = {
+EXTREME_ROWS: dict[sa.Table, list[dict[str, object]]] = {
     accounts: [
         {"account_id": 1, "name": "Ünï 漢字 🧩 'so' \"said\" | a\\b", "key_salt": bytes(range(256)), "key_hash": b"",
          "created_at": AT},
@@ -265,7 +278,7 @@ EDGES: dict[sa.Table, list[dict[str, object]]] = {
     facts: [
         {"account_id": 1, "series_id": 2, "day": AT.date(), "hour_start": AT.replace(hour=hour), "volume": volume, "money": money,
          "snapshot_id": 1, "loaded_at": AT}
-        for hour, (volume, money) in enumerate(VALUES)
+        for hour, (volume, money) in enumerate(EXTREME_MEASURES)
     ],
     rejections: [
         {"account_id": 1, "snapshot_id": 1, "series_id": 1, "day": AT.date(), "reason": "odd", "raw": r'{"a":"\u0000"}' * 9_000,
@@ -274,21 +287,21 @@ EDGES: dict[sa.Table, list[dict[str, object]]] = {
 }  # fmt: skip
 
 
-def test_values_at_the_edges_are_the_same_on_both_sides(tmp_path: Path) -> None:
+def test_extreme_values_are_the_same_on_both_sides(tmp_path: Path) -> None:
     source = file(tmp_path, "source.duckdb")
     migrate.upgrade(open_warehouse(source))
     with open_warehouse(source).begin() as connection:
-        for table, held in EDGES.items():
-            for row in held:
+        for table, new_rows in EXTREME_ROWS.items():
+            for row in new_rows:
                 connection.execute(sa.insert(table).values(row))
     before = rows(source)
-    assert all(before[table.name] for table in EDGES)
-    on_a_server = moved(source, new_database())
-    assert rows(on_a_server) == before
-    assert rows(moved(on_a_server, file(tmp_path))) == before
+    assert all(before[table.name] for table in EXTREME_ROWS)
+    on_server = transferred(source, new_database())
+    assert rows(on_server) == before
+    assert rows(transferred(on_server, file(tmp_path))) == before
 
 
-def test_an_empty_warehouse_is_transferred_too(tmp_path: Path) -> None:
+def test_an_empty_warehouse_can_be_transferred(tmp_path: Path) -> None:
     migrate.upgrade(open_warehouse(file(tmp_path, "empty.duckdb")))
     target = new_database()
     assert transfer(file(tmp_path, "empty.duckdb"), target, Clock(), wait=0).spent == {}

@@ -1,4 +1,4 @@
-"""The vendor's own example: its three records load; its page's text, with dots between them, is no answer."""
+"""The vendor's own example: its three records load; the text of its page, which abbreviates with dots, is not JSON."""
 
 import zlib
 from datetime import UTC, date, datetime
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.contract
 DAY = date(2019, 2, 19)
 LATER = datetime(2019, 3, 1, 12, tzinfo=UTC)
 IDLE = Dataset(begins=date(2024, 1, 1), queues=2)
-FROM_A_QUARTER_TO = Behaviour(grid_seconds=-900)
+QUARTER_TO = Behaviour(grid_seconds=-900)
 
 
-def test_the_vendors_example_loads_with_its_grid_from_a_quarter_to(tmp_path: Path) -> None:
-    with World(tmp_path, IDLE, FROM_A_QUARTER_TO, (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(1,)),), now=LATER) as world:
+def test_the_vendors_example_loads_with_hours_that_start_at_a_quarter_to(tmp_path: Path) -> None:
+    with World(tmp_path, IDLE, QUARTER_TO, (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(1,)),), now=LATER) as world:
         assert world.sync(since=DAY, until=DAY).exit_code == 0
         assert world.hourly() == {
             (UNATTRIBUTED, datetime(2019, 2, 18, 23, 45)): (1899, Decimal("7.495948")),
@@ -31,28 +31,28 @@ def test_the_vendors_example_loads_with_its_grid_from_a_quarter_to(tmp_path: Pat
         assert world.rows("select day, volume, money from spending_daily") == [(DAY, 6272, Decimal("23.184747"))]
         assert world.one("select hour_offset_seconds from internal.accounts") == -900
         assert world.one("select count(*) from spending_total_hourly") == 24
-        assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _answers(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _response_bodies(world)
 
 
-def test_the_text_of_the_vendors_page_is_refused_clearly_and_kept(
+def test_the_text_of_the_vendors_page_fails_with_a_clear_message_and_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with World(tmp_path, IDLE, FROM_A_QUARTER_TO, (Fault(FaultKind.VENDOR_PAGE),), now=LATER) as world:
+    with World(tmp_path, IDLE, QUARTER_TO, (Fault(FaultKind.VENDOR_PAGE),), now=LATER) as world:
         summary = world.sync(since=DAY, until=DAY)
         assert (summary.exit_code, summary.windows_failed) == (1, 1)
         [(outcome, code, message)] = world.rows("select outcome, code, message from internal.snapshots")
         assert (outcome, code) == ("failed", "not_json")
         assert "not JSON" in message
         assert f"{DAY}, all queues: failed: not_json" in caplog.text
-        assert _answers(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
+        assert _response_bodies(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
         assert world.rows("select * from internal.facts") == []
         assert world.days("failed") == {DAY}
 
         world.sandbox.faults = (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(len(world.requests) + 1,)),)
         assert world.sync(since=DAY, until=DAY).exit_code == 0
         assert world.one("select sum(money) from spending_hourly") == Decimal("23.184747")
-        assert FIXED_BODIES[FaultKind.VENDOR_PAGE].encode() in _answers(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_PAGE].encode() in _response_bodies(world)
 
 
-def _answers(world: World) -> list[bytes]:
+def _response_bodies(world: World) -> list[bytes]:
     return [zlib.decompress(body) for (body,) in world.rows("select body from internal.responses")]
