@@ -245,7 +245,7 @@ def test_a_replay_loads_records_that_an_older_version_rejected(tmp_path: Path, m
 
     with World(tmp_path, dataset) as world:
         with monkeypatch.context() as older:
-            older.setattr(parse, "_record", reject_odd)
+            older.setattr(parse, "_parse_record", reject_odd)
             assert world.sync().exit_code == 1
         assert world.hourly() != world.expected_rows()
         assert world.days("failed")

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from etl.sandbox.dataset import Dataset
-from tests.e2e.world import KEY, World
+from tests.e2e.world import KEY, WITHOUT_RETRIES, World
 
 
 @contextmanager
@@ -17,15 +18,9 @@ def world(folder: Path) -> Iterator[World]:
     (folder / "bi").mkdir()
     now = datetime.now(UTC)  # the command uses the real time
     spending = Dataset.busy(begins=now.date() - timedelta(days=3), queues=2)
-    with World(folder, spending, now=now) as world:
+    with World(folder, spending, WITHOUT_RETRIES, now=now) as world:
         (folder / "anticaptcha-etl.toml").write_text('publish = "bi"\n')
         yield world
-
-
-def sync(world: World, *words: str) -> tuple[int, str, str]:
-    with world.command("sync", *words) as process:
-        out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 def hours(file: Path) -> list[tuple[object, ...]]:
@@ -35,7 +30,7 @@ def hours(file: Path) -> list[tuple[object, ...]]:
 
 def test_a_sync_publishes_what_it_loaded_without_the_key_and_its_hash(tmp_path: Path) -> None:
     with world(tmp_path) as account:
-        assert sync(account)[0] == 0
+        assert account.run("sync") == 0
         copy = tmp_path / "bi" / "warehouse.duckdb"
         assert hours(copy) == hours(account.file) != []
         assert stat.S_IMODE(copy.stat().st_mode) == 0o444
@@ -45,38 +40,42 @@ def test_a_sync_publishes_what_it_loaded_without_the_key_and_its_hash(tmp_path: 
         assert b"errorId" not in content
 
         first = copy.stat().st_ino
-        assert sync(account)[0] == 0
+        assert account.run("sync") == 0
         assert copy.stat().st_ino != first  # the copy was replaced
         copy.unlink()
-        assert sync(account)[0] == 0
+        assert account.run("sync") == 0
         assert copy.exists()
 
 
-def test_a_failed_publish_ends_with_4_and_says_that_the_data_is_loaded(tmp_path: Path) -> None:
+def test_a_failed_publish_ends_with_4_and_says_that_the_data_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with world(tmp_path) as account:
         (tmp_path / "bi").rmdir()
         (tmp_path / "bi").write_text("not a folder")
-        code, out, err = sync(account)
-        assert code == 4
+        assert account.run("sync") == 4
+        out, err = capsys.readouterr()
         assert "new hourly value" in out
         assert "error: data is loaded, but not published: " in err
         assert hours(account.file)
         (tmp_path / "bi").unlink()
-        assert sync(account, "--quiet") == (0, "", "")
+        assert account.run("sync", "--quiet") == 0
+        assert capsys.readouterr() == ("", "")
         assert (tmp_path / "bi" / "warehouse.duckdb").exists()
 
 
-def test_a_failed_blocking_check_keeps_the_previous_copy(tmp_path: Path) -> None:
+def test_a_failed_blocking_check_keeps_the_previous_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with world(tmp_path) as account:
-        assert sync(account)[0] == 0
+        assert account.run("sync") == 0
         copy = tmp_path / "bi" / "warehouse.duckdb"
         before = copy.read_bytes()
         account.rows(
             "insert into internal.series select 1, 99, dimension, member from internal.series where member is "
             "not null limit 1 returning series_id"
         )
-        code, _, err = sync(account)
-        assert code == 5
+        capsys.readouterr()
+        assert account.run("sync") == 5
+        err = capsys.readouterr().err
         assert "error: data is loaded, but not published: " in err
         assert "is one series" in err
         assert copy.read_bytes() == before

@@ -139,11 +139,12 @@ def test_a_day_whose_attempts_all_fail_is_a_gap_that_the_next_sync_fills(tmp_pat
 # ---------------------------------------------------------------- by the program: keys
 
 
-def test_without_a_key_the_error_names_the_variable_and_nothing_is_requested(tmp_path: Path) -> None:
+def test_without_a_key_the_error_names_the_variable_and_nothing_is_requested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with World(tmp_path, small(days=5)) as world:
-        with world.command("sync", key=None) as process:
-            _, err = process.communicate(timeout=60)
-        assert process.returncode == 2, err
+        assert world.run("sync", key=None) == 2
+        err = capsys.readouterr().err
         assert "ANTICAPTCHA_CLIENT_KEY" in err
         assert "Traceback" not in err
         assert world.requests == ()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import duckdb
 
-from etl import config
+from etl import cli, config
 from etl.clock import Clock
 from etl.sandbox.behaviour import Behaviour, Fault, Request
 from etl.sandbox.dataset import Dataset
@@ -33,6 +33,8 @@ TODAY = NOW.date()
 KEY = "5e1f0c2b9a8d47630123456789abcdef"
 UNATTRIBUTED = "(unattributed)"
 DEFAULT_BEHAVIOUR = Behaviour()
+WITHOUT_RETRIES = Behaviour(unknown_queue="zeros")
+"""For commands with real time: by default the API returns an error for unknown queues, which is retried after 5 s."""
 
 LOOKBACK = 3
 """The default: every sync requests today and this many days before it again."""
@@ -151,18 +153,25 @@ class World:
             [sys.executable, str(SYNC_ONCE), *arguments], stderr=subprocess.PIPE, text=True, env=environ
         )
 
+    def run(self, *arguments: str, key: str | None = KEY, **environment: str) -> int:
+        """Run a command in this process, in this folder and with real time; return its exit code."""
+        return cli.run(arguments, config.Environment({**self._variables(key), **environment}, self.folder))
+
     def command(self, *arguments: str, key: str | None = KEY) -> "subprocess.Popen[str]":
         """Start ``anticaptcha-etl`` in a process of its own, in this folder, with real time."""
-        environ = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
-        environ["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
         return subprocess.Popen(
             [sys.executable, "-m", "etl", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=environ if key is None else {**environ, "ANTICAPTCHA_CLIENT_KEY": key},
+            env=self._variables(key),
         )
+
+    def _variables(self, key: str | None) -> dict[str, str]:
+        variables = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
+        variables["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
+        return variables if key is None else {**variables, "ANTICAPTCHA_CLIENT_KEY": key}
 
     def wait_for(self, process: "subprocess.Popen[str]", requests: int) -> None:
         """Wait until the sandbox has received this many requests; fail if the process ends before."""
