@@ -78,7 +78,7 @@ def main(folder: str, days: str, queues: str) -> None:
     state_store = SyncStateStore(engine, account, lambda: datetime.now(UTC))
     number = state_store.start_run("bench", "", NOW.date(), ())
     clock = Clock()
-    writer = Writer(state_store, clock, lambda _: None, enough=1)
+    writer = Writer(state_store, clock, lambda _: None, min_batch=1)
     writer.start()
     made = 0.0
     is_stored, facts = bool(state_store.statuses()), dict[date, list[Fact]]()
@@ -88,15 +88,15 @@ def main(folder: str, days: str, queues: str) -> None:
         snapshots = day_snapshots(day, number, names, NOW)
         number += len(snapshots)
         made += perf_counter() - began
-        reconciled = reconcile(profile.on(DaySnapshots(day, snapshots=tuple(snapshots))))
+        reconciled = reconcile(profile.apply_to(DaySnapshots(day, snapshots=tuple(snapshots))))
         row = CoverageRow(reconciled.day_state, "final")
         if is_stored and age % DAYS_PER_READ == 0:
             facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_PER_READ)])
         stored = _as_stored(reconciled, facts[day]) if is_stored else empty_day(day)
-        writer.put(
+        writer.submit(
             [DayUpdate(row, reconciled, stored, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
         )
-        while writer.waiting > MAX_WAITING:
+        while writer.waiting_snapshots > MAX_WAITING:
             clock.sleep(0.001)
     writer.close()
     print(json.dumps({"made": made, "inserted": writer.counts.inserted, "changed": writer.counts.changed}))

@@ -214,7 +214,7 @@ class Snapshot:
 
 
 class Fact(NamedTuple):
-    """One hour of one series as it stands in the warehouse, and the snapshot its value came from."""
+    """One hour of one series as it is stored, and the snapshot its value came from."""
 
     series: SeriesKey
     hour_start: datetime
@@ -383,7 +383,7 @@ class UnknownNameBehaviour(NamedTuple):
 class Severity(StrEnum):
     """What a finding asks of a person."""
 
-    NOTE = "note"  # nothing; for information
+    INFO = "note"  # nothing; for information
     WARNING = "warning"  # something should be fixed; the numbers are right
     BLOCKING = "blocking"  # do not trust the numbers before someone has looked
 

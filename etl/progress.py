@@ -33,12 +33,11 @@ def describe(progress: "Progress") -> str:
         days = _count(progress.days_done, "day")
     parts = [f"back to {progress.day}"] if progress.day else []
     parts += [days, *_counts(progress)]
+    if progress.days_planned is None:
+        without = f"{progress.days_without_spend} of {_count(progress.empty_days, 'day')} without spend"
+        parts.append(without if progress.days_without_spend else "still searching for the first day")
     if progress.seconds_left is not None:
         parts.append(f"about {format_duration(progress.seconds_left)} left")
-    elif progress.days_without_spend:
-        parts.append(f"{progress.days_without_spend} of {_count(progress.empty_days, 'day')} without spend")
-    elif progress.days_planned is None:
-        parts.append("still searching for the first day")
     return " · ".join(parts)
 
 

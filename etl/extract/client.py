@@ -29,6 +29,9 @@ _MIN_MASKED_LENGTH = 8
 """A shorter key could be part of any text."""
 
 
+Encoder = Callable[[Window, Secret], bytes]
+
+
 class Cancelled(Exception):  # noqa: N818 - not an error, but what the caller asked for
     """``stop`` was called before the window had a response."""
 
@@ -112,7 +115,7 @@ class Client:
         started = self._clock.monotonic()
         while True:
             attempt += 1
-            response, headers = self._request(window, protocol.encode_request(window, self._key), attempt)
+            response, headers = self._request(window, protocol.encode_request, attempt)
             if self._stopped.is_set() and isinstance(response.reply, TransportError | InvalidResponse):
                 raise Cancelled  # our stop broke the connection, not the server
             response = replace(response, seconds=self._clock.monotonic() - started)
@@ -130,9 +133,9 @@ class Client:
 
         Raises Cancelled and nothing else: network errors are responses.
         """
-        return ProbeResponse(*self._request(window, protocol.encode_probe(window, self._key), 1))
+        return ProbeResponse(*self._request(window, protocol.encode_probe, 1))
 
-    def _request(self, window: Window, content: bytes, attempt: int) -> tuple[Response, Mapping[str, str]]:
+    def _request(self, window: Window, encode: Encoder, attempt: int) -> tuple[Response, Mapping[str, str]]:
         """Wait for the rate limiter and send one request. Raises Cancelled."""
         if not self._rate_limiter.acquire(self._stopped.is_set):
             raise Cancelled
@@ -140,14 +143,14 @@ class Client:
         with self._counting:
             self.requests += 1
             self.retries += attempt > 1
-        return self._exchange(Response(window, requested_at, TransportError("", ""), requests=attempt), content)
+        return self._exchange(Response(window, requested_at, TransportError("", ""), requests=attempt), encode)
 
-    def _exchange(self, response: Response, content: bytes) -> tuple[Response, Mapping[str, str]]:
-        """Send ``content`` and complete ``response``. httpx's errors hold the request and so the key: they end here."""
+    def _exchange(self, response: Response, encode: Encoder) -> tuple[Response, Mapping[str, str]]:
+        """Send the request and complete ``response``. httpx's errors hold the request and so the key: they end here."""
         self._deadline.start(self._timeouts.total)
         status, body = None, bytearray()
         try:
-            with self._http.stream("POST", self._url, content=content) as stream:
+            with self._http.stream("POST", self._url, content=encode(response.window, self._key)) as stream:
                 status = stream.status_code
                 for chunk in transport.decompressed(stream):
                     body += chunk

@@ -34,6 +34,21 @@ class Account:
 _new_accounts = threading.Lock()
 """Threads of this process create accounts one after the other; other processes wait for a lock of the database."""
 
+_SELECT_ACCOUNT = "select * from internal.accounts where name = :name"
+
+_LAST_COMPLETED = """
+    select a.name, max(r.ended_at)
+      from internal.runs     as r
+      join internal.accounts as a on a.account_id = r.account_id
+     where r.command = 'sync' and r.exit_code in (0, 1, 5)
+     group by a.name
+"""
+
+_INSERT_ACCOUNT = """
+    insert into internal.accounts (account_id, name, key_salt, key_hash, created_at)
+    select coalesce(max(account_id), 0) + 1, :name, :salt, :hash, :now from internal.accounts
+"""
+
 
 def open_account(connection: Connection, name: str, key: Secret, now: datetime, key_changed: bool = False) -> Account:
     """The account ``name``, created if it is new.
@@ -42,7 +57,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
     """
     with connection.begin():
         row = _row(connection, name)
-        if row is not None and _has_key(row, key):
+        if row is not None and secrets.compare_digest(hash_key(key, bytes(row["key_salt"])), bytes(row["key_hash"])):
             return _account(connection, row)
     with _new_accounts, connection.begin():
         take_turns(connection)  # otherwise two new accounts could get one number, or one key two names
@@ -52,17 +67,10 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
                 f"account {name} was loaded with another key; no requests were sent",
                 "use --account NAME for the account of this key, or --key-changed if you rotated the key",
             )
-        params = {"name": name, "now": to_db_utc(now), **_hashed(connection, name, key)}
-        if row is not None:
-            connection.execute(
-                text("update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"), params
-            )
-            return _account(connection, row)
-        number = connection.execute(text("select coalesce(max(account_id), 0) + 1 from internal.accounts")).scalar_one()
-        connection.execute(text(_INSERT_ACCOUNT), {"number": number, **params})
-        return Account(
-            number, name, None, None, full_day_from_snapshot=None, answers_since=None, unknown_name_behaviours={}
-        )
+        update = "update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"
+        params = {"name": name, "now": to_db_utc(now), **_salt_and_hash(connection, name, key)}
+        connection.execute(text(_INSERT_ACCOUNT if row is None else update), params)
+        return _account(connection, row or connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one())
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
@@ -91,7 +99,7 @@ def hash_key(key: Secret, salt: bytes) -> bytes:
     return hashlib.scrypt(key.get_secret_value().encode(), salt=salt, n=2**14, r=8, p=1)
 
 
-def _hashed(connection: Connection, name: str, key: Secret) -> dict[str, bytes]:
+def _salt_and_hash(connection: Connection, name: str, key: Secret) -> dict[str, bytes]:
     """Salt and hash for the key of account ``name``. Raises UsageError if another account has the key."""
     others = connection.execute(text("select * from internal.accounts where name <> :name"), {"name": name}).mappings()
     hashes: dict[bytes, bytes] = {}
@@ -104,12 +112,8 @@ def _hashed(connection: Connection, name: str, key: Secret) -> dict[str, bytes]:
                 f"this key belongs to account {row['name']}, not to {name}; its money would count twice",
                 f"use --account {row['name']}, or give {name} its own key",
             )
-    salt = max(hashes, default=secrets.token_bytes(16))  # a salt in use, so that the next account costs one hash
+    salt = max(hashes, default=secrets.token_bytes(16))  # reuse a salt, so that the next new account costs one hash
     return {"salt": salt, "hash": hashes.get(salt) or hash_key(key, salt)}
-
-
-def _has_key(row: RowMapping, key: Secret) -> bool:
-    return secrets.compare_digest(hash_key(key, bytes(row["key_salt"])), bytes(row["key_hash"]))
 
 
 def _has_history(connection: Connection, account_id: int) -> bool:
@@ -118,8 +122,7 @@ def _has_history(connection: Connection, account_id: int) -> bool:
 
 
 def _row(connection: Connection, name: str) -> RowMapping | None:
-    sql = "select * from internal.accounts where name = :name"
-    return connection.execute(text(sql), {"name": name}).mappings().one_or_none()
+    return connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one_or_none()
 
 
 def _account(connection: Connection, row: RowMapping) -> Account:
@@ -133,17 +136,3 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         answers_since=row["raw_kept_from"],
         unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
     )
-
-
-_LAST_COMPLETED = """
-    select a.name, max(r.ended_at)
-      from internal.runs     as r
-      join internal.accounts as a on a.account_id = r.account_id
-     where r.command = 'sync' and r.exit_code in (0, 1, 5)
-     group by a.name
-"""
-
-_INSERT_ACCOUNT = """
-    insert into internal.accounts (account_id, name, key_salt, key_hash, created_at)
-    values (:number, :name, :salt, :hash, :now)
-"""

@@ -1,8 +1,6 @@
-"""One sync per account at a time, for the whole run: a lock file beside a DuckDB file, an advisory lock in
-PostgreSQL."""
+"""Allow one sync per account at a time: a lock file beside a DuckDB file, or an advisory lock in PostgreSQL."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 from etl.warehouse import postgres
+from etl.warehouse.connecting import LockWait
 from etl.warehouse.duckdb import command_of
 from etl.warehouse.engine import open_warehouse, warehouse_path
-
-log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1
 
@@ -27,8 +24,7 @@ MAX_NAME_LENGTH = 64
 
 
 def lock_file(warehouse: Path, account: str) -> Path:
-    """The file that a sync of the account locks. ``warehouse`` is the real path: each link would get a lock of its
-    own."""
+    """The file that a sync of the account locks. ``warehouse`` is the real path: each link would get its own lock."""
     name = quote(account, safe="")
     if len(name) > MAX_NAME_LENGTH:
         name = hashlib.sha256(account.encode()).hexdigest()
@@ -37,10 +33,10 @@ def lock_file(warehouse: Path, account: str) -> Path:
 
 @contextmanager
 def account_lock(url: str, account: str, clock: Clock, *, wait: float) -> Iterator[None]:
-    """Hold the account's lock.
+    """Lock the account until the block ends.
 
-    Raises WarehouseLockedError if another sync holds it for longer than ``wait`` seconds, WarehouseError if it cannot
-    be created or requested.
+    Raises WarehouseLockedError if another sync has the lock for longer than ``wait`` seconds, WarehouseError if
+    locking fails.
     """
     path = warehouse_path(url)
     with _file_lock(path, account, clock, wait) if path else _advisory_lock(url, account, clock, wait):
@@ -50,17 +46,15 @@ def account_lock(url: str, account: str, clock: Clock, *, wait: float) -> Iterat
 def _acquire(
     try_lock: Callable[[], bool], holder: Callable[[], str], account: str, clock: Clock, wait: float, look_at: str
 ) -> None:
-    began, is_logged = clock.monotonic(), False
-    while not try_lock():
-        left = began + wait - clock.monotonic()
-        running = f"another sync of account {account} is running{holder()}"
-        if left <= 0:
-            hint = f"wait until it ends (--lock-wait SECONDS waits longer), or look at {look_at}"
-            raise WarehouseLockedError(f"{running}; no requests were sent", hint)
-        if not is_logged:
-            is_logged = True
-            log.info("%s; waiting for it, at most %d seconds", running, wait)
-        clock.sleep(min(left, POLL_SECONDS))
+    def attempt() -> None:
+        if not try_lock():
+            raise WarehouseLockedError(f"another sync of account {account} is running{holder()}")
+
+    try:
+        LockWait(wait, POLL_SECONDS, clock).call(attempt)
+    except WarehouseLockedError as error:
+        hint = f"wait until it ends (--lock-wait SECONDS waits longer), or look at {look_at}"
+        raise WarehouseLockedError(f"{error.message}; no requests were sent", hint) from None
 
 
 @contextmanager
@@ -78,8 +72,8 @@ def _file_lock(warehouse: Path, account: str, clock: Clock, wait: float) -> Iter
     except OSError as error:
         raise WarehouseError(
             f"cannot lock {path}: {error.strerror or error}; no requests were sent",
-            f"a sync keeps a lock file beside the warehouse: make {path.parent} writable, and remove what is in "
-            "its place",
+            f"a sync creates a lock file beside the warehouse: make {path.parent} writable, and remove anything else "
+            "that has the lock file's name",
         ) from error
     try:
         _write_holder(path, f"{os.getpid()}\n{clock.now():%Y-%m-%d %H:%M} UTC\n")
@@ -91,20 +85,15 @@ def _file_lock(warehouse: Path, account: str, clock: Clock, wait: float) -> Iter
 
 @contextmanager
 def _advisory_lock(url: str, account: str, clock: Clock, wait: float) -> Iterator[None]:
-    """Held by a connection of its own, so that the server releases it however this program dies."""
+    """Uses a separate connection, so that the server releases the lock even if this program is killed."""
     with open_warehouse(url, wait=wait, clock=clock).connect() as connection:
-
-        def try_lock() -> bool:
-            is_locked = postgres.try_lock(connection, account)
-            connection.commit()  # no transaction stays open during a long run
-            return is_locked
+        connection.execution_options(isolation_level="AUTOCOMMIT")  # no transaction stays open during a long run
 
         def holder() -> str:
             other = postgres.holder(connection, account)
-            connection.commit()
-            return f" ({other.program} {other.place}, since {other.since} UTC)" if other else ""
+            return f" ({other})" if other else ""
 
-        _acquire(try_lock, holder, account, clock, wait, "pg_stat_activity")
+        _acquire(lambda: postgres.try_lock(connection, account), holder, account, clock, wait, "pg_stat_activity")
         try:
             yield
         finally:
@@ -119,7 +108,7 @@ def _write_holder(path: Path, holder: str) -> None:
 
 
 def _file_holder(path: Path) -> str:
-    """Who holds the lock and since when, as far as the lock file and this machine tell."""
+    """Who has the lock and since when, if the lock file and this machine tell."""
     try:
         pid, _, since = path.read_text(encoding="ascii", errors="replace").strip().partition("\n")
     except OSError:

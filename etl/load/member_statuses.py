@@ -20,27 +20,35 @@ class MemberStatusChange(NamedTuple):
     snapshot: int | None
 
 
+_STATUSES = """
+    select valid_from, dimension, member, status, snapshot_id
+      from internal.member_statuses
+     where account_id = :a
+     order by valid_from, snapshot_id nulls first
+"""
+
+_BEHAVIOURS = """
+    select valid_from, dimension, behaviour, code
+      from internal.unknown_name_behaviours
+     where account_id = :a
+     order by valid_from
+"""
+
+
 def load_member_statuses(connection: Connection, account_id: int) -> list[MemberStatusChange]:
     """All changes of members' statuses, oldest first."""
-    rows = connection.execute(
-        text(
-            "select valid_from, dimension, member, status, snapshot_id from internal.member_statuses "
-            "where account_id = :a order by valid_from, snapshot_id nulls first"
-        ),
-        {"a": account_id},
-    )
     return [
         MemberStatusChange(from_db_utc(at), SeriesKey(Dimension(dimension), member), MemberStatus(status), snapshot)
-        for at, dimension, member, status, snapshot in rows
+        for at, dimension, member, status, snapshot in connection.execute(text(_STATUSES), {"a": account_id})
     ]
 
 
 def write_member_statuses(
     connection: Connection, account_id: int, changes: Iterable[tuple[SeriesKey, MemberStatus, int | None]], at: datetime
 ) -> None:
+    now = to_db_utc(at)
     rows: list[Row] = [
-        (series.dimension.value, series.member, status.value, snapshot, to_db_utc(at))
-        for series, status, snapshot in changes
+        (series.dimension.value, series.member, status.value, snapshot, now) for series, status, snapshot in changes
     ]
     insert(connection, schema.member_statuses, account_id, rows)
 
@@ -48,25 +56,15 @@ def write_member_statuses(
 def load_unknown_name_behaviours(
     connection: Connection, account_id: int
 ) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
-    """Each behaviour with the moment from which it applies, oldest first."""
-    rows = connection.execute(
-        text(
-            "select valid_from, dimension, behaviour, code from internal.unknown_name_behaviours "
-            "where account_id = :a order by valid_from"
-        ),
-        {"a": account_id},
-    )
+    """Each behaviour and the time since when it applies, oldest first."""
     return [
         (from_db_utc(at), Dimension(dimension), UnknownNameBehaviour(UnknownNameAnswer(answer), code))
-        for at, dimension, answer, code in rows
+        for at, dimension, answer, code in connection.execute(text(_BEHAVIOURS), {"a": account_id})
     ]
 
 
 def write_unknown_name_behaviours(
-    connection: Connection,
-    account_id: int,
-    behaviours: Mapping[Dimension, UnknownNameBehaviour],
-    at: datetime,
+    connection: Connection, account_id: int, behaviours: Mapping[Dimension, UnknownNameBehaviour], at: datetime
 ) -> None:
     """Insert the behaviours that differ from the stored ones."""
     stored = {dimension: item for _, dimension, item in load_unknown_name_behaviours(connection, account_id)}

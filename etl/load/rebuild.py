@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, text
 
-from etl.load.rows import Row, columns_of, delete_days, insert, to_db_utc
+from etl.load.rows import Row, columns_of, delete_days, insert, names_of, to_db_utc, to_db_utc_or_none
 from etl.load.upsert import CoverageRow, fact_row, rejection_rows, revision_row
 from etl.models import Fact, Measures, Outcome, Revision, SeriesKey, Snapshot
 from etl.warehouse import schema
@@ -52,6 +52,8 @@ class Found(NamedTuple):
     rows: Mapping[str, int] = {}
 
 
+_WHERE_DAYS = "where account_id = :a and day in (select unnest(cast(:days as date[])))"
+
 _TABLES = (schema.facts, schema.revisions, schema.over_allocated_hours, schema.rejections, schema.day_coverage)
 
 
@@ -59,10 +61,10 @@ def series_keys(days: Iterable[RebuiltDay]) -> set[SeriesKey]:
     """Every series that has a row on one of the days."""
     found: set[SeriesKey] = set()
     for day in days:
-        found |= {fact.series for fact, _ in day.facts}
-        found |= {revision.series for revision, *_ in day.revisions}
-        found |= {fact.series for fact in day.over_allocations}
-        found |= {snapshot.window.series for snapshot, _ in day.snapshots}
+        found.update(fact.series for fact, _ in day.facts)
+        found.update(revision.series for revision, *_ in day.revisions)
+        found.update(fact.series for fact in day.over_allocations)
+        found.update(snapshot.window.series for snapshot, _ in day.snapshots)
     return found
 
 
@@ -98,8 +100,7 @@ def _count_wrong(stored: Counter[Row], expected: Counter[Row]) -> int:
 def _stored_rows(
     connection: Connection, account_id: int, table: Table, days: Collection[date]
 ) -> dict[date, Counter[Row]]:
-    names = ", ".join(column.name for column in columns_of(table))
-    select = f"select {names} from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))"
+    select = f"select {names_of(columns_of(table))} from {table} {_WHERE_DAYS}"
     stored: dict[date, Counter[Row]] = {day: Counter() for day in days}
     for row in connection.execute(text(select), {"a": account_id, "days": list(days)}):
         stored[row.day][tuple(row)] += 1
@@ -112,12 +113,7 @@ def _expected_rows(table: Table, rebuilt: RebuiltDay, series: Mapping[SeriesKey,
         return [(*fact_row(fact, day, series), to_db_utc(loaded_at)) for fact, loaded_at in rebuilt.facts]
     if table is schema.revisions:
         return [
-            (
-                *revision_row(item, day, series),
-                None if loaded_before is None else to_db_utc(loaded_before),
-                snapshot_before,
-                to_db_utc(seen_at),
-            )
+            (*revision_row(item, day, series), to_db_utc_or_none(loaded_before), snapshot_before, to_db_utc(seen_at))
             for item, seen_at, loaded_before, snapshot_before in rebuilt.revisions
         ]
     if table is schema.over_allocated_hours:
@@ -131,26 +127,17 @@ def _differences(
     day: date, stored: Iterable[Row], expected: Iterable[Row], keys: Mapping[int, SeriesKey]
 ) -> Iterable[FactDifference]:
     """Facts whose value differs. One that differs only in its snapshot or time is counted, not listed."""
-
-    def values(rows: Iterable[Row]) -> dict[tuple[int, datetime], Measures]:
-        found: dict[tuple[int, datetime], Measures] = {}
-        for row in rows:
-            number, _, hour_start, volume, money, *_ = row
-            found[number, hour_start] = Measures(volume, money)  # type: ignore[index, arg-type]
-        return found
-
-    before, after = values(stored), values(expected)
-    for number, hour_start in sorted(before.keys() | after.keys()):
-        key = number, hour_start
+    before, after = _measures(stored), _measures(expected)
+    for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
+            number, hour_start = key
             yield FactDifference(day, keys[number], hour_start, before.get(key), after.get(key))
 
 
-_OUTCOMES = """
-    select snapshot_id, outcome, code, message
-      from internal.snapshots
-     where account_id = :a and day in (select unnest(cast(:days as date[])))
-"""
+def _measures(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, datetime], Measures]:
+    """The values of rows of ``facts`` by series number and hour."""
+    return {(number, hour_start): Measures(volume, money) for number, _, hour_start, volume, money, *_ in rows}
+
 
 _UPDATE_OUTCOME = """
     update internal.snapshots
@@ -161,26 +148,14 @@ _UPDATE_OUTCOME = """
 
 def _update_outcomes(connection: Connection, account_id: int, snapshots: Sequence[Snapshot]) -> int:
     """Update snapshots that this version parses to another outcome than the version that loaded them."""
-    days = sorted({snapshot.window.day for snapshot in snapshots})
-    stored = {
-        row.snapshot_id: (row.outcome, row.code, row.message)
-        for row in connection.execute(text(_OUTCOMES), {"a": account_id, "days": days})
-    }
-    changed = [
-        snapshot
-        for snapshot in snapshots
-        if snapshot.outcome is not Outcome.API_ERROR
-        and (snapshot.outcome.value, snapshot.code, snapshot.message) != stored[snapshot.number]
-    ]
-    for snapshot in changed:
-        connection.execute(
-            text(_UPDATE_OUTCOME),
-            {
-                "a": account_id,
-                "snapshot_id": snapshot.number,
-                "outcome": snapshot.outcome.value,
-                "code": snapshot.code,
-                "message": snapshot.message,
-            },
-        )
+    select = f"select snapshot_id, outcome, code, message from internal.snapshots {_WHERE_DAYS}"
+    params = {"a": account_id, "days": sorted({snapshot.window.day for snapshot in snapshots})}
+    stored = {number: tuple(outcome) for number, *outcome in connection.execute(text(select), params)}
+    changed = []
+    for item in snapshots:
+        row = {"outcome": item.outcome.value, "code": item.code, "message": item.message}
+        if item.outcome is not Outcome.API_ERROR and tuple(row.values()) != stored[item.number]:
+            changed.append({"a": account_id, "snapshot_id": item.number, **row})
+    if changed:
+        connection.execute(text(_UPDATE_OUTCOME), changed)
     return len(changed)

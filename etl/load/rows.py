@@ -22,8 +22,16 @@ def to_db_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def to_db_utc_or_none(moment: datetime | None) -> datetime | None:
+    return None if moment is None else to_db_utc(moment)
+
+
 def from_db_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC)
+
+
+def from_db_utc_or_none(moment: datetime | None) -> datetime | None:
+    return None if moment is None else from_db_utc(moment)
 
 
 def columns_of(table: Table) -> list[Column[object]]:
@@ -31,17 +39,18 @@ def columns_of(table: Table) -> list[Column[object]]:
     return [column for column in table.columns if column.name != "account_id"]
 
 
+def names_of(columns: Iterable[Column[object]]) -> str:
+    return ", ".join(column.name for column in columns)
+
+
 def insert(connection: Connection, table: Table, account_id: int, rows: Sequence[Row]) -> None:
     if rows:
         columns = columns_of(table)
-        names = ", ".join(column.name for column in columns)
-        source = unnest_select(columns)
-        statement = f"insert into {table} (account_id, {names}) select :account_id, {names} from ({source}) as b"
-        connection.execute(text(statement), {"account_id": account_id, **list_params(columns, rows)})
+        source = f"select :account_id, b.* from ({unnest_select(columns)}) as b"
+        statement = text(f"insert into {table} (account_id, {names_of(columns)}) {source}")
+        connection.execute(statement, {"account_id": account_id, **list_params(columns, rows)})
 
 
 def delete_days(connection: Connection, table: Table, account_id: int, days: Iterable[date]) -> None:
-    connection.execute(
-        text(f"delete from {table} where account_id = :account_id and day in (select unnest(cast(:days as date[])))"),
-        {"account_id": account_id, "days": list(days)},
-    )
+    statement = text(f"delete from {table} where account_id = :a and day in (select unnest(cast(:days as date[])))")
+    connection.execute(statement, {"a": account_id, "days": list(days)})

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from etl.errors import WarehouseError
 from etl.load import state_sql as sql
@@ -15,32 +16,14 @@ from etl.load.member_statuses import MemberStatusChange, load_member_statuses, l
 from etl.load.rebuild import Found, RebuiltDay, rebuild, series_keys
 from etl.load.rows import RunKey, from_db_utc, to_db_utc
 from etl.load.stored import Coverage, StoredSnapshot
-from etl.load.upsert import (
-    Batch,
-    CoverageRow,
-    LoadCounts,
-    commit_time,
-    last_commit,
-    write,
-    write_days,
-    write_findings,
-)
-from etl.models import (
-    DayState,
-    Dimension,
-    Fact,
-    Finding,
-    Measures,
-    MemberStatus,
-    SeriesKey,
-    UnknownNameBehaviour,
-)
+from etl.load.upsert import Batch, CoverageRow, LoadCounts, commit_time, last_commit, write, write_days, write_findings
+from etl.models import DayState, Dimension, Fact, Finding, Measures, MemberStatus, SeriesKey, UnknownNameBehaviour
 from etl.warehouse.duckdb import PUT_BACK
 from etl.warehouse.engine import name_of
 
 
 class SyncStateStore:
-    """Reads and writes the rows of one account. Between calls no lock is held on the warehouse."""
+    """Reads and writes the rows of one account. Between calls the warehouse is not locked."""
 
     def __init__(self, engine: Engine, account: Account, now: Callable[[], datetime]) -> None:
         self.account = account
@@ -59,19 +42,19 @@ class SyncStateStore:
 
     @contextmanager
     def through(self, connection: Connection) -> Iterator[None]:
-        """Use this connection for everything meanwhile: opening the warehouse costs more than a query."""
-        self._shared = connection
+        """Use this connection inside the block: opening the warehouse costs more than a query."""
+        before, self._shared = self._shared, connection
         try:
             yield
         finally:
-            self._shared = None
+            self._shared = before
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         if self._shared is not None:
             yield self._shared
         else:
-            with self._engine.connect() as connection:
+            with self._engine.connect() as connection, self.through(connection):
                 yield connection
 
     @contextmanager
@@ -84,39 +67,41 @@ class SyncStateStore:
             with self._engine.begin() as connection:
                 yield connection
 
-    @property
-    def _params(self) -> dict[str, object]:
-        return {"a": self.account.account_id}
+    def _params(self, **params: object) -> dict[str, object]:
+        return {"a": self.account.account_id, **params}
+
+    def _rows(self, statement: str, **params: object) -> Sequence[Row[Any]]:
+        with self._reading() as connection:
+            return connection.execute(text(statement), self._params(**params)).all()
 
     # ---------------------------------------------------------------- reading
 
     def coverage(self, dimensions: Collection[Dimension]) -> Coverage:
         """Every day that was requested, and the statuses of members.
 
-        Of final days it is known which queues were requested if these do not explain the day, and which members of
+        For final days it includes which queues were requested if they do not explain the day, and which members of
         ``dimensions`` in any case.
         """
-        params = {**self._params, "dimensions": sorted(dimensions)}
-        with self._reading() as connection:
-            rows = connection.execute(text(sql.DAYS), self._params).mappings().all()
-            current = {change.series: change for change in load_member_statuses(connection, self.account.account_id)}
+        wanted = sorted(dimensions)
+        with self._reading():
+            rows = self._rows(sql.DAYS)
+            current = {change.series: change for change in self.member_status_history()}
             requested: dict[date, dict[SeriesKey, datetime]] = defaultdict(dict)
-            for day, dimension, member, at in connection.execute(text(sql.REQUESTED_ON_FINAL_DAYS), params):
+            for day, dimension, member, at in self._rows(sql.REQUESTED_ON_FINAL_DAYS, dimensions=wanted):
                 requested[day][SeriesKey(Dimension(dimension), member)] = from_db_utc(at)
-            over_allocated = stored.dimensions_by_day(connection.execute(text(sql.OVER_ALLOCATED), self._params))
+            over_allocated = stored.dimensions_by_day(self._rows(sql.OVER_ALLOCATED))
             unattributed = stored.dimensions_by_day(
-                connection.execute(text(sql.UNATTRIBUTED), params) if dimensions else ()
+                self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ()
             )
-        final = frozenset(row["day"] for row in rows if row["status"] == "final")
-        kept_from = self.account.answers_since
+        final = frozenset(row.day for row in rows if row.status == "final")
+        pruned_before = self.account.answers_since or date.min
         return Coverage(
             known={
-                day: stored.day_state(row, requested[day], unattributed[day], over_allocated[day])
+                row.day: stored.day_state(row, requested[row.day], unattributed[row.day], over_allocated[row.day])
                 for row in rows
-                for day in [row["day"]]
             },
             final=final,
-            without_raw=frozenset(day for day in final if kept_from and day < kept_from and not over_allocated[day]),
+            without_raw=frozenset(day for day in final if day < pruned_before and not over_allocated[day]),
             member_statuses={series: change.member_status for series, change in current.items()},
             trusted_by_user=frozenset(
                 series
@@ -127,49 +112,32 @@ class SyncStateStore:
 
     def snapshots(self, days: Iterable[date]) -> list[StoredSnapshot]:
         """All snapshots of some days with their responses, in the order of their numbers."""
-        if not (wanted := sorted(days)):
-            return []
-        with self._reading() as connection:
-            rows = connection.execute(text(sql.SNAPSHOTS), {**self._params, "days": wanted}).mappings()
-            return [stored.stored_snapshot(self.account.name, row) for row in rows]
+        rows = self._rows(sql.SNAPSHOTS, days=sorted(days))
+        return [stored.stored_snapshot(self.account.name, row) for row in rows]
 
     def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
         """The facts of some days."""
-        if not (wanted := sorted(days)):
-            return {}
-        facts: dict[date, list[Fact]] = {}
-        with self._reading() as connection:
-            for day, dimension, member, hour_start, volume, money, snapshot in connection.execute(
-                text(sql.FACTS), {**self._params, "days": wanted}
-            ):
-                series = SeriesKey(Dimension(dimension), member)
-                facts.setdefault(day, []).append(Fact(series, from_db_utc(hour_start), volume, money, snapshot))
+        facts: dict[date, list[Fact]] = defaultdict(list)
+        for day, dimension, member, hour_start, *values in self._rows(sql.FACTS, days=sorted(days)):
+            facts[day].append(Fact(SeriesKey(Dimension(dimension), member), from_db_utc(hour_start), *values))
         return facts
 
     def spending(self, days: Iterable[date]) -> list[tuple[SeriesKey, date, Measures]]:
         """What members spent per day, on days around some days, in the order of days."""
-        found: list[tuple[SeriesKey, date, Measures]] = []
-        with self._reading() as connection:
-            for first, last in stored.activity_ranges(days):
-                params = {**self._params, "first": first, "last": last}
-                found += stored.daily_spending(connection.execute(text(sql.SPENDING), params))
-        return found
+        with self._reading():
+            ranges = stored.activity_ranges(days)
+            rows = [row for first, last in ranges for row in self._rows(sql.SPENDING, first=first, last=last)]
+        return stored.daily_spending(rows)
 
     def last_spending(self) -> list[tuple[SeriesKey, date, Measures]]:
         """For each queue its last day with tasks that cost money, and what it spent on it."""
-        with self._reading() as connection:
-            return stored.daily_spending(connection.execute(text(sql.LAST_SPENDING), self._params))
+        return stored.daily_spending(self._rows(sql.LAST_SPENDING))
 
     def days_with_members(self, series_keys: Iterable[SeriesKey]) -> list[date]:
         """Days with a successful response for one of some members, newest first."""
         wanted = sorted(series_keys)
-        params = {
-            **self._params,
-            "dimensions": [series.dimension for series in wanted],
-            "members": [series.member for series in wanted],
-        }
-        with self._reading() as connection:
-            return list(connection.execute(text(sql.DAYS_WITH_MEMBERS), params).scalars())
+        dimensions, members = [series.dimension for series in wanted], [series.member for series in wanted]
+        return [day for (day,) in self._rows(sql.DAYS_WITH_MEMBERS, dimensions=dimensions, members=members)]
 
     def member_status_history(self) -> list[MemberStatusChange]:
         """All changes of members' statuses, oldest first."""
@@ -177,18 +145,15 @@ class SyncStateStore:
             return load_member_statuses(connection, self.account.account_id)
 
     def unknown_name_behaviours(self) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
-        """Each behaviour with the moment from which it applies, oldest first."""
+        """Each behaviour and the time since when it applies, oldest first."""
         with self._reading() as connection:
             return load_unknown_name_behaviours(connection, self.account.account_id)
 
     def statuses(self) -> dict[date, str | None]:
         """Days that were requested, with their status; None for a day that has facts and was never requested."""
-        with self._reading() as connection:
-            found: dict[date, str | None] = dict.fromkeys(
-                connection.execute(text(sql.DAYS_WITHOUT_COVERAGE), self._params).scalars()
-            )
-            rows = connection.execute(text(sql.DAYS), self._params).mappings()
-            return found | {row["day"]: row["status"] for row in rows}
+        with self._reading():
+            never_requested: dict[date, str | None] = {day: None for (day,) in self._rows(sql.DAYS_WITHOUT_COVERAGE)}
+            return never_requested | {row.day: row.status for row in self._rows(sql.DAYS)}
 
     # ---------------------------------------------------------------- writing
 
@@ -208,25 +173,23 @@ class SyncStateStore:
 
         Returns the number of the next snapshot. Raises WarehouseError if snapshots or runs are missing or duplicated.
         """
+        params = self._params(command=command, version=version, now=to_db_utc(self._now()), first=first)
         with self._writing() as connection:
-            rows = connection.execute(text(sql.SERIES), self._params)
+            rows = connection.execute(text(sql.SERIES), params)
             self._series = {SeriesKey(Dimension(dimension), member): number for number, dimension, member in rows}
-            run, snapshot, is_whole = connection.execute(text(sql.NEXT_NUMBERS), self._params).one()
+            run, snapshot, is_whole = connection.execute(text(sql.NEXT_NUMBERS), params).one()
             if not is_whole:
                 raise WarehouseError(
                     f"{name_of(self._engine.url)} is inconsistent: account {self.account.name} has missing or "
-                    "duplicate "
-                    "snapshots or runs, as when a restored file lies beside another file's .wal; no requests were sent",
+                    "duplicate snapshots or runs, as when a restored file lies beside another file's .wal; "
+                    "no requests were sent",
                     PUT_BACK,
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
-            self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), self._params).scalar_one()
-            self.was_sound = connection.execute(
-                text(sql.LAST_RUN_PASSED), {**self._params, "version": version}
-            ).scalar_one()
-            params = {**self._params, "run": run, "command": command, "version": version}
-            connection.execute(text(sql.INSERT_RUN), {**params, "now": to_db_utc(self._now())})
-            connection.execute(text(sql.DELETE_MISSING), {**self._params, "first": first})
+            self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
+            self.was_sound = connection.execute(text(sql.LAST_RUN_PASSED), params).scalar_one()
+            connection.execute(text(sql.INSERT_RUN), {**params, "run": run})
+            connection.execute(text(sql.DELETE_MISSING), params)
             write_days(connection, self.account.account_id, [CoverageRow(DayState(day), "missing") for day in missing])
         self._key = RunKey(self.account.account_id, run)
         return int(snapshot)
@@ -238,7 +201,7 @@ class SyncStateStore:
             yield lambda batch: self._commit(connection, batch)
 
     def _commit(self, connection: Connection, batch: Batch) -> LoadCounts:
-        """Facts and sync state in one transaction."""
+        """Commit facts and sync state in one transaction."""
         with connection.begin():
             at = commit_time(self._now(), self._last_commit)
             series = self._series_numbers(connection, batch.series_keys)
@@ -250,9 +213,8 @@ class SyncStateStore:
         """Delete the responses of final days before a day, except those that other days use, and those of days with
         over-allocated hours, which are requested again."""
         with self._writing() as connection:
-            params = {**self._params, "before": before}
-            connection.execute(text(sql.DELETE_RESPONSES), params)
-            connection.execute(text(sql.RAISE_RAW_KEPT_FROM), params)
+            connection.execute(text(sql.DELETE_RESPONSES), self._params(before=before))
+            connection.execute(text(sql.SET_RESPONSES_SINCE), self._params(before=before))
 
     def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> tuple[int, int]:
         """Close the run's row and store its findings.
@@ -260,18 +222,13 @@ class SyncStateStore:
         Returns by how many rows spending_hourly grew for this account, and how many hours of queues changed.
         """
         numbers = {"out_of_window" if name == "outside" else name: number for name, number in numbers.items()}
-        assignments = ", ".join(f"{name} = :{name}" for name in numbers)
-        params = {**self._params, "run": self.run, "now": to_db_utc(self._now()), "exit_code": exit_code, **numbers}
+        assignments = ", ".join(f"{name} = :{name}" for name in ("ended_at", "exit_code", *numbers))
+        params = self._params(run=self.run, ended_at=to_db_utc(self._now()), exit_code=exit_code, **numbers)
         with self._engine.begin() as connection:
-            connection.execute(
-                text(
-                    f"update internal.runs set ended_at = :now, exit_code = :exit_code, {assignments} "
-                    "where account_id = :a and run = :run"
-                ),
-                params,
-            )
+            update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
+            connection.execute(text(update), params)
             write_findings(connection, self._key, findings, self._now())
-            rows = connection.execute(text(sql.HOURLY_VALUES), self._params).scalar_one()
+            rows = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
             changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
             return rows - self._hourly_values, changed
 
@@ -279,8 +236,11 @@ class SyncStateStore:
         """The numbers of all series; new ones are inserted."""
         new = [series for series in dict.fromkeys(series_keys) if series not in self._series]
         first = max(self._series.values(), default=0) + 1
-        added = {series: first + place for place, series in enumerate(new)}
-        for series, number in added.items():
-            params = {"number": number, "dimension": series.dimension.value, "member": series.member}
-            connection.execute(text(sql.INSERT_SERIES), {**self._params, **params})
-        return {**self._series, **added}
+        added = {series: number for number, series in enumerate(new, first)}
+        if added:
+            rows = [
+                self._params(number=number, dimension=series.dimension.value, member=series.member)
+                for series, number in added.items()
+            ]
+            connection.execute(text(sql.INSERT_SERIES), rows)
+        return self._series | added

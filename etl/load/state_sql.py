@@ -141,9 +141,9 @@ HOURLY_VALUES_CHANGED = """
 """
 
 INSERT_RUN = """
-    insert into internal.runs (account_id, run, command, version, started_at, requests, retries, windows_good,
-                               windows_failed,
-                               windows_left, facts_inserted, facts_changed, facts_unchanged, rejections, out_of_window)
+    insert into internal.runs (account_id, run, command, version, started_at, requests, retries,
+                               windows_good, windows_failed, windows_left,
+                               facts_inserted, facts_changed, facts_unchanged, rejections, out_of_window)
     values (:a, :run, :command, :version, :now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 """
 
@@ -160,6 +160,6 @@ DELETE_RESPONSES = """
                                               where o.account_id = :a)))
 """
 
-RAISE_RAW_KEPT_FROM = """
+SET_RESPONSES_SINCE = """
     update internal.accounts set raw_kept_from = greatest(:before, raw_kept_from) where account_id = :a
 """

@@ -1,4 +1,4 @@
-"""What is read from the tables, as domain values."""
+"""Rows of the tables as domain values."""
 
 import hashlib
 import zlib
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, RowMapping
+from sqlalchemy import Row
 
-from etl.load.rows import from_db_utc
+from etl.load.rows import from_db_utc, from_db_utc_or_none
 from etl.models import TOTAL, Breakdown, DayState, Dimension, Measures, MemberStatus, Outcome, SeriesKey, Window
 
 ACTIVITY_WINDOW = timedelta(days=31)
-"""Spending is loaded this far around the days that are requested."""
+"""Spending is loaded for this many days before and after the days that are requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class StoredSnapshot:
 
     @property
     def is_raw_missing(self) -> bool:
-        """Whether the response may have had records and is no longer stored."""
+        """True if the response may have had records and is no longer stored."""
         return self.body is None and self.status is not None and self.outcome is not Outcome.API_ERROR
 
 
@@ -53,23 +53,18 @@ class Coverage:
     trusted_by_user: frozenset[SeriesKey]
 
 
-def stored_snapshot(account: str, row: RowMapping) -> StoredSnapshot:
+def stored_snapshot(account: str, row: Row[Any]) -> StoredSnapshot:
+    series = SeriesKey(Dimension(row.dimension), row.member)
     return StoredSnapshot(
-        number=row["snapshot_id"],
-        window=Window(
-            account,
-            SeriesKey(Dimension(row["dimension"]), row["member"]),
-            row["day"],
-            from_db_utc(row["window_start"]),
-            from_db_utc(row["window_end"]),
-        ),
-        requested_at=from_db_utc(row["requested_at"]),
-        committed_at=from_db_utc(row["committed_at"]),
-        outcome=Outcome(row["outcome"]),
-        code=row["code"],
-        message=row["message"],
-        status=row["status"],
-        body=_body(row["body"], row["hash"]),
+        row.snapshot_id,
+        Window(account, series, row.day, from_db_utc(row.window_start), from_db_utc(row.window_end)),
+        from_db_utc(row.requested_at),
+        from_db_utc(row.committed_at),
+        Outcome(row.outcome),
+        row.code,
+        row.message,
+        row.status,
+        _body(row.body, row.hash),
     )
 
 
@@ -91,7 +86,7 @@ def dimensions_by_day(rows: Iterable[Any]) -> dict[date, set[Dimension]]:
 
 
 def day_state(
-    row: RowMapping,
+    row: Row[Any],
     requested: Mapping[SeriesKey, datetime],
     unattributed: Set[Dimension],
     over_allocated: Set[Dimension],
@@ -104,18 +99,16 @@ def day_state(
         )
         for dimension in {series.dimension for series in requested} | over_allocated
     }
-    breakdowns[Dimension.QUEUE] = Breakdown(
-        Measures(row["unattributed_volume"], row["unattributed_money"]),
-        row["is_explained"],
-        Dimension.QUEUE in over_allocated,
-    )
+    unattributed_measures = Measures(row.unattributed_volume, row.unattributed_money)
+    is_over_allocated = Dimension.QUEUE in over_allocated
+    breakdowns[Dimension.QUEUE] = Breakdown(unattributed_measures, row.is_explained, is_over_allocated)
     return DayState(
-        day=row["day"],
-        total=Measures(row["volume"], row["money"]),
-        total_requested_at=None if row["fetched_at"] is None else from_db_utc(row["fetched_at"]),
-        is_closed=row["is_closed"],
+        day=row.day,
+        total=Measures(row.volume, row.money),
+        total_requested_at=from_db_utc_or_none(row.fetched_at),
+        is_closed=row.is_closed,
         breakdowns=breakdowns,
-        failed=frozenset({TOTAL}) if row["status"] == "failed" else frozenset(),
+        failed=frozenset({TOTAL}) if row.status == "failed" else frozenset(),
         requested_at=requested,
     )
 
@@ -133,7 +126,6 @@ def activity_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
     for day in sorted(days):
         first, last = day - ACTIVITY_WINDOW, day + ACTIVITY_WINDOW
         if ranges and first <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], last)
-        else:
-            ranges.append((first, last))
+            first, _ = ranges.pop()
+        ranges.append((first, last))
     return ranges

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import Boolean, Column, Connection, text
 
 from etl.load.member_statuses import write_member_statuses, write_unknown_name_behaviours
-from etl.load.rows import Row, RunKey, columns_of, delete_days, from_db_utc, insert, to_db_utc
+from etl.load.rows import (
+    Row,
+    RunKey,
+    columns_of,
+    delete_days,
+    from_db_utc_or_none,
+    insert,
+    names_of,
+    to_db_utc,
+    to_db_utc_or_none,
+)
 from etl.models import (
     DayState,
     Dimension,
@@ -40,16 +50,9 @@ class CoverageRow(NamedTuple):
     def columns(self) -> Row:
         """The row of ``day_coverage``."""
         state = self.day_state
-        fetched_at = None if state.total_requested_at is None else to_db_utc(state.total_requested_at)
-        return (
-            state.day,
-            self.status,
-            fetched_at,
-            *state.total,
-            *state.unattributed,
-            state.is_explained,
-            state.is_closed,
-        )
+        fetched_at = to_db_utc_or_none(state.total_requested_at)
+        numbers = (*state.total, *state.unattributed)
+        return state.day, self.status, fetched_at, *numbers, state.is_explained, state.is_closed
 
 
 class AccountTraits(NamedTuple):
@@ -64,6 +67,10 @@ class AccountTraits(NamedTuple):
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = {}
 
 
+_DatedFacts = tuple[tuple[date, Fact], ...]
+"""Facts, each with the day it counts towards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction writes. Facts and revisions come with the day they count towards, each key at most once.
@@ -73,10 +80,10 @@ class Batch:
     """
 
     snapshots: tuple[Snapshot, ...] = ()
-    facts: tuple[tuple[date, Fact], ...] = ()
+    facts: _DatedFacts = ()
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[CoverageRow, ...] = ()
-    over_allocations: tuple[tuple[date, Fact], ...] = ()
+    over_allocations: _DatedFacts = ()
     is_over_allocated: tuple[date, ...] = ()
     member_statuses: tuple[tuple[SeriesKey, MemberStatus, int | None], ...] = ()
     """Changes of a member's status, with the snapshot that decided each (None: the user did)."""
@@ -105,12 +112,8 @@ def write(
     """Write a batch in the transaction of ``connection``; ``series`` has the number of each of its series."""
     account_id, now = key.account_id, to_db_utc(at)
     _insert_responses(connection, account_id, batch.snapshots)
-    insert(
-        connection,
-        schema.snapshots,
-        account_id,
-        [_snapshot_row(item, key.run, series, now) for item in batch.snapshots],
-    )
+    snapshots = [_snapshot_row(item, key.run, series, now) for item in batch.snapshots]
+    insert(connection, schema.snapshots, account_id, snapshots)
     _insert_revisions(connection, account_id, [revision_row(item, day, series) for day, item in batch.revisions], now)
     counts = _merge_facts(connection, account_id, batch.facts, series, now)
     rejections = [row for snapshot in batch.snapshots for row in rejection_rows(snapshot, series, at)]
@@ -149,21 +152,10 @@ def _insert_responses(connection: Connection, account_id: int, snapshots: Iterab
 
 def _snapshot_row(snapshot: Snapshot, run: int, series: Mapping[SeriesKey, int], now: datetime) -> Row:
     window = snapshot.window
-    return (
-        snapshot.number,
-        run,
-        series[window.series],
-        window.day,
-        to_db_utc(window.start),
-        to_db_utc(window.end),
-        to_db_utc(snapshot.requested_at),
-        now,
-        snapshot.outcome.value,
-        snapshot.code,
-        snapshot.message,
-        snapshot.status,
-        None if snapshot.status is None else _hash(snapshot.body),
-    )
+    key = snapshot.number, run, series[window.series], window.day
+    times = to_db_utc(window.start), to_db_utc(window.end), to_db_utc(snapshot.requested_at), now
+    body_hash = None if snapshot.status is None else _hash(snapshot.body)
+    return *key, *times, snapshot.outcome.value, snapshot.code, snapshot.message, snapshot.status, body_hash
 
 
 def compress(body: bytes) -> bytes:
@@ -177,17 +169,9 @@ def _hash(body: bytes) -> str:
 
 def rejection_rows(snapshot: Snapshot, series: Mapping[SeriesKey, int], at: datetime) -> list[Row]:
     """The rows of ``rejections`` for a snapshot that was committed at ``at``."""
-    number, day = series[snapshot.window.series], snapshot.window.day
+    key = snapshot.number, series[snapshot.window.series], snapshot.window.day
     return [
-        (
-            snapshot.number,
-            number,
-            day,
-            None if rejection.hour_start is None else to_db_utc(rejection.hour_start),
-            rejection.reason,
-            rejection.raw,
-            to_db_utc(at),
-        )
+        (*key, to_db_utc_or_none(rejection.hour_start), rejection.reason, rejection.raw, to_db_utc(at))
         for rejection in snapshot.rejections
     ]
 
@@ -211,11 +195,7 @@ _MERGE_FACTS = f"""
 
 
 def _merge_facts(
-    connection: Connection,
-    account_id: int,
-    facts: Sequence[tuple[date, Fact]],
-    series: Mapping[SeriesKey, int],
-    now: datetime,
+    connection: Connection, account_id: int, facts: _DatedFacts, series: Mapping[SeriesKey, int], now: datetime
 ) -> LoadCounts:
     if not facts:
         return LoadCounts()
@@ -236,7 +216,7 @@ def fact_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:
 _REVISION_COLUMNS = columns_of(schema.revisions)[:-3]
 
 _INSERT_REVISIONS = f"""
-    insert into internal.revisions (account_id, {", ".join(column.name for column in columns_of(schema.revisions))})
+    insert into internal.revisions (account_id, {names_of(columns_of(schema.revisions))})
     select :account_id, b.*, f.loaded_at, f.snapshot_id, :now
       from ({unnest_select(_REVISION_COLUMNS)}) as b
       left join internal.facts as f
@@ -253,15 +233,8 @@ def _insert_revisions(connection: Connection, account_id: int, rows: Sequence[Ro
 
 def revision_row(item: Revision, day: date, series: Mapping[SeriesKey, int]) -> Row:
     """A row of ``revisions`` without what it takes from the earlier value and the commit."""
-    return (
-        series[item.series],
-        day,
-        to_db_utc(item.hour_start),
-        *item.before,
-        *item.after,
-        item.cause.value,
-        item.snapshot,
-    )
+    hour = series[item.series], day, to_db_utc(item.hour_start)
+    return *hour, *item.before, *item.after, item.cause.value, item.snapshot
 
 
 # ---------------------------------------------------------------- coverage
@@ -273,7 +246,7 @@ _MERGE_DAYS = f"""
     using ({unnest_select(_DAY_COLUMNS)}) as b
        on d.account_id = :account_id and d.day = b.day
     when matched then update set {", ".join(f"{column.name} = b.{column.name}" for column in _DAY_COLUMNS[1:])}
-    when not matched then insert (account_id, {", ".join(column.name for column in _DAY_COLUMNS)})
+    when not matched then insert (account_id, {names_of(_DAY_COLUMNS)})
          values (:account_id, {", ".join(f"b.{column.name}" for column in _DAY_COLUMNS)})
 """
 
@@ -285,14 +258,15 @@ def write_days(connection: Connection, account_id: int, days: Sequence[CoverageR
         connection.execute(text(_MERGE_DAYS), {"account_id": account_id, **params})
 
 
+_UPDATE_TRAITS = """
+    update internal.accounts
+       set hour_offset_seconds = :hour_offset_seconds, full_day_from_snapshot = :full_day_from_snapshot
+     where account_id = :a
+"""
+
+
 def _write_traits(connection: Connection, account_id: int, traits: AccountTraits, at: datetime) -> None:
-    connection.execute(
-        text(
-            "update internal.accounts set hour_offset_seconds = :grid, full_day_from_snapshot = :snapshot "
-            "where account_id = :account_id"
-        ),
-        {"account_id": account_id, "grid": traits.hour_offset_seconds, "snapshot": traits.full_day_from_snapshot},
-    )
+    connection.execute(text(_UPDATE_TRAITS), {"a": account_id, **traits._asdict()})
     write_unknown_name_behaviours(connection, account_id, traits.unknown_name_behaviours, at)
 
 
@@ -308,8 +282,7 @@ _LAST_COMMIT = """
 
 def last_commit(connection: Connection, account_id: int) -> datetime | None:
     """When the account's newest rows were committed; None before the first commit."""
-    last = connection.execute(text(_LAST_COMMIT), {"a": account_id}).scalar_one()
-    return None if last is None else from_db_utc(last)
+    return from_db_utc_or_none(connection.execute(text(_LAST_COMMIT), {"a": account_id}).scalar_one())
 
 
 def commit_time(now: datetime, last: datetime | None) -> datetime:

@@ -1,1 +1,1 @@
-"""Looking after the program and its warehouse."""
+"""Check the installation, copy a warehouse to another engine, notify a monitoring service."""

@@ -9,7 +9,7 @@ import platform
 import random
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,15 +24,15 @@ from etl import __version__, config
 from etl.clock import Clock
 from etl.config import SETTINGS, Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
-from etl.extract.client import Client, ProbeResponse, Reachability, check_reachable
+from etl.extract.client import Client, Reachability, check_reachable
 from etl.extract.rate_limit import RateLimiter
 from etl.extract.transport import Timeouts
 from etl.load.accounts import find_account, open_account
 from etl.load.lock import account_lock, lock_file
 from etl.maintenance import diagnostics, probe_store, probes
-from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, Package, WarehouseFile
+from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, WarehouseFile, from_error
 from etl.maintenance.probe_answers import answers
-from etl.maintenance.probes import ProbeBaseline, ProbeRequest, ProbeResponses, ProbeResult
+from etl.maintenance.probes import Observation, ProbeBaseline, ProbeRequest, ProbeResult
 from etl.responses import TransportError
 from etl.secret import Secret
 from etl.warehouse import engine as warehouse
@@ -67,6 +67,17 @@ class DoctorReport:
     def needs_attention(self) -> bool:
         return any(one.level in (Level.WARNING, Level.PROBLEM) for one in self.diagnostics)
 
+    @contextmanager
+    def errors_as(self, name: str) -> Iterator[None]:
+        """Turn an error into a diagnostic with this name."""
+        try:
+            yield
+        except AppError as error:
+            self.diagnostics.append(from_error(name, error))
+        except OSError as error:  # only the warehouse's file can raise one
+            unreadable = WarehouseError(f"cannot be read: {error}", "check its permissions with ls -l")
+            self.diagnostics.append(from_error(name, unreadable))
+
 
 def run_diagnostics(
     given: Mapping[str, object], environment: Environment, clock: Clock, *, probe: bool
@@ -74,40 +85,42 @@ def run_diagnostics(
     """Run all checks; errors become diagnostics. ``given``: options of the command line."""
     report = DoctorReport(clock.now())
     program = f"{PACKAGE} {__version__}, Python {platform.python_version()}"
-    report.diagnostics += [Diagnostic("program", Level.OK, program)]
-    report.diagnostics += diagnostics.check_packages(list(_packages()))
+    report.diagnostics.append(Diagnostic("program", Level.OK, program))
+    report.diagnostics += diagnostics.check_packages(_requirements(), _installed_version)
     try:
-        settings = config.load(given, clock.now(), environment)
+        settings = config.load(given, report.now, environment)
     except UsageError as error:
-        report.diagnostics += [
-            diagnostics.from_error("settings", error),
-            Diagnostic("the rest", Level.NOTE, "key, warehouse and API were not checked", "fix the settings first"),
-        ]
+        skipped = Diagnostic(
+            "the rest", Level.INFO, "key, warehouse and API were not checked", "fix the settings first"
+        )
+        report.diagnostics += [from_error("settings", error), skipped]
         return report
     report.quiet = settings.quiet
     report.settings = tuple(_effective_settings(settings))
     report.diagnostics += diagnostics.check_settings(report.settings, settings.ignored)
-    key = _check_key(given, environment, clock, settings, report)
-    url = _check_warehouse(settings, key, clock, report)
-    if probe and key and url and not report.exit_code:
-        _probe(settings, key, url, clock, report)
+    key = _check_key(given, environment, settings, report)
+    with report.errors_as("warehouse"):
+        _check_warehouse(settings, key, clock, report)
+    if probe and key and not report.exit_code:
+        with report.errors_as("probe"):
+            _probe(settings, key, clock, report)
         return report
-    _check_api(settings, clock, report)
+    with report.errors_as("api"):
+        result = check_reachable(settings.api_url, clock, TIMEOUTS)
+        report.requests += 1
+        report.diagnostics += _diagnose_api(result, settings)
     if probe:
-        report.diagnostics.append(Diagnostic("probe", Level.NOTE, "no requests sent", "fix the problems above first"))
+        report.diagnostics.append(Diagnostic("probe", Level.INFO, "no requests sent", "fix the problems above first"))
     return report
 
 
-def _packages() -> Iterator[Package]:
+def _requirements() -> list[Requirement]:
+    """Return the packages this one requires; none if it is not installed as a package."""
     try:
-        requirements = [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
+        required = [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
     except metadata.PackageNotFoundError:
-        return
-    for one in requirements:
-        if one.marker is None or one.marker.evaluate({"extra": ""}):
-            version = _installed_version(one.name)
-            fits = version is not None and one.specifier.contains(version, prereleases=True)
-            yield Package(one.name, str(one.specifier), version, fits)
+        return []
+    return [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def _installed_version(name: str) -> str | None:
@@ -118,7 +131,7 @@ def _installed_version(name: str) -> str | None:
 
 
 def _effective_settings(settings: Settings) -> Iterator[EffectiveSetting]:
-    """Yield every setting. URLs may hold passwords, so only their host and path are shown."""
+    """Yield every setting. URLs may contain passwords, so only their host and path are shown."""
     try:
         warehouse_name = warehouse.name_of(warehouse.warehouse_url(settings.warehouse))
     except UsageError:
@@ -141,77 +154,89 @@ def _without_password(url: str) -> str:
 
 
 def _check_key(
-    given: Mapping[str, object], environment: Environment, clock: Clock, settings: Settings, report: DoctorReport
+    given: Mapping[str, object], environment: Environment, settings: Settings, report: DoctorReport
 ) -> Secret | None:
     """Return the key, if there is one. The path of its file is left out: people share this output."""
     file = config.key_file(settings.account, given, environment)
     try:
-        loaded = config.load(given, clock.now(), environment, needs_key=True)
+        loaded = config.load(given, report.now, environment, needs_key=True)
     except UsageError as error:
         message = error.message.replace(f"{file}", "the key file") if file else error.message
-        report.diagnostics += [diagnostics.from_error("key", UsageError(message, error.hint))]
+        report.diagnostics.append(from_error("key", UsageError(message, error.hint)))
         return None
-    report.diagnostics += diagnostics.check_key(loaded.sources["key"], loaded.exposed)
+    report.diagnostics.append(Diagnostic("key", Level.OK, f"found, from {loaded.sources['key']}"))
+    if loaded.exposed:
+        report.diagnostics.append(Diagnostic("key", Level.WARNING, loaded.exposed.what, loaded.exposed.hint))
     return loaded.key
 
 
-def _check_warehouse(settings: Settings, key: Secret | None, clock: Clock, report: DoctorReport) -> str | None:
-    """Return the URL of the warehouse, if a sync could use it."""
-    try:
-        url = warehouse.warehouse_url(settings.warehouse)
-        path = warehouse.warehouse_path(url)
-        engine = None
-        if not path or path.parent.is_dir():
-            if warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
-                engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock)
-            if path and engine and migrate.is_copy(engine):
-                created_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                report.diagnostics += [diagnostics.published_copy(str(path), created_at)]
-                return None
-        report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, clock)
-        if engine:
-            newest, revision = migrate.revisions()[-1], migrate.current(engine)
-            report.diagnostics += [diagnostics.check_schema(migrate.state(engine), revision, newest)]
-            if revision == newest:
-                report.diagnostics += _check_account(engine, settings, key, clock)
-                report.probes = _stored_probes(engine, settings.account)
-        report.diagnostics += _check_lock(url, settings.account, clock)
-    except AppError as error:
-        report.diagnostics += [diagnostics.from_error("warehouse", error)]
-        return None
-    except OSError as error:
-        unreadable = WarehouseError(f"cannot be read: {error}", "check its permissions with ls -l")
-        report.diagnostics += [diagnostics.from_error("warehouse", unreadable)]
-        return None
-    return url
+def _check_warehouse(settings: Settings, key: Secret | None, clock: Clock, report: DoctorReport) -> None:
+    url = warehouse.warehouse_url(settings.warehouse)
+    path = warehouse.warehouse_path(url)
+    if path and not path.parent.is_dir():
+        missing = WarehouseError(f"the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'")
+        report.diagnostics.append(from_error("file", missing))
+        return
+    engine = None
+    if warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
+        engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock)
+    if path and engine and migrate.is_copy(engine):
+        report.diagnostics.append(_published_copy(path))
+        return
+    report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, clock)
+    if engine:
+        newest, revision = migrate.revisions()[-1], migrate.current(engine)
+        report.diagnostics.append(diagnostics.check_schema(migrate.state(engine), revision, newest))
+        if revision == newest:
+            _check_account(engine, settings, key, clock, report)
+    if not path or os.path.lexists(lock_file(path, settings.account)):  # looking must not create the lock file
+        with report.errors_as("lock"), account_lock(url, settings.account, clock, wait=0):
+            pass
+
+
+def _published_copy(path: Path) -> Diagnostic:
+    created_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    message = f"{path} is a published read-only copy, made {created_at:%Y-%m-%d %H:%M} UTC; sync cannot load into it"
+    return from_error("schema", WarehouseError(message, "use --warehouse with the warehouse it was published from"))
 
 
 def _file(path: Path) -> WarehouseFile:
-    has_folder, status = path.parent.is_dir(), path.stat() if path.exists() else None
+    status = path.stat() if path.exists() else None
     return WarehouseFile(
-        path=str(path),
-        folder=str(path.parent),
-        has_folder=has_folder,
-        can_write=all(os.access(one, os.W_OK) for one in (path if status else path.parent, path.parent)),
+        path,
+        is_writable=all(os.access(one, os.W_OK) for one in (path if status else path.parent, path.parent)),
         size=status and status.st_size,
         mode=status.st_mode & 0o777 if status and os.name == "posix" else 0,
-        free=shutil.disk_usage(path.parent).free if has_folder else 0,
+        free=shutil.disk_usage(path.parent).free,
     )
 
 
-def _check_account(engine: Engine, settings: Settings, key: Secret | None, clock: Clock) -> Iterator[Diagnostic]:
-    """Report whether a sync would accept this key and these days for the account."""
+def _check_server(url: str, clock: Clock) -> Iterator[Diagnostic]:
+    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock).connect() as connection:
+        server = postgres.describe(connection)
+    name = warehouse.name_of(url)
+    yield Diagnostic("server", Level.OK, f"{name}, PostgreSQL {server.version}")
+    if not server.may_write:
+        message = f"this user may not create or write the warehouse's tables on {name}"
+        hint = "grant the user CREATE on the schema, or make it the owner of the tables"
+        yield from_error("server", WarehouseError(message, hint))
+
+
+def _check_account(engine: Engine, settings: Settings, key: Secret | None, clock: Clock, report: DoctorReport) -> None:
+    """Report whether a sync would accept this key and these days for the account, and load its probe answers."""
     account = find_account(engine, settings.account)
     if key:
-        try:
+        with report.errors_as("account"):
             _try_key(engine, settings, key, clock)
             if account:
-                yield Diagnostic("account", Level.OK, f"the key matches account '{account.name}'")
-        except UsageError as error:
-            yield diagnostics.from_error("account", error)
-    has_new_since = settings.since or settings.since_all
-    if account and account.since and not has_new_since and settings.until and settings.until < account.since:
-        yield diagnostics.until_before_since(settings.until, account.since)
+                message = f"the key matches account '{account.name}'"
+                report.diagnostics.append(Diagnostic("account", Level.OK, message))
+    if account:
+        has_new_since = settings.since or settings.since_all
+        if account.since and not has_new_since and settings.until and settings.until < account.since:
+            report.diagnostics.append(diagnostics.until_before_since(settings.until, account.since))
+        with engine.connect() as connection:
+            report.probes = probe_store.latest_results(connection, account)
 
 
 def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> None:
@@ -224,93 +249,50 @@ def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> N
                 raise
 
 
-def _check_lock(url: str, account: str, clock: Clock) -> Iterator[Diagnostic]:
-    """Report whether another sync holds the account's lock. Does not create the lock file."""
-    path = warehouse.warehouse_path(url)
-    if path and not os.path.lexists(lock_file(path, account)):
-        return
-    try:
-        with account_lock(url, account, clock, wait=0):
-            pass
-    except WarehouseError as error:
-        yield diagnostics.from_error("lock", error)
-
-
-def _check_server(url: str, clock: Clock) -> Iterator[Diagnostic]:
-    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock).connect() as connection:
-        server = postgres.describe(connection)
-    yield from diagnostics.check_server(warehouse.name_of(url), server.version, may_write=server.may_write)
-
-
-def _stored_probes(engine: Engine, account: str) -> list[ProbeResult]:
-    with engine.connect() as connection:
-        account_id = probe_store.find_account_id(connection, account)
-        return [] if account_id is None else probe_store.latest_results(connection, account_id)
-
-
-def _check_api(settings: Settings, clock: Clock, report: DoctorReport) -> None:
-    """Send one request without the key."""
-    try:
-        result = check_reachable(settings.api_url, clock, TIMEOUTS)
-    except UsageError as error:
-        report.diagnostics += [diagnostics.from_error("api", error)]
-        return
-    report.requests += 1
-    report.diagnostics += _diagnose_api(result, settings)
-
-
 def _diagnose_api(result: Reachability, settings: Settings) -> Iterator[Diagnostic]:
     is_custom = settings.sources["api_url"] != "default"
-    host = _without_password(settings.api_url)
-    yield diagnostics.check_reachability(result.failure, result.status, result.kind, host, is_custom_url=is_custom)
-    if not result.failure:
-        yield diagnostics.check_clock(result.requested_at, result.server_time)
+    return diagnostics.check_api(result, _without_password(settings.api_url), is_custom_url=is_custom)
 
 
-def _probe(settings: Settings, key: Secret, url: str, clock: Clock, report: DoctorReport) -> None:
+def _probe(settings: Settings, key: Secret, clock: Clock, report: DoctorReport) -> None:
     """Send the probes and store their answers. The warehouse is locked first, so a locked one costs no request."""
-    try:
-        with ExitStack() as stack:
-            if not warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
-                _send_probes(settings, key, clock, ProbeBaseline(), report)
-                message = "answers were not stored: there is no warehouse yet"
-                report.diagnostics.append(Diagnostic("probe", Level.NOTE, message))
-                return
-            stack.enter_context(account_lock(url, settings.account, clock, wait=LOCK_TIMEOUT))
-            engine = warehouse.open_warehouse(url, wait=LOCK_TIMEOUT, clock=clock)
-            migrate.upgrade(engine)
-            with engine.connect() as connection:
-                account = open_account(connection, settings.account, key, clock.now(), settings.key_changed)
-                baseline = probe_store.load_baseline(connection, account.account_id)
-            responses = _send_probes(settings, key, clock, baseline, report)
-            behaviours = probes.unknown_name_behaviours(responses)
-            with engine.begin() as connection:
-                changed = probe_store.save(connection, account.account_id, report.probes, behaviours, clock.now())
-            report.diagnostics += [diagnostics.behaviour_changed(*change) for change in changed]
-    except AppError as error:
-        report.diagnostics += [diagnostics.from_error("probe", error)]
+    url = warehouse.warehouse_url(settings.warehouse)
+    if not warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
+        _send_probes(settings, key, clock, ProbeBaseline(), report)
+        message = "answers were not stored: there is no warehouse yet"
+        report.diagnostics.append(Diagnostic("probe", Level.INFO, message))
+        return
+    with account_lock(url, settings.account, clock, wait=LOCK_TIMEOUT):
+        engine = warehouse.open_warehouse(url, wait=LOCK_TIMEOUT, clock=clock)
+        migrate.upgrade(engine)
+        with engine.connect() as connection:
+            account = open_account(connection, settings.account, key, clock.now(), settings.key_changed)
+            baseline = probe_store.load_baseline(connection, account)
+        behaviours = probes.unknown_name_behaviours(_send_probes(settings, key, clock, baseline, report))
+        with engine.begin() as connection:
+            changes = probe_store.save(connection, account, report.probes, behaviours, clock.now())
+        report.diagnostics += map(diagnostics.behaviour_changed, changes)
 
 
 def _send_probes(
     settings: Settings, key: Secret, clock: Clock, baseline: ProbeBaseline, report: DoctorReport
-) -> ProbeResponses:
+) -> dict[ProbeRequest, Observation]:
     """Send one request after the other. The first response also tells about reachability and the clock."""
-    responses: dict[ProbeRequest, ProbeResponse] = {}
+    observations: dict[ProbeRequest, Observation] = {}
     rate = min(settings.rate or MAX_PROBES_PER_SECOND, MAX_PROBES_PER_SECOND)
     limiter = RateLimiter(rate, clock)
     jitter = random.Random().random  # noqa: S311  # for retries, and probes are not retried
     with Client(settings.api_url, key, limiter, clock, jitter, concurrency=1, timeouts=TIMEOUTS) as client:
-        while probe := probes.next_probe(responses, baseline, clock.now(), settings.account):
+        while probe := probes.next_probe(observations, baseline, clock.now(), settings.account):
             request, window = probe
             log.info("probing %s", request)
-            responses[request] = client.fetch_once(window)
+            observations[request] = Observation(*client.fetch_once(window))
         report.requests += client.requests
-    answer, headers = responses[ProbeRequest.DAY]
-    failure = answer.reply if isinstance(answer.reply, TransportError) else None
+    first, headers = observations[ProbeRequest.DAY].response, observations[ProbeRequest.DAY].headers
+    failure = first.reply if isinstance(first.reply, TransportError) else None
     content_type = headers.get("content-type", "")
-    result = Reachability(answer.requested_at, failure, answer.status, answer.server_time, content_type)
-    report.diagnostics += _diagnose_api(result, settings)
-    fatal, stopped_by = probes.fatal_error(responses), probes.failure(responses)
-    report.diagnostics.append(diagnostics.check_probe(client.requests, fatal, stopped_by))
-    report.probes = answers(responses, baseline, clock.now())
-    return responses
+    reachability = Reachability(first.requested_at, failure, first.status, first.server_time, content_type)
+    report.diagnostics += _diagnose_api(reachability, settings)
+    report.diagnostics.append(diagnostics.check_probe(client.requests, probes.stopped_by(observations)))
+    report.probes = answers(observations, baseline, clock.now())
+    return observations

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from etl import __version__
-from etl.maintenance.diagnostics import Level
+from etl.config import SETTINGS
+from etl.maintenance.diagnostics import Diagnostic, Level
 from etl.maintenance.doctor import DoctorReport
 from etl.maintenance.probes import Confidence, ProbeResult
 from etl.outputs.serialize import as_json
@@ -19,12 +20,11 @@ MAX_WIDTH = 80
 def as_text(report: DoctorReport) -> str:
     out = StringIO()
     console = Console(file=out, width=MAX_WIDTH, color_system=None, highlight=False, markup=False)
-    console.print(
-        _table(
-            (one.name, one.level, f"{one.message}\nhint: {one.hint}" if one.hint else one.message)
-            for one in report.diagnostics
-        )
-    )
+    rows = [
+        (one.name, one.level, f"{one.message}\nhint: {one.hint}" if one.hint else one.message)
+        for one in report.diagnostics
+    ]
+    console.print(_table(rows))
     if report.probes:
         latest = max(probe.seen_at for probe in report.probes)
         console.print(f"\nAPI behaviour, last probed {latest:%Y-%m-%d %H:%M} UTC")
@@ -60,30 +60,22 @@ def to_json(report: DoctorReport) -> str:
         "now": report.now,
         "exit_code": report.exit_code,
         "requests": report.requests,
-        "advice": [
-            {
-                "name": one.name,
-                "state": one.level.value,
-                "found": one.message,
-                "remedy": one.hint,
-                "exit_code": one.exit_code,
-            }
-            for one in report.diagnostics
-        ],
-        "settings": {one.name: {"value": one.value, "source": one.source} for one in report.settings},
+        "advice": [_diagnostic_fields(diagnostic) for diagnostic in report.diagnostics],
+        "settings": {
+            name: {"value": one.value, "source": one.source}
+            for one in report.settings
+            for name in (one.name, SETTINGS[one.name].old_name)
+            if name
+        },
         "probes": [_probe_fields(probe) for probe in report.probes],
     }
     return as_json(fields) + "\n"
 
 
+def _diagnostic_fields(one: Diagnostic) -> dict[str, object]:
+    return {"name": one.name, "state": one.level, "found": one.message, "remedy": one.hint, "exit_code": one.exit_code}
+
+
 def _probe_fields(probe: ProbeResult) -> dict[str, object]:
-    return {
-        "question": probe.question,
-        "answer": probe.answer,
-        "certainty": probe.certainty.value,
-        "cut": probe.series.dimension.value if probe.series else None,
-        "member": probe.series.member if probe.series else None,
-        "date": probe.window_start,
-        "status": probe.status,
-        "seen_at": probe.seen_at,
-    }
+    names = {"dimension": "cut", "window_start": "date"}
+    return {names.get(name, name): value for name, value in probe._asdict().items()}

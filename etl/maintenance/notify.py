@@ -18,7 +18,7 @@ def ping(url: Secret, exit_code: int, text: str, *, timeout: float = TIMEOUT) ->
     """POST ``text`` to ``url`` if ``exit_code`` is 0, otherwise to ``url``/fail (healthchecks.io's convention).
 
     Sent once; redirects are not followed, certificates are verified. Raises nothing: a failure is one warning, without
-    the URL, because whoever knows the URL can report success.
+    the URL, because anyone with the URL can report success.
     """
     failures = ["no response in time"]
 

@@ -1,7 +1,6 @@
 """What probe responses and stored data say about undocumented API behaviour. Pure functions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -12,47 +11,31 @@ from etl.maintenance.probes import (
     EPOCH,
     LONG_AGO,
     Confidence,
+    Observations,
     ProbeBaseline,
     ProbeRequest,
-    ProbeResponses,
     ProbeResult,
-    is_error,
-    records,
     request_with_spend,
-    spend_by_hour,
-    values_by_hour,
 )
 from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ErrorScope
 from etl.responses import ApiError, RawRecord, SuccessPayload
 from etl.transform import money
 
-
-class Interpretation(NamedTuple):
-    answer: str
-    certainty: Confidence = Confidence.SURE
-
-
-def _likely(answer: str) -> Interpretation:
-    return Interpretation(answer, Confidence.LIKELY)
-
-
-def _open(reason: str) -> Interpretation:
-    return Interpretation(reason, Confidence.OPEN)
-
-
-NO_RECORDS = _open("no records came")
-CLOCKS_DIFFER = _open("this machine's clock and the server's differ")
+Interpretation = tuple[str, Confidence]
+SURE, LIKELY, OPEN = Confidence
+CLOCKS_DIFFER = ("this machine's clock and the server's differ", OPEN)
+NO_RECORDS = ("no records came", OPEN)
 MAX_HEADER_TEXT = 200
 
 
-def _hour_offset(responses: ProbeResponses) -> timedelta:
+def _hour_offset(observations: Observations) -> timedelta:
     """Return where hours begin relative to the whole hour; negative if the first begins before its window."""
-    request = request_with_spend(responses)
-    hours = values_by_hour(responses, request)
-    if not hours:
+    observation = observations[request_with_spend(observations)]
+    if not observation.hours:
         return timedelta(0)
-    early = min(hours) - responses[request].answer.window.start
-    return early if -HOUR < early < timedelta(0) else _past_hour(min(hours))
+    first = min(observation.hours)
+    early = first - observation.response.window.start
+    return early if -HOUR < early < timedelta(0) else _past_hour(first)
 
 
 def _past_hour(time: datetime) -> timedelta:
@@ -64,189 +47,185 @@ def _format_minutes(span: timedelta) -> str:
     return f"{minutes} min {seconds} s" if seconds else f"{minutes} minutes"
 
 
-def _hours_begin(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    hours = values_by_hour(responses, request)
-    if not hours:
-        return NO_RECORDS
-    past = _past_hour(min(hours))
-    return Interpretation(f"{_format_minutes(past)} past the hour" if past else "the whole UTC hour")
+def _hours_begin(observations: Observations, request: ProbeRequest) -> Interpretation:
+    past = _past_hour(min(observations[request].hours))
+    return f"{_format_minutes(past)} past the hour" if past else "the whole UTC hour", SURE
 
 
-def _date_at_midnight(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    hours = values_by_hour(responses, request)
-    if not hours:
-        return NO_RECORDS
+def _date_at_midnight(observations: Observations, request: ProbeRequest) -> Interpretation:
+    hours, start = observations[request].hours, observations[request].response.window.start
     first, last = min(hours), max(hours)
-    index = (last - responses[request].answer.window.start - _hour_offset(responses)) // HOUR
+    index = (last - start - _hour_offset(observations)) // HOUR
     ends = {22: "the last hour is missing", 23: "the last hour is there", 24: "the next day's first hour too"}
     answer = f"{len(hours)} records, {first:%H:%M} to {last:%H:%M}: {ends.get(index, 'not a whole day')}"
     is_whole = index in ends and len(hours) == index + 1
-    return Interpretation(answer) if is_whole else _likely(answer)
+    return answer, SURE if is_whole else LIKELY
 
 
-def _date_inside_hour(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    hours, start = values_by_hour(responses, request), responses[request].answer.window.start
-    if not hours:
-        return NO_RECORDS
-    first = min(hours)
+def _date_inside_hour(observations: Observations, request: ProbeRequest) -> Interpretation:
+    first, start = min(observations[request].hours), observations[request].response.window.start
     if _past_hour(first) == _past_hour(start):
-        return Interpretation("shifted: hours begin at that very second")
-    if _past_hour(first) != _hour_offset(responses) % HOUR:
-        return _likely(f"hours begin {_format_minutes(_past_hour(first))} past the hour")
+        return "shifted: hours begin at that very second", SURE
+    if _past_hour(first) != _hour_offset(observations) % HOUR:
+        return f"hours begin {_format_minutes(_past_hour(first))} past the hour", LIKELY
     if first <= start:
-        return Interpretation(f"snapped back to {first:%H:%M}")
-    return _likely(f"snapped on to {first:%H:%M}")
+        return f"snapped back to {first:%H:%M}", SURE
+    return f"snapped on to {first:%H:%M}", LIKELY
 
 
-def _unknown_member(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    reply = responses[request].answer.reply
-    if isinstance(reply, ApiError):
-        return Interpretation(f"error {reply.code}")
-    total, spend = spend_by_hour(responses, request_with_spend(responses)), spend_by_hour(responses, request)
+def _unknown_member(observations: Observations, request: ProbeRequest) -> Interpretation:
+    observation = observations[request]
+    total = observations[request_with_spend(observations)].spend
+    if isinstance(observation.response.reply, ApiError):
+        return f"error {observation.response.reply.code}", SURE
     if not total:
-        return _open("zeros or the total: the day has no spend")
-    if not spend:
-        return Interpretation("zeros" if values_by_hour(responses, request) else "zeros: no records at all")
-    return Interpretation("the account's total") if spend == total else _likely("spend that is not the total's")
+        return "zeros or the total: the day has no spend", OPEN
+    if not observation.spend:
+        return "zeros" if observation.hours else "zeros: no records at all", SURE
+    if observation.spend != total:
+        return "spend that is not the total's", LIKELY
+    return "the account's total", SURE
 
 
-def _other_date(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    answer, hours = responses[request].answer, values_by_hour(responses, request)
-    if isinstance(answer.reply, ApiError):
-        return Interpretation(f"error {answer.reply.code}")
+def _other_date(observations: Observations, request: ProbeRequest) -> Interpretation:
+    response, hours = observations[request].response, observations[request].hours
+    if isinstance(response.reply, ApiError):
+        return f"error {response.reply.code}", SURE
     if not hours:
-        return Interpretation("no records")
-    if min(hours) <= answer.window.start - HOUR or max(hours) > answer.window.end:
-        return Interpretation(f"other hours, from {min(hours):%Y-%m-%d %H:%M}")
-    return Interpretation(f"{len(hours)} records{' with spend' if spend_by_hour(responses, request) else ', all zero'}")
+        return "no records", SURE
+    if min(hours) <= response.window.start - HOUR or max(hours) > response.window.end:
+        return f"other hours, from {min(hours):%Y-%m-%d %H:%M}", SURE
+    return f"{len(hours)} records{' with spend' if observations[request].spend else ', all zero'}", SURE
 
 
-def _running_hour_start(responses: ProbeResponses, request: ProbeRequest) -> datetime | None:
+def _running_hour_start(observations: Observations, request: ProbeRequest) -> datetime | None:
     """Return the start of the hour that was running; None if the clocks differ too much to say."""
-    answer = responses[request].answer
-    now = answer.server_time or answer.requested_at
-    if abs(now - answer.requested_at) > MAX_CLOCK_SKEW:
+    response = observations[request].response
+    now = response.server_time or response.requested_at
+    if abs(now - response.requested_at) > MAX_CLOCK_SKEW:
         return None
-    return now - (now - EPOCH - _hour_offset(responses)) % HOUR
+    return now - (now - EPOCH - _hour_offset(observations)) % HOUR
 
 
-def _running_hour(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    hours, running = values_by_hour(responses, request), _running_hour_start(responses, request)
+def _running_hour(observations: Observations, request: ProbeRequest) -> Interpretation:
+    running = _running_hour_start(observations, request)
     if running is None:
         return CLOCKS_DIFFER
-    if running in hours:
-        return Interpretation("included")
-    return _likely("left out") if hours else NO_RECORDS
+    return ("included", SURE) if running in observations[request].hours else ("left out", LIKELY)
 
 
-def _hours_not_begun(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    hours, running = values_by_hour(responses, request), _running_hour_start(responses, request)
-    if running is None or not hours:
-        return CLOCKS_DIFFER if hours else NO_RECORDS
-    later = [value for hour, value in hours.items() if hour > running]
-    if not later:
-        return Interpretation("left out") if running in hours else _likely("left out")
-    return Interpretation("come as zeros" if set(later) == {ZERO_MEASURES} else "come, some with spend")
+def _hours_not_begun(observations: Observations, request: ProbeRequest) -> Interpretation:
+    hours, running = observations[request].hours, _running_hour_start(observations, request)
+    if running is None:
+        return CLOCKS_DIFFER
+    later = {value for hour, value in hours.items() if hour > running}
+    if later:
+        return "come as zeros" if later == {ZERO_MEASURES} else "come, some with spend", SURE
+    return "left out", SURE if running in hours else LIKELY
 
 
-def _has_zero(responses: ProbeResponses, request: ProbeRequest) -> bool:
-    return ZERO_MEASURES in values_by_hour(responses, request).values()
+def _idle_hours_seen(observations: Observations, request: ProbeRequest) -> set[str]:
+    """Return whether closed hours without spend are zero, left out between two others, or both."""
+    if request in (ProbeRequest.RUNNING, ProbeRequest.TOMORROW, ProbeRequest.INSIDE):
+        return set()
+    hours = observations[request].hours
+    has_zero = ZERO_MEASURES in hours.values()
+    has_gap = bool(hours) and len(hours) <= (max(hours) - min(hours)) // HOUR
+    return {form for form, is_seen in (("zero", has_zero), ("left out", has_gap)) if is_seen}
 
 
-def _has_gap(responses: ProbeResponses, request: ProbeRequest) -> bool:
-    """Whether an hour between two others is missing."""
-    hours = values_by_hour(responses, request)
-    return bool(hours) and len(hours) <= (max(hours) - min(hours)) // HOUR
-
-
-def _closed_requests(responses: ProbeResponses) -> list[ProbeRequest]:
-    others = (ProbeRequest.RUNNING, ProbeRequest.TOMORROW, ProbeRequest.INSIDE)
-    return [request for request in responses if request not in others]
-
-
-def _request_with_idle_hour(responses: ProbeResponses) -> ProbeRequest:
-    found = (one for one in _closed_requests(responses) if _has_zero(responses, one) or _has_gap(responses, one))
+def _request_with_idle_hour(observations: Observations) -> ProbeRequest:
+    found = (request for request in observations if _idle_hours_seen(observations, request))
     return next(found, ProbeRequest.DAY)
 
 
-def _idle_hour(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    closed = _closed_requests(responses)
-    has_zero = any(_has_zero(responses, one) for one in closed)
-    has_gap = any(_has_gap(responses, one) for one in closed)
-    if has_zero and has_gap:
-        return _likely("zero, and sometimes left out")
-    if has_zero or has_gap:
-        return Interpretation("zero" if has_zero else "left out")
-    hours = values_by_hour(responses, request)
-    if hours and min(hours) - responses[request].answer.window.start >= HOUR:
-        return _likely("left out")
-    return _open("no idle hour was met")
+def _idle_hour(observations: Observations, request: ProbeRequest) -> Interpretation:
+    seen = {form for other in observations for form in _idle_hours_seen(observations, other)}
+    if len(seen) > 1:
+        return "zero, and sometimes left out", LIKELY
+    if seen:
+        return seen.pop(), SURE
+    is_late = min(observations[request].hours) - observations[request].response.window.start >= HOUR
+    return ("left out", LIKELY) if is_late else ("no idle hour was met", OPEN)
 
 
-def _raw_records(responses: ProbeResponses, request: ProbeRequest) -> tuple[RawRecord, ...]:
-    reply = responses[request].answer.reply
-    return tuple(reply.records) if isinstance(reply, SuccessPayload) else ()
+def _raw_records(observations: Observations, request: ProbeRequest) -> tuple[RawRecord, ...]:
+    reply = observations[request].response.reply
+    return reply.records if isinstance(reply, SuccessPayload) else ()
 
 
 _JSON_TYPES: Mapping[type, str] = {int: "number", Decimal: "number", str: "string", type(None): "null"}
 
 
-def _json_types(values: list[object]) -> Interpretation:
-    names = sorted({_JSON_TYPES.get(type(value), "something else") for value in values})
-    return Interpretation(" or ".join(names)) if names else NO_RECORDS
+def _json_types(values: list[object]) -> str:
+    return " or ".join(sorted({_JSON_TYPES.get(type(value), "something else") for value in values}))
 
 
-def _volume_type(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    return _json_types([raw.volume for raw in _raw_records(responses, request)])
+def _volume_type(observations: Observations, request: ProbeRequest) -> Interpretation:
+    types = _json_types([raw.volume for raw in _raw_records(observations, request)])
+    return (types, SURE) if types else NO_RECORDS
 
 
-def _money_type(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    amounts = [raw.money for raw in _raw_records(responses, request)]
-    found = _json_types(amounts)
-    if found is NO_RECORDS:
-        return found
+def _money_type(observations: Observations, request: ProbeRequest) -> Interpretation:
+    amounts = [raw.money for raw in _raw_records(observations, request)]
+    if not amounts:
+        return NO_RECORDS
     numbers = [number for amount in amounts if (number := money.parse_decimal(amount))]
     places = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
     noise = ", float noise" if places > money.SCALE else ""
-    return found._replace(answer=f"{found.answer}, up to {max(0, places)} places{noise}")
+    return f"{_json_types(amounts)}, up to {max(0, places)} places{noise}", SURE
 
 
-def _data_shape(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    shape = protocol.data_shape(responses[request].answer.body)
-    return Interpretation({"list": "a list", "object": "an object"}.get(shape, shape))
+def _data_shape(observations: Observations, request: ProbeRequest) -> Interpretation:
+    shape = protocol.data_shape(observations[request].response.body)
+    return {"list": "a list", "object": "an object"}.get(shape, shape), SURE
 
 
-def _duplicates(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    found = records(responses[request])
-    groups = [list(same) for _, same in groupby(found, key=lambda record: record.hour_start)]
+def _duplicates(observations: Observations, request: ProbeRequest) -> Interpretation:
+    groups = [list(same) for _, same in groupby(observations[request].records, key=lambda record: record.hour_start)]
     repeated = [same for same in groups if len(same) > 1]
     if not repeated:
-        return _likely("no") if found else NO_RECORDS
-    return Interpretation("yes, the same" if all(len(set(same)) == 1 for same in repeated) else "yes, and they differ")
+        return "no", LIKELY
+    return "yes, the same" if all(len(set(same)) == 1 for same in repeated) else "yes, and they differ", SURE
 
 
-def _request_with_error(responses: ProbeResponses) -> ProbeRequest:
-    found = (request for request, one in responses.items() if isinstance(one.answer.reply, ApiError))
+def _request_with_error(observations: Observations) -> ProbeRequest:
+    found = (request for request, one in observations.items() if isinstance(one.response.reply, ApiError))
     return next(found, ProbeRequest.NO_QUEUE)
 
 
-def _error_form(responses: ProbeResponses, request: ProbeRequest) -> Interpretation:
-    response = responses[request]
-    if not isinstance(response.answer.reply, ApiError):
-        return _open("no error came")
-    content_type = response.headers.get("content-type", "no content-type")
-    names = protocol.clean(", ".join(sorted(response.headers)), MAX_HEADER_TEXT)
-    return Interpretation(f"HTTP {response.answer.status}, {content_type}; headers: {names}")
+def _error_form(observations: Observations, request: ProbeRequest) -> Interpretation:
+    response, headers = observations[request].response, observations[request].headers
+    if not isinstance(response.reply, ApiError):
+        return "no error came", OPEN
+    content_type = headers.get("content-type", "no content-type")
+    names = protocol.clean(", ".join(sorted(headers)), MAX_HEADER_TEXT)
+    return f"HTTP {response.status}, {content_type}; headers: {names}", SURE
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """``request``: the one that answers it, or how to choose it. ``accepts_errors``: API errors that are answers."""
+def _sum_of_queues(baseline: ProbeBaseline) -> Interpretation:
+    if not baseline.split_days:
+        return "no closed day with queues is stored", OPEN
+    answer = f"is the total on {baseline.explained_days:,} of {baseline.split_days:,} closed days with spend"
+    return answer, SURE if baseline.explained_days == baseline.split_days else LIKELY
+
+
+def _closed_hour(baseline: ProbeBaseline) -> Interpretation:
+    if baseline.corrected:
+        latest = (baseline.latest or timedelta(0)) // HOUR
+        answer = f"changed in {baseline.corrected:,} of {baseline.hours:,} hours, seen up to {latest:,} h after its end"
+        return answer, SURE
+    return (f"no change seen in {baseline.hours:,} hours", LIKELY) if baseline.hours else ("no hours are stored", OPEN)
+
+
+class _Question(NamedTuple):
+    """``request``: the one that answers it, or how to choose it. ``errors``: scopes of API errors that are answers."""
 
     text: str
-    request: ProbeRequest | Callable[[ProbeResponses], ProbeRequest]
-    interpret: Callable[[ProbeResponses, ProbeRequest], Interpretation]
-    accepts_errors: tuple[ErrorScope, ...] = ()
+    request: ProbeRequest | Callable[[Observations], ProbeRequest]
+    interpret: Callable[[Observations, ProbeRequest], Interpretation]
+    errors: tuple[ErrorScope, ...] = ()
+    needs_records: bool = True
 
 
 _OWN_ERRORS = (ErrorScope.WINDOW, ErrorScope.SERIES)
@@ -254,57 +233,43 @@ _QUESTIONS = (
     _Question("hours begin at", request_with_spend, _hours_begin),
     _Question("date at midnight", request_with_spend, _date_at_midnight),
     _Question("date inside an hour", ProbeRequest.INSIDE, _date_inside_hour),
-    _Question("unknown queue", ProbeRequest.NO_QUEUE, _unknown_member, _OWN_ERRORS),
-    _Question("unknown softId", ProbeRequest.NO_APP, _unknown_member, _OWN_ERRORS),
-    _Question("unknown ip", ProbeRequest.NO_IP, _unknown_member, _OWN_ERRORS),
-    _Question("date 30 days ago", ProbeRequest.MONTH, _other_date, _OWN_ERRORS),
-    _Question("date 1 year ago", ProbeRequest.YEAR, _other_date, _OWN_ERRORS),
-    _Question(f"date in {LONG_AGO.year}", ProbeRequest.LONG_AGO, _other_date, _OWN_ERRORS),
-    _Question("date tomorrow", ProbeRequest.TOMORROW, _other_date, _OWN_ERRORS),
+    _Question("unknown queue", ProbeRequest.NO_QUEUE, _unknown_member, _OWN_ERRORS, needs_records=False),
+    _Question("unknown softId", ProbeRequest.NO_APP, _unknown_member, _OWN_ERRORS, needs_records=False),
+    _Question("unknown ip", ProbeRequest.NO_IP, _unknown_member, _OWN_ERRORS, needs_records=False),
+    _Question("date 30 days ago", ProbeRequest.MONTH, _other_date, _OWN_ERRORS, needs_records=False),
+    _Question("date 1 year ago", ProbeRequest.YEAR, _other_date, _OWN_ERRORS, needs_records=False),
+    _Question(f"date in {LONG_AGO.year}", ProbeRequest.LONG_AGO, _other_date, _OWN_ERRORS, needs_records=False),
+    _Question("date tomorrow", ProbeRequest.TOMORROW, _other_date, _OWN_ERRORS, needs_records=False),
     _Question("running hour", ProbeRequest.RUNNING, _running_hour),
     _Question("hours not begun", ProbeRequest.RUNNING, _hours_not_begun),
     _Question("idle hour", _request_with_idle_hour, _idle_hour),
-    _Question("volume is a", request_with_spend, _volume_type),
-    _Question("money is a", request_with_spend, _money_type),
-    _Question("data is", request_with_spend, _data_shape),
+    _Question("volume is a", request_with_spend, _volume_type, needs_records=False),
+    _Question("money is a", request_with_spend, _money_type, needs_records=False),
+    _Question("data is", request_with_spend, _data_shape, needs_records=False),
     _Question("an hour twice", request_with_spend, _duplicates),
-    _Question("error comes as", _request_with_error, _error_form, tuple(ErrorScope)),
+    _Question("error comes as", _request_with_error, _error_form, tuple(ErrorScope), needs_records=False),
 )
 
 
-def answers(responses: ProbeResponses, baseline: ProbeBaseline, now: datetime) -> list[ProbeResult]:
+def answers(observations: Observations, baseline: ProbeBaseline, now: datetime) -> list[ProbeResult]:
     """Return the answer to every question, from the responses or from stored data."""
     stored = (("sum of queues", _sum_of_queues(baseline)), ("a closed hour", _closed_hour(baseline)))
-    return [_answer(question, responses, now) for question in _QUESTIONS] + [
-        ProbeResult(text, found.answer, found.certainty, now) for text, found in stored
+    return [_answer(question, observations, now) for question in _QUESTIONS] + [
+        ProbeResult(text, *found, now) for text, found in stored
     ]
 
 
-def _answer(question: _Question, responses: ProbeResponses, now: datetime) -> ProbeResult:
-    request = question.request if isinstance(question.request, ProbeRequest) else question.request(responses)
-    if request not in responses:
-        return ProbeResult(question.text, "not asked", Confidence.OPEN, now)
-    answer = responses[request].answer
-    reply, window = answer.reply, answer.window
-    if isinstance(reply, SuccessPayload) or is_error(reply, question.accepts_errors):
-        found = question.interpret(responses, request)
+def _answer(question: _Question, observations: Observations, now: datetime) -> ProbeResult:
+    request = question.request if isinstance(question.request, ProbeRequest) else question.request(observations)
+    if request not in observations:
+        return ProbeResult(question.text, "not asked", OPEN, now)
+    response = observations[request].response
+    reply, window = response.reply, response.window
+    is_answer = isinstance(reply, ApiError) and reply.scope in question.errors
+    if not isinstance(reply, SuccessPayload) and not is_answer:
+        found = (f"no answer: {reply.code}", OPEN)
+    elif question.needs_records and not observations[request].records:
+        found = NO_RECORDS
     else:
-        found = _open(f"no answer: {reply.code}")
-    return ProbeResult(
-        question.text, found.answer, found.certainty, answer.requested_at, window.series, window.start, answer.status
-    )
-
-
-def _sum_of_queues(baseline: ProbeBaseline) -> Interpretation:
-    if not baseline.split_days:
-        return _open("no closed day with queues is stored")
-    answer = f"is the total on {baseline.explained_days:,} of {baseline.split_days:,} closed days with spend"
-    return Interpretation(answer) if baseline.explained_days == baseline.split_days else _likely(answer)
-
-
-def _closed_hour(baseline: ProbeBaseline) -> Interpretation:
-    if baseline.corrected:
-        latest = (baseline.latest or timedelta(0)) // HOUR
-        answer = f"changed in {baseline.corrected:,} of {baseline.hours:,} hours, seen up to {latest:,} h after its end"
-        return Interpretation(answer)
-    return _likely(f"no change seen in {baseline.hours:,} hours") if baseline.hours else _open("no hours are stored")
+        found = question.interpret(observations, request)
+    return ProbeResult(question.text, *found, response.requested_at, *window.series, window.start, response.status)

@@ -1,155 +1,119 @@
 """Store probe answers, and load what the warehouse already knows about an account."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, text
 
-from etl.load.member_statuses import (
-    load_member_statuses,
-    load_unknown_name_behaviours,
-    write_member_statuses,
-    write_unknown_name_behaviours,
-)
+from etl.load.accounts import Account
+from etl.load.member_statuses import load_member_statuses, write_member_statuses, write_unknown_name_behaviours
 from etl.load.rows import from_db_utc, to_db_utc
 from etl.load.upsert import commit_time, last_commit
-from etl.maintenance.probes import Confidence, ProbeBaseline, ProbeResult
-from etl.models import Dimension, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.maintenance.probes import BehaviourChange, Confidence, ProbeBaseline, ProbeResult
+from etl.models import Dimension, MemberStatus, UnknownNameBehaviour
 from etl.warehouse.schema import probes
 
-_ACCOUNT = "select account_id from internal.accounts where name = :name"
-
-_NEWEST_DAY = """
-    select max(day)
-      from internal.day_coverage
-     where account_id = :a and is_closed and status <> 'failed' and volume > 0
-"""
-
-_IDLEST_QUEUE = """
-    select s.member
-      from internal.facts  as f
-      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and f.day = :day and s.dimension = 'queue' and s.member is not null
-     group by s.member
-     order by count(*), s.member
-     limit 1
-"""
-
-_SPLIT_DAYS = """
-    select count(*), count(*) filter (where d.is_explained)
-      from internal.day_coverage as d
-     where d.account_id = :a and d.is_closed and d.volume > 0
-       and exists (
-           select 1
-             from internal.snapshots as n
-             join internal.series    as s on s.account_id = n.account_id and s.series_id = n.series_id
-            where n.account_id = :a and n.day = d.day and n.outcome = 'success' and s.dimension = 'queue'
-       )
-"""
-
-_TOTAL_HOURS = """
-    select count(*)
-      from internal.facts  as f
-      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and s.dimension = 'total'
-"""
-
-_CORRECTIONS = """
-    select count(distinct r.hour_start), max(r.seen_at - r.hour_start)
-      from internal.revisions as r
-      join internal.series    as s on s.account_id = r.account_id and s.series_id = r.series_id
-     where r.account_id = :a and r.cause = 'correction' and s.dimension = 'total'
-"""
-
-
-class BehaviourChange(NamedTuple):
-    """What the API gave and now gives for an unknown member. ``reset``: excluded names to be requested again."""
-
-    dimension: Dimension
-    before: UnknownNameBehaviour
-    now: UnknownNameBehaviour
-    reset: tuple[str, ...]
-
-
-def find_account_id(connection: Connection, name: str) -> int | None:
-    account_id: int | None = connection.execute(text(_ACCOUNT), {"name": name}).scalar_one_or_none()
-    return account_id
-
-
-def load_baseline(connection: Connection, account_id: int) -> ProbeBaseline:
-    account = {"a": account_id}
-    day = connection.execute(text(_NEWEST_DAY), account).scalar_one()
-    split_days, explained_days = connection.execute(text(_SPLIT_DAYS), account).one()
-    corrected, latest = connection.execute(text(_CORRECTIONS), account).one()
-    return ProbeBaseline(
-        day=day,
-        queue=connection.execute(text(_IDLEST_QUEUE), {**account, "day": day}).scalar_one_or_none(),
-        split_days=split_days,
-        explained_days=explained_days,
-        hours=connection.execute(text(_TOTAL_HOURS), account).scalar_one(),
-        corrected=corrected,
-        latest=None if latest is None else latest - timedelta(hours=1),
+_BASELINE = """
+    with hours as (
+        select s.dimension, s.member, f.day
+          from internal.facts  as f
+          join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
+         where f.account_id = :a
+    ),
+    split as (
+        select distinct n.day
+          from internal.snapshots as n
+          join internal.series    as s on s.account_id = n.account_id and s.series_id = n.series_id
+         where n.account_id = :a and n.outcome = 'success' and s.dimension = 'queue'
+    ),
+    days as (
+        select c.day, c.status, c.is_explained, split.day is not null as is_split
+          from internal.day_coverage as c
+          left join split on split.day = c.day
+         where c.account_id = :a and c.is_closed and c.volume > 0
+    ),
+    newest as (
+        select max(day) as day from days where status <> 'failed'
+    ),
+    idlest as (
+        select h.member
+          from hours  as h
+          join newest as n on n.day = h.day
+         where h.dimension = 'queue' and h.member is not null
+         group by h.member
+         order by count(*), h.member
+         limit 1
+    ),
+    corrections as (
+        select r.hour_start, r.seen_at - r.hour_start - interval '1 hour' as delay
+          from internal.revisions as r
+          join internal.series    as s on s.account_id = r.account_id and s.series_id = r.series_id
+         where r.account_id = :a and r.cause = 'correction' and s.dimension = 'total'
     )
+    select (select day from newest),
+           (select member from idlest),
+           (select count(*) from days where is_split),
+           (select count(*) from days where is_split and is_explained),
+           (select count(*) from hours where dimension = 'total'),
+           (select count(distinct hour_start) from corrections),
+           (select max(delay) from corrections)
+"""
 
 
-def latest_results(connection: Connection, account_id: int) -> list[ProbeResult]:
+def load_baseline(connection: Connection, account: Account) -> ProbeBaseline:
+    return ProbeBaseline(*connection.execute(text(_BASELINE), {"a": account.account_id}).one())
+
+
+def latest_results(connection: Connection, account: Account) -> list[ProbeResult]:
     """Return the latest stored answer to each question."""
-    latest: dict[str, ProbeResult] = {}
-    for row in connection.execute(select(probes).where(probes.c.account_id == account_id).order_by(probes.c.seen_at)):
-        latest[row.question] = ProbeResult(
-            question=row.question,
-            answer=row.answer,
-            certainty=Confidence(row.certainty),
-            seen_at=from_db_utc(row.seen_at),
-            series=None if row.dimension is None else SeriesKey(Dimension(row.dimension), row.member),
-            window_start=None if row.window_start is None else from_db_utc(row.window_start),
-            status=row.status,
+    columns = [probes.c[name] for name in ProbeResult._fields]
+    statement = select(*columns).where(probes.c.account_id == account.account_id).order_by(probes.c.seen_at)
+    results = [ProbeResult(*row) for row in connection.execute(statement)]
+    latest = {result.question: result for result in results}
+    return [
+        result._replace(
+            certainty=Confidence(result.certainty),
+            seen_at=from_db_utc(result.seen_at),
+            window_start=result.window_start and from_db_utc(result.window_start),
         )
-    return list(latest.values())
+        for result in latest.values()
+    ]
 
 
 def save(
     connection: Connection,
-    account_id: int,
+    account: Account,
     results: Iterable[ProbeResult],
     behaviours: Mapping[Dimension, UnknownNameBehaviour],
     now: datetime,
 ) -> list[BehaviourChange]:
     """Store the answers. Where unknown names now give something else, names excluded before are requested again."""
-    rows = [_row(account_id, result) for result in results if result.certainty is not Confidence.OPEN]
+    rows = [_row(account.account_id, result) for result in results if result.certainty is not Confidence.OPEN]
     if rows:
         connection.execute(insert(probes), rows)
-    at = commit_time(now, last_commit(connection, account_id))
-    before = {dimension: behaviour for _, dimension, behaviour in load_unknown_name_behaviours(connection, account_id)}
-    write_unknown_name_behaviours(connection, account_id, behaviours, at)
-    return [
-        BehaviourChange(dimension, before[dimension], now, _reset_excluded(connection, account_id, dimension, at))
-        for dimension, now in behaviours.items()
-        if dimension in before and now != before[dimension]
-    ]
+    at = commit_time(now, last_commit(connection, account.account_id))
+    write_unknown_name_behaviours(connection, account.account_id, behaviours, at)
+    changes = []
+    for dimension, behaviour in behaviours.items():
+        before = account.unknown_name_behaviours.get(dimension, behaviour)
+        if before != behaviour:
+            reset = _reset_excluded(connection, account, dimension, at)
+            changes.append(BehaviourChange(dimension, before, behaviour, reset))
+    return changes
 
 
 def _row(account_id: int, result: ProbeResult) -> dict[str, object]:
-    return {
-        "account_id": account_id,
-        "question": result.question,
-        "answer": result.answer,
-        "certainty": result.certainty.value,
-        "dimension": result.series.dimension.value if result.series else None,
-        "member": result.series.member if result.series else None,
-        "window_start": to_db_utc(result.window_start) if result.window_start else None,
-        "status": result.status,
+    times = {
         "seen_at": to_db_utc(result.seen_at),
+        "window_start": result.window_start and to_db_utc(result.window_start),
     }
+    return {"account_id": account_id, **result._asdict(), **times}
 
 
-def _reset_excluded(connection: Connection, account_id: int, dimension: Dimension, at: datetime) -> tuple[str, ...]:
-    statuses = {change.series: change.member_status for change in load_member_statuses(connection, account_id)}
-    excluded = sorted(
-        series
-        for series, status in statuses.items()
-        if series.dimension is dimension and status is MemberStatus.EXCLUDED
-    )
-    write_member_statuses(connection, account_id, [(series, MemberStatus.UNVERIFIED, None) for series in excluded], at)
+def _reset_excluded(connection: Connection, account: Account, dimension: Dimension, at: datetime) -> tuple[str, ...]:
+    changes = load_member_statuses(connection, account.account_id)
+    statuses = {change.series: change.member_status for change in changes if change.series.dimension is dimension}
+    excluded = sorted(series for series, status in statuses.items() if status is MemberStatus.EXCLUDED)
+    reset = [(series, MemberStatus.UNVERIFIED, None) for series in excluded]
+    write_member_statuses(connection, account.account_id, reset, at)
     return tuple(series.member or "" for series in excluded)

@@ -1,12 +1,12 @@
-"""Probe undocumented API behaviour: which requests to send, one after the other. Pure functions; no I/O, no clock."""
+"""Choose the requests that probe undocumented API behaviour, one after the other. Pure functions; no I/O, no clock."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TypeGuard
+from functools import cached_property
+from typing import NamedTuple
 
-from etl.extract.client import ProbeResponse
 from etl.extract.planner import NONEXISTENT_MEMBERS
 from etl.extract.planner.members import unknown_name_behaviour
 from etl.models import (
@@ -19,14 +19,14 @@ from etl.models import (
     ErrorScope,
     Measures,
     Record,
-    SeriesKey,
     UnknownNameBehaviour,
     Window,
     day_start,
     queue,
 )
-from etl.responses import ApiError, SuccessPayload
-from etl.transform import money, parse
+from etl.responses import ApiError, InvalidResponse, Response, SuccessPayload, TransportError
+from etl.transform.money import parse_int, parse_money
+from etl.transform.parse import parse_snapshot
 
 MAX_FAILURES = 3
 """Probing stops after this many requests in a row without records: the API has a problem or refuses to answer."""
@@ -58,10 +58,36 @@ UNKNOWN_MEMBERS = {
     ProbeRequest.NO_APP: Dimension.APP,
     ProbeRequest.NO_IP: Dimension.IP,
 }
-_WHOLE_DAYS = {ProbeRequest.MONTH: -30 * DAY, ProbeRequest.YEAR: -365 * DAY, ProbeRequest.TOMORROW: DAY}
 
-ProbeResponses = Mapping[ProbeRequest, ProbeResponse]
-"""The responses so far, in the order they were requested."""
+
+@dataclass(frozen=True)
+class Observation:
+    """The response to a probe. ``headers``: names in lower case."""
+
+    response: Response
+    headers: Mapping[str, str]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The valid records by time, duplicates included."""
+        reply, found = self.response.reply, []
+        for raw in reply.records if isinstance(reply, SuccessPayload) else ():
+            second, volume, amount = parse_int(raw.date_from), parse_int(raw.volume), parse_money(raw.money)
+            if second is not None and 0 <= second <= _MAX_TIMESTAMP and volume is not None and amount is not None:
+                found.append(Record(EPOCH + timedelta(seconds=second), volume, amount))
+        return sorted(found)
+
+    @property
+    def hours(self) -> dict[datetime, Measures]:
+        return {record.hour_start: record.value for record in self.records}
+
+    @property
+    def spend(self) -> dict[datetime, Measures]:
+        return {hour: value for hour, value in self.hours.items() if value != ZERO_MEASURES}
+
+
+Observations = Mapping[ProbeRequest, Observation]
+"""What was observed so far, in the order of the requests."""
 
 
 class Confidence(StrEnum):
@@ -72,27 +98,26 @@ class Confidence(StrEnum):
     """Could not be determined; the answer says why. Not stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """A question and its answer. ``series``, ``window_start``: what was requested; None if answered from storage."""
+class ProbeResult(NamedTuple):
+    """A question and its answer, as stored. The fields after ``seen_at`` are None if nothing was requested for it."""
 
     question: str
     answer: str
     certainty: Confidence
     seen_at: datetime
-    series: SeriesKey | None = None
+    dimension: Dimension | None = None
+    member: str | None = None
     window_start: datetime | None = None
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeBaseline:
+class ProbeBaseline(NamedTuple):
     """What the warehouse knows about the account.
 
     ``day``: newest closed day with spend. ``queue``: the one with the fewest hours on that day. ``split_days``: closed
     days with spend for which queues were requested; ``explained_days``: those whose queues add up. ``hours``: stored
-    hours of the total;
-    ``corrected``: how many changed after they had ended; ``latest``: the longest time until such a change was seen.
+    hours of the total; ``corrected``: how many changed after they had ended; ``latest``: the longest time until such a
+    change was seen.
     """
 
     day: date | None = None
@@ -104,99 +129,79 @@ class ProbeBaseline:
     latest: timedelta | None = None
 
 
+class BehaviourChange(NamedTuple):
+    """What the API gave and now gives for an unknown member. ``reset``: excluded names to be requested again."""
+
+    dimension: Dimension
+    before: UnknownNameBehaviour
+    now: UnknownNameBehaviour
+    reset: tuple[str, ...]
+
+
 def next_probe(
-    responses: ProbeResponses, baseline: ProbeBaseline, now: datetime, account: str
+    observations: Observations, baseline: ProbeBaseline, now: datetime, account: str
 ) -> tuple[ProbeRequest, Window] | None:
     """Return the next request and its window; None when probing is done."""
-    if fatal_error(responses) or failure(responses):
+    if stopped_by(observations):
         return None
     for request in ProbeRequest:
-        if request not in responses and (window := _window(request, responses, baseline, now, account)):
+        if request not in observations and (window := _window(request, observations, baseline, now, account)):
             return request, window
     return None
 
 
-def fatal_error(responses: ProbeResponses) -> ApiError | None:
-    """Return the error that concerns the whole account, if there was one."""
-    replies = (response.answer.reply for response in responses.values())
-    return next((reply for reply in replies if is_error(reply, (ErrorScope.ACCOUNT,))), None)
-
-
-def is_error(reply: object, scopes: Collection[ErrorScope]) -> TypeGuard[ApiError]:
-    return isinstance(reply, ApiError) and reply.scope in scopes
-
-
-def failure(responses: ProbeResponses) -> str:
-    """Return the code of the last reply if probing stopped after MAX_FAILURES; otherwise an empty string."""
-    last = [response.answer.reply for response in responses.values()][-MAX_FAILURES:]
-    codes = [reply.code for reply in last if not isinstance(reply, SuccessPayload)]
-    return codes[-1] if len(codes) == MAX_FAILURES and ProbeRequest.TOMORROW not in responses else ""
+def stopped_by(observations: Observations) -> ApiError | InvalidResponse | TransportError | None:
+    """Return the reply that ended probing early: an account error, or the last of MAX_FAILURES in a row."""
+    last = [observation.response.reply for observation in observations.values()][-MAX_FAILURES:]
+    failures = [reply for reply in last if not isinstance(reply, SuccessPayload)]
+    for reply in failures:
+        if isinstance(reply, ApiError) and reply.scope is ErrorScope.ACCOUNT:
+            return reply
+    is_complete = ProbeRequest.TOMORROW in observations
+    return failures[-1] if len(failures) == MAX_FAILURES and not is_complete else None
 
 
 def _window(
-    request: ProbeRequest, responses: ProbeResponses, baseline: ProbeBaseline, now: datetime, account: str
+    request: ProbeRequest, observations: Observations, baseline: ProbeBaseline, now: datetime, account: str
 ) -> Window | None:
     today = now.date()
-    spend = request_with_spend(responses)
-    day_with_spend = responses[spend].answer.window.day if spend in responses else baseline.day or today - DAY
-    if request in _WHOLE_DAYS:
-        return Window.whole_day(account, TOTAL, today + _WHOLE_DAYS[request])
+    closed_day = baseline.day or today - DAY
+    days = {
+        ProbeRequest.DAY: closed_day,
+        ProbeRequest.MONTH: today - 30 * DAY,
+        ProbeRequest.YEAR: today - 365 * DAY,
+        ProbeRequest.LONG_AGO: LONG_AGO,
+        ProbeRequest.TOMORROW: today + DAY,
+    }
+    if request in days:
+        return Window.whole_day(account, TOTAL, days[request])
+    if request is ProbeRequest.QUEUE:
+        return Window.whole_day(account, queue(baseline.queue), closed_day) if baseline.queue else None
+    if request is ProbeRequest.RUNNING:
+        start = now.replace(minute=0, second=0, microsecond=0) - 3 * HOUR
+        return Window(account, TOTAL, start.date(), start, start + DAY)
+    day = observations[request_with_spend(observations)].response.window.day
     if request in UNKNOWN_MEMBERS:
-        return Window.whole_day(account, NONEXISTENT_MEMBERS[UNKNOWN_MEMBERS[request]], day_with_spend)
-    match request:
-        case ProbeRequest.DAY:
-            return Window.whole_day(account, TOTAL, baseline.day or today - DAY)
-        case ProbeRequest.LONG_AGO:
-            return Window.whole_day(account, TOTAL, LONG_AGO)
-        case ProbeRequest.INSIDE:
-            start = day_start(day_with_spend) + OFF_HOUR
-            return Window(account, TOTAL, day_with_spend, start, start + DAY)
-        case ProbeRequest.RUNNING:
-            start = now.replace(minute=0, second=0, microsecond=0) - 3 * HOUR
-            return Window(account, TOTAL, start.date(), start, start + DAY)
-    if baseline.queue and baseline.day:
-        return Window.whole_day(account, queue(baseline.queue), baseline.day)
-    return None
+        return Window.whole_day(account, NONEXISTENT_MEMBERS[UNKNOWN_MEMBERS[request]], day)
+    start = day_start(day) + OFF_HOUR
+    return Window(account, TOTAL, day, start, start + DAY)
 
 
-def request_with_spend(responses: ProbeResponses) -> ProbeRequest:
+def request_with_spend(observations: Observations) -> ProbeRequest:
     """Return the first request for a closed day whose response has spend; the first one if none has."""
-    closed_days = (ProbeRequest.DAY, ProbeRequest.MONTH, ProbeRequest.YEAR)
-    return next((request for request in closed_days if spend_by_hour(responses, request)), ProbeRequest.DAY)
+    for request in (ProbeRequest.DAY, ProbeRequest.MONTH, ProbeRequest.YEAR):
+        if request in observations and observations[request].spend:
+            return request
+    return ProbeRequest.DAY
 
 
-def records(response: ProbeResponse) -> list[Record]:
-    """Return the valid records by time, duplicates included."""
-    reply = response.answer.reply
-    found = []
-    for raw in reply.records if isinstance(reply, SuccessPayload) else ():
-        start, volume, amount = (
-            money.parse_int(raw.date_from),
-            money.parse_int(raw.volume),
-            money.parse_money(raw.money),
-        )
-        if start is not None and 0 <= start <= _MAX_TIMESTAMP and volume is not None and amount is not None:
-            found.append(Record(EPOCH + timedelta(seconds=start), volume, amount))
-    return sorted(found)
-
-
-def values_by_hour(responses: ProbeResponses, request: ProbeRequest) -> dict[datetime, Measures]:
-    found = records(responses[request]) if request in responses else []
-    return {record.hour_start: record.value for record in found}
-
-
-def spend_by_hour(responses: ProbeResponses, request: ProbeRequest) -> dict[datetime, Measures]:
-    return {hour: value for hour, value in values_by_hour(responses, request).items() if value != ZERO_MEASURES}
-
-
-def unknown_name_behaviours(responses: ProbeResponses) -> dict[Dimension, UnknownNameBehaviour]:
+def unknown_name_behaviours(observations: Observations) -> dict[Dimension, UnknownNameBehaviour]:
     """Return what the API gives for members that cannot exist, for the dimensions where the responses show it."""
-    totals = values_by_hour(responses, request_with_spend(responses))
-    found = {}
+    totals, found = observations[request_with_spend(observations)].hours, {}
     for request, dimension in UNKNOWN_MEMBERS.items():
-        if request in responses:
-            answer = responses[request].answer
-            day = DayState(answer.window.day, total_by_hour=totals)
-            if behaviour := unknown_name_behaviour(parse.parse_snapshot(answer, 0, None), day):
+        if request in observations:
+            response = observations[request].response
+            day = DayState(response.window.day, total_by_hour=totals)
+            if behaviour := unknown_name_behaviour(parse_snapshot(response, 0, None), day):
                 found[dimension] = behaviour
     return found

@@ -14,7 +14,7 @@ from etl.warehouse import checks
 from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
-_MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
+_MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.INFO)
 
 
 class CheckReport(NamedTuple):
@@ -70,7 +70,7 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
         counts.append(f"{len(failures)} {severity}")
         yield f"\n{severity}"
         for failure in failures:
-            yield _wrapped(f"FAIL {failure.check.name}: {failure.told}", 2, width)
+            yield _wrapped(f"FAIL {failure.check.name}: {failure.message}", 2, width)
             yield _wrapped(f"expected: {failure.check.sentence}", 4, width)
             if failure.check.hint:
                 yield _wrapped(f"hint: {failure.check.hint}", 4, width)
@@ -80,9 +80,9 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:
-    first, rest = " " * indent, " " * (indent + 2)
+    first, following = " " * indent, " " * (indent + 2)
     return fill(
-        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -96,7 +96,7 @@ def to_json(report: CheckReport) -> str:
             "check": failure.check.name,
             "severity": failure.check.severity.value,
             "sentence": failure.check.sentence,
-            "told": failure.told,
+            "told": failure.message,
             "remedy": failure.check.hint,
             "day": failure.day,
             "rows": list(map(dict, failure.rows)),

@@ -16,7 +16,7 @@ from etl.outputs import atomic
 from etl.outputs.check_report import run_checks
 from etl.warehouse import migrate, schema, views
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
-from etl.warehouse.duckdb import attach_draft
+from etl.warehouse.duckdb import attach_new_file
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
 
 PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -77,7 +77,7 @@ def resolve_target(url: str, path: Path) -> Path:
 
 
 def _is_published_copy(file: Path) -> bool:
-    """True for a read-only DuckDB file that is not a warehouse (which somebody may have made read-only).
+    """True for a read-only DuckDB file that is not a warehouse (a warehouse may have been made read-only).
 
     A file that DuckDB cannot open, because a tool has it open or left a log beside it, counts as a copy.
     """
@@ -152,7 +152,7 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
 
 
 def _copy_from_file(source: sa.Connection, to: Path) -> None:
-    attach_draft(source, to)
+    attach_new_file(source, to, "draft")
     source.exec_driver_sql("create schema draft.internal")
     for table in PUBLISHED_COLUMNS:
         source.exec_driver_sql(f"create table draft.internal.{table} as {_select(table)}")

@@ -1,4 +1,4 @@
-"""What the stand-in API can be told to do: how it behaves, and which requests get which fault."""
+"""How the stand-in API behaves, and which requests get a fault."""
 
 import json
 from contextlib import suppress
@@ -13,11 +13,11 @@ METHOD = "/getSpendingStats"
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the API behaves where its documentation is silent. The defaults are the most likely reading of what is known.
+    """How the API behaves where its documentation is silent. The defaults are the most likely behaviour.
 
     ``idle``: hours without spend are sent as zeros or omitted. ``buckets``: number of records in a response.
-    ``numbers``: JSON numbers, strings, or numbers with float noise and exponents. ``listed``: ``[...]`` or
-    ``{"0":...}``.
+    ``numbers``: JSON numbers, strings, or numbers with float noise and exponents.
+    ``listed``: ``[...]`` or ``{"0":...}``.
     ``unknown_queue``: the response is ERROR_INCORRECT_QUEUE (a made-up code), zeros, or the totals of all queues.
     ``off_hour``: a `date` inside an hour is moved back to its start, or shifts every bucket.
     ``grid_seconds``: where buckets begin, relative to the whole hour; -900 is :45, as in the vendor's example.
@@ -73,7 +73,7 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"
     EMPTY = "empty"
     # transport
-    CUT = "cut"
+    TRUNCATED = "cut"
     HALF_SENT = "half_sent"
     RESET = "reset"
     HANG = "hang"
@@ -107,11 +107,11 @@ def parse_query(body: bytes) -> tuple[object, ApiQuery | None]:
         return None, None
     if not isinstance(fields, dict):
         return None, None
-    key = fields.get("clientKey")
-    types = {"clientKey": str, "date": int, "queue": str, "softId": int, "ip": str}
+    types = {"date": int, "queue": str, "softId": int, "ip": str}
+    key = fields.pop("clientKey", None)
     if any(type(value) is not types.get(name) for name, value in fields.items()):
         return key, None
-    return key, ApiQuery(fields.get("date"), fields.get("queue"), fields.get("softId"), fields.get("ip"))
+    return key, ApiQuery(*map(fields.get, types))
 
 
 @dataclass(frozen=True, slots=True)

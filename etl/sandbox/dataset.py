@@ -1,7 +1,6 @@
 """Synthetic spending of one account. Every hour is a pure function of a seed; nothing is generated ahead.
 
-Randomness is BLAKE2 over the seed and a name, and all arithmetic uses integers: the same numbers in every process and
-Python.
+Randomness is BLAKE2 over the seed and a name. All arithmetic uses integers, so numbers do not depend on the machine.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,9 +38,18 @@ CORRECTION_DELAYS = (HOUR, DAY, 7 * DAY)
 """Seconds between the end of an hour and its correction."""
 CORRECTIONS_PER_256_HOURS = 8
 SETTLED_AFTER = DAY + CORRECTION_DELAYS[-1]
-"""Seconds after the start of a day from which none of its hours changes any more."""
+"""Seconds after the start of a day until its hours no longer change."""
 PRICE_STEP_DAYS = 120
 MIN_PRICE, MAX_PRICE = 5_000, 30_000  # in 0.0001 USD per 1000 tasks
+GROWTH = 25
+"""Percent of the first year's volume added per year."""
+WEEKDAYS = (104, 108, 110, 107, 102, 84, 85)
+"""Volume from Monday to Sunday, in percent of the average."""
+HOURS = (
+    *(52, 46, 42, 40, 42, 50, 64, 82, 100, 118, 130, 138),
+    *(140, 142, 144, 140, 134, 128, 122, 116, 106, 94, 80, 64),
+)
+"""Volume from midnight on, in percent of the average."""
 
 Units = tuple[int, int]
 """Volume, and money in the dataset's smallest unit, ``10 ** -places`` USD."""
@@ -71,29 +79,20 @@ class Dataset:
     """An account's spending. Hours are UTC, money is US dollars, percentages are integers.
 
     ``queues``: names, or how many (known names first, then "Custom Queue 17" and so on).
-    ``growth``: percent of the first year's volume added per year. ``weekday`` (Monday first) and ``hours``: volume in
-    percent.
     ``idle_hours``, ``idle_weeks``: percent of a queue's hours, and of the account's weeks, without spend.
     ``idle``: pauses of the whole account, first and last day inclusive.
-    ``active_periods``: (days, at_once): each queue spends for that many days in a row; ``at_once`` queues spend on any
-    day.
+    ``active_periods``: (days, at_once): queues spend that many days in a row; on any day ``at_once`` of them do.
     ``lives``: (queue, first day, last day), inclusive; a queue named here spends on these days only.
     ``turnover``: some other queues start after ``begins`` or stop for good.
     ``places``: decimal places of money, 0 to 9.
-    ``unlisted``: percent of the money that belongs to no listed app, and to no listed IP.
     ``corrections``: about 3 % of closed hours change 1 h, 24 h or 7 days after their end.
+    ``unlisted``: percent of the money that belongs to no listed app, and to no listed IP.
     """
 
     seed: int = 1
     begins: date = date(2023, 1, 1)
     queues: int | tuple[str, ...] = 6
     tasks_per_hour: int = 400
-    growth: int = 25
-    weekday: tuple[int, ...] = (104, 108, 110, 107, 102, 84, 85)
-    hours: tuple[int, ...] = (
-        *(52, 46, 42, 40, 42, 50, 64, 82, 100, 118, 130, 138),
-        *(140, 142, 144, 140, 134, 128, 122, 116, 106, 94, 80, 64),
-    )
     idle_hours: int = 20
     idle_weeks: int = 3
     idle: tuple[tuple[date, date], ...] = ()
@@ -108,15 +107,10 @@ class Dataset:
 
     @classmethod
     def busy(
-        cls,
-        seed: int = 1,
-        begins: date = date(2023, 1, 1),
-        queues: int | tuple[str, ...] = 6,
-        *,
-        corrections: bool = False,
+        cls, begins: date = date(2023, 1, 1), queues: int | tuple[str, ...] = 6, *, corrections: bool = False
     ) -> "Dataset":
-        """Return a dataset in which every queue spends in every hour from ``begins`` on."""
-        return cls(seed, begins, queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections)
+        """Return a dataset whose queues all spend in every hour from ``begins`` on."""
+        return cls(1, begins, queues, idle_hours=0, idle_weeks=0, turnover=False, corrections=corrections)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -152,11 +146,10 @@ class Dataset:
     @cached_property
     def _lifetimes(self) -> dict[str, list[tuple[int, int]]]:
         """First and last days on which each queue may spend."""
-        given = {
-            name: [(_epoch_day(first), _epoch_day(last)) for other, first, last in self.lives if other == name]
-            for name in self.names
-        }
-        return {name: given[name] or [self._lifetime(name, index)] for index, name in enumerate(self.names)}
+        given: dict[str, list[tuple[int, int]]] = {}
+        for name, first, last in self.lives:
+            given.setdefault(name, []).append((_epoch_day(first), _epoch_day(last)))
+        return {name: given.get(name) or [self._lifetime(name, index)] for index, name in enumerate(self.names)}
 
     def _lifetime(self, queue: str, index: int) -> tuple[int, int]:
         first, last = _epoch_day(self.begins), _epoch_day(date.max)
@@ -171,11 +164,9 @@ class Dataset:
 
     def is_active(self, queue: str, day: int) -> bool:
         """Whether a queue may spend on a day (counted from 1970-01-01); single hours can still be idle."""
-        if not any(first <= day <= last for first, last in self._lifetimes.get(queue, ())):
+        if day < _epoch_day(self.begins) or not _is_within(day, self._lifetimes.get(queue, ())):
             return False
-        if day < _epoch_day(self.begins) or any(
-            _epoch_day(first) <= day <= _epoch_day(last) for first, last in self.idle
-        ):
+        if _is_within(day, ((_epoch_day(first), _epoch_day(last)) for first, last in self.idle)):
             return False
         if self.idle_weeks and _hash_int(self.seed, "week", (day + 3) // 7) % 100 < self.idle_weeks:
             return False
@@ -190,6 +181,10 @@ class Dataset:
         base = MIN_PRICE + _hash_int(self.seed, "price", queue) % (MAX_PRICE - MIN_PRICE)
         price = base * (85 + _hash_int(self.seed, "price", queue, day // PRICE_STEP_DAYS) % 31) // 100
         return max(MIN_PRICE, min(MAX_PRICE, price))
+
+
+def _is_within(day: int, periods: Iterable[tuple[int, int]]) -> bool:
+    return any(first <= day <= last for first, last in periods)
 
 
 class _QueueDay(NamedTuple):
@@ -212,25 +207,25 @@ def _queue_day(dataset: Dataset, queue: str, day: int) -> _QueueDay:
     if not dataset.corrections:
         return _QueueDay(settled, settled, (0,) * 24)
     dice = _hash_bytes(dataset.seed, "correction", queue, day)
-    corrected = [dice[hour] < CORRECTIONS_PER_256_HOURS and settled[hour] != _NO_SPEND for hour in range(24)]
-    return _QueueDay(
-        tuple(_uncorrected(units, dice[24 + hour]) if corrected[hour] else units for hour, units in enumerate(settled)),
-        settled,
-        tuple(CORRECTION_DELAYS[dice[48 + hour % 16] % 3] if corrected[hour] else 0 for hour in range(24)),
-    )
+    first, delays = list(settled), [0] * 24
+    for hour in range(24):
+        if dice[hour] < CORRECTIONS_PER_256_HOURS and settled[hour] != _NO_SPEND:
+            first[hour] = _uncorrected(settled[hour], dice[24 + hour])
+            delays[hour] = CORRECTION_DELAYS[dice[48 + hour % 16] % 3]
+    return _QueueDay(tuple(first), settled, tuple(delays))
 
 
 def _settled_hours(dataset: Dataset, queue: str, day: int) -> Iterator[Units]:
     size = 10 + _hash_int(dataset.seed, "size", queue) % 291
-    growth = 36_500 + dataset.growth * (day - _epoch_day(dataset.begins))
-    base = dataset.tasks_per_hour * size * growth * dataset.weekday[(day + 3) % 7]
+    growth = 36_500 + GROWTH * (day - _epoch_day(dataset.begins))
+    base = dataset.tasks_per_hour * size * growth * WEEKDAYS[(day + 3) % 7]
     price = dataset.price(queue, day)
     dice, cents = _hash_bytes(dataset.seed, "volume", queue, day), _hash_bytes(dataset.seed, "money", queue, day)
     for hour in range(24):
         if dice[24 + hour] * 100 < dataset.idle_hours * 256:
             yield _NO_SPEND
             continue
-        volume = max(1, base * dataset.hours[hour] * (205 + dice[hour] * 2 // 5) // (100 * 36_500 * 100 * 100 * 256))
+        volume = max(1, base * HOURS[hour] * (205 + dice[hour] * 2 // 5) // (100 * 36_500 * 100 * 100 * 256))
         noise = 980_000 + int.from_bytes(cents[2 * hour : 2 * hour + 2]) * 40_000 // 65_535
         yield volume, volume * price * noise * 10**dataset.places // 10**13
 
@@ -284,10 +279,10 @@ def _share(dataset: Dataset, kind: str, members: Iterable[object], member: objec
     """Return a member's part of a day as ``(low, high, whole)``. Neighbours share a bound, so parts sum exactly."""
     low = high = total = 0
     for other in members:
-        weight = 1 + _hash_int(dataset.seed, kind, other, day) % 100
+        part = 1 + _hash_int(dataset.seed, kind, other, day) % 100
         if other == member:
-            low, high = total, total + weight
-        total += weight
+            low, high = total, total + part
+        total += part
     listed = 100 - dataset.unlisted
     return low * listed, high * listed, max(1, total) * 100
 

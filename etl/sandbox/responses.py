@@ -1,7 +1,7 @@
 """What the stand-in API answers: the records of a query, as JSON, with faults on request."""
 
 import json
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -138,7 +138,7 @@ def _with_duplicate(found: list[Record], duplicates: Literal["none", "identical"
 def _record_json(record: Record, numbers: Literal["number", "string", "noise"]) -> str:
     date_from, volume, money = record
     quote = '"' if numbers == "string" else ""
-    amount = _noisy(money) if numbers == "noise" else f"{money:f}" if numbers == "string" else _shortest(money)
+    amount = {"number": _shortest, "string": "{:f}".format, "noise": _noisy}[numbers](money)
     return (
         f'{{"dateFrom":{date_from},"dateTill":{date_from + HOUR - 1},'
         f'"volume":{quote}{volume}{quote},"money":{quote}{amount}{quote}}}'
@@ -157,27 +157,26 @@ def _noisy(money: Decimal) -> str:
     return digits if abs(money) >= 1 else f"{Decimal(digits):e}"
 
 
+_DAMAGES: dict[FaultKind | None, Callable[[Record], Record]] = {
+    FaultKind.NAN: lambda record: record._replace(money=Decimal("NaN")),
+    FaultKind.NEGATIVE: lambda record: record._replace(money=-max(record.money, Decimal("0.000001"))),
+    FaultKind.NEGATIVE_VOLUME: lambda record: record._replace(volume=-max(record.volume, 1)),
+}
+
+
 def _success_json(found: list[Record], behaviour: Behaviour, fault: FaultKind | None) -> str:
     """Return a success, damaged if the fault is of that kind."""
     if fault in FIXED_BODIES:
         return FIXED_BODIES[fault]
-    if found and fault in (FaultKind.NAN, FaultKind.NEGATIVE, FaultKind.NEGATIVE_VOLUME):
+    if found and fault in _DAMAGES:
         largest = max(range(len(found)), key=lambda index: found[index].money)
-        found = [*found[:largest], _damaged(fault, found[largest]), *found[largest + 1 :]]
+        found = [*found[:largest], _DAMAGES[fault](found[largest]), *found[largest + 1 :]]
     texts = [_record_json(record, behaviour.numbers) for record in found]
     error_id = '"0"' if fault is FaultKind.ERROR_ID_STRING else "0"
     if behaviour.listed == "object":
         members = ",".join(f'"{index}":{text}' for index, text in enumerate(texts))
         return f'{{"errorId":{error_id},"data":{{{members}}}}}'
     return f'{{"errorId":{error_id},"data":[{",".join(texts)}]}}'
-
-
-def _damaged(fault: FaultKind, record: Record) -> Record:
-    if fault is FaultKind.NAN:
-        return record._replace(money=Decimal("NaN"))
-    if fault is FaultKind.NEGATIVE:
-        return record._replace(money=-max(record.money, Decimal("0.000001")))
-    return record._replace(volume=-max(record.volume, 1))
 
 
 @dataclass(frozen=True, slots=True)

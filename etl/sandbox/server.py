@@ -15,7 +15,6 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from types import TracebackType
 from typing import Any, Self
 
 from etl.clock import Clock
@@ -44,7 +43,8 @@ _DEFAULTS = Behaviour()
 class Sandbox:
     """A context manager that serves the API on a port of 127.0.0.1, never on another address.
 
-    ``now`` is called once per request. ``behaviour`` and ``faults`` may be changed while it runs.
+    ``now`` is called once per request. ``behaviour`` and ``faults`` may be changed while it runs. ``stopping`` is set
+    at the end of the block and interrupts every delayed response.
     """
 
     def __init__(
@@ -63,19 +63,17 @@ class Sandbox:
         self._requests: list[Request] = []
         self._attempts: dict[ApiQuery, int] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
 
     def __enter__(self) -> Self:
-        self._stopping.clear()
+        self.stopping.clear()
         self._server = _Server(self, self._port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="sandbox")
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -104,11 +102,10 @@ class Sandbox:
     def expected_rows(
         self, since: date, until: date, as_of: datetime | None = None
     ) -> Iterator[tuple[str, datetime, int, Decimal]]:
-        """Yield ``Dataset.expected_rows`` as reported now (or at ``as_of``), shifted to this API's hour grid."""
+        """Return ``Dataset.expected_rows`` as reported now (or at ``as_of``), shifted to this API's hour grid."""
         shift = timedelta(seconds=self.behaviour.grid_seconds)
-        for row in self.dataset.expected_rows(since, until, (as_of or self._now()) - shift):
-            queue, hour_start, volume, money = row
-            yield queue, hour_start + shift, volume, money
+        rows = self.dataset.expected_rows(since, until, (as_of or self._now()) - shift)
+        return ((queue, hour_start + shift, volume, money) for queue, hour_start, volume, money in rows)
 
     def respond(self, path: str, body: bytes) -> Response:
         """Decide the response to a POST and log the request."""
@@ -144,14 +141,6 @@ class Sandbox:
         attempt = self._attempts[query] = self._attempts.get(query, 0) + 1
         number, seed = len(self._requests) + 1, self.dataset.seed
         return next((fault for fault in self._faults if fault.matches(query, number, attempt, seed)), None)
-
-    def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the sandbox."""
-        self._stopping.wait(seconds)
-
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping.is_set()
 
 
 def run_forever(sandbox: Sandbox, announce: Callable[[str], None]) -> None:
@@ -220,9 +209,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response) -> None:
         sandbox, body, fault = self.server.sandbox, response.body, response.fault
-        sandbox.pause(sandbox.behaviour.latency_seconds)
+        sandbox.stopping.wait(sandbox.behaviour.latency_seconds)
         match fault.kind if fault else None:
-            case FaultKind.CUT:
+            case FaultKind.TRUNCATED:
                 body = body[: len(body) // 2]
             case FaultKind.HALF_SENT:
                 self.close_connection = True
@@ -232,7 +221,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 self._reset()
                 return
             case FaultKind.HANG if fault:
-                sandbox.pause(fault.seconds)
+                sandbox.stopping.wait(fault.seconds)
             case FaultKind.SLOW_DRIP if fault:
                 self._send_slowly(response, fault.seconds)
                 return
@@ -251,11 +240,11 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.wfile.write(response.head(len(response.body)))
         size = -(-len(response.body) // DRIP_PIECES)
         for start in range(0, len(response.body), size):
-            self.server.sandbox.pause(seconds / DRIP_PIECES)
+            self.server.sandbox.stopping.wait(seconds / DRIP_PIECES)
             self.wfile.write(response.body[start : start + size])
 
     def _send_endlessly(self, response: Response) -> None:
         self.close_connection = True
         self.wfile.write(response.head(None) + response.body[:-2])
-        while not self.server.sandbox.is_stopping:
+        while not self.server.sandbox.stopping.is_set():
             self.wfile.write(b" " * BODY_LIMIT)

@@ -131,7 +131,9 @@ class FleetRunner:
             running = [pool.submit(Context().run, self._sync, name) for name in names]  # each has its own log context
 
             def wait_for_all() -> None:
-                while wait(running, timeout=PROGRESS_SECONDS).not_done:
+                # wait() alone never returns for accounts that were cancelled before they started
+                while unfinished := [future for future in running if not future.done()]:
+                    wait(unfinished, timeout=PROGRESS_SECONDS)
                     on_progress(self._total_progress(len(names)))
 
             try:

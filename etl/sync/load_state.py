@@ -1,14 +1,17 @@
-"""Gathering for the mind: settings become wishes, rows and kept answers become verdicts."""
+"""Load what a sync starts from: settings become planner options, stored rows and raw responses become day states."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from etl.config import Settings
 from etl.extract import planner, protocol
 from etl.load.state import SyncStateStore
 from etl.load.stored import StoredSnapshot
+from etl.load.upsert import AccountTraits
 from etl.models import (
+    HOUR,
+    TOTAL,
     ActivePeriod,
     Dimension,
     Fact,
@@ -29,8 +32,16 @@ from etl.transform import parse
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, reconcile
 
 
-def options(settings: Settings, now: datetime, since: date | None) -> planner.SyncOptions:
-    """What this run was asked for; ``since`` is what was said now or is remembered."""
+def sync_options(settings: Settings, now: datetime, since: date | None) -> planner.SyncOptions:
+    """Return the planner's options; ``since`` is the given or the saved first day."""
+
+    def on_command_line(setting: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        return names if settings.sources.get(setting, "").startswith("--") else ()
+
+    queues, soft_ids, ips = settings.queues, settings.soft_ids, settings.ips
+    requested_by_user = _members(
+        on_command_line("queues", queues), on_command_line("soft_ids", soft_ids), on_command_line("ips", ips)
+    )
     return planner.SyncOptions(
         account=settings.account,
         today=now.date(),
@@ -38,64 +49,90 @@ def options(settings: Settings, now: datetime, since: date | None) -> planner.Sy
         until=settings.until,
         lookback=settings.lookback,
         empty_days=settings.empty_days,
-        configured=_filters(settings.queues, settings.soft_ids, settings.ips),
-        trusted=_filters(settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips),
-        requested_by_user=_named_by_hand(settings),
+        configured=_members(queues, soft_ids, ips),
+        trusted=_members(settings.trusted_queues, settings.trusted_soft_ids, settings.trusted_ips),
+        requested_by_user=frozenset(requested_by_user),
         totals_only=settings.totals_only,
         concurrency=settings.concurrency,
         max_requests=settings.max_requests,
     )
 
 
-def _filters(queues: Iterable[str], soft_ids: Iterable[str], ips: Iterable[str]) -> tuple[SeriesKey, ...]:
+def _members(queues: Iterable[str], soft_ids: Iterable[str], ips: Iterable[str]) -> tuple[SeriesKey, ...]:
     return (*map(queue, queues), *map(app, soft_ids), *map(ip, ips))
+
+
+# ---------------------------------------------------------------- the account
 
 
 @dataclass(frozen=True, slots=True)
 class AccountProfile:
-    """In what light readings are seen: the account's grid, how far its answers reach, and what is thought of names."""
+    """What is known about an account: it decides how its snapshots count."""
 
     hour_offset_seconds: int | None = None
     full_day_from_snapshot: int | None = None
     member_statuses: Mapping[SeriesKey, MemberStatus] = field(default_factory=dict)
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = field(default_factory=dict)
 
-    def on(self, day_snapshots: DaySnapshots) -> DaySnapshots:
-        """The book seen in this light."""
-        asked = {snapshot.window.series for snapshot in day_snapshots.snapshots}
+    @property
+    def traits(self) -> AccountTraits:
+        return AccountTraits(self.hour_offset_seconds, self.full_day_from_snapshot, self.unknown_name_behaviours)
+
+    def with_members(
+        self,
+        statuses: Mapping[SeriesKey, MemberStatus],
+        behaviours: Mapping[Dimension, UnknownNameBehaviour],
+    ) -> "AccountProfile":
+        return replace(self, member_statuses=statuses, unknown_name_behaviours=behaviours)
+
+    def learn(self, snapshot: Snapshot) -> "AccountProfile":
+        """The first successful total shows the hour offset; the first with the day's last hour, that days are full."""
+        window = snapshot.window
+        if not snapshot.records or window.series != TOTAL:
+            return self
+        offset, full_day_from = self.hour_offset_seconds, self.full_day_from_snapshot
+        if offset is None:
+            offset = parse.infer_hour_offset(window, snapshot.values_by_hour)
+        last_hour = window.end - HOUR + timedelta(seconds=offset or 0)
+        if full_day_from is None and not window.is_partial_day and last_hour in snapshot.values_by_hour:
+            full_day_from = snapshot.number
+        return replace(self, hour_offset_seconds=offset, full_day_from_snapshot=full_day_from)
+
+    def apply_to(self, day: DaySnapshots) -> DaySnapshots:
+        """Return the day's snapshots with what is known about the account."""
+        members = {snapshot.window.series for snapshot in day.snapshots}
+        retired = (one for one in members if self.member_statuses.get(one) is MemberStatus.RETIRED)
         return replace(
-            day_snapshots,
+            day,
             hour_offset_seconds=self.hour_offset_seconds or 0,
             full_day_from_snapshot=self.full_day_from_snapshot,
-            ignored=frozenset(series for series in asked if self.ignores(series)),
-            unverified=frozenset(series for series in asked if self.doubts(series)),
-            retired=frozenset(series for series in asked if self.member_statuses.get(series) is MemberStatus.RETIRED),
+            ignored=frozenset(filter(self.is_ignored, members)),
+            unverified=frozenset(filter(self.is_unverified, members)),
+            retired=frozenset(retired),
         )
 
-    def ignores(self, series: SeriesKey) -> bool:
-        """Whether the filter is nobody's: it cannot exist, or was set aside."""
-        return (
-            series in planner.NONEXISTENT_MEMBERS.values() or self.member_statuses.get(series) is MemberStatus.EXCLUDED
-        )
+    def is_ignored(self, series: SeriesKey) -> bool:
+        """True if the member cannot exist or is excluded."""
+        is_excluded = self.member_statuses.get(series) is MemberStatus.EXCLUDED
+        return is_excluded or series in planner.NONEXISTENT_MEMBERS.values()
 
-    def doubts(self, series: SeriesKey) -> bool:
-        """Whether the filter does not count. Where a good answer proves no name, none does until it is believed."""
-        member_status, unknown_name_behaviour = (
-            self.member_statuses.get(series),
-            self.unknown_name_behaviours.get(series.dimension),
-        )
-        if member_status is None:
-            return unknown_name_behaviour is not None and unknown_name_behaviour.answer is UnknownNameAnswer.TOTALS
-        return member_status is MemberStatus.UNVERIFIED
+    def is_unverified(self, series: SeriesKey) -> bool:
+        """True if the member does not count yet; so is any new member where unknown names return totals."""
+        status, behaviour = self.member_statuses.get(series), self.unknown_name_behaviours.get(series.dimension)
+        if status is None:
+            return behaviour is not None and behaviour.answer is UnknownNameAnswer.TOTALS
+        return status is MemberStatus.UNVERIFIED
 
     def counts(self, series: SeriesKey) -> bool:
-        """Whether what the filter answered is booked."""
-        return not self.ignores(series) and not self.doubts(series)
+        return not self.is_ignored(series) and not self.is_unverified(series)
+
+
+# ---------------------------------------------------------------- stored days
 
 
 @dataclass(slots=True)
-class Day:
-    """One day in hand: its readings, their fold, and what the warehouse held of it when the run first touched it."""
+class LoadedDay:
+    """A day in memory: its snapshots, what they amount to, and what was stored when the run first used the day."""
 
     day_snapshots: DaySnapshots
     reconciled: ReconciledDay
@@ -104,110 +141,89 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What is held: for the walk, as days in hand that will be read again, in what light, and what was thought of
-    names."""
+    """What is stored: for the planner, the days that will be read again, the account, and its saved statuses."""
 
     stored: planner.StoredState
-    days: dict[date, Day]
+    days: dict[date, LoadedDay]
     profile: AccountProfile
     stored_statuses: Mapping[SeriesKey, MemberStatus]
 
 
-def load_stored_state(state_store: SyncStateStore, options: planner.SyncOptions) -> LoadedState:
-    """Days that will be read again are folded from their readings, the others are told by their rows."""
+def load_stored_state(store: SyncStateStore, options: planner.SyncOptions) -> LoadedState:
+    """Days that will be read again are reconciled from their snapshots; of the others, their rows are enough."""
     dimensions = {series.dimension for series in options.configured} - {Dimension.QUEUE}
-    coverage = state_store.coverage(dimensions)
-    account = state_store.account
-    unproved = dict.fromkeys(
-        coverage.trusted_by_user - {*options.trusted}, MemberStatus.UNVERIFIED
-    )  # whom the user vouched for, and no longer does
-    member_statuses = planner.apply_trusted({**coverage.member_statuses, **unproved}, options.trusted)
+    coverage, account = store.coverage(dimensions), store.account
+    no_longer_trusted = dict.fromkeys(coverage.trusted_by_user - {*options.trusted}, MemberStatus.UNVERIFIED)
+    statuses = planner.apply_trusted({**coverage.member_statuses, **no_longer_trusted}, options.trusted)
     profile = AccountProfile(
-        account.hour_offset_seconds, account.full_day_from_snapshot, member_statuses, account.unknown_name_behaviours
+        account.hour_offset_seconds, account.full_day_from_snapshot, statuses, account.unknown_name_behaviours
     )
-    reread = [
-        day
-        for day in coverage.known.keys() - coverage.without_raw
-        if day not in coverage.final or options.is_in_lookback(day)
-    ]
-    days = load_days(state_store, reread, profile)
+    with_raw = coverage.known.keys() - coverage.without_raw
+    reread = [day for day in with_raw if day not in coverage.final or options.is_in_lookback(day)]
+    days = load_days(store, reread, profile)
     stored = planner.StoredState(
-        days={**coverage.known, **{day: found.reconciled.day_state for day, found in days.items()}},
+        days={**coverage.known, **{day: loaded.reconciled.day_state for day, loaded in days.items()}},
         final=coverage.final,
         without_raw=coverage.without_raw,
-        member_statuses=member_statuses,
+        member_statuses=statuses,
         unknown_name_behaviours=account.unknown_name_behaviours,
     )
-    return LoadedState(
-        _with_neighbours(state_store, stored, planner.start(options, stored)), days, profile, coverage.member_statuses
-    )
+    stored = _with_activity(store, stored, planner.start(options, stored))
+    return LoadedState(stored, days, profile, coverage.member_statuses)
 
 
-def _named_by_hand(settings: Settings) -> frozenset[SeriesKey]:
-    """Names that stand on the command line: a person asks for them now."""
-
-    def said(setting: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        return names if settings.sources.get(setting, "").startswith("--") else ()
-
-    return frozenset(
-        _filters(said("queues", settings.queues), said("soft_ids", settings.soft_ids), said("ips", settings.ips))
-    )
-
-
-def _with_neighbours(
-    state_store: SyncStateStore, stored: planner.StoredState, state: planner.PlannerState
+def _with_activity(
+    store: SyncStateStore, stored: planner.StoredState, state: planner.PlannerState
 ) -> planner.StoredState:
-    """When names spent around the days that will be visited, and what; of queues not seen there, their last day."""
+    """Add when members were active around the days that will be visited, and their last spend."""
     active_periods: dict[SeriesKey, tuple[ActivePeriod, ...]] = {}
-    last: dict[SeriesKey, Measures] = {}
-    around = state_store.spending([*state.pending, *([state.next_older_day] if state.next_older_day else [])])
-    for series, day, spent in (*state_store.last_spending(), *around):
+    last_spend: dict[SeriesKey, Measures] = {}
+    days = [*state.pending, *([state.next_older_day] if state.next_older_day else [])]
+    for series, day, spend in (*store.last_spending(), *store.spending(days)):
         active_periods[series] = planner.extend_periods(active_periods.get(series, ()), day)
-        if planner.has_price(spent):
-            last[series] = spent
-    return replace(stored, active_periods=active_periods, last_spend=last)
+        if planner.has_price(spend):
+            last_spend[series] = spend
+    return replace(stored, active_periods=active_periods, last_spend=last_spend)
 
 
-def load_days(state_store: SyncStateStore, days: Iterable[date], profile: AccountProfile) -> dict[date, Day]:
-    """Some held days with all their readings, folded, and their facts as they stand."""
+def load_days(store: SyncStateStore, days: Iterable[date], profile: AccountProfile) -> dict[date, LoadedDay]:
+    """Load stored days with all their snapshots, reconciled, and their facts as they are stored."""
     wanted = sorted(days)
-    snapshots = {day: DaySnapshots(day) for day in wanted}
-    facts = state_store.facts(wanted)
-    for row in state_store.snapshots(wanted):
+    snapshots: dict[date, list[Snapshot]] = {day: [] for day in wanted}
+    facts = store.facts(wanted)
+    for row in store.snapshots(wanted):
         day = row.window.day
-        snapshot = (
-            _stand_in(row, facts.get(day, ())) if row.is_raw_missing else reparse(row, profile.hour_offset_seconds)
-        )
-        snapshots[day] = snapshots[day].with_snapshots([snapshot])
-    found = {}
+        if row.is_raw_missing:
+            snapshots[day].append(_from_facts(row, facts.get(day, ())))
+        else:
+            snapshots[day].append(reparse(row, profile.hour_offset_seconds))
+    loaded = {}
     for day in wanted:
-        day_snapshots = profile.on(snapshots[day])
+        day_snapshots = profile.apply_to(DaySnapshots(day, snapshots=tuple(snapshots[day])))
         reconciled = reconcile(day_snapshots)
         stored = replace(reconciled, stored_facts={(fact.series, fact.hour_start): fact for fact in facts.get(day, ())})
-        found[day] = Day(day_snapshots, reconciled, stored)
-    return found
+        loaded[day] = LoadedDay(day_snapshots, reconciled, stored)
+    return loaded
 
 
-def _stand_in(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
-    """For a reading whose answer is lost: what is booked of it stays booked, and as it counts as failed it is asked
-    for anew."""
+def _from_facts(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
+    """A snapshot without its raw response: its facts stay, and because it counts as failed it is requested again."""
     own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
     records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
     outcome = Outcome.PARTIAL if records else Outcome.FAILED
     return Snapshot(stored.number, stored.window, stored.requested_at, outcome, records, code="answer_lost")
 
 
-def reparse(stored: StoredSnapshot, grid: int | None) -> Snapshot:
-    """A reading as it was when it came: its answer, which must not be lost, goes the same way again."""
-    as_it_was = Snapshot(
+def reparse(stored: StoredSnapshot, hour_offset: int | None) -> Snapshot:
+    """Parse a stored raw response again. The snapshot must not be ``is_raw_missing``."""
+    without_body = Snapshot(
         stored.number, stored.window, stored.requested_at, stored.outcome, code=stored.code, message=stored.message
     )
     if stored.body is None or stored.outcome is Outcome.API_ERROR:
-        return as_it_was
+        return without_body
     reply = protocol.parse_response(stored.status or 0, stored.body)
-    again = parse.parse_snapshot(
-        Response(stored.window, stored.requested_at, reply, stored.status, stored.body), stored.number, grid
-    )
-    # What was broken on the way, not in its body, cannot be read again: its code is not that of what is left of it.
-    is_said_by_body = again.outcome is not Outcome.FAILED or again.code == stored.code
-    return again if stored.outcome is not Outcome.FAILED or is_said_by_body else as_it_was
+    response = Response(stored.window, stored.requested_at, reply, stored.status, stored.body)
+    snapshot = parse.parse_snapshot(response, stored.number, hour_offset)
+    # A transport error cannot be parsed again: the code is not the one that the incomplete body would give.
+    is_in_body = snapshot.outcome is not Outcome.FAILED or snapshot.code == stored.code
+    return snapshot if stored.outcome is not Outcome.FAILED or is_in_body else without_body

@@ -1,5 +1,4 @@
-"""Estimate the requests of one account's sync. Reads the warehouse if there is one; changes nothing and needs no
-key."""
+"""Estimate the requests of a sync, without making any. Needs no key and writes nothing."""
 
 from etl.clock import Clock
 from etl.config import Settings
@@ -19,7 +18,7 @@ def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
     def minutes(requests: int | None) -> float | None:
         return None if requests is None or not settings.rate else requests / settings.rate / 60
 
-    unbounded = "the start of history is not known yet; --since DATE limits the plan"
+    unbounded = "the first day of history is not known yet; --since DATE limits the plan"
     return RequestPlan(
         account=settings.account,
         days=estimate.days,
@@ -27,7 +26,7 @@ def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
         at_most=estimate.at_most,
         minutes_at_least=minutes(estimate.at_least),
         minutes_at_most=minutes(estimate.at_most),
-        notes=(unbounded,) if estimate.at_most is None else (),
+        hints=(unbounded,) if estimate.at_most is None else (),
     )
 
 
@@ -39,8 +38,8 @@ def _initial_state(settings: Settings, clock: Clock) -> planner.PlannerState:
         migrate.require_readable(engine)
         account = accounts.find_account(engine, settings.account)
     if account is None:
-        return planner.start(load_state.options(settings, clock.now(), settings.since), planner.StoredState())
+        return planner.start(load_state.sync_options(settings, clock.now(), settings.since), planner.StoredState())
     since = None if settings.since_all else settings.since or account.since
-    options = load_state.options(settings, clock.now(), since)
+    options = load_state.sync_options(settings, clock.now(), since)
     store = SyncStateStore(engine, account, clock.now)
     return planner.start(options, load_state.load_stored_state(store, options).stored)

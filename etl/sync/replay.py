@@ -1,6 +1,6 @@
-"""Replay: facts and revisions made anew from the kept answers, without the API, through the same fold."""
+"""Replay: rebuild facts and revisions from the stored raw responses, without the API."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import groupby
@@ -16,28 +16,30 @@ from etl.load.rebuild import FactDifference, Found, RebuiltDay
 from etl.load.state import SyncStateStore
 from etl.load.stored import StoredSnapshot
 from etl.load.upsert import CoverageRow
-from etl.models import Dimension, MemberStatus, SeriesKey, Snapshot, UnknownNameBehaviour
+from etl.models import Dimension, Snapshot, UnknownNameBehaviour
 from etl.sync.load_state import AccountProfile, reparse
 from etl.transform.history import Commit, replay_commits
 from etl.transform.reconcile import DaySnapshots, empty_day
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
 
-DAYS_AT_ONCE = 31
-"""Days that are rebuilt in one transaction."""
+DAYS_PER_TRANSACTION = 31
 
 
 class MemberHistory(NamedTuple):
-    """What was ever thought of names, and learned of strangers, each with the moment since when."""
+    """All member statuses and unknown-name behaviours the account ever had, each with its time."""
 
-    member_status_history: Sequence[MemberStatusChange]
-    unknown_name_behaviours: Sequence[tuple[datetime, Dimension, UnknownNameBehaviour]]
+    statuses: Sequence[MemberStatusChange]
+    behaviours: Sequence[tuple[datetime, Dimension, UnknownNameBehaviour]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What a replay of one account found, and mended. Days are left as they are whose answers were ``dropped`` by
-    keep_answers, or are ``lost``: not kept though they should be, or not what their hash says."""
+    """What a replay of one account found and corrected.
+
+    Days are left as they are if their raw responses were deleted by raw_retention_days (``dropped``) or are missing or
+    damaged (``unreadable``).
+    """
 
     account: str
     days: int = 0
@@ -46,11 +48,11 @@ class ReplayResult:
     differences: tuple[FactDifference, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[date, ...] = ()
-    lost: tuple[date, ...] = ()
+    unreadable: tuple[date, ...] = ()
 
 
 def replay(settings: Settings, clock: Clock) -> ReplayResult:
-    """Rebuilds one account. Raises UsageError, WarehouseError; KeyboardInterrupt becomes InterruptedRunError."""
+    """Rebuild one account. Raises UsageError, WarehouseError, InterruptedRunError."""
     url = warehouse.warehouse_url(settings.warehouse)
     warehouse.require_warehouse(url, wait=settings.lock_wait, clock=clock)
     engine = warehouse.open_warehouse(url, wait=settings.lock_wait, clock=clock)
@@ -59,112 +61,95 @@ def replay(settings: Settings, clock: Clock) -> ReplayResult:
         account = find_account(engine, settings.account)
         if account is None:
             raise errors.UsageError(
-                f"the warehouse holds no account {settings.account!r}", "name one it holds with --account"
+                f"the warehouse has no account {settings.account!r}", "name one that it has with --account"
             )
-        state_store = SyncStateStore(engine, account, clock.now)
-        state_store.start_run("replay", __version__, date.min, ())
-        logging_setup.bind_log_context(account=account.name, run=state_store.run)
-        profile = AccountProfile(account.hour_offset_seconds, account.full_day_from_snapshot)
+        store = SyncStateStore(engine, account, clock.now)
+        store.start_run("replay", __version__, date.min, ())
+        logging_setup.bind_log_context(account=account.name, run=store.run)
         result = ReplayResult(account.name)
         try:
-            for result in _replayed(state_store, profile):  # noqa: B007  # the last one counts
+            for result in _replay_days(store):  # noqa: B007 - the last one counts
                 pass
         except KeyboardInterrupt:
-            _close(state_store, result, errors.InterruptedRunError.exit_code)
-            raise errors.InterruptedRunError(
-                f"account {account.name}: interrupted after {result.days} days; the {len(result.differences)} "
-                "facts mended so far "
-                "are kept",
-                "run it again",
-            ) from None
-        _close(state_store, result, errors.ChecksFailedError.exit_code if result.lost else 0)
+            _finish_run(store, result, errors.InterruptedRunError.exit_code)
+            done = f"{result.days} days are done, {len(result.differences)} facts corrected"
+            message = f"account {account.name}: interrupted; {done}"
+            raise errors.InterruptedRunError(message, "run it again") from None
+        _finish_run(store, result, errors.ChecksFailedError.exit_code if result.unreadable else 0)
     return result
 
 
-def _close(state_store: SyncStateStore, result: ReplayResult, exit_code: int) -> None:
-    state_store.finish_run(exit_code, {"facts_changed": len(result.differences)}, ())
+def _finish_run(store: SyncStateStore, result: ReplayResult, exit_code: int) -> None:
+    store.finish_run(exit_code, {"facts_changed": len(result.differences)}, ())
 
 
-def _replayed(state_store: SyncStateStore, profile: AccountProfile) -> Iterator[ReplayResult]:
-    """What was found so far, after each transaction."""
-    frozen = state_store.coverage(()).without_raw
-    statuses, past = (
-        state_store.statuses(),
-        MemberHistory(state_store.member_status_history(), state_store.unknown_name_behaviours()),
-    )
+def _replay_days(store: SyncStateStore) -> Iterator[ReplayResult]:
+    """Yield what was found so far, after each transaction."""
+    account = store.account
+    profile = AccountProfile(account.hour_offset_seconds, account.full_day_from_snapshot)
+    without_raw = store.coverage(()).without_raw
+    statuses = store.statuses()
+    history = MemberHistory(store.member_status_history(), store.unknown_name_behaviours())
     days = sorted(statuses)
-    result = ReplayResult(state_store.account.name)
-    for start in range(0, len(days), DAYS_AT_ONCE):
-        some = days[start : start + DAYS_AT_ONCE]
-        stored = {
-            day: list(of_day)
-            for day, of_day in groupby(_by_day(state_store.snapshots(some)), lambda one: one.window.day)
-        }
-        gone = [day for day, of_day in stored.items() if any(one.is_raw_missing for one in of_day)]
-        rebuilt = [_rebuilt(day, stored.get(day, ()), statuses[day], past, profile) for day in some if day not in gone]
-        found = state_store.rebuild(rebuilt) if rebuilt else Found()
-        result = _with(result, rebuilt, found, {day: day in frozen for day in gone})
-        result = replace(result, days=result.days + len(some))
+    result = ReplayResult(account.name)
+    for start in range(0, len(days), DAYS_PER_TRANSACTION):
+        some = days[start : start + DAYS_PER_TRANSACTION]
+        rows = sorted(store.snapshots(some), key=lambda row: (row.window.day, row.number))
+        stored = {day: list(of_day) for day, of_day in groupby(rows, lambda row: row.window.day)}
+        unreadable = [day for day, of_day in stored.items() if any(row.is_raw_missing for row in of_day)]
+        rebuilt = [
+            _rebuild_day(day, stored.get(day, ()), statuses[day], history, profile)
+            for day in some
+            if day not in unreadable
+        ]
+        found = store.rebuild(rebuilt) if rebuilt else Found()
+        result = replace(
+            result,
+            days=result.days + len(some),
+            snapshots=result.snapshots + sum(len(day.snapshots) for day in rebuilt),
+            facts=result.facts + sum(len(day.facts) for day in rebuilt),
+            differences=(*result.differences, *found.facts),
+            rows={name: result.rows.get(name, 0) + found.rows.get(name, 0) for name in {*result.rows, *found.rows}},
+            dropped=(*result.dropped, *(day for day in unreadable if day in without_raw)),
+            unreadable=(*result.unreadable, *(day for day in unreadable if day not in without_raw)),
+        )
         yield result
 
 
-def _by_day(stored: Iterable[StoredSnapshot]) -> list[StoredSnapshot]:
-    return sorted(stored, key=lambda one: (one.window.day, one.number))
-
-
-def _rebuilt(
-    day: date, stored: Sequence[StoredSnapshot], status: str | None, past: MemberHistory, profile: AccountProfile
+def _rebuild_day(
+    day: date,
+    stored: Sequence[StoredSnapshot],
+    status: str | None,
+    history: MemberHistory,
+    profile: AccountProfile,
 ) -> RebuiltDay:
-    """One day from its readings, and from what was thought of its filters when."""
+    """Rebuild one day from its snapshots and from what was known about its members at each commit."""
     if status is None:
         return RebuiltDay(day)
-    snapshots = [(reparse(one, profile.hour_offset_seconds), one.committed_at) for one in stored]
-    told = replay_commits(_moments(day, snapshots, past, profile), empty_day(day))
-    is_mended = status == "failed" and not told.reconciled.day_state.is_failed
+    snapshots = [(reparse(row, profile.hour_offset_seconds), row.committed_at) for row in stored]
+    replayed = replay_commits(_commits(day, snapshots, history, profile), empty_day(day))
+    is_repaired = status == "failed" and not replayed.reconciled.day_state.is_failed
     return RebuiltDay(
         day=day,
-        coverage=CoverageRow(told.reconciled.day_state, "open" if is_mended else status),
+        coverage=CoverageRow(replayed.reconciled.day_state, "open" if is_repaired else status),
         snapshots=tuple(snapshots),
-        facts=told.facts,
-        revisions=told.revisions,
-        over_allocations=tuple(told.reconciled.over_allocations.values()),
+        facts=replayed.facts,
+        revisions=replayed.revisions,
+        over_allocations=tuple(replayed.reconciled.over_allocations.values()),
     )
 
 
-def _moments(
-    day: date, snapshots: Sequence[tuple[Snapshot, datetime]], past: MemberHistory, profile: AccountProfile
+def _commits(
+    day: date, snapshots: Sequence[tuple[Snapshot, datetime]], history: MemberHistory, profile: AccountProfile
 ) -> Iterator[Commit]:
-    """Every commit that touched the day: its readings, and changes of mind about what was asked of it."""
-    asked = {snapshot.window.series for snapshot, _ in snapshots}
-    own = [thought for thought in past.member_status_history if thought.series in asked]
-    commits = {committed_at for _, committed_at in snapshots}
-    commits |= {thought.since for thought in own if thought.since > min(commits)}
-    for commit in sorted(commits):
-        member_statuses: dict[SeriesKey, MemberStatus] = {
-            thought.series: thought.member_status for thought in own if thought.since <= commit
-        }
-        taught = {
-            dimension: unknown_name_behaviour
-            for since, dimension, unknown_name_behaviour in past.unknown_name_behaviours
-            if since <= commit
-        }
-        read = tuple(snapshot for snapshot, committed_at in snapshots if committed_at <= commit)
-        yield Commit(
-            commit,
-            replace(profile, member_statuses=member_statuses, unknown_name_behaviours=taught).on(
-                DaySnapshots(day, snapshots=read)
-            ),
-        )
-
-
-def _with(result: ReplayResult, rebuilt: Sequence[RebuiltDay], found: Found, gone: Mapping[date, bool]) -> ReplayResult:
-    rows = {table: result.rows.get(table, 0) + found.rows.get(table, 0) for table in {*result.rows, *found.rows}}
-    return replace(
-        result,
-        snapshots=result.snapshots + sum(len(day.snapshots) for day in rebuilt),
-        facts=result.facts + sum(len(day.facts) for day in rebuilt),
-        differences=(*result.differences, *found.facts),
-        rows=rows,
-        dropped=(*result.dropped, *(day for day, is_dropped in gone.items() if is_dropped)),
-        lost=(*result.lost, *(day for day, is_dropped in gone.items() if not is_dropped)),
-    )
+    """All commits that changed the day: its snapshots, and new statuses of its members."""
+    members = {snapshot.window.series for snapshot, _ in snapshots}
+    changes = [change for change in history.statuses if change.series in members]
+    times = {committed_at for _, committed_at in snapshots}
+    times |= {change.since for change in changes if change.since > min(times)}
+    for time in sorted(times):
+        statuses = {change.series: change.member_status for change in changes if change.since <= time}
+        behaviours = {dimension: behaviour for since, dimension, behaviour in history.behaviours if since <= time}
+        known = tuple(snapshot for snapshot, committed_at in snapshots if committed_at <= time)
+        day_snapshots = DaySnapshots(day, snapshots=known)
+        yield Commit(time, profile.with_members(statuses, behaviours).apply_to(day_snapshots))

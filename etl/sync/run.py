@@ -17,7 +17,7 @@ from etl.load import accounts
 from etl.load.lock import account_lock
 from etl.load.state import SyncStateStore
 from etl.secret import Secret
-from etl.sync.request_loop import Run
+from etl.sync.account_sync import AccountSync
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
@@ -55,7 +55,7 @@ def sync_account(
     url = warehouse.warehouse_url(settings.warehouse)
 
     def sleep(seconds: float) -> None:
-        if cancelled.is_set() and not is_running.is_set():  # afterwards the request loop stops, and commits go on
+        if cancelled.is_set() and not is_running.is_set():  # afterwards the request loop stops while commits go on
             raise KeyboardInterrupt
         clock.sleep(seconds)
 
@@ -66,22 +66,16 @@ def sync_account(
         if migrate.state(engine) != "current":
             with _creating:
                 migrate.upgrade(engine)
-        client = stack.enter_context(
-            Client(
-                settings.api_url,
-                settings.key,
-                rate_limiter or RateLimiter(settings.rate, clock),
-                clock,
-                random.Random().random,  # noqa: S311  # spreads retries, no secret
-                settings.concurrency,
-            )
-        )
+        rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
+        jitter = random.Random().random  # noqa: S311 - spreads retries
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.through(connection):
-                run = Run(settings, clock, on_progress, store, client, cancelled)
+                sync = AccountSync(settings, clock, on_progress, store, client, cancelled)
         is_running.set()
-        return run.go()
+        return sync.run()
 
 
 def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":

@@ -1,4 +1,4 @@
-"""The hand that writes: one thread that commits what has come in, rows and ledger together."""
+"""The writer thread: commits facts and sync state in one transaction."""
 
 import queue
 import threading
@@ -16,182 +16,179 @@ from etl.transform.reconcile import ReconciledDay, diff
 from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS
 
 BATCH_WAIT_SECONDS = 0.05
-"""Seconds that a commit waits for more readings to share it: one of a single reading costs most of what one of
-sixteen does."""
+"""How long to wait for a fuller batch. A commit of 1 snapshot costs nearly as much as one of 16 (measured)."""
 
 NewMemberStatus = tuple[SeriesKey, MemberStatus, int | None]
-"""A cut's member, what is thought of it from now on, and the reading that decided it (None: the user did)."""
+"""A member, its new status, and the snapshot that decided it (None: the user did)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayUpdate:
-    """One thing to write: a reading with the fold of its day, or a day whose status or attribution alone changed.
+    """One change to write: a snapshot with its reconciled day, or a day whose status or attribution changed.
 
-    ``stored`` is what the warehouse had of the day when the run first touched it. After its ``is_last`` note a day is
-    forgotten.
+    ``stored`` is the day as the warehouse had it when the run first used it. After its ``is_last`` update, the writer
+    forgets the day.
     """
 
     day: CoverageRow
     reconciled: ReconciledDay
     stored: ReconciledDay
     snapshot: Snapshot | None = None
-    learned: AccountTraits | None = None
+    traits: AccountTraits | None = None
     is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """Notes that are true together, and so are committed together."""
+class _Submission:
+    """Updates that are committed together."""
 
-    notes: Sequence[DayUpdate]
+    updates: Sequence[DayUpdate]
     member_statuses: Sequence[NewMemberStatus]
 
 
 class Writer:
-    """The one thread that writes. It commits whatever has come in since its last commit, in one transaction; it waits
-    a little where that is fewer than ``enough`` readings.
+    """Commits everything submitted since its last commit in one transaction.
 
-    ``tell`` is called after every commit with None, or with what went wrong; then nothing more is written.
+    It waits a little if that is fewer than ``min_batch`` updates. ``on_commit`` is called after each commit with None,
+    or once with the error; after an error nothing more is written.
     """
 
     def __init__(
-        self, state_store: SyncStateStore, clock: Clock, tell: Callable[["BaseException | None"], None], enough: int
+        self,
+        store: SyncStateStore,
+        clock: Clock,
+        on_commit: Callable[["BaseException | None"], None],
+        min_batch: int,
     ) -> None:
-        self._ledger = state_store
-        self._enough = enough
+        self._store = store
+        self._min_batch = min_batch
         self._clock = clock
-        self._tell = tell
-        self._groups: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()  # None ends the thread
         self._committed: dict[date, ReconciledDay] = {}
-        self._change = threading.Condition()
-        self._uncommitted: list[int] = [0, 0]
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="write", daemon=True)
+        self._changed = threading.Condition()
+        self._waiting_updates = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="writer", daemon=True)
+        self.waiting_snapshots = 0
+        """Snapshots submitted and not yet committed."""
         self.counts = LoadCounts()
         self.unchanged = 0
-        """Facts that were read again and stayed as they were."""
+        """Facts that were read again with the same value."""
 
     def start(self) -> None:
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """Readings handed over and not yet committed."""
-        return self._uncommitted[1]
-
-    def put(self, notes: Sequence[DayUpdate], member_statuses: Sequence[NewMemberStatus] = ()) -> None:
-        """Hands over what is true together: it is committed in one transaction, in the order of the calls."""
-        if notes or member_statuses:
-            self._count(notes, 1)
-            self._groups.put(_Batch(notes, member_statuses))
+    def submit(self, updates: Sequence[DayUpdate], member_statuses: Sequence[NewMemberStatus] = ()) -> None:
+        """Queue updates for one transaction. Transactions keep the order of the calls."""
+        if updates or member_statuses:
+            self._count(updates, 1)
+            self._queue.put(_Submission(updates, member_statuses))
 
     def flush(self) -> None:
-        """Waits until all that was put is committed."""
-        with self._change:
-            self._change.wait_for(lambda: self._failure or not self._uncommitted[0])
-        if self._failure:
-            raise self._failure
+        """Wait until everything submitted is committed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or not self._waiting_updates)
+        if self._error:
+            raise self._error
 
     def close(self) -> None:
-        """Commits what is left and ends the thread."""
-        self.abandon()
-        if self._failure:
-            raise self._failure
+        """Commit the rest and end the thread. Raises what the thread failed with."""
+        self.stop()
+        if self._error:
+            raise self._error
 
-    def abandon(self) -> None:
-        """As ``close``, when the run has failed already: what goes wrong now is not raised."""
-        self._groups.put(None)
+    def stop(self) -> None:
+        """Commit the rest and end the thread, after the run has failed: further errors are not raised."""
+        self._queue.put(None)
         self._thread.join()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
-            while groups := self._come_in():
-                began = self._clock.monotonic()
-                with self._ledger.open() as commit:
-                    while groups:
-                        self._commit(groups, commit)
-                        is_tired = self._clock.monotonic() - began > MAX_OPEN_SECONDS
-                        groups = (
-                            [] if is_tired else self._come_in(BATCH_WAIT_SECONDS if self._has_enough(groups) else 0)
-                        )
-                if is_tired:
+            while batch := self._next_batch():
+                opened_at = self._clock.monotonic()
+                with self._store.open() as commit:
+                    while batch:
+                        self._commit(batch, commit)
+                        must_pause = self._clock.monotonic() - opened_at > MAX_OPEN_SECONDS
+                        wait = BATCH_WAIT_SECONDS if self._is_full(batch) else 0
+                        batch = [] if must_pause else self._next_batch(wait)
+                if must_pause:
                     self._clock.sleep(PAUSE_SECONDS)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the thread that asks must hear of it
-            with self._change:
-                self._failure = error
-                self._change.notify_all()
-            self._tell(error)
+        except BaseException as error:  # noqa: BLE001 - the requesting thread must learn of any error
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            self._on_commit(error)
 
-    def _come_in(self, wait: float | None = None) -> list[_Batch]:
-        """All that has come in; none when the end has come, or nothing in ``wait`` seconds (None: however long it
-        takes)."""
-        groups: list[_Batch] = []
+    def _next_batch(self, wait: float | None = None) -> list[_Submission]:
+        """What was submitted; empty at the end, or if nothing comes within ``wait`` seconds (None: no limit)."""
+        batch: list[_Submission] = []
         with suppress(queue.Empty):
-            while group := self._groups.get(timeout=wait):
-                groups.append(group)
-                wait = 0 if self._has_enough(groups) else BATCH_WAIT_SECONDS
-            self._groups.put(None)  # seen again, alone, after this commit
-        return groups
+            while submission := self._queue.get(timeout=wait):
+                batch.append(submission)
+                wait = 0 if self._is_full(batch) else BATCH_WAIT_SECONDS
+            self._queue.put(None)  # so that the next call returns an empty batch
+        return batch
 
-    def _has_enough(self, groups: Sequence[_Batch]) -> bool:
-        """Whether a commit of these is worth its while: so many readings, or as many notes."""
-        return sum(len(group.notes) for group in groups) >= self._enough
+    def _is_full(self, batch: Sequence[_Submission]) -> bool:
+        return sum(len(submission.updates) for submission in batch) >= self._min_batch
 
-    def _commit(self, groups: list[_Batch], commit: Callable[[Batch], LoadCounts]) -> None:
-        notes = [note for group in groups for note in group.notes]
-        member_statuses = [member_status for group in groups for member_status in group.member_statuses]
-        latest = {note.day.day_state.day: note for note in notes}
-        for note in notes:
-            self._committed.setdefault(note.day.day_state.day, note.stored)
-        counts = commit(_batch(notes, member_statuses, latest, self._committed))
-        for snapshot in (note.snapshot for note in notes if note.snapshot):
+    def _commit(self, batch: list[_Submission], commit: Callable[[Batch], LoadCounts]) -> None:
+        updates = [update for submission in batch for update in submission.updates]
+        statuses = [status for submission in batch for status in submission.member_statuses]
+        latest = {update.day.day_state.day: update for update in updates}
+        for update in updates:
+            self._committed.setdefault(update.day.day_state.day, update.stored)
+        counts = commit(_batch(updates, statuses, latest, self._committed))
+        for snapshot in (update.snapshot for update in updates if update.snapshot):
             day = snapshot.window.day
-            self.unchanged += _unchanged(snapshot, self._committed[day], latest[day].reconciled)
-        for day, note in latest.items():
-            self._committed[day] = note.reconciled
-            if note.is_last:
+            self.unchanged += _count_unchanged(snapshot, self._committed[day], latest[day].reconciled)
+        for day, update in latest.items():
+            self._committed[day] = update.reconciled
+            if update.is_last:
                 del self._committed[day]
         self.counts = LoadCounts(self.counts.inserted + counts.inserted, self.counts.changed + counts.changed)
-        self._count(notes, -1)
-        self._tell(None)
+        self._count(updates, -1)
+        self._on_commit(None)
 
-    def _count(self, notes: Sequence[DayUpdate], sign: int) -> None:
-        with self._change:
-            self._uncommitted[0] += sign * len(notes)
-            self._uncommitted[1] += sign * sum(note.snapshot is not None for note in notes)
-            self._change.notify_all()
+    def _count(self, updates: Sequence[DayUpdate], sign: int) -> None:
+        with self._changed:
+            self._waiting_updates += sign * len(updates)
+            self.waiting_snapshots += sign * sum(update.snapshot is not None for update in updates)
+            self._changed.notify_all()
 
 
 def _batch(
-    notes: list[DayUpdate],
-    member_statuses: list[NewMemberStatus],
+    updates: Sequence[DayUpdate],
+    member_statuses: Sequence[NewMemberStatus],
     latest: Mapping[date, DayUpdate],
     committed: Mapping[date, ReconciledDay],
 ) -> Batch:
-    changes = {day: diff(committed[day], note.reconciled) for day, note in latest.items()}
-    is_over_allocated = [day for day, note in latest.items() if _may_be_contradicted(committed[day], note)]
+    changes = {day: diff(committed[day], update.reconciled) for day, update in latest.items()}
+    over_allocated = [day for day, update in latest.items() if _may_be_over_allocated(committed[day], update)]
     return Batch(
-        snapshots=tuple(note.snapshot for note in notes if note.snapshot),
+        snapshots=tuple(update.snapshot for update in updates if update.snapshot),
         facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
-        days=tuple(note.day for note in latest.values()),
+        days=tuple(update.day for update in latest.values()),
         over_allocations=tuple(
-            (day, claim) for day in is_over_allocated for claim in latest[day].reconciled.over_allocations.values()
+            (day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations.values()
         ),
-        is_over_allocated=tuple(is_over_allocated),
+        is_over_allocated=tuple(over_allocated),
         member_statuses=tuple(member_statuses),
-        learned=next((note.learned for note in reversed(notes) if note.learned), None),
+        learned=next((update.traits for update in reversed(updates) if update.traits), None),
     )
 
 
-def _may_be_contradicted(committed: ReconciledDay, note: DayUpdate) -> bool:
-    """Of a day first written in this run the warehouse may hold contradictions of what was thought of names before."""
-    is_first = committed is note.stored and bool(committed.facts)
-    return is_first or bool(committed.over_allocations) or bool(note.reconciled.over_allocations)
+def _may_be_over_allocated(committed: ReconciledDay, update: DayUpdate) -> bool:
+    """True also for a day's first update in a run: the warehouse may have rows for it from earlier statuses."""
+    is_first = committed is update.stored and bool(committed.facts)
+    return is_first or bool(committed.over_allocations) or bool(update.reconciled.over_allocations)
 
 
-def _unchanged(snapshot: Snapshot, before: ReconciledDay, after: ReconciledDay) -> int:
-    """Facts of a reading's own records that were held and stayed as they were."""
+def _count_unchanged(snapshot: Snapshot, before: ReconciledDay, after: ReconciledDay) -> int:
+    """Stored facts of a snapshot's own records that keep their value."""
     keys = [(snapshot.window.series, record.hour_start) for record in snapshot.records]
     pairs = ((before.facts.get(key), after.facts.get(key)) for key in keys)
-    return sum(stored is not None and now is not None and stored.value == now.value for stored, now in pairs)
+    return sum(old is not None and new is not None and old.value == new.value for old, new in pairs)

@@ -1,17 +1,16 @@
-"""Data checks: those of ``sql/checks``, each a select of the rows that violate it, and the user's own.
+"""Run data checks: those of ``sql/checks`` and the user's own. Each is a select of the rows that violate it.
 
 A file is named after what should be true. Its leading comment says that in full, then ``severity: ...`` and ``remedy:
 ...``. A check selects ``account`` and, if its rows belong to one, ``day``; further columns are shown as they are.
-``:now`` stands for the current time, a UTC timestamp without a zone. Checks of this program also have ``:since``, the
-first day to look at, and
-``:accounts``, a list of account_ids.
+``:now`` stands for the current time, a UTC timestamp without a zone. In checks of this program ``:since`` is the first
+day to look at, and ``:accounts`` a list of account_ids.
 
-A user's check may leave all of that out: it is then a warning without a remedy, for every account.
+A user's check may omit all of that: it is then a warning without a remedy, for every account.
 """
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,28 +34,26 @@ MAX_ROWS = 1_000
 """Rows that are read of a check, so that a select of everything does not fill the memory."""
 
 MAX_SECONDS = 60
-"""Seconds that a user's check may take, so that a mistake in a join does not hold up every sync."""
+"""Time limit of a user's check, so that a mistake in a join does not block every sync."""
 
 _BATCH_SIZE = 1_000
-_STOP_AGAIN = 0.1
-_GIVEN = re.compile(
-    r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a text with escapes
-        | '[^']*' | "[^"]*"             # a text, a name; a doubled quote begins the next one
+_STOP_AGAIN_SECONDS = 0.1
+_PLACEHOLDER = re.compile(
+    r"""  (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' # a string with escapes
+        | '[^']*' | "[^"]*"             # a string, a name; a doubled quote begins the next one
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
         | --[^\n]* | /\*.*?\*/
-        | (?<![:\w]):(?P<given>now|since|accounts)\b
+        | (?<![:\w]):(?P<name>now|since|accounts)\b
     """,
     re.VERBOSE | re.DOTALL,
 )
-
-_NUMBER = "select account_id from internal.accounts where name = :name"
+_ACCOUNT_ID = "select account_id from internal.accounts where name = :name"
 
 Row = Mapping[str, object]
 
 
 class Check(NamedTuple):
-    """One file. ``name`` is the file's, with spaces; ``sentence`` is what should be true; a user's check may have no
-    ``hint``."""
+    """One file. ``name`` is the file's, with spaces; ``sentence`` is what should be true; ``hint`` may be empty."""
 
     name: str
     sentence: str
@@ -67,24 +64,25 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckFailure:
-    """A check that failed. ``told`` names the rows, or says why it could not run; ``day`` is the newest day among them.
+    """A check that failed. ``message`` lists rows, or says why the check could not run.
 
     ``rows`` are at most ``MAX_ROWS``, newest day first; ``has_more`` says that there are others.
     """
 
     check: Check
-    told: str
+    message: str
     rows: tuple[Row, ...] = ()
     has_more: bool = False
 
     @property
     def day(self) -> date | None:
+        """The newest day among the rows."""
         return max((day for row in self.rows if (day := _day(row))), default=None)
 
     @property
     def finding(self) -> Finding:
         hint = f"; {self.check.hint}" if self.check.hint else ""
-        message = f"check failed: {self.check.sentence}: {self.told}{hint}"
+        message = f"check failed: {self.check.sentence}: {self.message}{hint}"
         return Finding(self.check.name, self.check.severity, message, self.day)
 
 
@@ -95,13 +93,13 @@ class CheckRun(NamedTuple):
     broken: tuple[CheckFailure, ...]
 
 
-# ---------------------------------------------------------------- which
+# ---------------------------------------------------------------- loading
 
 
 def parse(name: str, sql: str) -> Check:
-    """The check in a file. Raises KeyError or ValueError if its head is incomplete."""
-    sentence, said = views.head(sql)
-    return Check(_words(name), sentence, Severity(said["severity"]), said["remedy"], sql)
+    """The check in a file. Raises KeyError or ValueError if its leading comment is incomplete."""
+    sentence, fields = views.head(sql)
+    return Check(name.replace("_", " "), sentence, Severity(fields["severity"]), fields["remedy"], sql)
 
 
 def load() -> list[Check]:
@@ -109,42 +107,36 @@ def load() -> list[Check]:
     return [parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "checks").glob("*.sql"))]
 
 
-def parse_own(name: str, sql: str) -> Check:
-    """A user's check. Raises ValueError for an unknown severity."""
-    sentence, said = views.head(sql.lstrip())
-    severity = said.get("severity", Severity.WARNING)
+def _parse_user_check(name: str, sql: str) -> Check:
+    """Raises ValueError for an unknown severity."""
+    sentence, fields = views.head(sql.lstrip())
+    severity = fields.get("severity", Severity.WARNING)
     if severity not in list(Severity):
         raise ValueError(f"severity {severity!r} is none of {', '.join(Severity)}")
-    return Check(_words(name), sentence or _words(name), Severity(severity), said.get("remedy", ""), sql)
+    name = name.replace("_", " ")
+    return Check(name, sentence or name, Severity(severity), fields.get("remedy", ""), sql)
 
 
-def _own(place: Path) -> Iterator[Check | CheckFailure]:
-    """The checks of the user's folder, in the order of their names; what cannot be read is told of in its place."""
+def _user_checks(checks_folder: Path) -> Iterator[Check | CheckFailure]:
+    """The checks of the user's folder, by name; a failure in place of each that cannot be read."""
     try:
-        files = sorted(file for file in place.iterdir() if file.suffix == ".sql" and not file.name.startswith("."))
+        files = sorted(file for file in checks_folder.iterdir() if file.suffix == ".sql" and file.name[0] != ".")
     except OSError as error:
-        there = Check(
-            "the checks folder is there", f"{place} is a folder", Severity.WARNING, "make it, or mend checks_folder", ""
-        )
-        yield CheckFailure(there, str(error))
+        sentence, hint = f"{checks_folder} is a folder", "create it, or correct checks_folder"
+        yield CheckFailure(Check("the checks folder is there", sentence, Severity.WARNING, hint, ""), str(error))
         return
     for file in files:
         try:
-            yield parse_own(file.stem, file.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:  # a text that is not UTF-8 is a ValueError too
+            yield _parse_user_check(file.stem, file.read_text("utf-8-sig"))
+        except (OSError, ValueError) as error:  # ValueError also if the text is not UTF-8
             yield _not_run(file.stem, error)
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _not_run(name: str, stop_reason: object) -> CheckFailure:
-    """The user's own check could not be run, which is no more than a warning, however grave the check itself is."""
-    can_be_run = Check(
-        _words(name), "this check of the checks folder can be run", Severity.WARNING, "mend its file", ""
-    )
-    return CheckFailure(can_be_run, " ".join(str(stop_reason).split()))
+def _not_run(name: str, reason: object) -> CheckFailure:
+    """A user's check that cannot run is only a warning, whatever its own severity."""
+    sentence = "this check of the checks folder can be run"
+    check = Check(name.replace("_", " "), sentence, Severity.WARNING, "fix its file", "")
+    return CheckFailure(check, " ".join(str(reason).split()))
 
 
 # ---------------------------------------------------------------- running
@@ -154,131 +146,131 @@ def run(
     connection: sa.Connection,
     now: datetime,
     account: str | None = None,
-    own: Path | None = None,
+    checks_folder: Path | None = None,
     since: date = date.min,
 ) -> CheckRun:
-    """Runs every check on the rows of an account, or of all, from a day on.
+    """Run every check on the rows of one account, or of all, from a day on.
 
-    ``own`` is a folder of the user's SQL. That is guarded here against all but one statement that reads, and by
-    nothing else:
-    ``connection`` must be read-only and sealed. What is wrong with it becomes a finding, never an error.
+    ``checks_folder`` has SQL of the user. Here it is only limited to one statement that reads, so ``connection`` must
+    be read-only and sealed. An error in the user's SQL becomes a finding.
     """
     engine.expect_many(connection)
-    number = None if account is None else connection.execute(sa.text(_NUMBER), {"name": account}).scalar()
-    found = [_look(connection, check._replace(sql=at(now, check.sql, since, number)), account) for check in load()]
-    if own:
-        found += [_look_with_care(connection, check, now, account) for check in _own(own)]
-    return CheckRun(len(found), tuple(broken for broken in found if broken))
+    account_id = None if account is None else connection.execute(sa.text(_ACCOUNT_ID), {"name": account}).scalar()
+    results = [
+        _run_check(connection, check._replace(sql=fill_in(check.sql, now, since, account_id)), account)
+        for check in load()
+    ]
+    results += [
+        check if isinstance(check, CheckFailure) else _run_user_check(connection, check, now, account)
+        for check in (_user_checks(checks_folder) if checks_folder else ())
+    ]
+    return CheckRun(len(results), tuple(failure for failure in results if failure))
 
 
-def _look_with_care(
-    connection: sa.Connection, check: Check | CheckFailure, now: datetime, account: str | None
-) -> CheckFailure | None:
-    if isinstance(check, CheckFailure):
-        return check
-    told = check._replace(sql=at(now, check.sql))
-    stop_reason: object = refusal(told.sql, connection.dialect.name)
-    if stop_reason is not None:
-        return _not_run(check.name, stop_reason)
-    broken: CheckFailure | None = None
-    with _stopped_after(MAX_SECONDS, connection) as stopped:
+def fill_in(sql: str, now: datetime, since: date = date.min, account_id: int | None = None) -> str:
+    """Replace the placeholders outside strings and comments. ``account_id`` None: all accounts.
+
+    With literals, because the engines write parameters differently.
+    """
+    values = {
+        "now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'",
+        "since": f"date '{since}'",
+        "accounts": "(select account_id from internal.accounts)" if account_id is None else f"({account_id})",
+    }
+    return _PLACEHOLDER.sub(lambda match: values[match["name"]] if match["name"] else match[0], sql)
+
+
+def _run_user_check(connection: sa.Connection, check: Check, now: datetime, account: str | None) -> CheckFailure | None:
+    check = check._replace(sql=fill_in(check.sql, now))
+    if reason := refusal(check.sql, connection.dialect.name):
+        return _not_run(check.name, reason)
+    failure: CheckFailure | None = None
+    error_message: object = None
+    with _time_limit(MAX_SECONDS, connection) as is_over:
         try:
-            broken = _look(connection, told, account, stopped)
+            failure = _run_check(connection, check, account, is_over)
         except (sa.exc.SQLAlchemyError, AppError) as error:
-            stop_reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if stopped.is_set():
-        stop_reason = f"it was stopped after {MAX_SECONDS:g} seconds"
-    if stop_reason is None:
-        return broken
+            error_message = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if is_over.is_set():
+        error_message = f"it was stopped after {MAX_SECONDS:g} seconds"
+    if error_message is None:
+        return failure
     connection.rollback()
-    return _not_run(check.name, stop_reason)
+    return _not_run(check.name, error_message)
 
 
 @contextmanager
-def _stopped_after(seconds: float, connection: sa.Connection) -> Iterator[threading.Event]:
-    """Makes what the connection still does after so many seconds fail; the event says that it did."""
-    stopped, done = threading.Event(), threading.Event()
+def _time_limit(seconds: float, connection: sa.Connection) -> Iterator[threading.Event]:
+    """Stop what the connection still does after some seconds, and set the event."""
+    is_over, is_done = threading.Event(), threading.Event()
 
     def stop() -> None:
-        patience = seconds
-        while not done.wait(patience):
-            stopped.set()
+        wait = seconds
+        while not is_done.wait(wait):
+            is_over.set()
             engine.stop(connection)
-            patience = _STOP_AGAIN  # a stop that comes between two statements stops neither
+            wait = _STOP_AGAIN_SECONDS  # a stop between two statements stops neither
 
     thread = threading.Thread(target=stop)
     thread.start()
     try:
-        yield stopped
+        yield is_over
     finally:
-        done.set()
-        thread.join()  # so that the next query is not the one that is stopped
+        is_done.set()
+        thread.join()  # otherwise it could stop the next query
 
 
-def _look(
-    connection: sa.Connection, check: Check, account: str | None, stopped: threading.Event | None = None
+def _run_check(
+    connection: sa.Connection, check: Check, account: str | None, is_over: threading.Event | None = None
 ) -> CheckFailure | None:
-    """The check itself when rows of the account break it. A row that names no account is of each.
+    """The failure if there are rows of the account. A row without an account belongs to every account.
 
-    A server that is stopped while it waits to be asked for more rows does not notice it: none are asked for then.
+    No more rows are requested once ``is_over``: a server does not notice a stop while it waits for the next request.
     """
-    going_on = (lambda _: not stopped.is_set()) if stopped else bool
     with connection.exec_driver_sql(check.sql, execution_options={"stream_results": gives_rows(check.sql)}) as result:
         names = tuple(result.keys())
-        parts = takewhile(going_on, result.partitions(_BATCH_SIZE))
-        every = (dict(zip(names, row, strict=True)) for part in parts for row in part)
-        concerning = (row for row in every if account is None or row.get("account") in (None, account))
-        found = list(islice(concerning, MAX_ROWS + 1))
+        batches = takewhile(lambda _: not (is_over and is_over.is_set()), result.partitions(_BATCH_SIZE))
+        rows = (dict(zip(names, values, strict=True)) for batch in batches for values in batch)
+        own = (row for row in rows if account is None or row.get("account") in (None, account))
+        found = list(islice(own, MAX_ROWS + 1))
     if not found:
         return None
-    rows = sorted(
-        found[:MAX_ROWS],
-        key=lambda row: (-(_day(row) or date.min).toordinal(), _told(row, names_account=account is None)),
-    )
     has_more = len(found) > MAX_ROWS
-    return CheckFailure(
-        check, _summed_up(rows, has_more=has_more, names_account=account is None), tuple(rows), has_more
+    described = sorted(
+        ((_describe(row, with_account=account is None), row) for row in found[:MAX_ROWS]),
+        key=lambda pair: (-(_day(pair[1]) or date.min).toordinal(), pair[0]),
     )
+    message = _list_rows([text for text, _ in described], has_more=has_more)
+    return CheckFailure(check, message, tuple(row for _, row in described), has_more)
 
 
-def at(now: datetime, sql: str, since: date = date.min, number: int | None = None) -> str:
-    """The SQL at a moment, from a day on, of one account or of all: as literals, since the engines do not agree on
-    how a parameter is written.
-
-    Texts and comments stay.
-    """
-    given = {
-        "now": f"timestamp '{now.astimezone(UTC).replace(tzinfo=None)}'",
-        "since": f"date '{since}'",
-        "accounts": "(select account_id from internal.accounts)" if number is None else f"({number})",
-    }
-    return _GIVEN.sub(lambda found: given[found["given"]] if found["given"] else found[0], sql)
+# ---------------------------------------------------------------- describing
 
 
-# ---------------------------------------------------------------- telling
+def _list_rows(rows: Sequence[str], *, has_more: bool) -> str:
+    count = f"more than {MAX_ROWS:,} rows" if has_more else f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
+    others = f" and {len(rows) - MAX_SHOWN:,} more" if len(rows) > MAX_SHOWN and not has_more else ""
+    return f"{count}, {', '.join(rows[:MAX_SHOWN])}{others}"
 
 
-def _summed_up(rows: Iterable[Row], *, has_more: bool, names_account: bool) -> str:
-    said = [_told(row, names_account=names_account) for row in rows]
-    counted = f"more than {MAX_ROWS:,} rows" if has_more else f"{len(said):,} row{'' if len(said) == 1 else 's'}"
-    more = f" and {len(said) - MAX_SHOWN:,} more" if len(said) > MAX_SHOWN and not has_more else ""
-    return f"{counted}, {', '.join(said[:MAX_SHOWN])}{more}"
-
-
-def _told(row: Row, *, names_account: bool) -> str:
-    """The row's day, and beside it what else the check selects."""
+def _describe(row: Row, *, with_account: bool) -> str:
+    """The row's day, then its other columns in brackets."""
     day = _day(row)
-    left_out = {*([] if day is None else ["day"]), *([] if names_account else ["account"])}
-    temporary_beside = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in left_out)
-    return temporary_beside if day is None else f"{day} ({temporary_beside})" if temporary_beside else f"{day}"
+    hidden = {*(() if day is None else ("day",)), *(() if with_account else ("account",))}
+    values = ", ".join(f"{name} {_printable(value)}" for name, value in row.items() if name not in hidden)
+    if day is None:
+        return values
+    return f"{day} ({values})" if values else str(day)
 
 
 def _day(row: Row) -> date | None:
     day = row.get("day")
-    return day.date() if isinstance(day, datetime) else day if isinstance(day, date) else None
+    if isinstance(day, datetime):
+        return day.date()
+    return day if isinstance(day, date) else None
 
 
-def _plain(value: object) -> str:
-    """A value in one line of text that cannot steer a terminal."""
+def _printable(value: object) -> str:
+    """A value in one line of text, without control characters of a terminal."""
     text = f"{value:f}" if isinstance(value, Decimal) else "null" if value is None else str(value)
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""Copy tables from one warehouse to another, whatever their engines, and compare the two by checksum."""
+"""Copy tables from one warehouse to another, of either engine, and compare the two by checksum."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,7 +38,7 @@ def table_checksum(connection: sa.Connection, table: str, columns: Columns) -> C
 
 
 def _as_text(column: sa.Column[object]) -> str:
-    """A value as both engines write it. Texts and bytes are hashed, so that no separator can be inside."""
+    """A value as both engines write it. Texts and bytes are hashed, so that they cannot contain the separator."""
     is_free_text = isinstance(column.type, (sa.Text, sa.LargeBinary))
     text = f"md5({column.name})" if is_free_text else f"cast({column.name} as text)"
     return f"coalesce({text}, '~')"

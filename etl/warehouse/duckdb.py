@@ -1,65 +1,58 @@
-"""A warehouse in a DuckDB file: all that holds for DuckDB alone. Its errors become ours at this border.
+"""A warehouse in a DuckDB file: everything that is specific to DuckDB, including the translation of its errors.
 
-The file is locked only while a transaction runs: the engine pools nothing, each ``connect`` opens it anew.
+The file is locked only while a transaction runs: the engine has no pool, so each ``connect`` opens it again.
 """
 
-import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
+from etl.warehouse.connecting import Connect, LockWait, create_engine, missing_warehouse
 from etl.warehouse.file_access import FileAccess, file_access
 
-if TYPE_CHECKING:
-    from sqlalchemy.pool import ConnectionPoolEntry
-
-log = logging.getLogger(__name__)
-
 STORAGE_VERSION = "v1.2.0"
-"""The file format of new warehouses: read by DuckDB 1.2.2 and later, and so by the drivers of today's BI tools."""
+"""File format of new warehouses: DuckDB 1.2.2 and later read it, and so do the drivers of current BI tools."""
 
 _POLL_SECONDS = 0.05
 
 _CLOSING = "Unique file handle conflict"
-"""DuckDB's word while another thread of this process closes its last connection to the file: over in milliseconds
-(measured)."""
+"""DuckDB's error while another thread of this process closes its last connection to the file. It passes within
+milliseconds (measured)."""
 
-_CLOSING_SECONDS, _CLOSING_POLL = 5.0, 0.005
+_CLOSING_SECONDS, _CLOSING_POLL_SECONDS = 5.0, 0.005
 
-_QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-"""Without these DuckDB goes to the network by itself, for instance to read a SQLite file it was given by mistake."""
+_NO_EXTENSIONS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+"""Otherwise DuckDB goes to the network by itself, for example to read a SQLite file given by mistake."""
 
-_SHUT = "enable_external_access"
-"""Once it is false nothing is allowed any more: with exceptions, it comes after them and not with the configuration."""
+_EXTERNAL_ACCESS = "enable_external_access"
 
-_SEALED = _QUIET | {
+_SEALED = _NO_EXTENSIONS | {
     "access_mode": "read_only",
-    _SHUT: "false",
+    _EXTERNAL_ACCESS: "false",
     "python_enable_replacements": "false",
 }
-"""SQL of strangers sees the warehouse and nothing else: no files, no network, no variables of this program, no
-settings."""
+"""Users' SQL can read the warehouse and nothing else: no files, network, settings or variables of this program."""
 
 _LOCKED = re.compile(r"Conflicting lock is held(?: in (?P<program>.+?))?(?: \(PID (?P<pid>\d+)\))")
 
 
 def file_url(path: str) -> str:
-    """The URL of the file at ``path``, made absolute. Raises UsageError if that is not a file."""
+    """The URL of the file at ``path``, made absolute. Raises UsageError if it cannot be a warehouse."""
     if path in {"", ":memory:"}:
         raise UsageError("the warehouse must be a file", "use a path, for example --warehouse warehouse.duckdb")
     if path.startswith(("md:", "motherduck:")):
         raise UsageError("a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/scale.md")
-    if "?" in path:  # DuckDB would put .wal in front of the question mark, in a folder that may not exist
+    if "?" in path:  # DuckDB inserts .wal before it, so the log has another name, or is in a folder that does not exist
         raise UsageError(
             f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
         )
@@ -67,18 +60,26 @@ def file_url(path: str) -> str:
 
 
 def file_of(url: sa.URL) -> Path:
-    """The absolute path without links: DuckDB would keep another log beside each link."""
+    """The absolute path without links: DuckDB would write a separate log beside each link."""
     return Path(os.path.realpath(url.database or ""))
 
 
+def quoted(text: Path | str) -> str:
+    """A string literal of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+# ---------------------------------------------------------------- opening
+
+
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether DuckDB raised it because a signal handler raised during a query."""
+    """True if DuckDB raised it because a signal handler raised during a query."""
     return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Keep KeyboardInterrupt one where SQLAlchemy does not translate errors: connecting, rolling back and closing."""
+    """Raise KeyboardInterrupt where SQLAlchemy does not translate errors: connecting, rolling back and closing."""
     try:
         yield
     except RuntimeError as error:
@@ -89,20 +90,44 @@ def _interruptible() -> Iterator[None]:
 
 @_interruptible()
 def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic: Path | None) -> sa.Engine:
-    """As ``engine.open_warehouse``."""
+    """See ``engine.open_warehouse``."""
     path = file_of(url)
     access = file_access(path)
-    _require(path) if read_only else _create_missing(path)
-    config = _SEALED if read_only else _QUIET
-    engine = sa.create_engine(
-        url.set(database=str(path)),
-        poolclass=sa.NullPool,
-        connect_args={"config": {name: value for name, value in config.items() if not (atomic and name == _SHUT)}},
-        hide_parameters=True,  # an error must not show what was written, for example a key's hash
-    )
+    if not path.exists():
+        if read_only:
+            raise missing_warehouse(str(path))
+        _create(path)
+    config = dict(_SEALED if read_only else _NO_EXTENSIONS)
+    settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the machine's day
+    if read_only and atomic:  # exceptions must be set before external access is turned off
+        config.pop(_EXTERNAL_ACCESS)
+        settings += [f"allowed_directories = [{quoted(atomic)}]", f"{_EXTERNAL_ACCESS} = false"]
+    if read_only:
+        settings.append("lock_configuration = true")
+    lock_wait = LockWait(wait, _POLL_SECONDS, clock)
+
+    @_interruptible()
+    def connect(driver_connect: Connect) -> DBAPIConnection:
+        def attempt() -> DBAPIConnection:
+            with _translated(path):
+                return _connect(driver_connect, settings, access, clock, exclusive=read_only)
+
+        return lock_wait.call(attempt)
+
+    def translate(error: BaseException) -> BaseException | None:
+        if _is_interrupt(error):
+            return KeyboardInterrupt()
+        return None if isinstance(error, _SQL_ERRORS) else problem(error, atomic or path)
+
+    engine = create_engine(url.set(database=str(path)), connect, translate, connect_args={"config": config})
+    engine.dialect.supports_native_decimal = True  # duckdb-engine does not set it; money would become floats
+    _release_on_close(engine, access)
+    return engine
+
+
+def _release_on_close(engine: sa.Engine, access: FileAccess) -> None:
     dialect = engine.dialect
-    dialect.supports_native_decimal = True  # duckdb-engine does not set it, and SQLAlchemy would turn money into floats
-    close, roll_back = dialect.do_close, dialect.do_rollback
+    close = dialect.do_close
 
     def close_and_release(connection: DBAPIConnection) -> None:
         try:
@@ -112,102 +137,69 @@ def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, atomic
             access.release()
 
     setattr(dialect, "do_close", close_and_release)  # noqa: B010 - mypy refuses an assignment to a method
-    setattr(dialect, "do_rollback", _interruptible()(roll_back))  # noqa: B010
-
-    connector = _Connector(path, access, sealed=read_only, atomic=atomic, wait=wait, clock=clock)
-
-    @sa.event.listens_for(engine, "do_connect")
-    @_interruptible()
-    def connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], options: dict[str, Any]) -> object:
-        return connector.connect(dialect, args, options)
-
-    @sa.event.listens_for(engine, "handle_error")
-    def translate(context: ExceptionContext) -> None:
-        error = _translated(context.original_exception, atomic or path)
-        if error is not None:
-            raise error from context.original_exception
-
-    return engine
+    setattr(dialect, "do_rollback", _interruptible()(dialect.do_rollback))  # noqa: B010
 
 
-class _Connector:
-    """Opens one file, and waits for programs that have it open."""
-
-    def __init__(
-        self, path: Path, access: FileAccess, *, sealed: bool, atomic: Path | None, wait: float, clock: Clock
-    ) -> None:
-        self._path, self._access, self._sealed, self._atomic = path, access, sealed, atomic
-        self._wait, self._clock = wait, clock
-        self._logged: set[str] = set()
-        """Whoever is waited for at every commit is logged once."""
-
-    def connect(self, dialect: Dialect, args: list[Any], options: dict[str, Any]) -> DBAPIConnection:
-        began = self._clock.monotonic()
-        while True:
-            self._access.acquire(exclusive=self._sealed)
-            try:
-                return self._configured(dialect.connect(*args, **options))
-            except BaseException as error:
-                self._access.release()
-                if not isinstance(error, duckdb.Error):
-                    raise
-                poll = self._seconds_to_next_attempt(error, self._clock.monotonic() - began)
-            self._clock.sleep(poll)
-
-    def _seconds_to_next_attempt(self, error: duckdb.Error, waited: float) -> float:
-        """Raises the error if another attempt is of no use or waiting took too long."""
-        if _CLOSING in str(error) and waited < _CLOSING_SECONDS:
-            return _CLOSING_POLL
-        problem_ = problem(error, self._path)
-        if not isinstance(problem_, WarehouseLockedError) or waited >= self._wait:
-            raise (problem_ or error) from error
-        if str(problem_) not in self._logged:
-            self._logged.add(str(problem_))
-            log.info("%s; waiting for it, at most %d seconds", problem_, self._wait)
-        return _POLL_SECONDS
-
-    def _configured(self, connection: DBAPIConnection) -> DBAPIConnection:
-        settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the server's day
-        if self._sealed:
-            if self._atomic:
-                settings += [f"allowed_directories = [{quoted(self._atomic)}]", f"{_SHUT} = false"]
-            settings.append("lock_configuration = true")
-        try:
-            for setting in settings:
-                connection.cursor().execute(f"set {setting}")
-        except BaseException:
-            connection.close()
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        if (found := problem(error, path)) is None:
             raise
-        return connection
+        raise found from error
 
 
-def _require(path: Path) -> None:
-    if not path.exists():
-        raise WarehouseError(
-            f"there is no warehouse at {path}",
-            "create one with anticaptcha-etl sync, or choose another with --warehouse",
-        )
+def _connect(
+    driver_connect: Connect, settings: Sequence[str], access: FileAccess, clock: Clock, *, exclusive: bool
+) -> DBAPIConnection:
+    began = clock.monotonic()
+    while True:
+        access.acquire(exclusive=exclusive)
+        try:
+            return _configured(driver_connect(), settings)
+        except BaseException as error:
+            access.release()
+            is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
+            if not is_closing or clock.monotonic() - began >= _CLOSING_SECONDS:
+                raise
+        clock.sleep(_CLOSING_POLL_SECONDS)
 
 
-def _create_missing(path: Path) -> None:
-    """Puts an empty database where there is none, readable by its owner alone: whole or not at all, never over
-    another's."""
-    if path.exists():
-        return
+def _configured(connection: DBAPIConnection, settings: Sequence[str]) -> DBAPIConnection:
+    try:
+        for setting in settings:
+            connection.cursor().execute(f"set {setting}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Create an empty database that only its owner can read. Atomic, and never replaces an existing file."""
     if not path.parent.is_dir():
         raise WarehouseError(
             f"cannot create {path}: the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'"
         )
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            seed = Path(folder) / "seed.duckdb"
-            with duckdb.connect(config=dict(_QUIET)) as memory:
-                memory.execute(f"attach {quoted(seed)} as seed (storage_version '{STORAGE_VERSION}')")
-            seed.chmod(0o600)
+            new = Path(folder) / "new.duckdb"
+            with duckdb.connect(config=dict(_NO_EXTENSIONS)) as memory:
+                memory.execute(f"attach {quoted(new)} as new (storage_version '{STORAGE_VERSION}')")
+            new.chmod(0o600)
             with suppress(FileExistsError):
-                path.hardlink_to(seed)
+                path.hardlink_to(new)
     except (OSError, duckdb.Error) as error:
         raise problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
+
+
+def attach_new_file(connection: sa.Connection, path: Path, name: str) -> None:
+    """Create a database at ``path``, in the format that BI tools read, and attach it to the connection as ``name``.
+
+    ``path`` must be inside the folder given to ``open_warehouse`` as ``atomic``.
+    """
+    connection.exec_driver_sql(f"attach {quoted(path)} as {name} (storage_version '{STORAGE_VERSION}', read_write)")
 
 
 def stop(connection: sa.Connection) -> None:
@@ -215,103 +207,68 @@ def stop(connection: sa.Connection) -> None:
     driver.interrupt()
 
 
-def attach_draft(connection: sa.Connection, path: Path) -> None:
-    """Makes a new database at ``path``, of the format that BI tools read, and names it ``draft`` on this connection.
+# ---------------------------------------------------------------- errors
 
-    ``path`` is below the ``atomic`` of the connection's engine.
-    """
-    connection.exec_driver_sql(f"attach {quoted(path)} as draft (storage_version '{STORAGE_VERSION}', read_write)")
-
-
-def quoted(text: Path | str) -> str:
-    """``text`` as SQL writes it."""
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-_LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
 PUT_BACK = (
     "restore it from a copy, with that copy's own .wal or with none beside it; or move it away and load again with "
     "anticaptcha-etl sync"
 )
-_REMEDIES = (
-    ("No space left on device", "the disk is full", "free some space and run it again; what was committed is kept"),
-    (
-        "Disk quota exceeded",
-        "the disk quota is used up",
-        "free some space and run it again; what was committed is kept",
-    ),
-    (
-        "File too large",
-        "files may not grow so large here",
-        "raise the limit (ulimit -f); what was committed is kept, run it again",
-    ),
-    (
-        "Read-only file system",
-        "its file system is read-only",
-        "mount it for writing, or name another place with --warehouse",
-    ),
-    (
-        "Permission denied",
-        "permission denied",
-        "run as the owner of the file, or change the permissions of the file and its folder",
-    ),
-    (
-        "database does not exist",
-        "it does not exist",
-        "create one with anticaptcha-etl sync, or choose another with --warehouse",
-    ),
-    ("not a valid DuckDB database file", "it is not a DuckDB file", "name another file with --warehouse"),
-    ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", "name another file with --warehouse"),
-    (
-        "Loading external extensions is disabled",
-        "it is a SQLite file, not a DuckDB file",
-        "name another file with --warehouse",
-    ),
+_LOAD_AGAIN = "restore it from a copy, or move it away and load again with anticaptcha-etl sync"
+_FREE_SPACE = "free some space and run it again; what was committed is kept"
+_RAISE_LIMIT = "raise the limit (ulimit -f); what was committed is kept, run it again"
+_MOUNT = "mount it for writing, or name another place with --warehouse"
+_PERMISSIONS = "run as the owner of the file, or change the permissions of the file and its folder"
+_CREATE = "create one with anticaptcha-etl sync, or choose another with --warehouse"
+_OTHER_FILE = "name another file with --warehouse"
+
+_HINTS = (
+    ("No space left on device", "the disk is full", _FREE_SPACE),
+    ("Disk quota exceeded", "the disk quota is used up", _FREE_SPACE),
+    ("File too large", "files may not grow so large here", _RAISE_LIMIT),
+    ("Read-only file system", "its file system is read-only", _MOUNT),
+    ("Permission denied", "permission denied", _PERMISSIONS),
+    ("database does not exist", "it does not exist", _CREATE),
+    ("not a valid DuckDB database file", "it is not a DuckDB file", _OTHER_FILE),
+    ("sqlite_scanner", "it is a SQLite file, not a DuckDB file", _OTHER_FILE),
+    ("Loading external extensions is disabled", "it is a SQLite file, not a DuckDB file", _OTHER_FILE),
     ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
     ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
     ("Corrupt", "it is damaged", _LOAD_AGAIN),
     ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
     ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
 )
+"""Words of DuckDB's message, what happened, and what to do."""
+
+_COMMIT_FAILED = "Could not write file"
+"""While committing, DuckDB raises TransactionException instead of IOException."""
+
+_SQL_ERRORS = (duckdb.ProgrammingError, duckdb.DataError, duckdb.PermissionException)
+"""Never about the file, whatever their message quotes: casting the text 'Corrupt' is no damaged warehouse."""
 
 
-_UNWRITTEN = "Could not write file"
-"""Of a commit this is no IOException but a TransactionException, whatever the disk says."""
-
-_OF_SQL = (duckdb.ProgrammingError, duckdb.DataError, duckdb.PermissionException)
-"""About a statement and never about the file, whatever words it quotes: a cast of 'Corrupt' is no damaged warehouse."""
-
-
-def _translated(error: BaseException, path: Path) -> BaseException | None:
-    """What is raised in place of an error of the driver's, when it is not about the SQL."""
-    if _is_interrupt(error):
-        return KeyboardInterrupt()
-    return None if isinstance(error, _OF_SQL) else problem(error, path)
+def problem(error: BaseException, path: Path) -> WarehouseError | None:
+    """The error to show if ``error`` is about the file; None if it is about the SQL."""
+    text = str(error)
+    if lock := _LOCKED.search(text):
+        holder = command_of(lock["pid"]) or lock["program"] or "another program"
+        return WarehouseLockedError(
+            f"{path} is locked by {holder} (PID {lock['pid']})",
+            "close that program, or wait for it with --lock-wait SECONDS",
+        )
+    if not isinstance(error, (OSError, duckdb.Error)):
+        return None
+    for words, what, hint in _HINTS:
+        if words in text:
+            return WarehouseError(f"cannot use {path}: {what}", hint)
+    if isinstance(error, (duckdb.IOException, duckdb.FatalException)) or _COMMIT_FAILED in text:
+        return WarehouseError(f"cannot use {path}: {text}", "check the disk and the file; what was committed is kept")
+    return None
 
 
 def command_of(pid: str) -> str:
-    """What a process was started as, where the system tells; program and first words are enough."""
+    """The first words of a process's command line; empty if the system does not tell."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
     return " ".join(Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
-
-
-def problem(error: BaseException, path: Path) -> WarehouseError | None:
-    """What a person can do about ``error``, when it is about the file and not about the SQL."""
-    text = str(error)
-    if lock := _LOCKED.search(text):
-        holder = f"{command_of(lock['pid']) or lock['program'] or 'another program'} (PID {lock['pid']})"
-        return WarehouseLockedError(
-            f"{path} is locked by {holder}",
-            "close that program, or wait for it with --lock-wait SECONDS",
-        )
-    if not isinstance(error, (OSError, duckdb.Error)):
-        return None
-    for sign, what, hint in _REMEDIES:
-        if sign in text:
-            return WarehouseError(f"cannot use {path}: {what}", hint)
-    if isinstance(error, (duckdb.IOException, duckdb.FatalException)) or _UNWRITTEN in text:
-        return WarehouseError(f"cannot use {path}: {text}", "check the disk and the file; what was committed is kept")
-    return None

@@ -1,11 +1,11 @@
-"""Which threads of this process may have a DuckDB file open.
+"""Decide which threads of this process may have a DuckDB file open.
 
-DuckDB opens a file in one way at a time in each process. Connections that may write are open together; a read-only
-one is open alone, because its configuration differs and is locked. Threads enter in the order they came, so that none
-starves.
+DuckDB allows one way of opening a file at a time in each process. Connections that may write can be open together. A
+read-only one is open alone, because its configuration differs and is locked. Threads enter in the order they came, so
+that none starves.
 
-A thread that waits here holds no other connection to the same file, or only ones that may write while nothing else of
-this process wants the file; so no two threads wait for each other.
+A thread that waits here has no other connection to the same file open, or only ones that may write while no other
+thread wants the file; so no two threads wait for each other.
 """
 
 import threading
@@ -15,7 +15,7 @@ from pathlib import Path
 from etl.clock import Clock
 
 MAX_OPEN_SECONDS = 2.0
-"""How long a file is kept open while others want it: other programs wait for it too."""
+"""How long a file stays open while threads wait for it: other programs wait for it too."""
 
 PAUSE_SECONDS = 0.075
 """How long the file then stays closed: longer than DuckDB's retry interval in programs that wait to read it."""
@@ -31,12 +31,11 @@ class FileAccess:
         self._open = 0
         self._is_exclusive = False
         self._opened_at = self._closed_at = -PAUSE_SECONDS
-        self._continues = False
+        self._was_contended = False
         """Whether threads were waiting when the file was closed, so that the pause applies to the next one."""
 
     def acquire(self, *, exclusive: bool) -> None:
-        """Wait until this thread may open the file. Whoever acquired it calls ``release`` after closing, or on
-        failure."""
+        """Wait until this thread may open the file. Call ``release`` after closing it, or if opening failed."""
         ticket = object()
         with self._change:
             self._waiting.append(ticket)
@@ -44,7 +43,7 @@ class FileAccess:
                 while self._waiting[0] is not ticket or not self._may_open(exclusive=exclusive):
                     is_next = self._waiting[0] is ticket and not self._open
                     self._change.wait(PAUSE_SECONDS if is_next else None)
-                if not self._open and not (self._continues and not self._is_open_too_long):
+                if not self._open and not (self._was_contended and not self._is_open_too_long):
                     self._opened_at = self._monotonic()
                 self._open += 1
                 self._is_exclusive = exclusive
@@ -56,13 +55,13 @@ class FileAccess:
         with self._change:
             self._open -= 1
             if not self._open:
-                self._closed_at, self._continues = self._monotonic(), bool(self._waiting)
+                self._closed_at, self._was_contended = self._monotonic(), bool(self._waiting)
             self._change.notify_all()
 
     def _may_open(self, *, exclusive: bool) -> bool:
         if self._open:
             return not exclusive and not self._is_exclusive and not self._is_open_too_long
-        needs_pause = self._continues and self._is_open_too_long
+        needs_pause = self._was_contended and self._is_open_too_long
         return not needs_pause or self._monotonic() >= self._closed_at + PAUSE_SECONDS
 
     @property

@@ -17,14 +17,30 @@ State = Literal["none", "old", "current", "newer"]
 
 
 class SchemaVersion(NamedTuple):
-    """What a warehouse says of itself: the tables' revision, and for which revision and texts its views were made.
-
-    ``own``: the texts of this program's views, in the words of the warehouse's engine.
-    """
+    """The revision of a warehouse's tables; the revision and fingerprint of its views; our views' fingerprint."""
 
     revision: str | None
     views: tuple[str, str] | None
-    own: str
+    our_fingerprint: str
+
+    @property
+    def state(self) -> State:
+        """``old`` also if only the views differ; ``newer`` if this program does not know the revision."""
+        known = revisions()
+        if self.revision is None:
+            return "none"
+        if self.revision not in known:
+            return "newer"
+        is_current = self.revision == known[-1] and self.views == (known[-1], self.our_fingerprint)
+        return "current" if is_current else "old"
+
+    @property
+    def is_copy(self) -> bool:
+        return self.revision is None and self.views is not None
+
+    def is_at(self, revision: str) -> bool:
+        """True if an upgrade to the revision has nothing to do."""
+        return revision == self.revision and (revision != revisions()[-1] or self.state == "current")
 
 
 def revisions() -> list[str]:
@@ -33,161 +49,148 @@ def revisions() -> list[str]:
 
 
 def current(engine: sa.Engine) -> str | None:
-    """The revision of the warehouse's tables; None before the first."""
-    with engine.connect() as connection:
-        return _held(connection).revision
+    """The revision of the warehouse's tables; None if it has none."""
+    return _version(engine).revision
 
 
 def state(engine: sa.Engine) -> State:
-    """``old`` also when only the views are not this program's; ``newer`` when this program does not know the
-    revision."""
-    with engine.connect() as connection:
-        return _state(_held(connection))
+    """See ``SchemaVersion.state``."""
+    return _version(engine).state
 
 
 def is_copy(engine: sa.Engine) -> bool:
-    """Whether it is what ``publish`` makes of a warehouse: views without a schema to be upgraded."""
-    with engine.connect() as connection:
-        return _is_copy(_held(connection))
+    """True for a copy made by ``publish``: it has views, but no schema to upgrade."""
+    return _version(engine).is_copy
 
 
 def require_readable(engine: sa.Engine) -> None:
-    """Raises WarehouseError unless the tables are those this program reads; a published copy has only those of its
-    views."""
-    with engine.connect() as connection:
-        held = _held(connection)
-    _refuse_copy(engine, held)
-    revision = held.revision
-    if revision is None:
+    """Raise WarehouseError unless the tables have the revision this program reads."""
+    version = _version(engine)
+    _refuse_copy(engine, version)
+    if version.revision is None:
         raise WarehouseError(
             f"{name_of(engine.url)} is not a warehouse of this program yet", "anticaptcha-etl sync creates one"
         )
-    _refuse_newer(engine, revision)
-    if revision != revisions()[-1]:
+    _refuse_newer(engine, version)
+    if version.revision != revisions()[-1]:
         raise WarehouseError(
-            f"{name_of(engine.url)} has schema {revision}, this program reads {revisions()[-1]}",
+            f"{name_of(engine.url)} has schema {version.revision}, this program reads {revisions()[-1]}",
             "anticaptcha-etl migrate upgrades it",
         )
 
 
 def upgrade(engine: sa.Engine, to: str = "head") -> None:
-    """Brings tables and views to revision ``to``. Writes nothing when they are there already.
+    """Bring tables and views to revision ``to``. Writes nothing if they are already there.
 
-    Raises WarehouseNewerError, touching nothing, for a revision this program does not know, and WarehouseError for a
-    published copy and where other tables stand in the place of ours.
+    Raises SchemaTooNewError for a revision this program does not know, and WarehouseError for a published copy or for
+    a database with other tables of the same names. Nothing is changed then.
     """
     head = revisions()[-1]
     to = head if to == "head" else to
-    with engine.connect() as connection:
-        if _is_there(_held(connection), to):
-            return
+    if _version(engine).is_at(to):
+        return
     with engine.begin() as connection:
         take_turns(connection)
-        held = _held(connection)
-        if _is_there(held, to):  # another program was first
+        version = _read_version(connection)
+        if version.is_at(to):  # another program upgraded it meanwhile
             return
-        _refuse_newer(engine, held.revision)
-        _refuse_copy(engine, held)
-        if held.revision is None:
-            _refuse_strangers(engine, connection)
+        _refuse_newer(engine, version)
+        _refuse_copy(engine, version)
+        if version.revision is None:
+            _refuse_other_program(engine, connection)
         views.drop(connection)
-        if to != held.revision:
+        if to != version.revision:
             _alembic(connection, "upgrade", to)
         if to == head:
             views.rebuild(connection, head)
 
 
-def _is_there(held: SchemaVersion, to: str) -> bool:
-    return to == held.revision and (to != revisions()[-1] or _state(held) == "current")
-
-
 def downgrade(engine: sa.Engine, to: str) -> None:
-    """Takes the tables back to revision ``to`` (``base``: none at all). The views go: they are those of the newest
+    """Take the tables back to revision ``to`` (``base``: no tables). The views are dropped: they need the newest
     tables.
 
-    Raises WarehouseNewerError as ``upgrade`` does.
+    Raises SchemaTooNewError for a revision this program does not know.
     """
     with engine.begin() as connection:
         take_turns(connection)
-        _refuse_newer(engine, _held(connection).revision)
+        _refuse_newer(engine, _read_version(connection))
         views.drop(connection)
         _alembic(connection, "downgrade", to)
 
 
 def _alembic(connection: sa.Connection, direction: Literal["upgrade", "downgrade"], to: str) -> None:
-    from alembic import command  # noqa: PLC0415 - costs 0.1 s and is needed once in a release
+    from alembic import command  # noqa: PLC0415 - costs 0.1 s and is needed once per release
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
-    {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, to)
+    getattr(command, direction)(config, to)
 
 
-def _held(connection: sa.Connection) -> SchemaVersion:
+# ---------------------------------------------------------------- what is in the warehouse
+
+
+def _version(engine: sa.Engine) -> SchemaVersion:
+    with engine.connect() as connection:
+        return _read_version(connection)
+
+
+def _read_version(connection: sa.Connection) -> SchemaVersion:
     names = table_names(connection)
-    version, marker = _where("alembic_version", names), _where(views.MARKER, names)
-    revision = None if version is None else connection.exec_driver_sql(f"select version_num from {version}").scalar()
-    made = None if marker is None else connection.exec_driver_sql(f"select revision, views from {marker}").one()
+
+    def first_row(columns: str, table: str) -> tuple[str, ...] | None:
+        for schema in (SCHEMA, None):  # before revision 0007 our tables were in the schema of the views
+            if (schema, table) in names:
+                place = f"{schema}.{table}" if schema else table
+                row = connection.exec_driver_sql(f"select {columns} from {place}").one_or_none()
+                return None if row is None else tuple(row)
+        return None
+
+    revision, marker = first_row("version_num", "alembic_version"), first_row("revision, views", views.MARKER)
     return SchemaVersion(
-        revision, None if made is None else (made[0], made[1]), views.fingerprint(connection.dialect.name)
+        revision[0] if revision else None,
+        (marker[0], marker[1]) if marker else None,
+        views.fingerprint(connection.dialect.name),
     )
 
 
 def table_names(connection: sa.Connection) -> set[tuple[str | None, str]]:
     """Schema and name of all tables and views; the schema is None for that of the views.
 
-    Reflection would do too, but takes as long as opening the file.
+    Reflection would take as long as opening the file.
     """
     names, schemas = "select table_name, table_schema from information_schema.tables", f"(current_schema(), '{SCHEMA}')"
-    if connection.dialect.name == "postgresql":  # whose information_schema hides what the user may not read
+    if connection.dialect.name == "postgresql":  # its information_schema hides what the user may not read
         names = "select relname, relnamespace::regnamespace::text from pg_class where relkind in ('r', 'v')"
     sql = f"select case s when '{SCHEMA}' then s end, t from ({names}) as n(t, s) where s in {schemas}"
     return {(schema, name) for schema, name in connection.exec_driver_sql(sql)}
 
 
-def _where(table: str, names: set[tuple[str | None, str]]) -> str | None:
-    """The qualified name of one of our tables; before revision 0007 they were beside the views."""
-    if (SCHEMA, table) in names:
-        return f"{SCHEMA}.{table}"
-    return table if (None, table) in names else None
+# ---------------------------------------------------------------- refusals
 
 
-def _state(held: SchemaVersion) -> State:
-    known = revisions()
-    if held.revision is None:
-        return "none"
-    if held.revision not in known:
-        return "newer"
-    return "current" if held.revision == known[-1] and held.views == (known[-1], held.own) else "old"
-
-
-def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
-    known = revisions()
-    if revision is not None and revision not in known:
+def _refuse_newer(engine: sa.Engine, version: SchemaVersion) -> None:
+    if version.state == "newer":
         raise SchemaTooNewError(
-            f"{name_of(engine.url)} has schema {revision}, this program knows up to {known[-1]}",
+            f"{name_of(engine.url)} has schema {version.revision}, this program knows up to {revisions()[-1]}",
             "upgrade anticaptcha-etl; nothing was changed",
         )
 
 
-def _is_copy(held: SchemaVersion) -> bool:
-    return held.revision is None and held.views is not None
-
-
-def _refuse_copy(engine: sa.Engine, held: SchemaVersion) -> None:
-    if _is_copy(held):
+def _refuse_copy(engine: sa.Engine, version: SchemaVersion) -> None:
+    if version.is_copy:
         raise WarehouseError(
             f"{name_of(engine.url)} is a published copy, which has only what its views read",
             "name the warehouse it was made from with --warehouse",
         )
 
 
-def _refuse_strangers(engine: sa.Engine, connection: sa.Connection) -> None:
+def _refuse_other_program(engine: sa.Engine, connection: sa.Connection) -> None:
     names = {name for _, name in table_names(connection)}
-    if clash := sorted(names & {table.name for table in metadata.tables.values()}):
+    if conflicts := sorted(names & {table.name for table in metadata.tables.values()}):
         raise WarehouseError(
             f"{name_of(engine.url)} belongs to another program: it has no schema revision, but tables "
-            f"{', '.join(clash)}",
+            f"{', '.join(conflicts)}",
             "choose another place with --warehouse",
         )

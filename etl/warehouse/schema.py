@@ -9,288 +9,241 @@ In DuckDB the large tables have no key: there is one writer, MERGE keeps their r
 smaller without an index (measured). In PostgreSQL they have keys, because several programs write at once.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Numeric,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-)
+import sqlalchemy as sa
 
 SCHEMA = "internal"
-MONEY = Numeric(18, 9)
+MONEY = sa.Numeric(18, 9)
 
-metadata = MetaData(schema=SCHEMA, naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})
+metadata = sa.MetaData(schema=SCHEMA, naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})
 
-_Item = TypeVar("_Item", PrimaryKeyConstraint, Index)
+_Item = TypeVar("_Item", sa.PrimaryKeyConstraint, sa.Index)
 
 
-def postgresql_only(item: _Item) -> _Item:
+def _postgresql_only(item: _Item) -> _Item:
     return item.ddl_if(dialect="postgresql")
 
 
-accounts = Table(
+def _table(name: str, comment: str, *items: sa.Column[Any] | sa.PrimaryKeyConstraint | sa.Index) -> sa.Table:
+    account_id = sa.Column("account_id", sa.Integer, autoincrement=False, nullable=False)
+    return sa.Table(name, metadata, account_id, *items, comment=comment)
+
+
+def _required(name: str, type_: Any, comment: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=False, comment=comment)
+
+
+def _optional(name: str, type_: Any, comment: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, type_, comment=comment)
+
+
+accounts = _table(
     "accounts",
-    metadata,
-    Column("account_id", Integer, autoincrement=False, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("key_salt", LargeBinary, nullable=False),
-    Column(
-        "key_hash",
-        LargeBinary,
-        nullable=False,
-        comment="scrypt hash of the client key; tells a rotated key from the key of another account",
+    "One row per account.",
+    _required("name", sa.Text),
+    _required("key_salt", sa.LargeBinary),
+    _required(
+        "key_hash", sa.LargeBinary, "scrypt hash of the client key; tells a rotated key from the key of another account"
     ),
-    Column("since", Date, comment="first day to load, from --since; null: found by --empty-days"),
-    Column(
-        "hour_offset_seconds",
-        Integer,
-        comment="seconds past the full hour at which the account's hours begin; usually 0",
+    _optional("since", sa.Date, "first day to load, from --since; null: found by --empty-days"),
+    _optional(
+        "hour_offset_seconds", sa.Integer, "seconds past the full hour at which the account's hours begin; usually 0"
     ),
-    Column("created_at", DateTime, nullable=False),
-    Column(
+    _required("created_at", sa.DateTime),
+    _optional(
         "full_day_from_snapshot",
-        Integer,
-        comment="first snapshot of a total that had a record for the last hour of its day; null: none yet",
+        sa.Integer,
+        "first snapshot of a total that had a record for the last hour of its day; null: none yet",
     ),
-    Column(
-        "raw_kept_from",
-        Date,
-        comment="responses of final days before this day may have been deleted; null: all are kept",
+    _optional(
+        "raw_kept_from", sa.Date, "responses of final days before this day may have been deleted; null: all are kept"
     ),
-    PrimaryKeyConstraint("account_id"),
-    comment="One row per account.",
+    sa.PrimaryKeyConstraint("account_id"),
 )
 
-series = Table(
+series = _table(
     "series",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False),
-    Column("dimension", Text, nullable=False, comment="total, queue, app or ip: each is a breakdown of the same money"),
-    Column(
-        "member",
-        Text,
-        comment="queue name, softId or IP address; null: the total, or what is unattributed in the dimension",
+    "One row per account, dimension and member.",
+    _required("series_id", sa.Integer),
+    _required("dimension", sa.Text, "total, queue, app or ip: each is a breakdown of the same money"),
+    _optional(
+        "member", sa.Text, "queue name, softId or IP address; null: the total, or what is unattributed in the dimension"
     ),
-    PrimaryKeyConstraint("account_id", "series_id"),
-    comment="One row per account, dimension and member.",
+    sa.PrimaryKeyConstraint("account_id", "series_id"),
 )
 
-member_statuses = Table(
+member_statuses = _table(
     "member_statuses",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("dimension", Text, nullable=False, comment="queue, app or ip"),
-    Column("member", Text, nullable=False, comment="queue name, softId or IP address"),
-    Column("status", Text, nullable=False, comment="verified, unverified, excluded or retired"),
-    Column("snapshot_id", Integer, comment="snapshot that decided the status; null: the user did (trusted_queues)"),
-    Column("valid_from", DateTime, nullable=False),
-    postgresql_only(Index(None, "account_id", "valid_from")),
-    comment="Append-only. One row per change of a member's status; the latest row of a member applies.",
+    "Append-only. One row per change of a member's status; the latest row of a member applies.",
+    _required("dimension", sa.Text, "queue, app or ip"),
+    _required("member", sa.Text, "queue name, softId or IP address"),
+    _required("status", sa.Text, "verified, unverified, excluded or retired"),
+    _optional("snapshot_id", sa.Integer, "snapshot that decided the status; null: the user did (trusted_queues)"),
+    _required("valid_from", sa.DateTime),
+    _postgresql_only(sa.Index(None, "account_id", "valid_from")),
 )
 
-unknown_name_behaviours = Table(
+unknown_name_behaviours = _table(
     "unknown_name_behaviours",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("dimension", Text, nullable=False, comment="queue, app or ip"),
-    Column("behaviour", Text, nullable=False, comment="error, zeros or totals"),
-    Column("code", Text, comment="errorCode of the response, if it is an error"),
-    Column("valid_from", DateTime, nullable=False),
-    postgresql_only(Index(None, "account_id", "valid_from")),
-    comment="Append-only. What the API returns for a name that does not exist; the latest row of a dimension applies.",
+    "Append-only. What the API returns for a name that does not exist; the latest row of a dimension applies.",
+    _required("dimension", sa.Text, "queue, app or ip"),
+    _required("behaviour", sa.Text, "error, zeros or totals"),
+    _optional("code", sa.Text, "errorCode of the response, if it is an error"),
+    _required("valid_from", sa.DateTime),
+    _postgresql_only(sa.Index(None, "account_id", "valid_from")),
 )
 
-runs = Table(
+runs = _table(
     "runs",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("run", Integer, nullable=False),
-    Column("command", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("started_at", DateTime, nullable=False),
-    Column("ended_at", DateTime, comment="null: still running, or killed"),
-    Column("exit_code", Integer),
-    Column("requests", Integer, nullable=False),
-    Column("retries", Integer, nullable=False),
-    Column("windows_good", Integer, nullable=False),
-    Column("windows_failed", Integer, nullable=False),
-    Column("windows_left", Integer, nullable=False),
-    Column("facts_inserted", Integer, nullable=False),
-    Column("facts_changed", Integer, nullable=False),
-    Column("rejections", Integer, nullable=False),
-    Column("out_of_window", Integer, nullable=False, comment="records outside their window; not loaded"),
-    Column(
-        "facts_unchanged", Integer, comment="facts read again without a change; null: an old version did not count them"
+    "One row per run of sync or replay and account.",
+    _required("run", sa.Integer),
+    _required("command", sa.Text),
+    _required("version", sa.Text),
+    _required("started_at", sa.DateTime),
+    _optional("ended_at", sa.DateTime, "null: still running, or killed"),
+    _optional("exit_code", sa.Integer),
+    _required("requests", sa.Integer),
+    _required("retries", sa.Integer),
+    _required("windows_good", sa.Integer),
+    _required("windows_failed", sa.Integer),
+    _required("windows_left", sa.Integer),
+    _required("facts_inserted", sa.Integer),
+    _required("facts_changed", sa.Integer),
+    _required("rejections", sa.Integer),
+    _required("out_of_window", sa.Integer, "records outside their window; not loaded"),
+    _optional(
+        "facts_unchanged", sa.Integer, "facts read again without a change; null: an old version did not count them"
     ),
-    PrimaryKeyConstraint("account_id", "run"),
-    comment="One row per run of sync or replay and account.",
+    sa.PrimaryKeyConstraint("account_id", "run"),
 )
 
-responses = Table(
+responses = _table(
     "responses",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("hash", Text, nullable=False, comment="SHA-256 of the body, in hex"),
-    Column("body", LargeBinary, nullable=False, comment="the body as received, compressed with zlib"),
-    postgresql_only(PrimaryKeyConstraint("account_id", "hash")),
-    comment="One row per account and distinct response body.",
+    "One row per account and distinct response body.",
+    _required("hash", sa.Text, "SHA-256 of the body, in hex"),
+    _required("body", sa.LargeBinary, "the body as received, compressed with zlib"),
+    _postgresql_only(sa.PrimaryKeyConstraint("account_id", "hash")),
 )
 
-snapshots = Table(
+snapshots = _table(
     "snapshots",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("snapshot_id", Integer, nullable=False),
-    Column("run", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False),
-    Column("day", Date, nullable=False),
-    Column("window_start", DateTime, nullable=False, comment="sent to the API as date"),
-    Column("window_end", DateTime, nullable=False, comment="exclusive"),
-    Column("requested_at", DateTime, nullable=False, comment="when the request began"),
-    Column("committed_at", DateTime, nullable=False),
-    Column("outcome", Text, nullable=False, comment="success, partial, api_error or failed"),
-    Column("code", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("status", Integer, comment="HTTP status; null: no response"),
-    Column("hash", Text, comment="hash of the response body; null: no response"),
-    postgresql_only(PrimaryKeyConstraint("account_id", "snapshot_id")),
-    postgresql_only(Index(None, "account_id", "day")),
-    comment="Append-only. One row per completed window; the latest successful snapshot of a window applies.",
+    "Append-only. One row per completed window; the latest successful snapshot of a window applies.",
+    _required("snapshot_id", sa.Integer),
+    _required("run", sa.Integer),
+    _required("series_id", sa.Integer),
+    _required("day", sa.Date),
+    _required("window_start", sa.DateTime, "sent to the API as date"),
+    _required("window_end", sa.DateTime, "exclusive"),
+    _required("requested_at", sa.DateTime, "when the request began"),
+    _required("committed_at", sa.DateTime),
+    _required("outcome", sa.Text, "success, partial, api_error or failed"),
+    _required("code", sa.Text),
+    _required("message", sa.Text),
+    _optional("status", sa.Integer, "HTTP status; null: no response"),
+    _optional("hash", sa.Text, "hash of the response body; null: no response"),
+    _postgresql_only(sa.PrimaryKeyConstraint("account_id", "snapshot_id")),
+    _postgresql_only(sa.Index(None, "account_id", "day")),
 )
 
-facts = Table(
+facts = _table(
     "facts",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False),
-    Column("day", Date, nullable=False, comment="UTC day that the hour counts towards"),
-    Column("hour_start", DateTime, nullable=False),
-    Column("volume", BigInteger, nullable=False),
-    Column("money", MONEY, nullable=False),
-    Column("snapshot_id", Integer, nullable=False, comment="first snapshot with this value"),
-    Column("loaded_at", DateTime, nullable=False, comment="commit time of this value"),
-    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    postgresql_only(Index(None, "account_id", "day")),
-    comment="One row per account, series and hour: the current value.",
+    "One row per account, series and hour: the current value.",
+    _required("series_id", sa.Integer),
+    _required("day", sa.Date, "UTC day that the hour counts towards"),
+    _required("hour_start", sa.DateTime),
+    _required("volume", sa.BigInteger),
+    _required("money", MONEY),
+    _required("snapshot_id", sa.Integer, "first snapshot with this value"),
+    _required("loaded_at", sa.DateTime, "commit time of this value"),
+    _postgresql_only(sa.PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
+    _postgresql_only(sa.Index(None, "account_id", "day")),
 )
 
-over_allocated_hours = Table(
+over_allocated_hours = _table(
     "over_allocated_hours",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False, comment="the unattributed series of the dimension"),
-    Column("day", Date, nullable=False, comment="UTC day that the hour counts towards"),
-    Column("hour_start", DateTime, nullable=False),
-    Column("volume", BigInteger, nullable=False, comment="sum over the verified members"),
-    Column("money", MONEY, nullable=False, comment="sum over the verified members"),
-    Column("snapshot_id", Integer, nullable=False, comment="latest of the members' snapshots"),
-    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
-    comment="One row per account, dimension and hour whose members add up to more than the total; its breakdown "
-    "is not used.",
+    "One row per account, dimension and hour whose members add up to more than the total; its breakdown is not used.",
+    _required("series_id", sa.Integer, "the unattributed series of the dimension"),
+    _required("day", sa.Date, "UTC day that the hour counts towards"),
+    _required("hour_start", sa.DateTime),
+    _required("volume", sa.BigInteger, "sum over the verified members"),
+    _required("money", MONEY, "sum over the verified members"),
+    _required("snapshot_id", sa.Integer, "latest of the members' snapshots"),
+    _postgresql_only(sa.PrimaryKeyConstraint("account_id", "series_id", "hour_start")),
 )
 
-revisions = Table(
+revisions = _table(
     "revisions",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False),
-    Column("day", Date, nullable=False),
-    Column("hour_start", DateTime, nullable=False),
-    Column("volume_before", BigInteger, nullable=False),
-    Column("money_before", MONEY, nullable=False),
-    Column("volume_after", BigInteger, nullable=False),
-    Column("money_after", MONEY, nullable=False),
-    Column("cause", Text, nullable=False, comment="correction, late_arriving or attribution"),
-    Column("snapshot_id", Integer, nullable=False, comment="snapshot with the new value"),
-    Column("loaded_before", DateTime, comment="commit time of the earlier value; null: it was zero and had no row"),
-    Column("snapshot_before", Integer, comment="snapshot with the earlier value; null: it was zero and had no row"),
-    Column("seen_at", DateTime, nullable=False, comment="commit time of the change"),
-    postgresql_only(PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
-    postgresql_only(Index(None, "account_id", "day")),
-    comment="Append-only. One row per change of a stored value.",
+    "Append-only. One row per change of a stored value.",
+    _required("series_id", sa.Integer),
+    _required("day", sa.Date),
+    _required("hour_start", sa.DateTime),
+    _required("volume_before", sa.BigInteger),
+    _required("money_before", MONEY),
+    _required("volume_after", sa.BigInteger),
+    _required("money_after", MONEY),
+    _required("cause", sa.Text, "correction, late_arriving or attribution"),
+    _required("snapshot_id", sa.Integer, "snapshot with the new value"),
+    _optional("loaded_before", sa.DateTime, "commit time of the earlier value; null: it was zero and had no row"),
+    _optional("snapshot_before", sa.Integer, "snapshot with the earlier value; null: it was zero and had no row"),
+    _required("seen_at", sa.DateTime, "commit time of the change"),
+    _postgresql_only(sa.PrimaryKeyConstraint("account_id", "series_id", "hour_start", "seen_at")),
+    _postgresql_only(sa.Index(None, "account_id", "day")),
 )
 
-rejections = Table(
+rejections = _table(
     "rejections",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("snapshot_id", Integer, nullable=False),
-    Column("series_id", Integer, nullable=False),
-    Column("day", Date, nullable=False),
-    Column("hour_start", DateTime),
-    Column("reason", Text, nullable=False),
-    Column("raw", Text, nullable=False),
-    Column("seen_at", DateTime, nullable=False),
-    postgresql_only(Index(None, "account_id", "day")),
-    comment="One row per rejected record, with the reason and its raw text.",
+    "One row per rejected record, with the reason and its raw text.",
+    _required("snapshot_id", sa.Integer),
+    _required("series_id", sa.Integer),
+    _required("day", sa.Date),
+    _optional("hour_start", sa.DateTime),
+    _required("reason", sa.Text),
+    _required("raw", sa.Text),
+    _required("seen_at", sa.DateTime),
+    _postgresql_only(sa.Index(None, "account_id", "day")),
 )
 
-day_coverage = Table(
+day_coverage = _table(
     "day_coverage",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("day", Date, nullable=False),
-    Column("status", Text, nullable=False, comment="failed, missing, open or final"),
-    Column("fetched_at", DateTime, comment="when the last successful request for the total began; null: never"),
-    Column("volume", BigInteger, nullable=False),
-    Column("money", MONEY, nullable=False),
-    Column("unattributed_volume", BigInteger, nullable=False),
-    Column("unattributed_money", MONEY, nullable=False),
-    Column(
-        "is_explained",
-        Boolean,
-        nullable=False,
-        comment="the verified queues explain every hour that had ended when the total was requested",
+    "One row per account and day of its history.",
+    _required("day", sa.Date),
+    _required("status", sa.Text, "failed, missing, open or final"),
+    _optional("fetched_at", sa.DateTime, "when the last successful request for the total began; null: never"),
+    _required("volume", sa.BigInteger),
+    _required("money", MONEY),
+    _required("unattributed_volume", sa.BigInteger),
+    _required("unattributed_money", MONEY),
+    _required(
+        "is_explained", sa.Boolean, "the verified queues explain every hour that had ended when the total was requested"
     ),
-    Column(
-        "is_closed",
-        Boolean,
-        nullable=False,
-        comment="the total was requested at least 10 minutes after the end of the day",
-    ),
-    PrimaryKeyConstraint("account_id", "day"),
-    comment="One row per account and day of its history.",
+    _required("is_closed", sa.Boolean, "the total was requested at least 10 minutes after the end of the day"),
+    sa.PrimaryKeyConstraint("account_id", "day"),
 )
 
-probes = Table(
+probes = _table(
     "probes",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("question", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("certainty", Text, nullable=False, comment="sure or likely"),
-    Column("dimension", Text, comment="of the requested window; null: answered from stored data without a request"),
-    Column("member", Text, comment="of the requested window"),
-    Column("window_start", DateTime, comment="sent to the API as date"),
-    Column("status", Integer, comment="HTTP status"),
-    Column("seen_at", DateTime, nullable=False, comment="when the request began, or when stored data was read"),
-    postgresql_only(Index(None, "account_id", "question")),
-    comment="Append-only. What doctor --probe found out about the API; the latest row of a question applies.",
+    "Append-only. What doctor --probe found out about the API; the latest row of a question applies.",
+    _required("question", sa.Text),
+    _required("answer", sa.Text),
+    _required("certainty", sa.Text, "sure or likely"),
+    _optional("dimension", sa.Text, "of the requested window; null: answered from stored data without a request"),
+    _optional("member", sa.Text, "of the requested window"),
+    _optional("window_start", sa.DateTime, "sent to the API as date"),
+    _optional("status", sa.Integer, "HTTP status"),
+    _required("seen_at", sa.DateTime, "when the request began, or when stored data was read"),
+    _postgresql_only(sa.Index(None, "account_id", "question")),
 )
 
-findings = Table(
+findings = _table(
     "findings",
-    metadata,
-    Column("account_id", Integer, nullable=False),
-    Column("run", Integer, nullable=False),
-    Column("check_name", Text, nullable=False),
-    Column("severity", Text, nullable=False, comment="note, warning or blocking"),
-    Column("day", Date),
-    Column("queue", Text),
-    Column("message", Text, nullable=False),
-    Column("seen_at", DateTime, nullable=False),
-    postgresql_only(Index(None, "account_id", "run")),
-    comment="One row per finding of a run.",
+    "One row per finding of a run.",
+    _required("run", sa.Integer),
+    _required("check_name", sa.Text),
+    _required("severity", sa.Text, "note, warning or blocking"),
+    _optional("day", sa.Date),
+    _optional("queue", sa.Text),
+    _required("message", sa.Text),
+    _required("seen_at", sa.DateTime),
+    _postgresql_only(sa.Index(None, "account_id", "run")),
 )

@@ -1,45 +1,48 @@
-"""SQL of strangers: whether it only reads. What lets it read nothing but the warehouse is the sealed connection of
-``engine``."""
+"""Tell whether users' SQL only reads. The sealed connection of ``engine`` keeps it inside the warehouse."""
 
 import re
 
 import duckdb
 
-ASK_ONE = "give one statement that reads: select, with, from, describe, show or explain"
+ASK_ONE = "use one statement that reads: SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION}
 
-_FIRST = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*(?P<word>\w*)", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*(\w*)", re.DOTALL)
 _ROWS = {"select", "with", "values", "table"}
-_WORDS = {*_ROWS, "show", "explain"}
+_ALLOWED_ON_SERVER = {*_ROWS, "show", "explain"}
 
 
 def refusal(sql: str, engine: str) -> str | None:
-    """Why ``sql`` is not one statement that reads; None when it is.
+    """Why ``sql`` is not one statement that reads; None if it is.
 
-    A PostgreSQL server says itself when there is more than one, or when one writes all the same.
+    On PostgreSQL the server itself refuses several statements, and those that write in spite of their first word.
     """
     if engine == "postgresql":
         word = _first_word(sql)
-        return None if word in _WORDS else f"a query only reads: {word.upper() or 'nothing'} is refused"
+        return None if word in _ALLOWED_ON_SERVER else _not_allowed(word.upper() or "an empty query")
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         return f"the query failed: {error}"
     if len(statements) != 1:
-        return f"{len(statements)} statements were given"
+        return f"expected one statement, got {len(statements)}"
     try:
         kind = statements[0].type
-    except ValueError:  # of a kind that DuckDB knows and its Python does not
-        return "a query only reads"
-    return None if kind in _READING else f"a query only reads: {kind.name} is refused"
+    except ValueError:  # DuckDB has kinds that its Python package does not know
+        return _not_allowed("this statement")
+    return None if kind in _READING else _not_allowed(kind.name)
+
+
+def _not_allowed(what: str) -> str:
+    return f"{what} is not allowed; queries are read-only"
 
 
 def gives_rows(sql: str) -> bool:
-    """Whether a server can hand over the answer in parts, as it does for what is declared a cursor."""
+    """True if a server can return the rows in parts, as it does for statements that a cursor can be declared for."""
     return _first_word(sql) in _ROWS
 
 
 def _first_word(sql: str) -> str:
-    found = _FIRST.match(sql)
-    return found["word"].lower() if found else ""
+    match = _FIRST_WORD.match(sql)
+    return match[1].lower() if match else ""

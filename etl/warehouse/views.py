@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from etl.warehouse.duckdb import quoted
 from etl.warehouse.package_files import folder
 from etl.warehouse.schema import SCHEMA
 
 MARKER = "warehouse_version"
-"""A view of one row that says for which revision and from which texts the views were made."""
+"""A view of one row: the revision and the fingerprint of the views."""
 
-_NAMED = re.compile(r"(\w+): (.+)")
+_FIELD = re.compile(r"(\w+): (.+)")
 
 
 class View(NamedTuple):
@@ -31,7 +32,7 @@ class View(NamedTuple):
 
     @property
     def is_public(self) -> bool:
-        """Whether people query it: it names the account. The others are for this program's checks."""
+        """True if people query it: then it has the account's name. The others are for this program's checks."""
         return "account" in self.columns
 
     @property
@@ -40,44 +41,41 @@ class View(NamedTuple):
 
 
 def parse(name: str, sql: str) -> View:
-    """The view of a file's text."""
     return View(name, sql, *head(sql))
 
 
 def head(sql: str) -> tuple[str, dict[str, str]]:
-    """A file's leading comment: its first sentence, then ``name: text``. A line that names nothing goes on with the
-    one before."""
-    comment, named = "", dict[str, str]()
+    """A file's leading comment: its first sentence, then its fields ``name: text``. Other lines continue the one
+    before."""
+    comment, fields = "", dict[str, str]()
     for line in sql.splitlines():
         if not line.startswith("--"):
             break
         text = line.removeprefix("--").strip()
-        if found := _NAMED.fullmatch(text):
-            named[found[1]] = found[2]
-        elif named:
-            last = next(reversed(named))
-            named[last] = f"{named[last]} {text}".strip()
+        if field := _FIELD.fullmatch(text):
+            fields[field[1]] = field[2]
+        elif fields:
+            last = next(reversed(fields))
+            fields[last] = f"{fields[last]} {text}".strip()
         else:
             comment = f"{comment} {text}".strip()
-    return comment, named
+    return comment, fields
 
 
 def in_order(views: Sequence[View]) -> list[View]:
-    """``views`` so that each comes after those its SQL names."""
+    """``views`` sorted so that each comes after those its SQL names."""
     by_name = {view.name: view for view in views}
-    uses = {view.name: set(re.findall(r"\w+", _body(view))) & by_name.keys() - {view.name} for view in views}
+    uses = {
+        view.name: set(re.findall(r"\w+", re.sub(r"--.*", "", view.sql))) & by_name.keys() - {view.name}
+        for view in views
+    }
     return [by_name[name] for name in TopologicalSorter(uses).static_order()]
-
-
-def _body(view: View) -> str:
-    return re.sub(r"--.*", "", view.sql)
 
 
 def load() -> list[View]:
     """The views of this program, each after those it uses."""
-    return in_order(
-        [parse(file.stem, file.read_text("utf-8")) for file in sorted((folder("sql") / "views").glob("*.sql"))]
-    )
+    files = sorted((folder("sql") / "views").glob("*.sql"))
+    return in_order([parse(file.stem, file.read_text("utf-8")) for file in files])
 
 
 def shared() -> list[View]:
@@ -86,24 +84,22 @@ def shared() -> list[View]:
 
 
 def functions(engine: str) -> dict[str, str]:
-    """What the views compute with and each engine spells its own way: ``sql/functions/NAME.ENGINE.sql``."""
+    """The functions that the views use, written for each engine in ``sql/functions/NAME.ENGINE.sql``."""
     files = sorted((folder("sql") / "functions").glob(f"*.{engine}.sql"))
     return {file.name.partition(".")[0]: file.read_text("utf-8") for file in files}
 
 
 def fingerprint(engine: str) -> str:
-    """A short text that changes when any view's or function's text does."""
-    digest = hashlib.sha256()
-    for sql in (*functions(engine).values(), *(view.sql for view in load())):
-        digest.update(sql.encode())
-    return digest.hexdigest()[:16]
+    """A short text that changes whenever the text of a view or function does."""
+    texts = [*functions(engine).values(), *(view.sql for view in load())]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 def drop(connection: sa.Connection) -> None:
     """Drop the views of this program; those of users stay."""
     names = [view.qualified_name for view in reversed(load())]
-    names += [f"{SCHEMA}.{MARKER}", MARKER, "closed_days"]  # the last two: before revision 0007
-    # PostgreSQL refuses if views of users depend on ours; one statement makes it name all of them.
+    names += [f"{SCHEMA}.{MARKER}", MARKER, "closed_days"]  # the last two existed before revision 0007
+    # PostgreSQL refuses if users' views depend on ours; with one statement its error names all of them.
     for dropped in [", ".join(names)] if connection.dialect.name == "postgresql" else names:
         connection.exec_driver_sql(f"drop view if exists {dropped}")
     for name, sql in functions(connection.dialect.name).items():
@@ -111,30 +107,26 @@ def drop(connection: sa.Connection) -> None:
 
 
 def _kind(function: str) -> str:
-    """What a function is to its engine."""
+    """What the engine calls this kind of function."""
     if "\ncreate function " in function:
         return "function"
     return "macro table" if re.search(r"\)\s+as\s+table\b", function) else "macro"
 
 
-def rebuild(connection: sa.Connection, revision: str, made: Sequence[View] | None = None) -> None:
-    """Create the views (``made``: only these) with their comments, and the marker of their revision."""
+def rebuild(connection: sa.Connection, revision: str, views: Sequence[View] | None = None) -> None:
+    """Create the views (default: all) with their comments, and the marker of their revision."""
     drop(connection)
     engine = connection.dialect.name
     for sql in functions(engine).values():
         connection.exec_driver_sql(sql)
-    for view in load() if made is None else made:
+    for view in load() if views is None else views:
         connection.exec_driver_sql(view.sql)
-        connection.exec_driver_sql(f"comment on view {view.qualified_name} is {_quoted(view.comment)}")
+        connection.exec_driver_sql(f"comment on view {view.qualified_name} is {quoted(view.comment)}")
         for column, comment in view.columns.items():
-            connection.exec_driver_sql(f"comment on column {view.qualified_name}.{column} is {_quoted(comment)}")
+            connection.exec_driver_sql(f"comment on column {view.qualified_name}.{column} is {quoted(comment)}")
     connection.exec_driver_sql(
         f"create view {SCHEMA}.{MARKER} as select '{revision}' as revision, '{fingerprint(engine)}' as views"
     )
     connection.exec_driver_sql(
         f"comment on view {SCHEMA}.{MARKER} is 'one row: the tables'' revision and a fingerprint of the views'' text'"
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -1,10 +1,9 @@
-"""Cuts by app and by IP address beside queues, and the hours in which a cut's members exceed the total.
+"""Add apps and IPs beside queues, and the hours whose members exceed the total.
 
-Up, nothing is lost: names and what a queue that cannot exist gave are carried over as those of the cut ``queue``.
-``contradictions`` begins empty and fills as days are read again.
-Down, what is thought of apps and addresses is forgotten, and a queue that has ended is believed again, as before.
+Up, nothing is lost: names become names of the dimension ``queue``. ``contradictions`` starts empty and fills as days
+are read again. Down, the status of apps and IPs is lost, and a retired queue is verified again.
 
-DuckDB adds no column with a constraint, so ``names`` is made anew and copied.
+DuckDB cannot add a column with a constraint, so ``names`` is created again and copied.
 """
 
 import sqlalchemy as sa
@@ -23,12 +22,11 @@ def upgrade() -> None:
     op.create_table(
         "names",
         sa.Column("account_id", sa.Integer, nullable=False),
-        sa.Column("cut", sa.Text, nullable=False, comment="queue, app or ip"),
-        sa.Column("member", sa.Text, nullable=False, comment="queue name, softId or IP"),
-        sa.Column("belief", sa.Text, nullable=False, comment="believed, doubted, set aside or ended"),
-        sa.Column("reading", sa.Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
+        sa.Column("cut", sa.Text, nullable=False),
+        sa.Column("member", sa.Text, nullable=False),
+        sa.Column("belief", sa.Text, nullable=False),
+        sa.Column("reading", sa.Integer),
         sa.Column("decided_at", sa.DateTime, nullable=False),
-        comment="Append-only: what was thought of a cut's member, and since when. The latest row of a member holds.",
     )
     op.execute(
         "insert into names (account_id, cut, member, belief, reading, decided_at) "
@@ -38,12 +36,10 @@ def upgrade() -> None:
     op.create_table(
         "lessons",
         sa.Column("account_id", sa.Integer, nullable=False),
-        sa.Column("cut", sa.Text, nullable=False, comment="queue, app or ip"),
-        sa.Column("gives", sa.Text, nullable=False, comment="error, zeros or totals"),
-        sa.Column("code", sa.Text, comment="the errorCode it answers with, where it is an error"),
+        sa.Column("cut", sa.Text, nullable=False),
+        sa.Column("gives", sa.Text, nullable=False),
+        sa.Column("code", sa.Text),
         sa.Column("decided_at", sa.DateTime, nullable=False),
-        comment="Append-only: what a member that cannot exist gave, and since when that is known. The latest row "
-        "of a cut holds.",
     )
     op.execute(
         "insert into lessons (account_id, cut, gives, code, decided_at) "
@@ -52,38 +48,24 @@ def upgrade() -> None:
     )
     op.drop_column("accounts", "unknown_names")
     op.drop_column("accounts", "unknown_code")
-    op.add_column(
-        "accounts",
-        sa.Column(
-            "reaches_end",
-            sa.Integer,
-            comment="the first reading of a total that held the last hour of the day asked for",
-        ),
-    )
+    op.add_column("accounts", sa.Column("reaches_end", sa.Integer))
     op.create_table(
         "contradictions",
         sa.Column("account_id", sa.Integer, nullable=False),
-        sa.Column("series_id", sa.Integer, nullable=False, comment="the series of the cut's rest"),
-        sa.Column("day", sa.Date, nullable=False, comment="the UTC day the hour is booked on"),
+        sa.Column("series_id", sa.Integer, nullable=False),
+        sa.Column("day", sa.Date, nullable=False),
         sa.Column("hour_start", sa.DateTime, nullable=False),
-        sa.Column("volume", sa.BigInteger, nullable=False, comment="what the cut's believed members say together"),
-        sa.Column("money", MONEY, nullable=False, comment="what the cut's believed members say together"),
-        sa.Column("reading", sa.Integer, nullable=False, comment="the latest of their readings"),
-        comment="One row per account, cut and hour in which the cut's members exceed the total, so that it is "
-        "not split.",
+        sa.Column("volume", sa.BigInteger, nullable=False),
+        sa.Column("money", MONEY, nullable=False),
+        sa.Column("reading", sa.Integer, nullable=False),
     )
 
 
 def downgrade() -> None:
     op.drop_table("contradictions")
     op.drop_column("accounts", "reaches_end")
-    op.add_column(
-        "accounts",
-        sa.Column("unknown_names", sa.Text, comment="what a queue that cannot exist answers: error, zeros or totals"),
-    )
-    op.add_column(
-        "accounts", sa.Column("unknown_code", sa.Text, comment="the errorCode it answers with, where it is an error")
-    )
+    op.add_column("accounts", sa.Column("unknown_names", sa.Text))
+    op.add_column("accounts", sa.Column("unknown_code", sa.Text))
     op.execute(
         "update accounts set unknown_names = l.gives, unknown_code = l.code "
         "from lessons as l where l.account_id = accounts.account_id and l.cut = 'queue' "
@@ -96,10 +78,9 @@ def downgrade() -> None:
         "names",
         sa.Column("account_id", sa.Integer, nullable=False),
         sa.Column("queue", sa.Text, nullable=False),
-        sa.Column("belief", sa.Text, nullable=False, comment="believed, doubted or set aside"),
-        sa.Column("reading", sa.Integer, comment="the reading that decided it; null: the user did (trusted_queues)"),
+        sa.Column("belief", sa.Text, nullable=False),
+        sa.Column("reading", sa.Integer),
         sa.Column("decided_at", sa.DateTime, nullable=False),
-        comment="Append-only: what was thought of a queue name, and since when. The latest row of a name holds.",
     )
     op.execute(
         "insert into names (account_id, queue, belief, reading, decided_at) "

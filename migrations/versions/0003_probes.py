@@ -1,7 +1,4 @@
-"""What ``doctor --probe`` learned of the service.
-
-Up, the table begins empty. Down, the answers are lost; another visit asks for them again.
-"""
+"""Add the results of ``doctor --probe``. Down, they are lost; another probe requests them again."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,23 +15,12 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Integer, nullable=False),
         sa.Column("question", sa.Text, nullable=False),
         sa.Column("answer", sa.Text, nullable=False),
-        sa.Column("certainty", sa.Text, nullable=False, comment="sure or likely"),
-        sa.Column(
-            "cut",
-            sa.Text,
-            comment="the window asked: total, queue, app or ip; null: what is held answered, nothing was asked",
-        ),
-        sa.Column("member", sa.Text, comment="the window asked: queue name, softId or IP"),
-        sa.Column("window_start", sa.DateTime, comment="what was sent as date; any second"),
-        sa.Column("status", sa.Integer, comment="HTTP status"),
-        sa.Column(
-            "seen_at",
-            sa.DateTime,
-            nullable=False,
-            comment="when the request began; where none was made, when the question was put",
-        ),
-        comment="Append-only: how the service itself answered an open question about it. The latest row of a "
-        "question holds.",
+        sa.Column("certainty", sa.Text, nullable=False),
+        sa.Column("cut", sa.Text),
+        sa.Column("member", sa.Text),
+        sa.Column("window_start", sa.DateTime),
+        sa.Column("status", sa.Integer),
+        sa.Column("seen_at", sa.DateTime, nullable=False),
     )
 
 

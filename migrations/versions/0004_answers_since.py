@@ -1,4 +1,4 @@
-"""From which day on answers are kept, where old ones are dropped."""
+"""Remember which raw responses were deleted (raw_retention_days)."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,9 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "accounts", sa.Column("answers_since", sa.Date, comment="final days before this may have lost their answers")
-    )
+    op.add_column("accounts", sa.Column("answers_since", sa.Date))
 
 
 def downgrade() -> None:

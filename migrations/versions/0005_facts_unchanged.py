@@ -1,4 +1,4 @@
-"""How many facts a run read again that stayed as they were. Runs before this step did not count them: null."""
+"""Count facts that a run read again with the same value; null for earlier runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,12 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "runs",
-        sa.Column(
-            "facts_unchanged", sa.Integer, comment="facts read again that stayed as they were; null: not counted yet"
-        ),
-    )
+    op.add_column("runs", sa.Column("facts_unchanged", sa.Integer))
 
 
 def downgrade() -> None:

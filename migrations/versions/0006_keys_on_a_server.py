@@ -1,7 +1,7 @@
-"""Keys and indexes of the tables that grow, in PostgreSQL alone, where several programs write at once.
+"""Add keys and indexes to the growing tables in PostgreSQL, where several programs write at once.
 
-A DuckDB file has one writer and stays as it is: without an index it is nine times smaller. Every key begins with the
-account, by which a distributed PostgreSQL would split the tables.
+A DuckDB file has one writer and is nine times smaller without indexes. Each key begins with the account, so that a
+distributed PostgreSQL can partition the tables by it.
 """
 
 from alembic import op

@@ -1,25 +1,25 @@
-"""Tables move to the schema ``internal`` and get the names of data engineering; stored words change with them.
+"""Move the tables to the schema ``internal`` and rename tables, columns and stored words.
 
-PostgreSQL renames and moves its tables, which takes moments, and updates the rows whose words change. DuckDB cannot
-move a table: each is created, filled and dropped, in one transaction, so that a kill at any moment leaves the
-warehouse as it was. Measured with 10 million facts and 555,300 snapshots on 2 busy cores: DuckDB 2.7 s, and the file
-grew from 176 to 335 MB, of which the next commits reuse half; so the disk needs as much free space as the file takes.
-PostgreSQL 10 s, and the database grew from 1.58 to 1.69 GB.
+PostgreSQL moves and renames its tables at once and updates the rows with changed words. DuckDB cannot move a table:
+each is created, filled and dropped, in one transaction, so that a kill at any moment leaves the warehouse as it was.
+Measured with 10 million facts and 555,300 snapshots on 2 busy cores: DuckDB 2.7 s, and the file grew from 176 to
+335 MB, half of which the next commits reuse; so the disk needs as much free space as the file. PostgreSQL 10 s, and
+the database grew from 1.58 to 1.69 GB.
 
-``alembic_version`` moves in ``migrations/env.py``, which runs before and after this step.
-Down, the data is the same as before; the comments of the tables stay those of this step.
+``migrations/env.py`` moves ``alembic_version`` before and after this step. Down, the data is the same as before; the
+comments of the tables stay those of this step.
 
-A role that reads on PostgreSQL needs two grants, and nothing on ``internal``, for a view reads with the rights of its
+A reader role on PostgreSQL needs two grants, and nothing on ``internal``, because a view reads with the rights of its
 owner:
 
     grant usage on schema public to analyst;
     grant select on all tables in schema public to analyst;
 
-An upgrade makes the views anew, so let the grant hold for those too (as the owner of the tables):
+An upgrade creates the views again, so let the owner grant future ones too:
 
     alter default privileges in schema public grant select on tables to analyst;
 
-``spending_as_of`` also reads with the rights of its owner and is therefore not for everybody:
+``spending_as_of`` also reads with the rights of its owner and is therefore not granted to everyone:
 
     grant execute on function spending_as_of(timestamp) to analyst;
 """

@@ -1,4 +1,4 @@
--- every response that a number was read from is stored, unless keep_answers deleted it
+-- every response that a number was read from is stored, unless raw_retention_days deleted it
 -- severity: warning
 -- remedy: the numbers stand, but a replay cannot rebuild these days; restore the responses from a copy of the warehouse
 select

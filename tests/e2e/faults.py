@@ -230,7 +230,7 @@ def half_sent(scene: Scene) -> int:
 
 @row("half of an answer, sent as if it were whole", does=RETRIES, code=0, stored=EVERYTHING)
 def truncated(scene: Scene) -> int:
-    return _fail_first_requests(scene, FaultKind.CUT)
+    return _fail_first_requests(scene, FaultKind.TRUNCATED)
 
 
 # ---------------------------------------------------------------- TLS

@@ -22,7 +22,7 @@ from etl.load.lock import account_lock
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from etl.sync import run as sync_run
-from etl.sync.request_loop import Run
+from etl.sync.account_sync import AccountSync
 from tests.e2e.test_output import lines, monitor
 from tests.e2e.world import LOOKBACK, Hours, World
 
@@ -148,12 +148,12 @@ def test_an_account_locked_by_another_sync_fails_alone_with_4(
 def test_an_internal_error_of_one_account_is_logged_with_traceback_and_affects_only_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run
+    run = AccountSync
 
     def fail_for_account_a(settings: object, *others: object) -> object:
         return 1 // 0 if getattr(settings, "account", "") == "a" else run(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sync_run, "Run", fail_for_account_a)
+    monkeypatch.setattr(sync_run, "AccountSync", fail_for_account_a)
     with world_today(tmp_path) as world:
         write_config(world, ("a", "b"))
         assert run_command(world, "sync", "--all", names=("a", "b")) == 1

@@ -30,7 +30,7 @@ NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
 
 
 def problems(findings: tuple[Finding, ...]) -> list[str]:
-    return [f"{finding.severity} {finding.message}" for finding in findings if finding.severity is not Severity.NOTE]
+    return [f"{finding.severity} {finding.message}" for finding in findings if finding.severity is not Severity.INFO]
 
 
 def problems_of_check(world: World) -> list[str]:

@@ -13,8 +13,8 @@ from etl.outputs import check_report, status
 from etl.outputs.export import MANIFEST, Format, export
 from etl.outputs.publish import publish
 from etl.outputs.query import write_parquet
-from etl.outputs.report.page import page
-from etl.outputs.report.queries import gather
+from etl.outputs.report.page import render_page
+from etl.outputs.report.queries import load_report
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import views
 from etl.warehouse.engine import name_of, open_warehouse
@@ -93,7 +93,7 @@ def test_a_query_writes_the_same_parquet_file(urls: SameRows, tmp_path: Path, vi
 
 
 def _page(url: str) -> str:
-    return page(gather(url, "default", 30, AT, wait=0), lambda: "draw()")
+    return render_page(load_report(url, "default", 30, AT, wait=0), lambda: "draw()")
 
 
 def _status(url: str) -> str:

@@ -94,7 +94,7 @@ def test_an_unlisted_queue_stays_unattributed_until_the_user_names_it(
 
 
 TEMPORARY_FAULTS = (
-    FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503, FaultKind.HTML, FaultKind.EMPTY, FaultKind.CUT, FaultKind.HALF_SENT,
+    FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503, FaultKind.HTML, FaultKind.EMPTY, FaultKind.TRUNCATED, FaultKind.HALF_SENT,
     FaultKind.RESET, FaultKind.RETRY_AFTER, FaultKind.NO_SLOT,
 )  # fmt: skip
 

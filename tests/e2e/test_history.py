@@ -129,7 +129,7 @@ def test_a_replay_of_an_eventful_history_finds_no_difference(tmp_path: Path) -> 
         sync_nightly(world)
         before = export(world)
         result = run_replay(world)
-        assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
+        assert (result.differences, result.rows, result.dropped, result.unreadable) == ((), {}, (), ())
         assert result.facts == len(before["facts"])
         assert export(world) == before
 
@@ -151,7 +151,7 @@ def test_a_replay_restores_deleted_and_changed_rows(tmp_path: Path) -> None:
 def test_a_replay_interrupted_half_way_and_repeated_gives_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.sync.replay.DAYS_AT_ONCE", 3)
+    monkeypatch.setattr("etl.sync.replay.DAYS_PER_TRANSACTION", 3)
     with eventful(tmp_path) as world:
         sync_nightly(world)
         before = export(world)
@@ -179,7 +179,7 @@ def test_old_responses_are_deleted_and_their_days_do_not_change(tmp_path: Path) 
     with World(tmp_path, small(50, (FIRST,), turnover=False)) as world:
         world.sync()
         stored, bodies = world.hourly(), world.one("select count(*) from internal.responses")
-        world.sync(keep_answers=31)
+        world.sync(raw_retention_days=31)
         assert world.one("select count(*) from internal.responses") < bodies
         with_response = "internal.snapshots r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
         assert world.one(
@@ -195,7 +195,7 @@ def test_old_responses_are_deleted_and_their_days_do_not_change(tmp_path: Path) 
         assert (result.differences, result.rows) == ((), {})
         assert result.dropped
         assert max(result.dropped) == ago(32)
-        assert not result.lost
+        assert not result.unreadable
         assert world.hourly() == stored
 
 
@@ -285,7 +285,7 @@ def test_a_replay_keeps_rejections_of_a_response_without_usable_records(tmp_path
         parse_record = parse._parse_record
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(
-                parse, "_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else parse_record(raw)
+                parse, "_parse_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else parse_record(raw)
             )
             world.sync()
             before = export(world)
@@ -304,7 +304,7 @@ def test_a_replay_leaves_days_with_damaged_responses_unchanged_and_reports_them(
                 f"update internal.responses set body = %s where hash in ({total_hashes} and r.day = %s)", body, ago(n)
             )
         result = run_replay(world)
-        assert set(result.lost) == {ago(1), ago(2)}
+        assert set(result.unreadable) == {ago(1), ago(2)}
         assert (result.differences, result.rows) == ((), {})
         assert export(world) == before
 

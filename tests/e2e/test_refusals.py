@@ -120,7 +120,14 @@ def test_an_error_with_http_status_200_never_counts_as_no_spend(tmp_path: Path) 
 
 def test_a_day_whose_attempts_all_fail_is_a_gap_that_the_next_sync_fills(tmp_path: Path) -> None:
     day = ago(8)
-    kinds = (FaultKind.RESET, FaultKind.HTML_502, FaultKind.CUT, FaultKind.EMPTY, FaultKind.HALF_SENT, FaultKind.HTML)
+    kinds = (
+        FaultKind.RESET,
+        FaultKind.HTML_502,
+        FaultKind.TRUNCATED,
+        FaultKind.EMPTY,
+        FaultKind.HALF_SENT,
+        FaultKind.HTML,
+    )
     faults = tuple(Fault(kind, days=(day,), attempts=(attempt,)) for attempt, kind in enumerate(kinds, start=1))
     with World(tmp_path, small(days=15), faults=faults) as world:
         summary = world.sync()

@@ -99,7 +99,7 @@ def test_the_search_for_the_key_finds_it_in_every_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_verbose_sync_with_failing_requests_shows_no_key(tmp_path: Path, run_sync: RunSync, form: str) -> None:
-    kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
+    kinds = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
     with _world(tmp_path, *faults) as world:
         code, stdout, stderr = run_sync(world, "-v", "--log-format", form)
@@ -168,7 +168,7 @@ def test_no_command_leaves_the_key_anywhere(tmp_path: Path) -> None:
     folder = tmp_path / "account"
     folder.mkdir()
     (folder / "bi").mkdir()
-    kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
+    kinds = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
     crash = "import etl.extract.protocol as protocol\nprotocol.parse_response = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
     with _world(folder, *faults) as world:

@@ -1,4 +1,4 @@
-"""Transfers between engines: all rows or none, equal on both sides, and syncs continue in the target."""
+"""Transfer copies a whole warehouse to another engine or nothing; every row is equal, and syncs continue there."""
 
 import shutil
 import signal
@@ -32,13 +32,13 @@ pytestmark = pytest.mark.server
 TableRows = dict[str, list[tuple[Any, ...]]]
 
 
-def transferred(source: str, target: str) -> str:
+def copied(source: str, target: str) -> str:
     transfer(source, target, Clock(), wait=5)
     return target
 
 
 def rows(url: str) -> TableRows:
-    """Return the rows of every table."""
+    """Return every row of every table, as Python values."""
     with open_warehouse(url, read_only=True).connect() as connection:
         return {
             table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
@@ -55,7 +55,7 @@ def accounts_of(url: str) -> list[str]:
         return list(connection.execute(sa.select(accounts.c.name)).scalars())
 
 
-def test_an_eventful_history_is_the_same_on_a_server_and_back_in_a_file(
+def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_without_differences(
     tmp_path: Path,
 ) -> None:
     with eventful(tmp_path) as world:
@@ -63,26 +63,28 @@ def test_an_eventful_history_is_the_same_on_a_server_and_back_in_a_file(
         sync_nightly(world)
         before = rows(world.warehouse)
         assert {name for name, stored in before.items() if not stored} <= {"probes", "over_allocated_hours"}, (
-            "the history has too few events"
+            "too little happened"
         )
-        on_server = transferred(world.warehouse, new_database())
-        assert rows(on_server) == before
-        back_in_a_file = transferred(on_server, file(tmp_path))
-        assert rows(back_in_a_file) == before
-        for world.warehouse in (on_server, back_in_a_file):
+        on_a_server = copied(world.warehouse, new_database())
+        assert rows(on_a_server) == before
+        again = copied(on_a_server, file(tmp_path))
+        assert rows(again) == before
+        for world.warehouse in (on_a_server, again):
             result = run_replay(world)
-            assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
+            assert (result.differences, result.rows, result.dropped, result.unreadable) == ((), {}, (), ())
             assert result.facts == len(before["facts"])
 
 
 @pytest.mark.parametrize("to", ["postgresql", "duckdb"])
-def test_the_next_sync_in_the_target_continues_after_the_last_one(tmp_path: Path, to: str) -> None:
+def test_the_next_sync_continues_where_the_last_one_stopped(tmp_path: Path, to: str) -> None:
     with World(tmp_path, small(9, ("FunCaptcha",))) as world:
         world.file = tmp_path / "moved.duckdb"
-        urls = [file(tmp_path, "moved.duckdb"), new_database()]
-        world.warehouse, target = urls[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), urls[1])
+        warehouses = [file(tmp_path, "moved.duckdb"), new_database()]
+        world.warehouse, target = (
+            warehouses[::-1] if to == "duckdb" else (file(tmp_path, "first.duckdb"), warehouses[1])
+        )
         world.sync()
-        world.warehouse = transferred(world.warehouse, target)
+        world.warehouse = copied(world.warehouse, target)
         requested = world.requested_by(world.sync)
         assert {window for window in requested if window.queue is None} == totals(
             *(ago(n) for n in range(LOOKBACK + 1))
@@ -91,86 +93,81 @@ def test_the_next_sync_in_the_target_continues_after_the_last_one(tmp_path: Path
         assert world.hourly() == world.expected_rows()
 
 
-# ---------------------------------------------------------------- refused transfers
+# ---------------------------------------------------------------- rejected transfers
 
 
 @pytest.fixture(scope="module")
-def synced_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with World(tmp_path_factory.mktemp("synced"), small(3, 2)) as world:
         world.sync()
         return world.file
 
 
 @pytest.fixture
-def source_url(synced_file: Path, tmp_path: Path) -> str:
-    """The URL of a file with some days of an account."""
-    return warehouse_url(str(shutil.copy(synced_file, tmp_path / "warehouse.duckdb")))
+def loaded(synced: Path, tmp_path: Path) -> str:
+    """The URL of a warehouse file with a few days of an account."""
+    return warehouse_url(str(shutil.copy(synced, tmp_path / "warehouse.duckdb")))
 
 
-def test_a_target_with_accounts_is_refused_and_not_changed(source_url: str, tmp_path: Path) -> None:
+def test_a_target_with_accounts_is_rejected_and_stays_unchanged(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already has accounts: another"):
-        transferred(source_url, target)
+        copied(loaded, target)
     assert rows(target) == before
 
 
-def test_a_refused_target_with_an_older_schema_is_not_upgraded(source_url: str) -> None:
+def test_a_rejected_target_of_an_older_schema_is_not_upgraded(loaded: str) -> None:
     target = new_database(like=migrated())
     run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already has accounts: another"):
-        transferred(source_url, target)
+        copied(loaded, target)
     assert migrate.current(engine) == "0005"
 
 
-def test_a_warehouse_cannot_be_transferred_into_itself_under_another_name(source_url: str, tmp_path: Path) -> None:
-    path = Path(sa.make_url(source_url).database or "")
+def test_a_warehouse_is_not_transferred_into_itself_under_any_name(loaded: str, tmp_path: Path) -> None:
+    path = Path(sa.make_url(loaded).database or "")
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
-    hard_link = tmp_path / "hard.duckdb"
-    hard_link.hardlink_to(path)
-    on_server = transferred(source_url, new_database())
-    url = sa.make_url(on_server)
+    hard = tmp_path / "hard.duckdb"
+    hard.hardlink_to(path)
+    on_a_server = copied(loaded, new_database())
+    url = sa.make_url(on_a_server)
     by_address = url.set(query={**url.query, "application_name": "other"}).render_as_string(hide_password=False)
-    for source, target in (
-        (source_url, source_url),
-        (source_url, str(link)),
-        (str(link), str(hard_link)),
-        (on_server, by_address),
-    ):
+    for source, target in ((loaded, loaded), (loaded, str(link)), (str(link), str(hard)), (on_a_server, by_address)):
         before = rows(warehouse_url(source))
         with pytest.raises(UsageError, match="is both source and target"):
-            transferred(source, target)
+            copied(source, target)
         assert rows(warehouse_url(source)) == before
 
 
-def test_a_source_with_an_older_schema_is_refused_with_a_hint_to_migrate(source_url: str) -> None:
-    migrate.downgrade(open_warehouse(source_url), "0005")
+def test_a_source_of_an_older_schema_is_rejected_with_the_command_that_upgrades_it(loaded: str) -> None:
+    migrate.downgrade(open_warehouse(loaded), "0005")
     target = new_database()
-    with pytest.raises(WarehouseError) as raised:
-        transferred(source_url, target)
-    assert "anticaptcha-etl migrate" in raised.value.hint
+    with pytest.raises(WarehouseError) as error:
+        copied(loaded, target)
+    assert "anticaptcha-etl migrate" in error.value.hint
 
 
-def test_a_published_copy_cannot_be_a_source(source_url: str, tmp_path: Path) -> None:
-    copy = publish(source_url, tmp_path / "copy.duckdb", Clock(), wait=0).path
+def test_a_published_copy_is_rejected_as_source(loaded: str, tmp_path: Path) -> None:
+    copy = publish(loaded, tmp_path / "copy.duckdb", Clock(), wait=0).path
     with pytest.raises(WarehouseError, match="published copy"):
-        transferred(str(copy), new_database())
+        copied(str(copy), new_database())
 
 
-def test_a_missing_source_is_not_created(tmp_path: Path) -> None:
+def test_a_missing_source_is_rejected_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="there is no warehouse"):
-        transferred(str(tmp_path / "nowhere.duckdb"), new_database())
+        copied(str(tmp_path / "nowhere.duckdb"), new_database())
     assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------- failures during a transfer
 
 
-CHANGED_ON_INSERT = {
+CHANGES = {
     "facts": "new.money := new.money + 0.000000001",
     "snapshots": "new.message := new.message || ' '",
     "responses": "new.body := new.body || '\\x00'",
@@ -179,57 +176,51 @@ CHANGED_ON_INSERT = {
 }
 
 
-@pytest.mark.parametrize("table", CHANGED_ON_INSERT)
-def test_a_row_changed_during_the_transfer_is_detected_and_everything_is_rolled_back(
-    source_url: str, table: str
-) -> None:
+@pytest.mark.parametrize("table", CHANGES)
+def test_a_row_changed_while_copied_is_found_and_everything_is_rolled_back(loaded: str, table: str) -> None:
     target = new_database(like=migrated())
-    table_is_empty = f"(select count(*) from internal.{table}) = 0"
-    body = f"begin if {table_is_empty} then {CHANGED_ON_INSERT[table]}; end if; return new; end"
-    run_sql(target, f"create function falsify() returns trigger language plpgsql as $$ {body} $$")
-    run_sql(target, f"create trigger falsify before insert on internal.{table} for each row execute function falsify()")
-    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as raised:
-        transferred(source_url, target)
-    assert raised.value.exit_code == 4
+    is_first = f"(select count(*) from internal.{table}) = 0"
+    body = f"begin if {is_first} then {CHANGES[table]}; end if; return new; end"
+    run_sql(target, f"create function change() returns trigger language plpgsql as $$ {body} $$")
+    run_sql(target, f"create trigger change before insert on internal.{table} for each row execute function change()")
+    with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as error:
+        copied(loaded, target)
+    assert error.value.exit_code == 4
     assert not any(rows(target).values())
 
 
-def test_a_killed_transfer_to_a_server_leaves_no_account_and_the_next_one_succeeds(
-    source_url: str, tmp_path: Path
-) -> None:
+def test_a_killed_transfer_leaves_no_account_and_the_next_one_succeeds(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     with open_warehouse(target).connect() as holder:
-        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer has to wait here
-        arguments = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(source_url).database), target]
-        with subprocess.Popen(arguments, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
-            waiting_locks = "select count(*) from pg_locks where not granted"
-            while run_sql(target, waiting_locks) == [(0,)]:
+        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits here
+        command = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(loaded).database), target]
+        with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+            waiting = "select count(*) from pg_locks where not granted"
+            while run_sql(target, waiting) == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
     assert accounts_of(target) == []
-    transferred(source_url, target)
-    assert rows(target) == rows(source_url)
+    copied(loaded, target)
+    assert rows(target) == rows(loaded)
 
 
-def test_a_killed_transfer_to_a_file_leaves_no_account_and_the_next_one_succeeds(
-    source_url: str, tmp_path: Path
-) -> None:
-    source = transferred(source_url, new_database())
-    with duckdb.connect() as unused, open_warehouse(source).connect() as holder:
-        unused.close()
+def test_a_killed_transfer_into_a_file_leaves_no_account(loaded: str, tmp_path: Path) -> None:
+    source = copied(loaded, new_database())
+    with duckdb.connect() as none, open_warehouse(source).connect() as holder:
+        none.close()
         holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
-        arguments = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
-        with subprocess.Popen(arguments, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
+        command = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
+        with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             while run_sql(source, "select count(*) from pg_locks where not granted") == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.kill()
     target = file(tmp_path, "target.duckdb")
     assert accounts_of(target) == []
-    transferred(source, target)
-    assert rows(target) == rows(source_url)
+    copied(source, target)
+    assert rows(target) == rows(loaded)
 
 
 # ---------------------------------------------------------------- extreme values
@@ -247,11 +238,11 @@ COUNTS = (
     "facts_changed",
     "rejections",
 )
-EXTREME_MEASURES = (
+VALUES = (
     (2**63 - 1, LARGEST), (0, -LARGEST), (-(2**63), Decimal("-0.000000001")), (1, Decimal("0.000000001")), (0, Decimal(0)),
     (10**15, Decimal("100000000.000000001")),
 )  # fmt: skip
-EXTREME_ROWS: dict[sa.Table, list[dict[str, object]]] = {
+EXTREMES: dict[sa.Table, list[dict[str, object]]] = {
     accounts: [
         {"account_id": 1, "name": "Ünï 漢字 🧩 'so' \"said\" | a\\b", "key_salt": bytes(range(256)), "key_hash": b"",
          "created_at": AT},
@@ -278,7 +269,7 @@ EXTREME_ROWS: dict[sa.Table, list[dict[str, object]]] = {
     facts: [
         {"account_id": 1, "series_id": 2, "day": AT.date(), "hour_start": AT.replace(hour=hour), "volume": volume, "money": money,
          "snapshot_id": 1, "loaded_at": AT}
-        for hour, (volume, money) in enumerate(EXTREME_MEASURES)
+        for hour, (volume, money) in enumerate(VALUES)
     ],
     rejections: [
         {"account_id": 1, "snapshot_id": 1, "series_id": 1, "day": AT.date(), "reason": "odd", "raw": r'{"a":"\u0000"}' * 9_000,
@@ -287,21 +278,21 @@ EXTREME_ROWS: dict[sa.Table, list[dict[str, object]]] = {
 }  # fmt: skip
 
 
-def test_extreme_values_are_the_same_on_both_sides(tmp_path: Path) -> None:
+def test_extreme_values_are_equal_on_both_sides(tmp_path: Path) -> None:
     source = file(tmp_path, "source.duckdb")
     migrate.upgrade(open_warehouse(source))
     with open_warehouse(source).begin() as connection:
-        for table, new_rows in EXTREME_ROWS.items():
-            for row in new_rows:
+        for table, table_rows in EXTREMES.items():
+            for row in table_rows:
                 connection.execute(sa.insert(table).values(row))
     before = rows(source)
-    assert all(before[table.name] for table in EXTREME_ROWS)
-    on_server = transferred(source, new_database())
-    assert rows(on_server) == before
-    assert rows(transferred(on_server, file(tmp_path))) == before
+    assert all(before[table.name] for table in EXTREMES)
+    on_a_server = copied(source, new_database())
+    assert rows(on_a_server) == before
+    assert rows(copied(on_a_server, file(tmp_path))) == before
 
 
-def test_an_empty_warehouse_can_be_transferred(tmp_path: Path) -> None:
+def test_an_empty_warehouse_is_transferred_too(tmp_path: Path) -> None:
     migrate.upgrade(open_warehouse(file(tmp_path, "empty.duckdb")))
     target = new_database()
     assert transfer(file(tmp_path, "empty.duckdb"), target, Clock(), wait=0).spent == {}

@@ -1,4 +1,4 @@
-"""The vendor's own example: its three records load; the text of its page, which abbreviates with dots, is not JSON."""
+"""The vendor's own example: its three records load. The text of its page, with dots between them, is rejected."""
 
 import zlib
 from datetime import UTC, date, datetime
@@ -20,7 +20,7 @@ IDLE = Dataset(begins=date(2024, 1, 1), queues=2)
 QUARTER_TO = Behaviour(grid_seconds=-900)
 
 
-def test_the_vendors_example_loads_with_hours_that_start_at_a_quarter_to(tmp_path: Path) -> None:
+def test_the_vendors_example_loads_with_hours_that_begin_at_a_quarter_to(tmp_path: Path) -> None:
     with World(tmp_path, IDLE, QUARTER_TO, (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(1,)),), now=LATER) as world:
         assert world.sync(since=DAY, until=DAY).exit_code == 0
         assert world.hourly() == {
@@ -31,28 +31,26 @@ def test_the_vendors_example_loads_with_hours_that_start_at_a_quarter_to(tmp_pat
         assert world.rows("select day, volume, money from spending_daily") == [(DAY, 6272, Decimal("23.184747"))]
         assert world.one("select hour_offset_seconds from internal.accounts") == -900
         assert world.one("select count(*) from spending_total_hourly") == 24
-        assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _response_bodies(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_EXAMPLE].encode() in _stored_bodies(world)
 
 
-def test_the_text_of_the_vendors_page_fails_with_a_clear_message_and_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_text_of_the_vendors_page_is_rejected_and_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with World(tmp_path, IDLE, QUARTER_TO, (Fault(FaultKind.VENDOR_PAGE),), now=LATER) as world:
-        summary = world.sync(since=DAY, until=DAY)
-        assert (summary.exit_code, summary.windows_failed) == (1, 1)
+        result = world.sync(since=DAY, until=DAY)
+        assert (result.exit_code, result.windows_failed) == (1, 1)
         [(outcome, code, message)] = world.rows("select outcome, code, message from internal.snapshots")
         assert (outcome, code) == ("failed", "not_json")
         assert "not JSON" in message
         assert f"{DAY}, all queues: failed: not_json" in caplog.text
-        assert _response_bodies(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
+        assert _stored_bodies(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
         assert world.rows("select * from internal.facts") == []
         assert world.days("failed") == {DAY}
 
         world.sandbox.faults = (Fault(FaultKind.VENDOR_EXAMPLE, numbers=(len(world.requests) + 1,)),)
         assert world.sync(since=DAY, until=DAY).exit_code == 0
         assert world.one("select sum(money) from spending_hourly") == Decimal("23.184747")
-        assert FIXED_BODIES[FaultKind.VENDOR_PAGE].encode() in _response_bodies(world)
+        assert FIXED_BODIES[FaultKind.VENDOR_PAGE].encode() in _stored_bodies(world)
 
 
-def _response_bodies(world: World) -> list[bytes]:
+def _stored_bodies(world: World) -> list[bytes]:
     return [zlib.decompress(body) for (body,) in world.rows("select body from internal.responses")]

@@ -1,4 +1,4 @@
-"""The report as a person sees it: in Chromium, without network, on a desk and on a phone, by day and by night."""
+"""The report in Chromium, without network: on a large and a small screen, in light and dark mode."""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from etl.clock import Clock
-from etl.outputs.report.page import page
-from etl.outputs.report.queries import gather
+from etl.outputs.report.page import render_page
+from etl.outputs.report.queries import load_report
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
 from etl.warehouse.engine import warehouse_url
@@ -32,18 +32,17 @@ return [...document.querySelectorAll('.chart')].map(chart => {
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """By days shown, the page of 130 days of eight queues, two of them with markup for a name."""
+    """Map a number of days to its report: 130 days of eight queues, two of them with markup as their name."""
     folder = tmp_path_factory.mktemp("report")
     spending = Dataset.busy(begins=ago(130), queues=QUEUES)
     with World(folder, spending, Behaviour(unknown_queue="zeros")) as world:
         world.sync(queues=[*QUEUES])
-    made = {}
+    files = {}
     for days in (3, 90, 130):
-        made[days] = folder / f"{days}.html"
-        made[days].write_text(
-            page(gather(warehouse_url(str(world.file)), None, days, Clock(lambda: NOW), wait=0)), "utf-8"
-        )
-    return made
+        data = load_report(warehouse_url(str(world.file)), None, days, Clock(lambda: NOW), wait=0)
+        files[days] = folder / f"{days}.html"
+        files[days].write_text(render_page(data), "utf-8")
+    return files
 
 
 @pytest.fixture
@@ -52,18 +51,19 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def drawn(browser: Browser, file: Path) -> None:
+def open_report(browser: Browser, file: Path) -> None:
+    """Open a report and wait until its charts are drawn."""
     browser.open(file)
-    browser.wait_for("return document.documentElement.dataset.drawn > 0")
+    browser.wait_for("return document.documentElement.dataset.chartsDrawn > 0")
 
 
 @pytest.mark.parametrize("days", [3, 90, 130])
-def test_every_chart_is_drawn_in_every_light_and_nothing_is_loaded_or_complained_of(
+def test_every_chart_is_drawn_and_nothing_is_loaded_or_logged(
     browser: Browser, reports: dict[int, Path], days: int
 ) -> None:
     for width, dark in SCREENS:
         browser.look(width, dark=dark)
-        drawn(browser, reports[days])
+        open_report(browser, reports[days])
         charts = browser.ask(SIZES)
         assert {name for name, _, _ in charts} == {"spend", "week", *(f"price-{place}" for place in range(8))}
         assert all(marks > 0 for _, marks, _ in charts), charts
@@ -71,21 +71,21 @@ def test_every_chart_is_drawn_in_every_light_and_nothing_is_loaded_or_complained
         assert browser.ask("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
         assert browser.log("browser") == []
         events = [json.loads(entry)["message"] for entry in browser.log("performance")]
-        asked = {
+        requested = {
             event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
         }
-        assert asked == {reports[days].as_uri()}
+        assert requested == {reports[days].as_uri()}
 
 
-def test_dark_is_dark_and_paper_is_light(browser: Browser, reports: dict[int, Path]) -> None:
+def test_dark_mode_is_dark_and_print_is_light(browser: Browser, reports: dict[int, Path]) -> None:
     lightness = (
         "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
     )
-    bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--line-0)\"]')).fill"
+    bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--queue-0)\"]')).fill"
     seen = {}
     for dark in (False, True):
         browser.look(1280, dark=dark)
-        drawn(browser, reports[90])
+        open_report(browser, reports[90])
         seen[dark] = (browser.ask(lightness), browser.ask(bar))
     assert seen[False][0] > 600 > 150 > seen[True][0]
     assert seen[False][1] != seen[True][1]
@@ -95,14 +95,15 @@ def test_dark_is_dark_and_paper_is_light(browser: Browser, reports: dict[int, Pa
     assert browser.ask(lightness) > 600
 
 
-def test_a_name_with_markup_in_it_is_text_under_the_pointer_too(browser: Browser, reports: dict[int, Path]) -> None:
+def test_a_name_with_markup_is_text_in_the_tooltip_too(browser: Browser, reports: dict[int, Path]) -> None:
     browser.look(1280, dark=False)
-    drawn(browser, reports[90])
-    told = browser.ask("return document.querySelector('#drawn').textContent")
-    place = next(row["place"] for row in json.loads(told)["charts"][0]["rows"]["spend"] if row["queue"] == HOSTILE)
+    open_report(browser, reports[90])
+    text = browser.ask("return document.querySelector('#chart-data').textContent")
+    rows = json.loads(text)["charts"][0]["rows"]["spend"]
+    color = next(row["color"] for row in rows if row["queue"] == HOSTILE)
     x, y = browser.ask(
         f"""
-        const bar = document.querySelector('#spend path[fill="var(--line-{place})"]');
+        const bar = document.querySelector('#spend path[fill="var(--queue-{color})"]');
         bar.scrollIntoView({{block: 'center'}});
         const box = bar.getBoundingClientRect();
         return [box.x + box.width / 2, box.y + box.height / 2]
@@ -117,10 +118,10 @@ def test_a_name_with_markup_in_it_is_text_under_the_pointer_too(browser: Browser
     assert browser.log("browser") == []
 
 
-def test_a_reader_in_another_zone_sees_the_same_days(browser: Browser, reports: dict[int, Path]) -> None:
+def test_readers_in_other_time_zones_see_the_same_days(browser: Browser, reports: dict[int, Path]) -> None:
     def labels() -> list[str]:
         script = "return [...document.querySelectorAll('#spend .role-axis-label text')].map(text => text.textContent)"
-        drawn(browser, reports[90])
+        open_report(browser, reports[90])
         return list(browser.ask(script))
 
     browser.look(1280, dark=False)

@@ -1,6 +1,7 @@
 """A migrated warehouse for each test, copied from a template."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.warehouse.engine import open_warehouse, warehouse_url
+from tests.e2e.world import World, small
 from tests.migrated_file import copy_migrated, migrated_file
 from tests.postgres import migrated, new_database
 
@@ -51,3 +53,19 @@ def insert(warehouse: sa.Engine) -> Insert:
                 connection.execute(sa.insert(table).values({**defaults, **row}))
 
     return insert
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with one excluded name, loaded once."""
+    with World(tmp_path_factory.mktemp("history"), small(4, 2)) as world:
+        world.sync(queues=("Mistyped",))
+        return world.file
+
+
+@pytest.fixture
+def loaded(history: Path, tmp_path: Path) -> Iterator[World]:
+    """A world with a copy of that warehouse."""
+    with World(tmp_path, small(4, 2)) as world:
+        shutil.copy(history, world.file)
+        yield world

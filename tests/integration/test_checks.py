@@ -1,5 +1,4 @@
-"""What must hold of the numbers: each check on a fault put into what a real sync loaded, and on what only looks like
-one."""
+"""The data checks: each on faults inserted into what a real sync loaded, and on cases that only look like faults."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -22,21 +21,21 @@ pytestmark = pytest.mark.contract
 
 Insert = Callable[..., None]
 
-NIGHT = NOW + timedelta(days=1)
-"""When the second of two syncs ran. By the first, ``ago(0)`` was still running; since the second it is closed and
+SECOND_SYNC = NOW + timedelta(days=1)
+"""When the second of two syncs ran. During the first, ``ago(0)`` was not over; since the second it is closed and
 open."""
 FINAL = ago(15)
 QUEUE = "(select series_id from internal.series where dimension = 'queue' and member = 'English ImageToText')"
 TOTAL = "(select series_id from internal.series where dimension = 'total')"
 APPS = "select series_id from internal.series where dimension = 'app'"
 IPS = "select series_id from internal.series where dimension = 'ip'"
-RESTS = "select series_id from internal.series where dimension <> 'total' and member is null"
-NEW = "(select snapshot_id from internal.snapshots where run = 2)"
-ONCE = "(select snapshot_id from internal.snapshots where run = 1)"
+UNATTRIBUTED = "select series_id from internal.series where dimension <> 'total' and member is null"
+SECOND_RUN = "(select snapshot_id from internal.snapshots where run = 2)"
+FIRST_RUN = "(select snapshot_id from internal.snapshots where run = 1)"
 
 
 def copied(table: str, where: str = "true", **changed: str) -> str:
-    """A statement that adds rows of a table to it once more, some columns changed."""
+    """A statement that inserts copies of a table's rows, with some columns changed."""
     columns = metadata.tables[f"internal.{table}"].columns.keys()
     assert changed.keys() <= set(columns)
     chosen = ", ".join(changed.get(name, name) for name in columns)
@@ -44,7 +43,7 @@ def copied(table: str, where: str = "true", **changed: str) -> str:
 
 
 class Case(NamedTuple):
-    """What is done to the warehouse, and how long after the second sync it is checked."""
+    """SQL that changes the warehouse, and how long after the second sync it is checked."""
 
     sql: str
     after: timedelta = timedelta(0)
@@ -99,7 +98,7 @@ FAULTS: dict[str, list[Case]] = {
         Case("update internal.facts set volume = volume + case extract(hour from hour_start) when 12 then 1 else "
             "-1 end "
              f"where series_id = {TOTAL} and hour_start in ('{FINAL} 12:00', '{FINAL} 13:00')"),
-        # a day without any queue, and one cut alone
+        # a day without any queue, and a single dimension
         Case(f"delete from internal.facts where day = '{FINAL}' and series_id <> {TOTAL}"),
         *(Case(f"delete from internal.facts where hour_start = '{FINAL} 12:00' and series_id in "
             f"({dimension})") for dimension in (APPS, IPS)),
@@ -112,15 +111,15 @@ FAULTS: dict[str, list[Case]] = {
         Case(f"update internal.facts set volume = 0 where day = '{ago(0)}' and series_id = {series} and "
             f"snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
-        for which in (NEW, ONCE)  # read anew by the sync that closed the day, or while the day ran
+        for which in (SECOND_RUN, FIRST_RUN)  # loaded by the sync that closed the day, or before the day was over
     ],
     "negative_money_was_seen_before": [
         Case(f"update internal.facts set money = -0.000001 where day = '{ago(0)}' and series_id = {series} and "
             f"snapshot_id in {which}")
         for series in (QUEUE, TOTAL)
-        for which in (NEW, ONCE)
+        for which in (SECOND_RUN, FIRST_RUN)
     ] + [
-        # a run that was interrupted told of nothing, nor did one that was refused or killed
+        # a run that was interrupted, refused or killed reported nothing
         Case(f"update internal.facts set money = -1 where day = '{FINAL}' and series_id = {QUEUE}; update "
             f"internal.runs set {end} where run = 1")
         for end in ("exit_code = 130", "exit_code = 3", "exit_code = null, ended_at = null")
@@ -143,7 +142,7 @@ NO_FAULTS: dict[str, list[Case]] = {
     "every_hour_is_held_once": [
         Case(copied("facts", f"day = '{FINAL}' and series_id = {QUEUE}", series_id="99")),
         Case(copied("facts", f"day = '{FINAL}'", account_id="2")),
-        # another minute of the clock hour: off the grid, but held once
+        # another minute of the same hour: off the grid, but stored once
         Case(copied("facts", f"day = '{FINAL}'", hour_start="hour_start + interval '45 minutes'")),
     ],
     "every_hour_is_on_the_accounts_grid": [
@@ -170,7 +169,7 @@ NO_FAULTS: dict[str, list[Case]] = {
     ],
     "closed_days_are_complete": [
         Case(f"delete from internal.facts where day = '{ago(-1)}'"),
-        # the last day of a run that was stopped, and a day that says itself that it failed
+        # the last day of a run that was stopped, and a day whose status is failed
         Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = "
             f"'open' where day = '{FINAL}'"),
         Case(f"delete from internal.facts where day = '{FINAL}'; update internal.day_coverage set status = "
@@ -196,15 +195,15 @@ NO_FAULTS: dict[str, list[Case]] = {
         Case(f"update internal.facts set volume = 0 where series_id = {QUEUE} and day < '{ago(0)}'"),
         Case(f"update internal.facts set volume = 0 where series_id = {QUEUE} and day = '{ago(-1)}'"),
         Case(f"update internal.facts set volume = 0, money = -1 where series_id = {QUEUE}"),
-        Case(f"update internal.facts set volume = 0 where series_id in ({RESTS})"),
+        Case(f"update internal.facts set volume = 0 where series_id in ({UNATTRIBUTED})"),
     ],
     "negative_money_was_seen_before": [
         *(Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'; update "
             f"internal.runs set exit_code = {code} "
                "where run = 1") for code in (0, 1, 5)),
         Case(f"update internal.facts set money = -1 where series_id = {QUEUE} and day = '{ago(-1)}'"),
-        # a rest may be negative by a crumb
-        Case(f"update internal.facts set money = -0.000001 where series_id in ({RESTS})"),
+        # an unattributed amount may be slightly negative
+        Case(f"update internal.facts set money = -0.000001 where series_id in ({UNATTRIBUTED})"),
         # a replay is no sync
         Case(copied("runs", "run = 2", run="3", command="'replay'") + "; "
              f"update internal.facts set money = -1 where series_id = {QUEUE} and day < '{ago(0)}'"),
@@ -220,12 +219,12 @@ NO_FAULTS: dict[str, list[Case]] = {
     ],
     "prices_are_within_reason": [
         Case(f"update internal.facts set money = money * 5 where day = '{ago(0)}' and series_id = {QUEUE}"),
-        # told by an earlier sync: the price was new on the day before
+        # reported by an earlier sync: the price was new on the day before
         Case(f"update internal.facts set money = money * 100 where day in ('{ago(0)}', '{ago(1)}') and series_id "
             f"= {QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{ago(-1)}' and series_id = {QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{FINAL}' and series_id = {QUEUE}"),
-        # too few tasks, too short a past
+        # too few tasks, too short a history
         Case(f"update internal.facts set money = money * 100, volume = 40 where day = '{ago(0)}' and series_id = "
             f"{QUEUE}"),
         Case(f"update internal.facts set money = money * 100 where day = '{ago(0)}' and series_id = {QUEUE}; "
@@ -243,16 +242,16 @@ def stem(check: checks.Check) -> str:
 
 @pytest.fixture(scope="session")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The URL of a warehouse in an engine, with three weeks of queues, apps and IPs, after two nights."""
+    """The URL of a warehouse of an engine, with three weeks of queues, apps and IPs, after two nightly syncs."""
 
     @cache
     def synced(kept_in: str) -> str:
         with World(tmp_path_factory.mktemp("synced"), small(days=24, idle_hours=5)) as world:
             if kept_in == "postgresql":
                 world.warehouse = new_database()
-            for world.now in (NOW, NIGHT):
+            for world.now in (NOW, SECOND_SYNC):
                 summary = world.sync(soft_ids=("1011",), ips=("192.0.2.10",))
-                assert [finding.message for finding in summary.findings if finding.severity is not Severity.NOTE] == []
+                assert [finding.message for finding in summary.findings if finding.severity is not Severity.INFO] == []
                 assert summary.exit_code == 0
             assert world.statuses()["final"] > 15
             return world.warehouse
@@ -266,22 +265,22 @@ def synced(two_nights: Callable[[str], str], kept_in: str) -> str:
 
 
 @pytest.fixture
-def opened(synced: str, kept_in: str) -> Iterator[sa.Connection]:
-    """A connection that lets every fault in, and leaves none behind."""
+def connection(synced: str, kept_in: str) -> Iterator[sa.Connection]:
+    """A connection that allows every fault; they are rolled back."""
     with open_warehouse(synced).connect() as connection:
         for table in ("facts", "snapshots") if kept_in == "postgresql" else ():
             connection.exec_driver_sql(f"alter table {table} drop constraint pk_{table}")
         yield connection
 
 
-def rows(opened: sa.Connection, name: str, case: Case) -> Sequence[object]:
-    """What a check selects once ``case`` is done."""
+def rows(connection: sa.Connection, name: str, case: Case) -> Sequence[object]:
+    """The rows that a check selects after the SQL of ``case``."""
     [check] = [check for check in checks.load() if stem(check) == name]
-    opened.exec_driver_sql(case.sql)
-    return opened.exec_driver_sql(checks.at(NIGHT + case.after, check.sql)).all()
+    connection.exec_driver_sql(case.sql)
+    return connection.exec_driver_sql(checks.fill_in(check.sql, SECOND_SYNC + case.after)).all()
 
 
-def test_every_check_is_proved_by_a_fault_and_by_what_only_looks_like_one() -> None:
+def test_every_check_has_cases_that_fail_and_cases_that_pass() -> None:
     files = {stem(check) for check in checks.load()}
     assert set(FAULTS) == set(NO_FAULTS) == files
 
@@ -294,18 +293,18 @@ def each(cases: Mapping[str, list[Case]]) -> pytest.MarkDecorator:
 
 
 @each(FAULTS)
-def test_a_fault_is_found(opened: sa.Connection, name: str, case: Case) -> None:
-    assert rows(opened, name, case)
+def test_a_check_finds_its_fault(connection: sa.Connection, name: str, case: Case) -> None:
+    assert rows(connection, name, case)
 
 
 @each(NO_FAULTS)
-def test_what_only_looks_like_a_fault_is_not_found(opened: sa.Connection, name: str, case: Case) -> None:
-    assert rows(opened, name, case) == []
+def test_a_check_ignores_what_only_looks_like_its_fault(connection: sa.Connection, name: str, case: Case) -> None:
+    assert rows(connection, name, case) == []
 
 
-def test_no_check_speaks_of_what_a_sync_loaded(synced: str) -> None:
+def test_no_check_fails_after_a_normal_sync(synced: str) -> None:
     with open_warehouse(synced, read_only=True).connect() as connection:
-        assert checks.run(connection, NIGHT) == (len(checks.load()), ())
+        assert checks.run(connection, SECOND_SYNC) == (len(checks.load()), ())
 
 
 @pytest.mark.parametrize("check", checks.load(), ids=stem)
@@ -313,12 +312,12 @@ def test_every_check_selects_an_account_and_finds_nothing_in_an_empty_warehouse(
     warehouse: sa.Engine, check: checks.Check
 ) -> None:
     with warehouse.connect() as connection:
-        result = connection.exec_driver_sql(checks.at(NOW, check.sql))
+        result = connection.exec_driver_sql(checks.fill_in(check.sql, NOW))
         assert "account" in result.keys()  # noqa: SIM118 - a result is no mapping
         assert result.all() == []
 
 
-# ---------------------------------------------------------------- how a finding reads
+# ---------------------------------------------------------------- the text of a finding
 
 DAY = date(2026, 3, 14)
 
@@ -348,7 +347,7 @@ def exceeding(number: int, hour: int, *, series_id: int = 2, account_id: int = 1
 
 @pytest.fixture
 def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
-    """Two accounts, and one check alone."""
+    """Two accounts, and only one check."""
     exceeded = [check for check in checks.load() if check.name == "members are within the total"]
     monkeypatch.setattr(checks, "load", lambda: exceeded)
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
@@ -362,7 +361,7 @@ def two_accounts(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> Insert:
     return insert
 
 
-def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
+def test_a_finding_says_what_was_expected_where_it_failed_and_what_to_do(
     two_accounts: Insert, warehouse: sa.Engine
 ) -> None:
     two_accounts(day_coverage, day(13), day(14))
@@ -382,7 +381,7 @@ def test_a_finding_says_what_should_hold_where_it_does_not_and_what_to_do(
     )
 
 
-def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
+def test_other_accounts_are_listed_by_name_and_only_when_all_accounts_are_checked(
     two_accounts: Insert, warehouse: sa.Engine
 ) -> None:
     two_accounts(day_coverage, day(14, account_id=2))
@@ -392,7 +391,7 @@ def test_another_account_is_told_of_by_its_name_and_only_when_all_are_asked_for(
     assert "1 row, 2026-03-14 (account other, cut ip, hours 1);" in finding.message
 
 
-def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_many_rows_are_counted_and_only_the_newest_are_listed(two_accounts: Insert, warehouse: sa.Engine) -> None:
     many = checks.MAX_SHOWN + 3
     two_accounts(day_coverage, *(day(number) for number in range(1, many + 1)))
     two_accounts(over_allocated_hours, *(exceeding(number, 0) for number in range(1, many + 1)))
@@ -406,12 +405,12 @@ def test_many_rows_are_counted_and_the_newest_spelt_out(two_accounts: Insert, wa
 @pytest.mark.parametrize(
     "head", ["-- a", "-- a\n-- severity: note", "-- a\n-- remedy: b", "-- a\n-- severity: fatal\n-- remedy: b"]
 )
-def test_a_check_of_this_program_that_does_not_say_how_grave_it_is_or_what_to_do_is_refused(head: str) -> None:
+def test_a_built_in_check_without_severity_or_remedy_is_rejected(head: str) -> None:
     with pytest.raises((KeyError, ValueError)):
         checks.parse("a", f"{head}\nselect 1 as account;")
 
 
-# ---------------------------------------------------------------- the user's own
+# ---------------------------------------------------------------- the user's checks
 
 
 @pytest.fixture
@@ -422,7 +421,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[str], Finding]:
-    """``own(sql)``: the one finding of a file with this text, and of nothing else."""
+    """``own(sql)``: the finding of a file with this text, the only one."""
 
     def finding(sql: str) -> Finding:
         (folder / "my_own_check.sql").write_text(sql)
@@ -433,32 +432,35 @@ def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[s
     return finding
 
 
-def test_the_users_own_check_has_the_same_head(own: Callable[[str], Finding]) -> None:
+def test_a_users_check_has_the_same_leading_comment(own: Callable[[str], Finding]) -> None:
     head = "-- accounts have\n-- no names\n-- severity: blocking\n-- remedy: rename\n-- them\n"
     finding = own(f"{head}select name as account, 0.000000001 as x, null as y from internal.accounts;")
     message = "check failed: accounts have no names: 1 row, x 0.000000001, y null; rename them"
     assert finding == Finding("my own check", Severity.BLOCKING, message)
 
 
-def test_without_a_head_it_is_a_warning_without_remedy_of_every_account(own: Callable[[str], Finding]) -> None:
+def test_a_users_check_without_a_comment_is_a_warning_for_every_account(own: Callable[[str], Finding]) -> None:
     message = "check failed: my own check: 2 rows, account_id 1, account_id 2"
     assert own("select account_id from internal.accounts") == Finding("my own check", Severity.WARNING, message)
 
 
-def test_a_row_of_another_account_is_left_out_of_the_users_own_too(own: Callable[[str], Finding]) -> None:
+def test_a_users_check_ignores_rows_of_other_accounts(own: Callable[[str], Finding]) -> None:
     assert "1 row, n 1" in own("select name as account, 1 as n from internal.accounts").message
 
 
-def test_now_is_the_moment_of_the_check_in_utc_without_zone(own: Callable[[str], Finding], kept_in: str) -> None:
-    kind, told = {"duckdb": ("typeof", "TIMESTAMP"), "postgresql": ("pg_typeof", "timestamp without time zone")}[
-        kept_in
-    ]
-    said = own(f"select :now as now, :now - interval '1 day' as before, {kind}(:now) as kind, 'it:now' as text").message
-    assert f"now 2026-03-15 00:00:00, before 2026-03-14 00:00:00, kind {told}, text it:now" in said
+def test_now_is_the_current_time_in_utc_without_a_zone(own: Callable[[str], Finding], kept_in: str) -> None:
+    function, type_name = {
+        "duckdb": ("typeof", "TIMESTAMP"),
+        "postgresql": ("pg_typeof", "timestamp without time zone"),
+    }[kept_in]
+    message = own(
+        f"select :now as now, :now - interval '1 day' as before, {function}(:now) as kind, 'it:now' as text"
+    ).message
+    assert f"now 2026-03-15 00:00:00, before 2026-03-14 00:00:00, kind {type_name}, text it:now" in message
 
 
 @pytest.mark.parametrize("quoted", ["' :now'", "'it''s :now'", "e'it\\'s :now'", "$$it's :now$$", "$a$ $$ :now$a$"])
-def test_now_inside_a_text_a_name_or_a_comment_is_left_as_it_is(own: Callable[[str], Finding], quoted: str) -> None:
+def test_now_inside_a_string_a_name_or_a_comment_is_not_replaced(own: Callable[[str], Finding], quoted: str) -> None:
     comments = "-- it's :now\n/* don't, :now */"
     finding = own(f'select {quoted} as x, {comments} :now as y from (select 1 as ":now") where ":now" = 1')
     assert ":now, y 2026-03-15 00:00:00" in finding.message
@@ -476,29 +478,29 @@ ENDLESS = "generate_series(1, 300000) as a(n), generate_series(1, 300000) as b(n
     ],
     ids=["join", "recursion", "rows of another account"],
 )
-def test_the_users_own_check_that_would_run_for_ever_is_stopped_and_the_next_one_is_run(
+def test_an_endless_check_of_the_user_is_stopped(
     two_accounts: Insert, own: Callable[[str], Finding], folder: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     monkeypatch.setattr(checks, "MAX_SECONDS", 0.2)
     finding = own(sql)
     assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
-    assert "can be run: it was stopped after 0.2 seconds; mend its file" in finding.message
+    assert "can be run: it was stopped after 0.2 seconds; fix its file" in finding.message
 
 
 @pytest.mark.parametrize("kind", ["date", "timestamp"])
-def test_a_day_may_be_a_date_or_a_time(own: Callable[[str], Finding], kind: str) -> None:
+def test_the_day_column_may_be_a_date_or_a_timestamp(own: Callable[[str], Finding], kind: str) -> None:
     finding = own(f"select cast('{DAY}' as {kind}) as day")
     assert finding.day == DAY
     assert type(finding.day) is date
 
 
-def test_a_day_that_is_a_text_is_shown_like_any_column(own: Callable[[str], Finding]) -> None:
+def test_a_day_column_of_text_is_shown_like_other_columns(own: Callable[[str], Finding]) -> None:
     finding = own("select 'Monday' as day, chr(27) || '[2J' as steered")
     assert finding.day is None
     assert "day Monday, steered \\x1b[2J" in finding.message
 
 
-def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own: Callable[[str], Finding]) -> None:
+def test_only_the_rows_a_finding_needs_are_read(own: Callable[[str], Finding]) -> None:
     assert f"more than {checks.MAX_ROWS:,} rows, n 0, " in own(f"select 0 as n from {ENDLESS}").message
 
 
@@ -506,22 +508,22 @@ def test_a_select_of_everything_is_looked_at_no_further_than_a_finding_needs(own
     ("sql", "in_a_file", "on_a_server"),
     [
         ("select * from nowhere", "Table with name nowhere does not exist", 'relation "nowhere" does not exist'),
-        ("selec 1", "syntax error", "SELEC is refused"),
+        ("selec 1", "syntax error", "SELEC is not allowed"),
         ("select 1 +", "syntax error", "syntax error"),
-        ("", "0 statements were given", "nothing is refused"),
-        ("select 1; select 2", "2 statements were given", "multiple commands"),
+        ("", "expected one statement, got 0", "an empty query is not allowed"),
+        ("select 1; select 2", "expected one statement, got 2", "multiple commands"),
         ("-- severity: fatal\nselect 1", *["severity 'fatal' is none of note, warning, blocking"] * 2),
         ("select cast(name as integer) from internal.accounts", "Could not convert string", "invalid input syntax"),
-        ("delete from internal.accounts", *["DELETE is refused"] * 2),
-        ("copy accounts to 'stolen.csv'", *["COPY is refused"] * 2),
-        ("create table mine as select 1", *["CREATE is refused"] * 2),
+        ("delete from internal.accounts", *["DELETE is not allowed"] * 2),
+        ("copy accounts to 'stolen.csv'", *["COPY is not allowed"] * 2),
+        ("create table mine as select 1", *["CREATE is not allowed"] * 2),
         ("explain analyze delete from internal.accounts", *["read-only"] * 2),
         ("with gone as (delete from internal.accounts returning *) select * from gone", "read-only", "data-modifying"),
         ("select * from read_csv('/etc/passwd')", "disabled by configuration", "does not exist"),
-        ("set enable_external_access = true", *["SET is refused"] * 2),
+        ("set enable_external_access = true", *["SET is not allowed"] * 2),
     ],
 )
-def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops_nothing(
+def test_sql_that_is_wrong_or_writes_is_a_warning_and_the_other_checks_still_run(
     two_accounts: Insert,
     own: Callable[[str], Finding],
     folder: Path,
@@ -542,7 +544,7 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_in_the_engines_words_and_stops
     assert names == ["members are within the total", "my own check", "z"]
 
 
-def test_files_are_run_in_the_order_of_their_names_and_others_are_left_alone(
+def test_files_run_in_order_of_name_and_other_files_are_ignored(
     two_accounts: Insert, warehouse: sa.Engine, folder: Path
 ) -> None:
     for name in ("b.sql", "a.sql", ".a.sql", "c.sql~", "README"):
@@ -553,8 +555,8 @@ def test_files_are_run_in_the_order_of_their_names_and_others_are_left_alone(
     assert checked == ["a", "b", "d", "e"]
 
 
-def test_a_folder_that_is_not_there_is_a_warning(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> None:
+def test_a_missing_checks_folder_is_a_warning(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> None:
     (finding,) = found(warehouse, None, folder / "gone")
     assert finding.severity is Severity.WARNING
     assert f"{folder / 'gone'}" in finding.message
-    assert "mend checks_folder" in finding.message
+    assert "correct checks_folder" in finding.message

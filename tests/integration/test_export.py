@@ -335,7 +335,7 @@ def test_a_query_for_parquet_reads_nothing_but_the_warehouse_and_writes_nothing_
         "select * from read_text('{folder}/.x.parquet.draft/made/../../../../etc/passwd')",
         "select * from glob('{folder}/*')",
         "select * from '{folder}/warehouse.duckdb'",
-        "select * from asked_for_parquet",
+        "select * from parquet_source",
         "select getenv('HOME')",
     ],
 )

@@ -1,4 +1,4 @@
-"""One sync of an account at a time, whatever the warehouse and the account are called."""
+"""One sync per account at a time, whatever the names of the warehouse and the account."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from tests.postgres import ask, new_database
 
 @pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a warehouse on either engine."""
+    """The URL of a warehouse on either engine."""
     return new_database() if request.param == "postgresql" else warehouse_url(str(tmp_path / "warehouse.duckdb"))
 
 
@@ -28,26 +28,26 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "warehouse.duckdb"
 
 
-def held(file: Path, account: str = "default") -> AbstractContextManager[None]:
+def locked(file: Path, account: str = "default") -> AbstractContextManager[None]:
     return account_lock(warehouse_url(str(file)), account, Clock(), wait=0)
 
 
-def test_a_link_to_the_warehouse_has_no_lock_of_its_own(file: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_warehouse_shares_the_lock_of_the_file(file: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.duckdb"
     link.symlink_to(file)
     open_warehouse(warehouse_url(str(link)))
     assert file.is_file()
     with (
-        held(file),
+        locked(file),
         pytest.raises(WarehouseLockedError),
-        held(link),
+        locked(link),
     ):
         pass
     assert list(link.parent.iterdir()) == [link]
 
 
-def test_by_a_link_what_is_written_lies_beside_the_file_itself(file: Path, tmp_path: Path) -> None:
+def test_opening_a_link_writes_only_beside_the_file_itself(file: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.duckdb"
     link.symlink_to(file)
@@ -58,88 +58,93 @@ def test_by_a_link_what_is_written_lies_beside_the_file_itself(file: Path, tmp_p
         assert connection.exec_driver_sql("from t").scalar_one() == 1
 
 
-def test_accounts_with_very_long_names_have_locks_of_their_own(file: Path) -> None:
+def test_accounts_with_very_long_names_have_separate_locks(file: Path) -> None:
     long = "\N{GREEK SMALL LETTER ALPHA}" * 300
     with (
-        held(file, f"{long}1"),
-        held(file, f"{long}2"),
-        held(file),
+        locked(file, f"{long}1"),
+        locked(file, f"{long}2"),
+        locked(file),
         pytest.raises(WarehouseLockedError, match=f"account {long}1 is running"),
-        held(file, f"{long}1"),
+        locked(file, f"{long}1"),
     ):
         pass
-    with held(file, f"{long}1"):
+    with locked(file, f"{long}1"):
         pass
 
 
-def _a_folder_in_its_place(file: Path) -> Path:
+def _folder_with_its_name(file: Path) -> Path:
     (file.parent / f"{file.name}.default.lock").mkdir()
     return file
 
 
-def _a_name_too_long(file: Path) -> Path:
+def _name_too_long(file: Path) -> Path:
     return file.with_name("w" * 250)
 
 
-def _no_folder_to_write_in(_: Path) -> Path:
+def _read_only_folder(_: Path) -> Path:
     return Path("/sys/warehouse.duckdb")  # the superuser cannot either
 
 
-_HAS_SYS = pytest.mark.skipif(not Path("/sys").is_dir(), reason="a folder that nobody can write in is Linux's")
+_HAS_SYS = pytest.mark.skipif(
+    not Path("/sys").is_dir(), reason="only Linux has a folder that even the superuser cannot write in"
+)
 
 
 @pytest.mark.parametrize(
-    "spoiled", [_a_folder_in_its_place, _a_name_too_long, pytest.param(_no_folder_to_write_in, marks=_HAS_SYS)]
+    "broken", [_folder_with_its_name, _name_too_long, pytest.param(_read_only_folder, marks=_HAS_SYS)]
 )
-def test_a_lock_that_cannot_be_had_is_a_problem_of_the_warehouse_with_its_remedy(
-    file: Path, spoiled: Callable[[Path], Path]
+def test_a_lock_that_cannot_be_created_is_a_warehouse_error_with_a_hint(
+    file: Path, broken: Callable[[Path], Path]
 ) -> None:
-    with pytest.raises(WarehouseError) as problem, held(spoiled(file)):
+    with pytest.raises(WarehouseError) as caught, locked(broken(file)):
         pass
-    assert problem.value.exit_code == 4
-    assert "cannot lock" in problem.value.message
-    assert problem.value.hint
+    assert caught.value.exit_code == 4
+    assert "cannot lock" in caught.value.message
+    assert caught.value.hint
 
 
-def test_a_sync_that_ends_in_time_is_waited_for_and_named_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    naps: list[float] = []
+def test_a_sync_waits_for_another_one_and_logs_it_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    sleeps: list[float] = []
     with ExitStack() as other:
         other.enter_context(
             account_lock(url, "default", Clock(now=lambda: datetime(2026, 3, 1, 3, 15, tzinfo=UTC)), wait=0)
         )
 
         def sleep(seconds: float) -> None:
-            naps.append(seconds)
-            if len(naps) == 3:
+            sleeps.append(seconds)
+            if len(sleeps) == 3:
                 other.close()
 
         with (
             caplog.at_level(logging.INFO, "etl"),
-            account_lock(url, "default", Clock(monotonic=lambda: sum(naps), sleep=sleep), wait=10),
+            account_lock(url, "default", Clock(monotonic=lambda: sum(sleeps), sleep=sleep), wait=10),
         ):
             pass
-    assert naps == [1, 1, 1]
-    [said] = caplog.messages
-    assert said.startswith("another sync of account default is running (")
-    assert f"PID {os.getpid()}" in said
-    assert re.search(r", since 20\d\d-\d\d-\d\d \d\d:\d\d UTC\); waiting for it, at most 10 seconds$", said)
-    assert url.startswith("postgresql") or "since 2026-03-01 03:15 UTC" in said
+    assert sleeps == [1, 1, 1]
+    [message] = caplog.messages
+    assert message.startswith("another sync of account default is running (")
+    assert f"PID {os.getpid()}" in message
+    assert re.search(r", since 20\d\d-\d\d-\d\d \d\d:\d\d UTC\); waiting for it, at most 10 seconds$", message)
+    assert url.startswith("postgresql") or "since 2026-03-01 03:15 UTC" in message
 
 
-def test_waiting_ends_when_its_seconds_are_over_and_says_who_is_in_the_way(url: str) -> None:
-    naps: list[float] = []
-    clock = Clock(monotonic=lambda: sum(naps), sleep=naps.append)
+def test_waiting_ends_after_the_given_seconds_and_names_the_other_program(url: str) -> None:
+    sleeps: list[float] = []
+    clock = Clock(monotonic=lambda: sum(sleeps), sleep=sleeps.append)
     other = account_lock(url, "default", Clock(), wait=0)
-    with other, pytest.raises(WarehouseLockedError, match=f"PID {os.getpid()}") as problem:
+    with other, pytest.raises(WarehouseLockedError, match=f"PID {os.getpid()}") as caught:
         account_lock(url, "default", clock, wait=2.5).__enter__()
-    assert naps == [1, 1, 0.5]
-    assert (problem.value.exit_code, "--lock-wait" in problem.value.hint) == (4, True)
+    assert sleeps == [1, 1, 0.5]
+    assert (caught.value.exit_code, "--lock-wait" in caught.value.hint) == (4, True)
 
 
-def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
-    with held(file):
+def test_an_empty_lock_file_names_no_program(file: Path) -> None:
+    with locked(file):
         next(file.parent.glob("*.lock")).write_text("")
-        with pytest.raises(WarehouseLockedError, match="account default is running; no requests were sent"), held(file):
+        with (
+            pytest.raises(WarehouseLockedError, match="account default is running; no requests were sent"),
+            locked(file),
+        ):
             pass
 
 
@@ -147,7 +152,7 @@ def test_a_file_that_says_nothing_of_its_holder_names_none(file: Path) -> None:
 
 
 @pytest.mark.server
-def test_accounts_have_locks_of_their_own_and_databases_too() -> None:
+def test_each_account_and_each_database_has_its_own_lock() -> None:
     url, other = new_database(), new_database()
     with (
         account_lock(url, "a", Clock(), wait=0),
@@ -162,7 +167,7 @@ def test_accounts_have_locks_of_their_own_and_databases_too() -> None:
 
 
 @pytest.mark.server
-def test_the_lock_of_a_program_that_is_gone_is_nobodys() -> None:
+def test_the_lock_of_a_killed_program_is_free() -> None:
     url = new_database()
     with account_lock(url, "a", Clock(), wait=0):
         ask(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
@@ -171,7 +176,7 @@ def test_the_lock_of_a_program_that_is_gone_is_nobodys() -> None:
 
 
 @pytest.mark.server
-def test_who_waits_keeps_no_transaction_open() -> None:
+def test_a_locked_account_leaves_no_transaction_open() -> None:
     url = new_database()
     with account_lock(url, "a", Clock(), wait=0):
         [(state,)] = ask(url, "select state from pg_stat_activity where application_name like 'anticaptcha-etl%'")

@@ -41,7 +41,7 @@ def drips(peer: socket.socket) -> None:
 
 @contextmanager
 def monitor(answer: Peer, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
-    """A monitor on loopback: its URL and the requests it received; it answers with ``answer``."""
+    """Run a monitor on loopback; yield its URL and the requests it received."""
     received: list[bytes] = []
 
     def serve() -> None:
@@ -73,7 +73,7 @@ def _request(peer: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(("exit_code", "path"), [(0, ""), (1, "/fail"), (3, "/fail"), (130, "/fail")])
-def test_success_and_failure_use_the_paths_of_healthchecks(
+def test_success_and_failure_use_the_paths_of_healthchecks_io(
     exit_code: int, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monitor(responds("200 OK")) as (url, received):
@@ -84,7 +84,7 @@ def test_success_and_failure_use_the_paths_of_healthchecks(
     assert caplog.messages == []
 
 
-def test_query_string_of_the_url_is_kept() -> None:
+def test_query_string_of_the_url_stays() -> None:
     with monitor(responds("200 OK")) as (url, received):
         ping(Secret(f"{url}/?create=1"), 4, "")
     assert received[0].startswith(f"POST /{TOKEN}/fail?create=1 HTTP/1.1\r\n".encode())
@@ -97,7 +97,7 @@ def test_long_text_is_truncated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         (responds("404 Not Found"), "HTTP 404"),
         (responds("500 Oops"), "HTTP 500"),
@@ -110,7 +110,7 @@ def test_long_text_is_truncated() -> None:
     ids=["unknown", "broken", "redirect", "nothing", "no HTTP", "hang", "drip"],
 )
 def test_failure_is_one_quick_warning_without_the_url(
-    answer: Peer, said: str, caplog: pytest.LogCaptureFixture
+    answer: Peer, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
     with caplog.at_level(logging.DEBUG, "etl"), monitor(answer) as (url, received):
@@ -120,7 +120,7 @@ def test_failure_is_one_quick_warning_without_the_url(
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert caplog.text.count("the ping was not delivered") == 1
-    assert any(words in caplog.text for words in said.split("|"))
+    assert any(text in caplog.text for text in expected.split("|"))
     assert TOKEN not in caplog.text
 
 
@@ -128,25 +128,25 @@ def test_unreachable_monitor_is_one_warning(caplog: pytest.LogCaptureFixture) ->
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ping(Secret(f"http://127.0.0.1:{port}/{TOKEN}"), 0, "done")
-    [said] = caplog.messages
-    assert "ConnectError" in said
-    assert TOKEN not in said
+    [message] = caplog.messages
+    assert "ConnectError" in message
+    assert TOKEN not in message
 
 
 def test_invalid_url_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     ping(Secret(f"https://[{TOKEN}/"), 0, "done")
-    [said] = caplog.messages
-    assert TOKEN not in said
+    [message] = caplog.messages
+    assert TOKEN not in message
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
 def test_untrusted_certificate_is_rejected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
-    subprocess.run([*made, "-keyout", "key", "-out", "cert"], cwd=tmp_path, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    subprocess.run([*command, "-keyout", "key", "-out", "cert"], cwd=tmp_path, check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
     with monitor(responds("200 OK"), tls) as (url, received):
         ping(Secret(url), 0, "done")
-    [said] = caplog.messages
-    assert "certificate" in said.lower()
+    [message] = caplog.messages
+    assert "certificate" in message.lower()
     assert received == []

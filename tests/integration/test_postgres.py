@@ -1,5 +1,4 @@
-"""A warehouse on a server as people meet it: how it is named, what goes wrong there and what they are told, several
-at once."""
+"""A warehouse on a server as users see it: names, errors, permissions, and several programs at once."""
 
 import json
 import signal
@@ -36,13 +35,13 @@ NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 USER, PASSWORD = "hidden_user", "hidden-password-9f"
 
 
-def until(holds: Callable[[], object]) -> None:
-    """Waits until it does; a test that waits for ever fails by that."""
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait at most a minute, then fail."""
     for _ in range(600):
-        if holds():
+        if condition():
             return
         threading.Event().wait(0.1)
-    raise AssertionError("it never came")
+    raise AssertionError("waited a minute in vain")
 
 
 def world_on_a_server(folder: Path, days: int) -> World:
@@ -51,7 +50,7 @@ def world_on_a_server(folder: Path, days: int) -> World:
     return world
 
 
-# ---------------------------------------------------------------- what it is called
+# ---------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
@@ -63,19 +62,19 @@ def test_a_url_needs_no_driver_and_keeps_its_parameters(driver: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("postgresql+psycopg2://{}@db/spending", "psycopg2"),
         ("postgresql+asyncpg://{}@db/spending", "asyncpg"),
         ("postgresql://{}@db", "no database"),
         ("postgresql://{}@db/", "no database"),
-        ("postgres://{}@db/spending", "no warehouse is kept in postgres"),
-        ("mysql://{}@db/spending", "no warehouse is kept in mysql"),
+        ("postgres://{}@db/spending", "a warehouse cannot be in postgres"),
+        ("mysql://{}@db/spending", "a warehouse cannot be in mysql"),
         ("postgresql://{}@db:x/spending", "neither a path nor"),
     ],
 )
-def test_a_url_that_names_no_warehouse_is_refused_without_its_password(url: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as refused:
+def test_a_wrong_url_is_rejected_without_showing_the_password(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
         warehouse_url(url.format(f"{USER}:{PASSWORD}"))
     assert PASSWORD not in refused.value.message + refused.value.hint
 
@@ -89,16 +88,16 @@ def test_a_url_that_names_no_warehouse_is_refused_without_its_password(url: str,
         ("postgresql:///spending?host=one:5432&host=two:5432", "postgresql://one:5432,two:5432/spending"),
     ],
 )
-def test_people_are_told_host_and_database_alone(url: str, name: str) -> None:
+def test_a_warehouse_is_named_by_host_and_database_only(url: str, name: str) -> None:
     assert name_of(warehouse_url(url)) == name
 
 
-# ---------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------- errors
 
 
 @pytest.fixture
 def locked_out() -> Iterator[sa.URL]:
-    """The URL of a user that the server asks for a password."""
+    """The URL of a user who needs a password, with a wrong one."""
     [(file,)] = ask(server(), "show hba_file")
     before = Path(file).read_text()
     if not ask(server(), f"select 1 from pg_roles where rolname = '{USER}'"):
@@ -106,7 +105,7 @@ def locked_out() -> Iterator[sa.URL]:
     Path(file).write_text(f"local all {USER} scram-sha-256\n{before}")
     ask(server(), "select pg_reload_conf()")
     url = server().set(username=USER, password=PASSWORD)
-    until(lambda: "password" in _refusal(url))
+    wait_until(lambda: "password" in _refusal(url))
     yield url
     Path(file).write_text(before)
     ask(server(), "select pg_reload_conf()")
@@ -115,17 +114,17 @@ def locked_out() -> Iterator[sa.URL]:
 def _refusal(url: sa.URL) -> str:
     try:
         ask(url, "select 1")
-    except Exception as error:  # noqa: BLE001 - whatever it says
+    except Exception as error:  # noqa: BLE001 - any error
         return str(error)
     return ""
 
 
 def etl(
-    folder: Path, warehouse: sa.URL, *words: str, api: str = "http://127.0.0.1:9/"
+    folder: Path, warehouse: sa.URL, *arguments: str, api: str = "http://127.0.0.1:9/"
 ) -> "subprocess.CompletedProcess[str]":
     url = warehouse.render_as_string(hide_password=False)
     environ = {"ANTICAPTCHA_WAREHOUSE": url, "ANTICAPTCHA_CLIENT_KEY": "k" * 32, "ANTICAPTCHA_API_URL": api}
-    command = [sys.executable, "-m", "etl", *words]
+    command = [sys.executable, "-m", "etl", *arguments]
     return subprocess.run(command, check=False, cwd=folder, env=environ, capture_output=True, text=True, timeout=60)
 
 
@@ -152,21 +151,21 @@ WRONG: dict[str, tuple[Callable[[sa.URL], sa.URL], str, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_server_that_is_not_to_be_had_is_exit_4_with_what_to_do_and_names_no_user(
+def test_an_unreachable_server_is_exit_4_with_a_hint_and_no_user_name(
     tmp_path: Path, locked_out: sa.URL, wrong: str
 ) -> None:
-    made, told, hint = WRONG[wrong]
+    change, message, hint = WRONG[wrong]
     for command in ("sync", "query select"):
-        done = etl(tmp_path, made(locked_out), *command.split())
-        said = done.stdout + done.stderr
-        assert done.returncode == 4, said
-        assert told in said
-        assert hint in said
-        assert "Traceback" not in said
-        assert not any(secret in said for secret in (USER, PASSWORD, "nobody_at_all"))
+        done = etl(tmp_path, change(locked_out), *command.split())
+        output = done.stdout + done.stderr
+        assert done.returncode == 4, output
+        assert message in output
+        assert hint in output
+        assert "Traceback" not in output
+        assert not any(secret in output for secret in (USER, PASSWORD, "nobody_at_all"))
 
 
-def test_neither_status_nor_the_doctor_nor_a_log_names_the_user_or_the_password(tmp_path: Path) -> None:
+def test_no_output_or_log_shows_the_user_or_the_password(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
     ask(
         server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$"
@@ -174,32 +173,34 @@ def test_neither_status_nor_the_doctor_nor_a_log_names_the_user_or_the_password(
     mine = url.set(username=f"{USER}_2", password=PASSWORD)
     refusal = says(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
     with serving(refusal) as service, Sandbox(small(2)) as sandbox:
-        for words in ("sync --verbose", "status", "status --json", "doctor --json", "check", "migrate"):
-            done = etl(tmp_path, mine, *words.split(), api=service.url if words.startswith("sync") else sandbox.url)
-            said = done.stdout + done.stderr
-            assert str(url.database) in said or words.startswith("sync"), said
-            assert not any(secret in said for secret in (USER, PASSWORD)), said
+        for arguments in ("sync --verbose", "status", "status --json", "doctor --json", "check", "migrate"):
+            done = etl(
+                tmp_path, mine, *arguments.split(), api=service.url if arguments.startswith("sync") else sandbox.url
+            )
+            output = done.stdout + done.stderr
+            assert str(url.database) in output or arguments.startswith("sync"), output
+            assert not any(secret in output for secret in (USER, PASSWORD)), output
     assert json.loads(etl(tmp_path, mine, "status", "--json").stdout)["warehouse"] == name_of(url)
 
 
-def test_without_the_driver_it_is_exit_2_that_names_the_extra(tmp_path: Path) -> None:
+def test_a_missing_driver_is_exit_2_and_names_the_extra(tmp_path: Path) -> None:
     program = "import sys; sys.modules['psycopg'] = None; from etl.cli import main; sys.argv[1:] = ['status']; main()"
     environ = {"ANTICAPTCHA_WAREHOUSE": new_database()}
-    words = [sys.executable, "-c", program]
-    done = subprocess.run(words, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    arguments = [sys.executable, "-c", program]
+    done = subprocess.run(arguments, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "anticaptcha-etl[postgres]" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_user_who_may_only_read_queries_and_is_told_what_a_sync_needs(tmp_path: Path) -> None:
+def test_a_read_only_user_can_query_and_learns_what_a_sync_needs(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
     ask(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
     ask(url, "grant usage on schema internal to reader")
     ask(url, "grant select on all tables in schema public, internal to reader")
     reader = url.set(username="reader")
-    for words in (["query", "select count(*) as n from spending_daily", "--format", "csv"], ["status"], ["check"]):
-        done = etl(tmp_path, reader, *words)
+    for arguments in (["query", "select count(*) as n from spending_daily", "--format", "csv"], ["status"], ["check"]):
+        done = etl(tmp_path, reader, *arguments)
         assert done.returncode == 0, done.stderr
     done = etl(tmp_path, reader, "sync")
     assert done.returncode == 4, done.stderr
@@ -207,22 +208,22 @@ def test_a_user_who_may_only_read_queries_and_is_told_what_a_sync_needs(tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_on(tmp_path: Path) -> None:
+def test_a_server_failure_during_a_sync_is_exit_4_and_the_next_sync_continues(tmp_path: Path) -> None:
     with world_on_a_server(tmp_path, 60) as world:
         database = sa.make_url(world.warehouse).database
         with world.start(concurrency=2) as process:
             world.wait_for(process, 60)
-            until(
+            wait_until(
                 lambda: world.one(
                     "select to_regclass('internal.snapshots') is not null and exists (select from internal.snapshots)"
                 )
             )
             ask(server(), f"alter database {database} allow_connections false")
             ask(server(), f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
-            _, said = process.communicate(timeout=60)
-        assert process.returncode == 4, said
-        assert "postgresql://" in said
-        assert "Traceback" not in said
+            _, output = process.communicate(timeout=60)
+        assert process.returncode == 4, output
+        assert "postgresql://" in output
+        assert "Traceback" not in output
         ask(server(), f"alter database {database} allow_connections true")
         before = world.one("select count(*) from internal.snapshots")
         assert world.sync().exit_code == 0
@@ -230,21 +231,21 @@ def test_a_server_lost_in_the_middle_of_a_sync_is_exit_4_and_the_next_one_goes_o
         assert world.hourly() == world.expected_rows()
 
 
-def test_an_interrupted_query_ends_at_once_and_nothing_of_it_stays_on_the_server(tmp_path: Path) -> None:
+def test_an_interrupted_query_ends_immediately_on_the_server_too(tmp_path: Path) -> None:
     url = new_database(like=migrated())
     running = "select pid from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
-    words = [sys.executable, "-m", "etl", "query", "select pg_sleep(60)"]
+    arguments = [sys.executable, "-m", "etl", "query", "select pg_sleep(60)"]
     environ = {"ANTICAPTCHA_WAREHOUSE": url}
-    with subprocess.Popen(words, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
-        until(lambda: ask(url, running))
+    with subprocess.Popen(arguments, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: ask(url, running))
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 130, said
-    assert said.startswith("error: interrupted")
-    until(lambda: not ask(url, running))
+        _, output = process.communicate(timeout=20)
+    assert process.returncode == 130, output
+    assert output.startswith("error: interrupted")
+    wait_until(lambda: not ask(url, running))
 
 
-# ---------------------------------------------------------------- SQL of strangers
+# ---------------------------------------------------------------- users' SQL
 
 
 WRITING = [
@@ -308,46 +309,46 @@ WRITING = [
 
 
 @pytest.fixture(scope="module")
-def read_alone() -> str:
-    """The URL of a database that holds one day, and is only read."""
+def read_only_url() -> str:
+    """The URL of a database with one day, which tests only read."""
     url = new_database(like=migrated())
     ask(url, "insert into internal.day_coverage values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
     return url
 
 
 def everything(url: str) -> list[tuple[object, ...]]:
-    """What is there, and what the days hold."""
+    """All tables with their permissions, and the stored days."""
     return ask(url, "select relname, relacl::text from pg_class order by 1") + ask(
         url, "select * from internal.day_coverage"
     )
 
 
-def answered(url: str, sql: str) -> list[object]:
+def rows_of(url: str, sql: str) -> list[object]:
     with query(url, sql) as result:
         return list(result.rows)
 
 
 @pytest.mark.parametrize("form", ["rows", "parquet"])
 @pytest.mark.parametrize("sql", WRITING)
-def test_a_query_is_one_statement_that_reads_and_all_else_is_refused_and_changes_nothing(
-    read_alone: str, tmp_path: Path, form: str, sql: str
+def test_everything_but_one_reading_statement_is_refused_and_changes_nothing(
+    read_only_url: str, tmp_path: Path, form: str, sql: str
 ) -> None:
-    before, asked = everything(read_alone), sql.format(folder=tmp_path)
-    answer: Callable[[str, str], object] = (
-        answered if form == "rows" else partial(write_parquet, target=tmp_path / "out.parquet")
+    before, statement = everything(read_only_url), sql.format(folder=tmp_path)
+    run: Callable[[str, str], object] = (
+        rows_of if form == "rows" else partial(write_parquet, target=tmp_path / "out.parquet")
     )
     with pytest.raises(UsageError) as caught:
-        answer(read_alone, asked)
+        run(read_only_url, statement)
     assert caught.value.message
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
-    assert everything(read_alone) == before
+    assert everything(read_only_url) == before
 
 
-def test_a_table_made_while_it_is_explained_does_not_stay(read_alone: str) -> None:
-    before = everything(read_alone)
-    assert answered(read_alone, "explain analyze create table mine as select 1")
-    assert everything(read_alone) == before
+def test_a_table_created_by_explain_analyze_is_rolled_back(read_only_url: str) -> None:
+    before = everything(read_only_url)
+    assert rows_of(read_only_url, "explain analyze create table mine as select 1")
+    assert everything(read_only_url) == before
 
 
 @pytest.mark.parametrize(
@@ -356,12 +357,12 @@ def test_a_table_made_while_it_is_explained_does_not_stay(read_alone: str) -> No
      "/* a; b */ select 1;", "select '%' as percent, ';' as text"],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["rows", "parquet"])
-def test_every_way_to_read_is_open(read_alone: str, tmp_path: Path, form: str, sql: str) -> None:
-    held = answered(read_alone, sql)
-    assert held
+def test_every_kind_of_reading_statement_is_allowed(read_only_url: str, tmp_path: Path, form: str, sql: str) -> None:
+    rows = rows_of(read_only_url, sql)
+    assert rows
     if form == "parquet":
-        write_parquet(read_alone, sql, tmp_path / "out.parquet")
-        assert len(duckdb.read_parquet(str(tmp_path / "out.parquet")).fetchall()) == len(held)
+        write_parquet(read_only_url, sql, tmp_path / "out.parquet")
+        assert len(duckdb.read_parquet(str(tmp_path / "out.parquet")).fetchall()) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -386,22 +387,22 @@ def test_every_way_to_read_is_open(read_alone: str, tmp_path: Path, form: str, s
     ],
 )
 def test_parquet_from_a_server_keeps_every_digit(
-    read_alone: str, tmp_path: Path, sql: str, kind: str, value: object
+    read_only_url: str, tmp_path: Path, sql: str, kind: str, value: object
 ) -> None:
-    write_parquet(read_alone, f"select {sql} as n", tmp_path / "out.parquet")
+    write_parquet(read_only_url, f"select {sql} as n", tmp_path / "out.parquet")
     made = duckdb.read_parquet(str(tmp_path / "out.parquet"))
     assert (str(made.types[0]), made.fetchall()) == (kind, [(value,)])
 
 
-# ---------------------------------------------------------------- several at once
+# ---------------------------------------------------------------- several programs at once
 
 
 def at_once(act: Callable[[int], object], number: int) -> list[object]:
-    """What each of so many threads gives, or raises, that begin together."""
-    together = threading.Barrier(number)
+    """The results, or usage errors, of some threads that start at the same moment."""
+    all_started = threading.Barrier(number)
 
     def one(place: int) -> object:
-        together.wait()
+        all_started.wait()
         try:
             return act(place)
         except UsageError as error:
@@ -411,7 +412,7 @@ def at_once(act: Callable[[int], object], number: int) -> list[object]:
         return list(threads.map(one, range(number)))
 
 
-def test_two_programs_may_migrate_a_new_database_at_once() -> None:
+def test_several_programs_can_migrate_a_new_database_at_once() -> None:
     url = new_database()
     at_once(lambda _: migrate.upgrade(open_warehouse(url)), 4)
     assert migrate.state(open_warehouse(url)) == "current"
@@ -422,44 +423,44 @@ def _open(url: str, name: str, key: str) -> int:
         return open_account(connection, name, Secret(key), NOW).account_id
 
 
-def test_eight_new_accounts_at_once_have_eight_numbers() -> None:
+def test_accounts_created_at_once_get_different_numbers() -> None:
     url = new_database(like=migrated())
     numbers = at_once(lambda place: _open(url, f"account {place}", f"key {place}"), 8)
     assert sorted(map(str, numbers)) == [str(number) for number in range(1, 9)]
 
 
-def test_one_key_under_two_names_at_once_is_one_account_and_one_refusal() -> None:
+def test_one_key_under_two_names_at_once_creates_one_account() -> None:
     url = new_database(like=migrated())
-    told = at_once(lambda place: _open(url, f"account {place}", "the key"), 2)
-    assert {type(one) for one in told} == {int, UsageError}
+    results = at_once(lambda place: _open(url, f"account {place}", "the key"), 2)
+    assert {type(result) for result in results} == {int, UsageError}
     assert ask(url, "select count(*) from internal.accounts") == [(1,)]
 
 
-def test_two_syncs_that_both_think_they_hold_the_lock_are_told_apart_by_the_keys(tmp_path: Path) -> None:
+def test_primary_keys_stop_a_second_sync_after_the_lock_was_dropped(tmp_path: Path) -> None:
     with world_on_a_server(tmp_path, 120) as world:
         with world.start(concurrency=1) as first:
             world.wait_for(first, 60)
-            until(lambda: world.one("select count(*) from internal.snapshots"))
+            wait_until(lambda: world.one("select count(*) from internal.snapshots"))
             holder = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and database = (select oid from "
             assert world.rows(f"{holder} pg_database where datname = current_database())")
             second = world.start(concurrency=1)
-            codes, said = [], ""
+            codes, output = [], ""
             for process in (first, second):
-                _, words = process.communicate(timeout=120)
+                _, arguments = process.communicate(timeout=120)
                 codes.append(process.returncode)
-                said += words
-        assert 4 in codes, said
-        assert set(codes) <= {0, 4}, said
-        assert "another program wrote rows of the same account meanwhile" in said
-        assert "Traceback" not in said
+                output += arguments
+        assert 4 in codes, output
+        assert set(codes) <= {0, 4}, output
+        assert "another program wrote rows of the same account meanwhile" in output
+        assert "Traceback" not in output
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()
 
 
-# ---------------------------------------------------------------- views of one's own
+# ---------------------------------------------------------------- users' views
 
 
-def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_nothing_is_changed(
+def test_users_views_that_block_a_rebuild_are_named_and_nothing_is_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = new_database(like=migrated())
@@ -468,7 +469,7 @@ def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_no
         "create view my_days as select * from spending_daily; create view my_months as select * from spending_monthly",
     )
     engine = open_warehouse(url)
-    migrate.upgrade(engine)  # nothing is to be made
+    migrate.upgrade(engine)  # nothing to do
     monkeypatch.setattr(views, "fingerprint", lambda engine: "of another version")
     with pytest.raises(WarehouseError) as refused:
         migrate.upgrade(engine)
@@ -484,7 +485,7 @@ def test_views_that_lean_on_ours_are_named_where_ours_are_to_be_made_anew_and_no
     assert migrate.state(engine) == "current"
 
 
-# ---------------------------------------------------------------- what PostgreSQL's text cannot hold
+# ---------------------------------------------------------------- characters that PostgreSQL cannot store
 
 
 ODD = rb"""{"errorId": 0, "data": [
@@ -494,7 +495,7 @@ ODD = rb"""{"errorId": 0, "data": [
 REFUSED = rb"""{"errorId": 9, "errorCode": "ERROR_\u0000\ud800", "errorDescription": "no \u0000 such \udfff thing"}"""
 
 
-def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(
+def test_characters_that_postgresql_cannot_store_are_stored_as_escapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for body in (ODD, REFUSED):
@@ -506,8 +507,10 @@ def test_characters_that_no_text_holds_are_kept_as_the_service_wrote_them(
             }
             assert zlib.decompress(compressed_body) == body
             if body is REFUSED:
-                told = world.rows("select distinct code, message from internal.snapshots where outcome <> 'success'")
-                assert ("ERROR_", "no such thing") in told
+                messages = world.rows(
+                    "select distinct code, message from internal.snapshots where outcome <> 'success'"
+                )
+                assert ("ERROR_", "no such thing") in messages
             else:
                 raw = {raw for (raw,) in world.rows("select raw from spending_rejections")}
                 assert raw == {

@@ -1,4 +1,4 @@
-"""The report's page, read as a program would: its numbers are the views', its names are text, and it loads nothing."""
+"""The report page: its numbers are those of the views, names stay text, and it loads nothing."""
 
 import hashlib
 import json
@@ -16,13 +16,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.cli import run
 from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import UsageError
-from etl.outputs.report.page import page
-from etl.outputs.report.queries import gather
+from etl.outputs.report.data import AccountFinding, DayCoverage, Period, QueueSpend, ReportData, Revision, SyncRun
+from etl.outputs.report.page import render_page
+from etl.outputs.report.queries import load_report
 from etl.warehouse.schema import accounts, day_coverage, findings, rejections, revisions, runs, series
 
 pytestmark = pytest.mark.contract
@@ -41,47 +44,54 @@ NAMES = (
     "O'Brien -->",
     *(f"Queue {number}" for number in range(5)),
 )
-"""Eleven: three more than are shown by name."""
+"""Eleven: three more than are shown with a name of their own."""
 
 
 def ago(number: int) -> date:
     return TODAY - timedelta(days=number)
 
 
-BOOKED = f"""
+ROWS = f"""
 insert into internal.facts
-select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours', 1000 + back,
+select 1, 3 + place, date '{TODAY}' - back::int, cast(date '{TODAY}' - back::int as timestamp) + interval '5 hours',
+       1000 + back,
        cast(20 - place as decimal(18, 9)) + back * 37 % 1000 * 0.0001 + 0.000000001, 1, timestamp '2026-03-20 09:00'
 from generate_series(0, 59) t(back), generate_series(0, {len(NAMES) - 1}) p(place)
 where back not in (10, 11);
 insert into internal.facts values
-    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1, timestamp '2026-03-20 09:00'),
+    (1, 2, date '{TODAY}' - 5, date '{TODAY}' - 5 + interval '5 hours', 1, 0.000000007, 1,
+     timestamp '2026-03-20 09:00'),
     (2, 2, date '{TODAY}' - 1, date '{TODAY}' - 1 + interval '0 hours', 5, 1000, 1, timestamp '2026-03-20 09:00');
 insert into internal.facts
-select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at) from internal.facts group by account_id, day, hour_start;
+select account_id, 1, day, hour_start, sum(volume), sum(money), 1, max(loaded_at)
+from internal.facts group by account_id, day, hour_start;
 insert into internal.facts
-select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at from internal.facts where account_id = 1 and series_id = 1;
+select account_id, 1, day, hour_start + interval '1 hour', 0, 0, 1, loaded_at
+from internal.facts where account_id = 1 and series_id = 1;
 insert into internal.day_coverage
 select 1, date '{TODAY}' - back::int,
-       case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed' else 'final' end,
+       case when back < 3 then 'open' when back in (10, 11) then 'missing' when back = 20 then 'failed'
+            else 'final' end,
        case when back not in (10, 11)
             then least(date '{TODAY}' - back::int + interval '24 hours 15 minutes', timestamp '2026-03-20 09:30') end,
        coalesce(volume, 0), coalesce(money, 0),
        case when back = 5 then 1 else 0 end, case when back = 5 then 0.000000007 else 0 end, true, true
 from generate_series(0, 59) t(back)
 left join (
-    select day, sum(volume) as volume, sum(money) as money from internal.facts where account_id = 1 and series_id = 1 group by day
+    select day, sum(volume) as volume, sum(money) as money
+    from internal.facts where account_id = 1 and series_id = 1 group by day
 ) f on f.day = date '{TODAY}' - back::int;
-insert into internal.day_coverage values (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
+insert into internal.day_coverage values
+    (2, date '{TODAY}' - 1, 'open', timestamp '2026-03-20 09:00', 5, 1000, 0, 0, true, true);
 """
 
 
 @pytest.fixture
 def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
-    """Sixty days of eleven queues and a rest, two of them missing, one failed, the last three open; and a second
-    account.
+    """A second account, and sixty days of eleven queues: two days missing, one failed, one with unattributed spend, the
+    last three open.
 
-    An hour of every day has spend, all nine decimals of it in use; the next is idle.
+    One hour of each day has spend that uses all nine decimals; the next hour has none.
     """
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "shop <&>"})
     insert(
@@ -96,13 +106,12 @@ def filled(insert: Insert, warehouse: sa.Engine) -> Insert:
         {"account_id": 2, "series_id": 2, "dimension": "queue", "member": NAMES[0]},
     )
     with warehouse.begin() as connection:
-        connection.exec_driver_sql(BOOKED)
+        connection.exec_driver_sql(ROWS)
     return insert
 
 
 class Page(HTMLParser):
-    """The elements with their attributes; tables by caption, a row a list of cells, a cell its exact number or else
-    its text."""
+    """A parsed page. ``tables`` maps captions to rows; a cell is its exact number, or else its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -149,25 +158,26 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)
+        """All text, with whitespace as a browser shows it."""
+        return " ".join("".join(self.texts).split())
 
     def values(self) -> list[Decimal]:
         return [Decimal(attributes["value"]) for tag, attributes in self.elements if tag == "data"]
 
 
 def html(warehouse: sa.Engine, account: str | None = "default", days: int = 30) -> str:
-    return page(gather(str(warehouse.url), account, days, Clock(lambda: NOW), wait=0), lambda: SCRIPT)
+    return render_page(load_report(str(warehouse.url), account, days, Clock(lambda: NOW), wait=0), lambda: SCRIPT)
 
 
-def asked(warehouse: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
+def query(warehouse: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
     with warehouse.connect() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
-def drawn(html: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By the element a chart is drawn in, its rows."""
-    (told,) = [text for attributes, text in Page(html).scripts if attributes.get("id") == "drawn"]
-    return {chart["element"]: chart["rows"] for chart in json.loads(told, parse_float=Decimal)["charts"]}
+def chart_rows(html: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Map the id of a chart's element to the rows it draws."""
+    (text,) = [text for attributes, text in Page(html).scripts if attributes.get("id") == "chart-data"]
+    return {chart["element"]: chart["rows"] for chart in json.loads(text, parse_float=Decimal)["charts"]}
 
 
 SHOWN = "account = 'default' and day > date '2026-02-18'"
@@ -176,9 +186,9 @@ SHOWN = "account = 'default' and day > date '2026-02-18'"
 # ---------------------------------------------------------------- numbers
 
 
-def test_the_sums_by_queue_are_the_views_to_the_last_digit(filled: Insert, warehouse: sa.Engine) -> None:
+def test_sums_by_queue_equal_the_views_to_the_last_digit(filled: Insert, warehouse: sa.Engine) -> None:
     (rows,) = [rows for caption, rows in Page(html(warehouse)).tables.items() if caption.startswith("Spend by queue")]
-    sums = asked(
+    sums = query(
         warehouse,
         "select queue, sum(money), price_per_1000(cast(sum(money) as decimal(18, 9)), cast(sum(volume) as "
         "bigint)), sum(volume)"
@@ -187,32 +197,32 @@ def test_the_sums_by_queue_are_the_views_to_the_last_digit(filled: Insert, wareh
     assert [(row[0], *map(Decimal, (row[1], row[3], row[4]))) for row in rows[1:9]] == sums[:8]
     assert (rows[9][0], Decimal(rows[9][1])) == ("3 other queues", sum(money for _, money, _, _ in sums[8:11]))
     assert (rows[10][0], Decimal(rows[10][1])) == ("(unattributed)", Decimal("0.000000007"))
-    assert (rows[11][0], Decimal(rows[11][1])) == ("all queues", sum(money for _, money, _, _ in sums))
+    assert (rows[11][0], Decimal(rows[11][1])) == ("total", sum(money for _, money, _, _ in sums))
     assert rows[1][2] == f"{sums[0][1] * 100 / Decimal(rows[11][1]):.1f} %"
 
 
-def test_each_days_numbers_and_prices_are_the_views(filled: Insert, warehouse: sa.Engine) -> None:
+def test_numbers_and_prices_of_each_day_equal_the_views(filled: Insert, warehouse: sa.Engine) -> None:
     tables = Page(html(warehouse)).tables
-    (name, number), *_ = asked(
+    (name, number), *_ = query(
         warehouse, f"select queue, sum(money) from spending_daily where {SHOWN} group by queue order by 2 desc"
     )
     assert number
-    daily = asked(
+    daily = query(
         warehouse,
         f"select money, price_per_1000 from spending_daily where {SHOWN} and queue = '{name}' order by day desc",
     )
     head, *rows = tables["US dollars by day and queue"]
     assert [Decimal(row[head.index(name)]) for row in rows] == [money for money, _ in daily]
-    totals = asked(warehouse, f"select sum(money) from spending_daily where {SHOWN} group by day order by day desc")
-    assert [(Decimal(row[head.index("all")]),) for row in rows] == totals
-    head, *rows = tables["Price per 1000 by day and queue"]
+    totals = query(warehouse, f"select sum(money) from spending_daily where {SHOWN} group by day order by day desc")
+    assert [(Decimal(row[head.index("total")]),) for row in rows] == totals
+    head, *rows = tables["Price per 1000 tasks by day and queue"]
     assert [Decimal(row[head.index(name)]) for row in rows] == [price for _, price in daily]
 
 
-def test_what_is_drawn_is_what_the_views_hold(filled: Insert, warehouse: sa.Engine) -> None:
-    charts = drawn(html(warehouse))
+def test_charts_draw_the_numbers_of_the_views(filled: Insert, warehouse: sa.Engine) -> None:
+    charts = chart_rows(html(warehouse))
     assert {*charts} == {"spend", "week", *(f"price-{place}" for place in range(8))}
-    ((money, volume, count),) = asked(
+    ((money, volume, count),) = query(
         warehouse, f"select sum(money), sum(volume), count(distinct day) from spending_daily where {SHOWN}"
     )
     spend = charts["spend"]["spend"]
@@ -222,35 +232,35 @@ def test_what_is_drawn_is_what_the_views_hold(filled: Insert, warehouse: sa.Engi
     assert [row["price"] for row in charts["price-0"]["price"]].count(None) == 2
 
 
-def test_months_and_the_headline_are_the_views(filled: Insert, warehouse: sa.Engine) -> None:
+def test_months_and_the_summary_equal_the_views(filled: Insert, warehouse: sa.Engine) -> None:
     read = Page(html(warehouse))
-    months = asked(
+    months = query(
         warehouse,
         "select sum(money) from spending_monthly where account = 'default' group by month order by month desc",
     )
     assert [(Decimal(row[1]),) for row in read.tables["Spend by month"][1:]] == months
     sql = "select sum(money) from spending_daily where account = 'default' and extract(day from day) not in (9, 10) and"
-    ((this,),) = asked(warehouse, f"{sql} day between date '2026-03-01' and date '2026-03-19'")
-    ((last,),) = asked(warehouse, f"{sql} day between date '2026-02-01' and date '2026-02-19'")
+    ((this,),) = query(warehouse, f"{sql} day between date '2026-03-01' and date '2026-03-19'")
+    ((last,),) = query(warehouse, f"{sql} day between date '2026-02-01' and date '2026-02-19'")
     recipe = (Path(__file__).parents[2] / "sql/cookbook/month_to_date_with_forecast.sql").read_text()
-    ((low, middle, high),) = [row[-3:] for row in asked(warehouse, recipe) if row[0] == "default"]
-    (change,) = re.findall(r"[+\N{MINUS SIGN}]([\d.]+) %", read.text)
+    ((low, middle, high),) = [row[-3:] for row in query(warehouse, recipe) if row[0] == "default"]
+    (change,) = re.findall(r"same days of February [+\N{MINUS SIGN}]?([\d.]+) %", read.text)
     assert Decimal(change) == (abs(this - last) * 100 / last).quantize(Decimal("0.1"))
-    headline = read.values()[:8]
-    assert headline[:5] == [months[0][0], middle, low, high, months[1][0]]
-    assert headline[6:] == [this, last]
-    assert "17 days read whole" in read.text
+    summary = read.values()[:8]
+    assert summary[:5] == [months[0][0], middle, low, high, months[1][0]]
+    assert summary[6:] == [this, last]
+    assert "17 complete days" in read.text
 
 
-def test_an_hour_of_the_week_is_the_mean_of_the_hours_read(filled: Insert, warehouse: sa.Engine) -> None:
-    means = asked(
+def test_an_hour_of_the_week_is_the_mean_of_the_loaded_hours(filled: Insert, warehouse: sa.Engine) -> None:
+    means = query(
         warehouse,
         "select cast(sum(money) as decimal(38, 9)), count(*), extract(isodow from hour_start), extract(hour from "
         "hour_start)"
         " from spending_total_hourly where account = 'default' and hour_start >= '2026-02-19' group by 3, 4 "
         "order by 3, 4",
     )
-    rows = {(row["weekday"], row["hour"]): row for row in drawn(html(warehouse))["week"]["slots"]}
+    rows = {(row["weekday"], row["hour"]): row for row in chart_rows(html(warehouse))["week"]["hours"]}
     assert {key: row["hours"] for key, row in rows.items()} == {
         (weekday, hour): count for _, count, weekday, hour in means
     }
@@ -259,13 +269,13 @@ def test_an_hour_of_the_week_is_the_mean_of_the_hours_read(filled: Insert, wareh
     assert {rows[weekday, 6]["money"] for weekday in range(1, 8)} == {0}
 
 
-def test_accounts_come_together_or_one_by_one(filled: Insert, warehouse: sa.Engine) -> None:
+def test_accounts_are_combined_or_shown_one_by_one(filled: Insert, warehouse: sa.Engine) -> None:
     both, one = Page(html(warehouse, None)), Page(html(warehouse, "shop <&>"))
-    assert "accounts default, shop <&> together" in both.text
-    assert "account shop <&>" in one.text
+    assert "accounts default, shop <&> (combined)," in both.text
+    assert "account shop <&>," in one.text
     (total,) = [rows[-1] for caption, rows in one.tables.items() if caption.startswith("Spend by queue")]
-    assert total[0:2] == ["all queues", "1000.000000000"]
-    ((money,),) = asked(warehouse, "select sum(money) from spending_daily where day > date '2026-02-18'")
+    assert total[0:2] == ["total", "1000.000000000"]
+    ((money,),) = query(warehouse, "select sum(money) from spending_daily where day > date '2026-02-18'")
     (total,) = [rows[-1] for caption, rows in both.tables.items() if caption.startswith("Spend by queue")]
     assert Decimal(total[1]) == money
     with pytest.raises(UsageError, match="'nobody'"):
@@ -279,19 +289,19 @@ def test_a_long_period_is_shown_by_weeks(filled: Insert, warehouse: sa.Engine) -
     )
     text = html(warehouse, days=200)
     _, *rows = Page(text).tables["US dollars by week and queue"]
-    weeks = asked(
+    weeks = query(
         warehouse,
         "select sum(money) from spending_daily where account = 'default' group by date_trunc('week', day) order "
         "by max(day) desc",
     )
     assert [(Decimal(row[1]),) for row in rows] == weeks
-    assert {date.fromisoformat(row["from"][:10]).weekday() for row in drawn(text)["spend"]["spend"]} == {0}
+    assert {date.fromisoformat(row["from"][:10]).weekday() for row in chart_rows(text)["spend"]["spend"]} == {0}
 
 
-# ---------------------------------------------------------------- what is plain to see
+# ---------------------------------------------------------------- wording
 
 
-def test_missing_failed_and_open_days_are_marked_counted_and_named(filled: Insert, warehouse: sa.Engine) -> None:
+def test_missing_failed_and_open_days_are_marked_counted_and_listed(filled: Insert, warehouse: sa.Engine) -> None:
     text = html(warehouse)
     cells = [attributes for tag, attributes in Page(text).elements if tag == "td" and "title" in attributes]
     by_status = {
@@ -304,9 +314,9 @@ def test_missing_failed_and_open_days_are_marked_counted_and_named(filled: Inser
     }
     read = Page(text).text
     assert "60 days" in read
-    assert "2 days missing, not in any sum: 9 Mar 2026 to 10 Mar 2026." in read
-    assert "1 day failed when last asked: 28 Feb 2026." in read
-    assert [row["said"] for row in drawn(text)["spend"]["days"]] == [
+    assert "2 days missing and not included in any sum: 9 Mar 2026 to 10 Mar 2026." in read
+    assert "1 day failed at the last attempt: 28 Feb 2026." in read
+    assert [row["label"] for row in chart_rows(text)["spend"]["days"]] == [
         "",
         "28 Feb 2026: failed",
         "9 Mar 2026: missing",
@@ -314,11 +324,23 @@ def test_missing_failed_and_open_days_are_marked_counted_and_named(filled: Inser
     ]
 
 
-def test_findings_revisions_refusals_and_runs_are_told(filled: Insert, warehouse: sa.Engine) -> None:
+def test_days_before_the_known_history_are_not_missing(filled: Insert, warehouse: sa.Engine) -> None:
+    """A lone day of long ago: the history starts 90 days before the oldest spend, as in the status."""
+    filled(
+        day_coverage,
+        {"account_id": 1, "day": date(2020, 1, 1), "status": "final", "fetched_at": datetime(2026, 3, 20)},
+    )
+    read = Page(html(warehouse, days=365))
+    assert "22 Oct 2025 to 20 Mar 2026: 150 days." in read.text
+    assert "92 days missing" in read.text
+    assert "20 Oct 2025 to 20 Mar 2026, 152 days" in read.text  # whole weeks
+
+
+def test_findings_revisions_rejections_and_syncs_are_listed(filled: Insert, warehouse: sa.Engine) -> None:
     seen = datetime(2026, 3, 20, 9)
     sync = {"account_id": 1, "command": "sync", "started_at": seen, "exit_code": 5, "requests": 77}
     filled(runs, {**sync, "run": 1}, {**sync, "run": 2})
-    filled(findings, {"account_id": 1, "run": 1, "severity": "blocking", "message": "of yesterday"})
+    filled(findings, {"account_id": 1, "run": 1, "severity": "blocking", "message": "from the sync before"})
     filled(findings, {"account_id": 1, "run": 2, "severity": "warning", "message": "look <at> this"})
     filled(findings, {"account_id": 1, "run": 2, "severity": "blocking", "message": "does not fit"})
     change = {
@@ -333,17 +355,17 @@ def test_findings_revisions_refusals_and_runs_are_told(filled: Insert, warehouse
     )
     filled(rejections, {"account_id": 1, "series_id": 3, "seen_at": seen})
     read = Page(html(warehouse))
-    assert "1 blocking finding: do not trust the numbers yet" in read.text
-    assert "of yesterday" not in read.text
+    assert "1 blocking finding: do not rely on these numbers yet" in read.text
+    assert "from the sync before" not in read.text
     assert read.text.index("does not fit") < read.text.index("look <at> this")
-    assert "1 record of this period was refused" in read.text
-    assert read.tables["The days with most unattributed money"][1:] == [["15 Mar 2026", "0.000000007", "1"]]
-    assert read.tables["The last revisions"][1][:2] == ["2026-03-18 05:00", NAMES[0]]
-    assert read.tables["The last revisions"][1][2:5] == ["1.500000000", "1.500000001", "0.000000001"]
-    assert [row[:3] for row in read.tables["The last runs"][1:]] == [["2026-03-20 09:00", "5", "77"]] * 2
+    assert "1 record of this period was rejected" in read.text
+    assert read.tables["Days with the most unattributed spend"][1:] == [["15 Mar 2026", "0.000000007", "1"]]
+    assert read.tables["Latest revisions"][1][:2] == ["2026-03-18 05:00", NAMES[0]]
+    assert read.tables["Latest revisions"][1][2:5] == ["1.500000000", "1.500000001", "0.000000001"]
+    assert [row[:3] for row in read.tables["Latest syncs"][1:]] == [["2026-03-20 09:00", "5", "77"]] * 2
 
 
-def test_neither_a_replay_nor_a_sync_that_was_stopped_hides_what_the_last_whole_sync_found(
+def test_a_replay_or_a_stopped_sync_does_not_hide_the_findings_of_the_last_completed_sync(
     filled: Insert, warehouse: sa.Engine
 ) -> None:
     run = {"account_id": 1, "command": "sync", "started_at": datetime(2026, 3, 20, 9)}
@@ -356,14 +378,12 @@ def test_neither_a_replay_nor_a_sync_that_was_stopped_hides_what_the_last_whole_
     filled(runs, {**run, "run": 4, "command": "replay", "exit_code": 0})
     filled(findings, {"account_id": 1, "run": 1, "severity": "blocking", "message": "does not fit"})
     read = Page(html(warehouse))
-    assert "1 blocking finding: do not trust the numbers yet" in read.text
+    assert "1 blocking finding: do not rely on these numbers yet" in read.text
     assert "does not fit" in read.text
-    assert [row[1] for row in read.tables["The last runs"][1:]] == ["130", "\N{EN DASH}", "5"]
+    assert [row[1] for row in read.tables["Latest syncs"][1:]] == ["130", "\N{EN DASH}", "5"]
 
 
-def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(
-    filled: Insert, warehouse: sa.Engine
-) -> None:
+def test_a_changed_hour_is_counted_once_even_if_several_queues_changed(filled: Insert, warehouse: sa.Engine) -> None:
     change = {
         "account_id": 1,
         "hour_start": datetime(2026, 3, 18, 5),
@@ -372,37 +392,38 @@ def test_hours_that_were_changed_are_counted_once_however_many_queues_they_have(
     }
     filled(revisions, *({**change, "series_id": number} for number in (1, 3, 4)))
     text = Page(html(warehouse)).text
-    assert "Closed hours that the API changed later: 1 since" in text
-    assert "The last 3 changes" in text
+    assert "Hours that the API changed after they had ended: 1 since" in text
+    assert "The latest 3 changes" in text
 
 
-def test_the_largest_part_is_that_of_a_queue_and_not_of_all_the_others(filled: Insert, warehouse: sa.Engine) -> None:
+def test_the_largest_share_is_that_of_a_queue_and_not_of_the_other_queues(filled: Insert, warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("update internal.facts set money = 1000 where series_id between 3 and 13")
     text = Page(html(warehouse)).text
     assert "3 other queues" in text
-    assert re.search(r"The largest part, 9\.\d %, went to (?!3 other queues)", text)
+    assert re.search(r"The largest share, 9\.\d %, went to (?!3 other queues)", text)
 
 
-def test_a_day_that_several_accounts_lack_is_hatched_once_and_says_whose_it_is(
+def test_a_day_missing_from_several_accounts_is_hatched_once_and_names_them(
     filled: Insert, warehouse: sa.Engine
 ) -> None:
     filled(day_coverage, {"account_id": 2, "day": ago(12), "status": "final", "fetched_at": datetime(2026, 3, 20)})
-    rows = drawn(html(warehouse, None))["spend"]["days"]
+    rows = chart_rows(html(warehouse, None))["spend"]["days"]
     assert len({row["from"] for row in rows[1:]}) == len(rows[1:])
-    assert "10 Mar 2026: missing, account default; missing, account shop <&>" in {row["said"] for row in rows}
+    assert "10 Mar 2026: missing, account default; missing, account shop <&>" in {row["label"] for row in rows}
 
 
-def test_the_page_says_of_what_and_when_it_is_and_that_all_is_utc(filled: Insert, warehouse: sa.Engine) -> None:
+def test_the_page_names_its_warehouse_account_time_and_time_zone(filled: Insert, warehouse: sa.Engine) -> None:
     text = Page(html(warehouse)).text
-    assert f"{Path(warehouse.url.database or '').name}, account default, 20 Mar 2026, 09:30 UTC" in text
-    assert "All days, hours and months are UTC." in text
-    assert "The newest reading is" not in text
-    late = page(gather(str(warehouse.url), None, 30, Clock(lambda: NOW + timedelta(days=3)), wait=0), lambda: SCRIPT)
-    assert "The newest reading is of 20 Mar 2026, 09:30 UTC" in Page(late).text
+    assert f"{Path(warehouse.url.database or '').name}, account default, as of 20 Mar 2026, 09:30 UTC" in text
+    assert "Days, hours and months are in UTC." in text
+    assert "To load newer data" not in text
+    late = Clock(lambda: NOW + timedelta(days=3))
+    old = render_page(load_report(str(warehouse.url), None, 30, late, wait=0), lambda: SCRIPT)
+    assert "Last updated 20 Mar 2026, 09:30 UTC. To load newer data" in Page(old).text
 
 
-def test_an_empty_warehouse_gives_a_page_that_says_what_to_do(warehouse: sa.Engine, insert: Insert) -> None:
+def test_the_page_of_an_empty_warehouse_says_how_to_load_data(warehouse: sa.Engine, insert: Insert) -> None:
     before = html(warehouse, None)
     insert(accounts, {"account_id": 1, "name": "default"})
     for text in (before, html(warehouse, None)):
@@ -411,15 +432,15 @@ def test_an_empty_warehouse_gives_a_page_that_says_what_to_do(warehouse: sa.Engi
         assert "script" not in [tag for tag, _ in read.elements]
 
 
-def test_a_history_without_spend_is_a_page_without_charts_of_it(warehouse: sa.Engine, insert: Insert) -> None:
+def test_a_history_without_spend_gives_a_page_without_charts(warehouse: sa.Engine, insert: Insert) -> None:
     insert(accounts, {"account_id": 1, "name": "default"})
     insert(day_coverage, {"account_id": 1, "day": ago(1), "status": "final", "fetched_at": datetime(2026, 3, 20)})
     text = html(warehouse)
-    assert "nothing was spent on the days read" in Page(text).text
-    assert drawn(text) == {}
+    assert "no spend on the days that are loaded" in Page(text).text
+    assert chart_rows(text) == {}
 
 
-# ---------------------------------------------------------------- nothing but text, nothing from elsewhere
+# ---------------------------------------------------------------- only text, nothing loaded
 
 
 def test_names_with_markup_in_them_stay_text(filled: Insert, warehouse: sa.Engine) -> None:
@@ -431,15 +452,46 @@ def test_names_with_markup_in_them_stay_text(filled: Insert, warehouse: sa.Engin
     assert len(read.scripts) == 2
     for name in NAMES[:8]:
         assert name in read.text
-    queues = {row["queue"] for row in drawn(text)["spend"]["spend"]}
+    queues = {row["queue"] for row in chart_rows(text)["spend"]["spend"]}
     assert {*NAMES[:8], "3 other queues", "(unattributed)"} == queues
-    (told,) = [script for attributes, script in read.scripts if attributes.get("id") == "drawn"]
-    assert "<" not in told
+    (json_text,) = [script for attributes, script in read.scripts if attributes.get("id") == "chart-data"]
+    assert "<" not in json_text
 
 
-def test_the_page_loads_nothing_and_its_policy_lets_its_own_script_alone_run(
-    filled: Insert, warehouse: sa.Engine
-) -> None:
+def report_named(text: str) -> ReportData:
+    """A small report of two accounts in which every name and message is ``text``."""
+    money = Decimal(1)
+    return ReportData(
+        warehouse=text,
+        now=NOW,
+        accounts=(text, "shop"),
+        history_starts={text: ago(2)},
+        period=Period(ago(2), TODAY, 1),
+        spend=(QueueSpend(text, ago(1), 1, money, money, is_final=True),),
+        week_hours=(),
+        months=(),
+        daily={},
+        forecast=None,
+        coverage=(DayCoverage(text, ago(1), "open", NOW, 0, money),),
+        revisions=(Revision(text, text, NOW, 1, money, 2, money, NOW),),
+        revised_hours=1,
+        rejected_records=0,
+        syncs=(SyncRun(text, 1, NOW, 0, 1, 1, 0, 1, 0, 0),),
+        findings=(AccountFinding(text, "warning", text),),
+    )
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet=st.one_of(st.sampled_from("<>&\"'/-! script"), st.characters())))
+def test_text_never_becomes_markup(text: str) -> None:
+    def markup(text: str) -> list[tuple[str, list[str]]]:
+        read = Page(render_page(report_named(text), lambda: SCRIPT))
+        return [(tag, [*attributes]) for tag, attributes in read.elements]
+
+    assert markup(text) == markup("a name")
+
+
+def test_the_page_loads_nothing_and_its_policy_allows_only_its_own_script(filled: Insert, warehouse: sa.Engine) -> None:
     text = html(warehouse)
     read = Page(text)
     assert "://" not in text
@@ -453,15 +505,15 @@ def test_the_page_loads_nothing_and_its_policy_lets_its_own_script_alone_run(
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy
 
 
-def test_what_can_be_drawn_can_be_read(filled: Insert, warehouse: sa.Engine) -> None:
-    """A title, a language, headings in order, each chart in words, each table with a caption."""
+def test_the_page_is_accessible(filled: Insert, warehouse: sa.Engine) -> None:
+    """It has a title, a language and headings in order; every chart has a description, every table a caption."""
     read = Page(html(warehouse))
     tags = [tag for tag, _ in read.elements]
     assert ("html", {"lang": "en"}) in read.elements
     assert tags.count("title") == tags.count("h1") == tags.count("main") == 1
     assert tags.count("caption") == tags.count("table")
     charts = [attributes for _, attributes in read.elements if attributes.get("class", "").startswith("chart ")]
-    assert {chart["id"] for chart in charts} == {*drawn(html(warehouse))}
+    assert {chart["id"] for chart in charts} == {*chart_rows(html(warehouse))}
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
@@ -471,23 +523,23 @@ def test_what_can_be_drawn_can_be_read(filled: Insert, warehouse: sa.Engine) -> 
 
 
 @pytest.fixture
-def place(filled: Insert, tmp_path: Path) -> Environment:
+def environment(filled: Insert, tmp_path: Path) -> Environment:
     return Environment({}, tmp_path)
 
 
 @pytest.mark.of_the_file
-def test_the_command_writes_the_page_whole_with_its_runtime_in_it(
-    place: Environment, capsys: pytest.CaptureFixture[str]
+def test_the_command_replaces_the_file_only_with_a_whole_page_that_contains_its_script(
+    environment: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place.folder / "report.html").write_text("of yesterday")
-    assert run(["report", "-o", "report.html", "--account", "default", "--days", "5000"], place) == 2
-    assert run(["report", "-o", "report.html", "--account", "nobody"], place) == 2
-    assert (place.folder / "report.html").read_text() == "of yesterday"
-    assert run(["report", "-o", "report.html", "--account", "default"], place) == 0
-    text = (place.folder / "report.html").read_text()
+    (environment.folder / "report.html").write_text("the old page")
+    assert run(["report", "-o", "report.html", "--account", "default", "--days", "5000"], environment) == 2
+    assert run(["report", "-o", "report.html", "--account", "nobody"], environment) == 2
+    assert (environment.folder / "report.html").read_text() == "the old page"
+    assert run(["report", "-o", "report.html", "--account", "default"], environment) == 0
+    text = (environment.folder / "report.html").read_text()
     assert text.endswith("</html>\n")
     assert "report.html (" in capsys.readouterr().out
-    assert sorted(file.suffix for file in place.folder.iterdir()) == [".duckdb", ".html"]
+    assert sorted(file.suffix for file in environment.folder.iterdir()) == [".duckdb", ".html"]
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert "vegaEmbed" in script or "vega-lite" in script
     assert "://cdn" not in text
@@ -497,32 +549,33 @@ def test_the_command_writes_the_page_whole_with_its_runtime_in_it(
 
 @pytest.mark.of_the_file
 @pytest.mark.parametrize("where", ["warehouse.duckdb", "link.html", "warehouse.duckdb.default.lock"])
-def test_the_page_never_takes_the_place_of_the_warehouse(
-    place: Environment, where: str, capsys: pytest.CaptureFixture[str]
+def test_the_page_never_overwrites_the_warehouse(
+    environment: Environment, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place.folder / "link.html").symlink_to(place.folder / "warehouse.duckdb")
-    before = (place.folder / "warehouse.duckdb").read_bytes()
-    assert run(["report", "-o", where], place) == 2
+    (environment.folder / "link.html").symlink_to(environment.folder / "warehouse.duckdb")
+    before = (environment.folder / "warehouse.duckdb").read_bytes()
+    assert run(["report", "-o", where], environment) == 2
     assert "hint: choose another file with -o" in capsys.readouterr().err
-    assert (place.folder / "warehouse.duckdb").read_bytes() == before
+    assert (environment.folder / "warehouse.duckdb").read_bytes() == before
 
 
 @pytest.mark.of_the_file
-def test_a_dash_is_standard_output_and_there_is_nothing_but_the_page(
-    place: Environment, capsys: pytest.CaptureFixture[str]
+def test_a_dash_writes_only_the_page_to_standard_output(
+    environment: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["report", "-o", "-"], place) == 0
+    assert run(["report", "-o", "-"], environment) == 0
     out = capsys.readouterr().out
     assert out.startswith("<!doctype html>")
     assert out.endswith("</html>\n")
 
 
 @pytest.mark.of_the_file
-@pytest.mark.parametrize("absent", ["altair", "vl_convert"])
+@pytest.mark.parametrize("absent", ["altair", "jinja2", "vl_convert"])
 def test_without_the_extra_the_command_says_how_to_install_it(
     absent: str, warehouse: sa.Engine, tmp_path: Path
 ) -> None:
-    program = f"import sys; sys.modules[{absent!r}] = None; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
+    without = f"import sys; sys.modules[{absent!r}] = None"
+    program = f"{without}; from etl.cli import run; sys.exit(run(['report', '-o', 'r.html']))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )

@@ -1,78 +1,33 @@
-"""The sandbox over HTTP: every behaviour and every fault."""
+"""The sandbox over HTTP: the documented method and every behaviour."""
 
-import http.client
 import json
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_FLOOR, Decimal
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from etl.clock import Clock
 from etl.sandbox.behaviour import METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import DAY, HOUR, Dataset
 from etl.sandbox.server import Sandbox
-
-NOW = datetime(2025, 6, 5, 16, 30, tzinfo=UTC)
-DAY_START = datetime(2025, 6, 2, tzinfo=UTC)
-START = int(DAY_START.timestamp())
-QUEUE = "English ImageToText"
-DEFAULTS = Behaviour()
-BUSY = Dataset.busy(queues=3)
-
-
-def sandbox(behaviour: Behaviour = DEFAULTS, *faults: Fault, dataset: Dataset = BUSY) -> Sandbox:
-    return Sandbox(dataset, behaviour, faults, now=lambda: NOW)
-
-
-@contextmanager
-def connected(server: Sandbox, timeout: float = 5) -> Iterator[http.client.HTTPConnection]:
-    with closing(
-        http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=timeout)
-    ) as connection:
-        yield connection
-
-
-def post(server: Sandbox, path: str = METHOD, /, **fields: object) -> tuple[http.client.HTTPResponse, bytes]:
-    with connected(server) as connection:
-        connection.request("POST", path, json.dumps({"clientKey": "k", "date": START} | fields))
-        response = connection.getresponse()
-        return response, response.read()
-
-
-def ask(server: Sandbox, **fields: object) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(post(server, METHOD, **fields)[1], parse_float=Decimal)
-    return answer
-
-
-def code(server: Sandbox, **fields: object) -> str:
-    answer = ask(server, **fields)
-    assert set(answer) == {"errorId", "errorCode", "errorDescription"}
-    assert answer["errorId"] > 0
-    return str(answer["errorCode"])
-
-
-def raw(server: Sandbox) -> bytes:
-    """Send one request and return every byte until the server closes the connection."""
-    body = json.dumps({"clientKey": "k", "date": START}).encode()
-    head = f"POST {METHOD} HTTP/1.1\r\nHost: sandbox\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=5) as connection:
-        connection.sendall(head.encode() + body)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
-
+from tests.integration.sandbox_client import (
+    DATASET,
+    DAY_START,
+    DEFAULTS,
+    NOW,
+    QUEUE,
+    START,
+    ask,
+    code,
+    connected,
+    post,
+    sandbox,
+)
 
 # ---------------------------------------------------------------- the method as documented
 
@@ -88,7 +43,7 @@ def test_day_has_24_records_equal_to_the_dataset() -> None:
     ]
     expected_rows = [
         (int(hour.timestamp()), volume, money)
-        for queue, hour, volume, money in BUSY.expected_rows(DAY_START.date(), DAY_START.date(), NOW)
+        for queue, hour, volume, money in DATASET.expected_rows(DAY_START.date(), DAY_START.date(), NOW)
         if queue == QUEUE
     ]
     assert [(record["dateFrom"], record["volume"], record["money"]) for record in answer["data"]] == expected_rows
@@ -97,8 +52,8 @@ def test_day_has_24_records_equal_to_the_dataset() -> None:
 def test_apps_and_ips_return_their_part_of_the_total() -> None:
     with sandbox() as server:
         total = ask(server)["data"][12]
-        app = ask(server, softId=BUSY.apps[0])["data"][12]
-        ip = ask(server, ip=BUSY.ips[0])["data"][12]
+        app = ask(server, softId=DATASET.apps[0])["data"][12]
+        ip = ask(server, ip=DATASET.ips[0])["data"][12]
         unknown = ask(server, ip="203.0.113.9")["data"][12]
     assert 0 < app["money"] < total["money"]
     assert 0 < ip["money"] < total["money"]
@@ -115,7 +70,7 @@ def test_today_ends_with_the_elapsed_part_of_the_current_hour() -> None:
         server.behaviour = Behaviour(unbegun=True)
         whole = ask(server, date=today)["data"]
     assert len(running) == 17
-    assert 0 < running[16]["volume"] < BUSY.hour(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
+    assert 0 < running[16]["volume"] < DATASET.hour(datetime(2025, 6, 5, 16, tzinfo=UTC))[0]
     assert is_closed == running[:16]
     assert whole[:17] == running
     assert [record["volume"] for record in whole[17:]] == [0] * 7
@@ -182,7 +137,7 @@ def test_only_existing_keys_are_accepted_and_none_is_shown() -> None:
 def test_request_log_is_complete_and_in_order() -> None:
     with sandbox(DEFAULTS, Fault(FaultKind.HTML_502, numbers=(2,))) as server:
         post(server)
-        post(server, queue=QUEUE, softId=BUSY.apps[1], ip="192.0.2.1")
+        post(server, queue=QUEUE, softId=DATASET.apps[1], ip="192.0.2.1")
         one, two = server.requests
     assert (one.at, one.date, one.queue, one.soft_id, one.ip, one.fault, one.status) == (
         NOW,
@@ -195,7 +150,7 @@ def test_request_log_is_complete_and_in_order() -> None:
     )
     assert (two.queue, two.soft_id, two.ip, two.fault, two.status) == (
         QUEUE,
-        BUSY.apps[1],
+        DATASET.apps[1],
         "192.0.2.1",
         FaultKind.HTML_502,
         502,
@@ -244,7 +199,7 @@ def test_data_can_be_an_object() -> None:
     with sandbox() as server:
         listed = ask(server)["data"]
         server.behaviour = Behaviour(listed="object")
-        assert ask(server)["data"] == {str(place): record for place, record in enumerate(listed)}
+        assert ask(server)["data"] == {str(index): record for index, record in enumerate(listed)}
 
 
 def test_unknown_queue_returns_an_error_zeros_or_totals() -> None:
@@ -281,7 +236,7 @@ def test_foreign_app_or_ip_is_denied_has_no_spend_or_is_ignored(
 
 def test_ignored_member_leaves_the_other_parameters() -> None:
     with sandbox(Behaviour(foreign_app="totals", foreign_ip="totals", unknown_queue="totals")) as server:
-        ip, app = {"ip": BUSY.ips[1]}, {"softId": BUSY.apps[1]}
+        ip, app = {"ip": DATASET.ips[1]}, {"softId": DATASET.apps[1]}
         assert ask(server, softId=5, **ip) == ask(server, queue="no such queue", **ip) == ask(server, **ip)
         assert ask(server, ip="203.0.113.9", **app) == ask(server, **app) != ask(server)
 
@@ -311,15 +266,15 @@ def unlisted_part(queue: Hours, percent: int) -> Hours:
 
 
 @pytest.mark.parametrize("percent", [0, 10, 100])
-@pytest.mark.parametrize(("series", "members"), [("softId", BUSY.apps), ("ip", BUSY.ips)])
+@pytest.mark.parametrize(("series", "members"), [("softId", DATASET.apps), ("ip", DATASET.ips)])
 @pytest.mark.parametrize("day", [START, int(NOW.timestamp()) // DAY * DAY], ids=["closed", "running"])
 def test_listed_and_unlisted_members_add_up_to_the_total_in_every_hour(
     series: str, members: tuple[object, ...], percent: int, day: int
 ) -> None:
-    with sandbox(dataset=replace(BUSY, unlisted=percent)) as server:
+    with sandbox(dataset=replace(DATASET, unlisted=percent)) as server:
         total = hours(server, date=day)
         listed = [hours(server, date=day, **{series: member}) for member in members]
-        unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in BUSY.names]
+        unlisted = [unlisted_part(hours(server, date=day, queue=queue), percent) for queue in DATASET.names]
     assert len(total) in (24, 17)
     assert added(*listed, *unlisted) == total
     assert all(volume >= 0 and money >= 0 for hour in listed for volume, money in hour)
@@ -351,7 +306,7 @@ def test_shifted_grid_moves_buckets_and_expected_rows() -> None:
     assert today[-1]["dateFrom"] == int(NOW.timestamp()) - 45 * 60
 
 
-def test_dates_beyond_retention_return_no_records() -> None:
+def test_dates_older_than_the_retention_return_no_records() -> None:
     with sandbox(Behaviour(retention_days=30)) as server:
         assert ask(server, date=START - 40 * DAY)["data"] == []
         assert len(ask(server)["data"]) == 24
@@ -385,256 +340,3 @@ def test_latency_delays_requests_in_parallel() -> None:
         taken = time.monotonic() - started
         assert len(server.requests) == 5
     assert 0.4 <= taken < 5 * 0.4
-
-
-# ---------------------------------------------------------------- faults
-
-
-@pytest.mark.parametrize(
-    ("kind", "error_id", "error_code"),
-    [
-        (FaultKind.REFUSE_KEY, 1, "ERROR_KEY_DOES_NOT_EXIST"),
-        (FaultKind.IP_BLOCKED, 21, "ERROR_IP_BLOCKED"),
-        (FaultKind.SUSPENDED, 55, "ERROR_ACCOUNT_SUSPENDED"),
-        (FaultKind.IP_NOT_ALLOWED, 11, "ERROR_IP_NOT_ALLOWED"),
-        (FaultKind.ZERO_BALANCE, 10, "ERROR_ZERO_BALANCE"),
-        (FaultKind.ACCESS_DENIED, 60, "ERROR_ACCESS_DENIED"),
-        (FaultKind.UNKNOWN_CODE, 12, "ERROR_NEVER_SEEN_BEFORE"),
-        (FaultKind.NO_SLOT, 2, "ERROR_NO_SLOT_AVAILABLE"),
-    ],
-)
-def test_api_errors_are_in_the_body_with_status_200(kind: FaultKind, error_id: int, error_code: str) -> None:
-    with sandbox(DEFAULTS, Fault(kind)) as server:
-        response, body = post(server)
-    assert response.status == 200
-    assert (json.loads(body)["errorId"], json.loads(body)["errorCode"]) == (error_id, error_code)
-
-
-@pytest.mark.parametrize(
-    ("kind", "status"),
-    [(FaultKind.HTML, 200), (FaultKind.HTML_500, 500), (FaultKind.HTML_502, 502), (FaultKind.HTML_503, 503)],
-)
-def test_proxy_faults_return_an_html_page(kind: FaultKind, status: int) -> None:
-    with sandbox(DEFAULTS, Fault(kind)) as server:
-        response, body = post(server)
-    assert response.status == status
-    assert (response.getheader("Content-Type") or "").startswith("text/html")
-    assert body.startswith(b"<!DOCTYPE html>")
-
-
-@pytest.mark.parametrize("text", ["3", "Thu, 05 Jun 2025 16:31:00 GMT", "99999999999"])
-def test_429_has_the_given_retry_after(text: str) -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.RETRY_AFTER, retry_after=text)) as server:
-        response, _ = post(server)
-    assert (response.status, response.getheader("Retry-After")) == (429, text)
-
-
-def test_redirect_target_is_logged_if_followed() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.REDIRECT)) as server:
-        response, _ = post(server)
-        assert (response.status, response.getheader("Location")) == (302, "/elsewhere")
-        with connected(server) as connection:
-            connection.request("GET", "/elsewhere")
-            assert json.loads(connection.getresponse().read())["errorCode"] == "ERROR_NO_SUCH_METHOD"
-        assert [request.path for request in server.requests] == [METHOD, "/elsewhere"]
-
-
-def test_empty_body_has_status_200() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.EMPTY)) as server:
-        response, body = post(server)
-    assert (response.status, body) == (200, b"")
-
-
-def test_cut_body_matches_its_content_length() -> None:
-    with sandbox() as server:
-        _, whole = post(server)
-        server.faults = (Fault(FaultKind.CUT),)
-        response, body = post(server)
-    assert int(response.getheader("Content-Length") or 0) == len(body) == len(whole) // 2
-    assert whole.startswith(body)
-
-
-def test_half_sent_body_is_shorter_than_its_content_length() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.HALF_SENT)) as server, pytest.raises(http.client.IncompleteRead) as broken:
-        post(server)
-    assert broken.value.expected
-
-
-def test_reset_connection_sends_nothing() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.RESET)) as server:
-        with pytest.raises(ConnectionResetError):
-            raw(server)
-        assert server.requests[0].status is None
-
-
-def test_hang_sends_nothing_for_its_duration() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.HANG, seconds=60)) as server:
-        with connected(server, timeout=0.2) as connection:
-            connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
-            with pytest.raises(TimeoutError):
-                connection.getresponse()
-        server.faults = (Fault(FaultKind.HANG, seconds=0.2),)
-        started = time.monotonic()
-        assert ask(server)["errorId"] == 0
-        assert time.monotonic() - started >= 0.2
-
-
-def test_slow_drip_sends_the_whole_body_slowly() -> None:
-    with sandbox() as server:
-        whole = ask(server)
-        server.faults = (Fault(FaultKind.SLOW_DRIP, seconds=0.3),)
-        started = time.monotonic()
-        assert ask(server) == whole
-        assert time.monotonic() - started >= 0.3
-
-
-def test_endless_body_continues_until_the_client_disconnects() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.ENDLESS)) as server, connected(server) as connection:
-        connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
-        response = connection.getresponse()
-        assert response.getheader("Content-Length") is None
-        assert len(response.read(20_000_000)) == 20_000_000
-        response.close()
-
-
-def test_one_record_can_be_damaged_and_the_others_stay() -> None:
-    with sandbox() as server:
-        good = ask(server)["data"]
-        bad = {}
-        for kind in (FaultKind.NAN, FaultKind.NEGATIVE, FaultKind.NEGATIVE_VOLUME):
-            server.faults = (Fault(kind),)
-            [bad[kind]] = [record for record in ask(server)["data"] if record not in good]
-        for behaviour in (Behaviour(numbers="string"), Behaviour(numbers="noise")):
-            server.behaviour, server.faults = behaviour, (Fault(FaultKind.NAN),)
-            assert b"NaN" in post(server)[1]
-    assert bad[FaultKind.NAN]["money"] != bad[FaultKind.NAN]["money"]
-    assert bad[FaultKind.NEGATIVE]["money"] < 0 < bad[FaultKind.NEGATIVE]["volume"]
-    assert bad[FaultKind.NEGATIVE_VOLUME]["volume"] < 0 < bad[FaultKind.NEGATIVE_VOLUME]["money"]
-
-
-def test_vendor_page_is_not_json_but_the_vendor_example_is() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.VENDOR_PAGE)) as server:
-        _, page = post(server)
-        server.faults = (Fault(FaultKind.VENDOR_EXAMPLE),)
-        example = ask(server)
-    assert b"....." in page
-    with pytest.raises(ValueError, match="Expecting"):
-        json.loads(page)
-    assert [(record["dateFrom"], record["money"]) for record in example["data"]] == [
-        (1550533500, Decimal("7.495948")),
-        (1550537100, Decimal("7.861741")),
-        (1550612700, Decimal("7.827058")),
-    ]
-
-
-def test_success_variants() -> None:
-    with sandbox(DEFAULTS, Fault(FaultKind.ERROR_ID_STRING)) as server:
-        assert ask(server)["errorId"] == "0"
-        server.faults = (Fault(FaultKind.NULL_DATA),)
-        assert ask(server) == {"errorId": 0, "data": None}
-        server.faults = (Fault(FaultKind.NO_DATA),)
-        assert ask(server) == {"errorId": 0}
-
-
-def test_every_fault_kind_is_tested_here() -> None:
-    text = Path(__file__).read_text(encoding="utf-8")
-    assert [kind for kind in FaultKind if f"FaultKind.{kind.name}" not in text] == []
-
-
-def test_one_app_or_ip_can_be_denied_while_others_work() -> None:
-    with sandbox() as server:
-        for series, (one, other, *_), fault in (
-            ("softId", BUSY.apps, Fault(FaultKind.ACCESS_DENIED, soft_ids=(BUSY.apps[0],))),
-            ("ip", BUSY.ips, Fault(FaultKind.ACCESS_DENIED, ips=(BUSY.ips[0],))),
-        ):
-            server.faults = ()
-            assert ask(server, **{series: one})["errorId"] == 0
-            server.faults = (fault,)
-            assert [code(server, **{series: one}) for _ in range(2)] == ["ERROR_ACCESS_DENIED"] * 2
-            assert ask(server, **{series: other})["errorId"] == ask(server)["errorId"] == 0
-
-
-def test_faults_match_by_number_day_member_and_attempt() -> None:
-    def is_hit(server: Sandbox, **fields: object) -> bool:
-        post(server, METHOD, **fields)
-        return server.requests[-1].fault is not None
-
-    with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, numbers=(2, 3))) as server:
-        assert [is_hit(server) for _ in range(4)] == [False, True, True, False]
-        server.faults = (Fault(FaultKind.EMPTY, days=(date(2025, 6, 2),), queues=(None,)),)
-        assert [is_hit(server), is_hit(server, queue=QUEUE), is_hit(server, date=START - DAY)] == [True, False, False]
-        server.faults = (Fault(FaultKind.EMPTY, queues=(QUEUE,)),)
-        assert [is_hit(server), is_hit(server, queue=QUEUE)] == [False, True]
-        server.faults = (Fault(FaultKind.EMPTY, queues=(None,), soft_ids=(None,), ips=(None,)),)
-        assert [is_hit(server), is_hit(server, softId=BUSY.apps[0]), is_hit(server, ip=BUSY.ips[0])] == [
-            True,
-            False,
-            False,
-        ]
-        server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert [is_hit(server), is_hit(server), is_hit(server, queue=QUEUE)] == [True, False, True]
-        server.faults = (Fault(FaultKind.EMPTY, attempts=(1,)),)
-        assert is_hit(server)
-
-
-def test_rate_affects_the_same_share_of_requests_every_time() -> None:
-    def is_hit() -> list[int]:
-        with sandbox(DEFAULTS, Fault(FaultKind.EMPTY, rate=0.3)) as server, connected(server) as connection:
-            for place in range(200):
-                connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START - place * DAY}))
-                connection.getresponse().read()
-            return [place for place, request in enumerate(server.requests) if request.fault]
-
-    first = is_hit()
-    assert 35 < len(first) < 85
-    assert is_hit() == first
-
-
-# ---------------------------------------------------------------- the server
-
-
-def test_server_listens_on_loopback_only_and_keeps_connections_open() -> None:
-    with sandbox() as server, connected(server) as connection:
-        assert server.url.startswith("http://127.0.0.1:")
-        connection.connect()
-        kept = connection.sock
-        for _ in range(3):
-            connection.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
-            assert connection.getresponse().read()
-            assert connection.sock is kept
-
-
-@pytest.mark.parametrize(
-    "fault", [Fault(FaultKind.HANG, seconds=60), Fault(FaultKind.SLOW_DRIP, seconds=60), Fault(FaultKind.ENDLESS)]
-)
-def test_server_closes_at_once_and_frees_the_port(fault: Fault) -> None:
-    with sandbox(Behaviour(), fault) as server, connected(server) as idle, connected(server) as busy:
-        port = urlsplit(server.url).port or 0
-        idle.connect()
-        busy.request("POST", METHOD, json.dumps({"clientKey": "k", "date": START}))
-        while not server.requests:
-            Clock().sleep(0.01)
-        started = time.monotonic()
-        server.__exit__(None, None, None)
-        assert time.monotonic() - started < 10
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
-        server.__enter__()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_run_forever_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
-    program = (
-        "from etl.sandbox.dataset import Dataset\n"
-        "from etl.sandbox.server import Sandbox, run_forever\n"
-        "run_forever(Sandbox(Dataset()), lambda url: print(url, flush=True))\n"
-        "print('closed')\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(number)
-        out, err = process.communicate(timeout=5)
-    assert (process.returncode, out, err) == (0, "closed\n", "")

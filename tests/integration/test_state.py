@@ -1,4 +1,4 @@
-"""What the ledger tells a run, from what earlier runs committed."""
+"""The sync state that a run reads, after earlier runs committed it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -43,25 +43,25 @@ MARCH = date(2026, 3, 14)
 NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
 
 
-class Books:
-    """A ledger in a run, and short ways to write into it."""
+class AccountState:
+    """The sync state of an account in a run, with short ways to write into it."""
 
     def __init__(self, engine: sa.Engine, name: str = "default") -> None:
         self.engine = engine
         with engine.connect() as connection:
             account = open_account(connection, name, Secret(f"{name}'s key"), NOW)
-        self.state_store = SyncStateStore(engine, account, lambda: NOW)
-        self.numbers = count(self.state_store.start_run("sync", "1", MARCH, []))
+        self.store = SyncStateStore(engine, account, lambda: NOW)
+        self.numbers = count(self.store.start_run("sync", "1", MARCH, []))
 
     def commit(self, batch: Batch) -> LoadCounts:
-        with self.state_store.open() as commit:
+        with self.store.open() as commit:
             return commit(batch)
 
     def snapshot(self, series: SeriesKey, day: date, outcome: Outcome = Outcome.SUCCESS) -> Snapshot:
-        window = Window.whole_day(self.state_store.account.name, series, day)
+        window = Window.whole_day(self.store.account.name, series, day)
         return Snapshot(next(self.numbers), window, NOW, outcome)
 
-    def asked(self, *series_keys: SeriesKey, day: date = MARCH, outcome: Outcome = Outcome.SUCCESS) -> None:
+    def requested(self, *series_keys: SeriesKey, day: date = MARCH, outcome: Outcome = Outcome.SUCCESS) -> None:
         self.commit(Batch(snapshots=tuple(self.snapshot(series, day, outcome) for series in series_keys)))
 
     def day(
@@ -71,10 +71,10 @@ class Books:
         day_state = DayState(day, Measures(9, Decimal(2)), NOW, is_closed, {Dimension.QUEUE: breakdown})
         self.commit(Batch(days=(CoverageRow(day_state, status),)))
 
-    def spent(self, series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -> None:
+    def spend(self, series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -> None:
         self.commit(Batch(facts=((day, fact(series, day, volume, money, hour)),)))
 
-    def held(self) -> list[tuple[object, ...]]:
+    def over_allocated_hours(self) -> list[tuple[object, ...]]:
         with self.engine.connect() as connection:
             sql = "select day, dimension, member, extract(hour from hour_start), volume, money, snapshot_id from internal.over_allocated_hours "
             joined = connection.exec_driver_sql(
@@ -88,37 +88,37 @@ def fact(series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -
 
 
 @pytest.fixture
-def expected_rows(warehouse: sa.Engine) -> Books:
-    return Books(warehouse)
+def state(warehouse: sa.Engine) -> AccountState:
+    return AccountState(warehouse)
 
 
 # ---------------------------------------------------------------- coverage
 
 
-def test_a_final_day_with_a_rest_says_which_queues_were_asked(expected_rows: Books) -> None:
-    expected_rows.day()
-    expected_rows.day(MARCH - DAY, is_explained=True)
-    expected_rows.day(MARCH - 2 * DAY, "open")
+def test_a_final_day_with_unattributed_spend_has_its_requested_queues(state: AccountState) -> None:
+    state.day()
+    state.day(MARCH - DAY, is_explained=True)
+    state.day(MARCH - 2 * DAY, "open")
     for back in range(3):
-        expected_rows.asked(TOTAL, queue("A"), app("7"), day=MARCH - DAY * back)
-    expected_rows.asked(queue("B"), outcome=Outcome.API_ERROR)
-    known = expected_rows.state_store.coverage(()).known
+        state.requested(TOTAL, queue("A"), app("7"), day=MARCH - DAY * back)
+    state.requested(queue("B"), outcome=Outcome.API_ERROR)
+    known = state.store.coverage(()).known
     assert [dict(known[MARCH - DAY * back].requested_at) for back in range(3)] == [{queue("A"): NOW}, {}, {}]
     assert known[MARCH].breakdowns == {Dimension.QUEUE: Breakdown(Measures(1, Decimal("0.5")))}
     assert known[MARCH - DAY].is_explained
     assert known[MARCH].total == Measures(9, Decimal(2))
 
 
-def test_of_a_cut_that_is_asked_for_every_final_day_says_which_members_were_asked(expected_rows: Books) -> None:
+def test_final_days_have_the_requested_members_of_the_given_dimensions(state: AccountState) -> None:
     for back, status in enumerate(("final", "final", "open", "final")):
-        expected_rows.day(MARCH - DAY * back, status, is_explained=True)
+        state.day(MARCH - DAY * back, status, is_explained=True)
     for back in range(3):
-        expected_rows.asked(app("7"), ip("192.0.2.10"), day=MARCH - DAY * back)
-    expected_rows.asked(app("8"), outcome=Outcome.API_ERROR)
-    expected_rows.spent(SeriesKey(Dimension.APP, None), MARCH - DAY, 1, "0.1")
-    expected_rows.spent(SeriesKey(Dimension.QUEUE, None), MARCH, 1, "0.1")
-    expected_rows.spent(SeriesKey(Dimension.IP, None), MARCH, 1, "0.1")
-    known = expected_rows.state_store.coverage([Dimension.APP]).known
+        state.requested(app("7"), ip("192.0.2.10"), day=MARCH - DAY * back)
+    state.requested(app("8"), outcome=Outcome.API_ERROR)
+    state.spend(SeriesKey(Dimension.APP, None), MARCH - DAY, 1, "0.1")
+    state.spend(SeriesKey(Dimension.QUEUE, None), MARCH, 1, "0.1")
+    state.spend(SeriesKey(Dimension.IP, None), MARCH, 1, "0.1")
+    known = state.store.coverage([Dimension.APP]).known
     days = [known[MARCH - DAY * back] for back in range(4)]
     assert [dict(day.requested_at) for day in days] == [{app("7"): NOW}, {app("7"): NOW}, {}, {}]
     assert [day.breakdowns.get(Dimension.APP) for day in days] == [
@@ -127,35 +127,35 @@ def test_of_a_cut_that_is_asked_for_every_final_day_says_which_members_were_aske
         None,
         None,
     ]
-    both = expected_rows.state_store.coverage([Dimension.IP, Dimension.APP]).known[MARCH]
+    both = state.store.coverage([Dimension.IP, Dimension.APP]).known[MARCH]
     assert set(both.requested_at) == {app("7"), ip("192.0.2.10")}
     assert (both.breakdown(Dimension.APP).is_explained, both.breakdown(Dimension.IP).is_explained) == (True, False)
 
 
-def test_a_closed_day_tells_which_cuts_contradict_its_total(expected_rows: Books) -> None:
-    claims = [SeriesKey(Dimension.QUEUE, None), SeriesKey(Dimension.IP, None)]
+def test_a_closed_day_has_its_over_allocated_dimensions(state: AccountState) -> None:
+    unattributed = [SeriesKey(Dimension.QUEUE, None), SeriesKey(Dimension.IP, None)]
     for back, is_closed in enumerate((True, False, True)):
         day = MARCH - DAY * back
-        expected_rows.day(day, is_closed=is_closed)
+        state.day(day, is_closed=is_closed)
         if back < 2:
             row = CoverageRow(DayState(day, is_closed=is_closed), "final")
-            expected_rows.commit(
-                Batch(days=(row,), over_allocations=tuple((day, fact(claim, day, 9, "9")) for claim in claims))
+            state.commit(
+                Batch(days=(row,), over_allocations=tuple((day, fact(series, day, 9, "9")) for series in unattributed))
             )
-    known = expected_rows.state_store.coverage(()).known
+    known = state.store.coverage(()).known
     assert [known[MARCH - DAY * back].over_allocated_dimensions for back in range(3)] == [
         {Dimension.QUEUE, Dimension.IP},
         set(),
         set(),
     ]
-    expected_rows.asked(ip("192.0.2.10"))
-    assert expected_rows.state_store.coverage([Dimension.IP]).known[MARCH].breakdowns[Dimension.IP] == Breakdown(
+    state.requested(ip("192.0.2.10"))
+    assert state.store.coverage([Dimension.IP]).known[MARCH].breakdowns[Dimension.IP] == Breakdown(
         is_over_allocated=True
     )
 
 
-def test_the_latest_belief_of_each_member_holds_and_cuts_do_not_meet(expected_rows: Books) -> None:
-    expected_rows.commit(
+def test_the_latest_status_of_each_member_of_each_dimension_applies(state: AccountState) -> None:
+    state.commit(
         Batch(
             member_statuses=(
                 (queue("7"), MemberStatus.UNVERIFIED, 1),
@@ -164,51 +164,51 @@ def test_the_latest_belief_of_each_member_holds_and_cuts_do_not_meet(expected_ro
             )
         )
     )
-    expected_rows.commit(Batch(member_statuses=((queue("7"), MemberStatus.VERIFIED, 3),)))
-    assert expected_rows.state_store.coverage(()).member_statuses == {
+    state.commit(Batch(member_statuses=((queue("7"), MemberStatus.VERIFIED, 3),)))
+    assert state.store.coverage(()).member_statuses == {
         queue("7"): MemberStatus.VERIFIED,
         app("7"): MemberStatus.VERIFIED,
         ip("7"): MemberStatus.RETIRED,
     }
 
 
-# ---------------------------------------------------------------- contradictions
+# ---------------------------------------------------------------- over-allocated hours
 
 
-def test_contradictions_take_the_place_of_those_held_of_the_days_named_and_of_no_others(expected_rows: Books) -> None:
+def test_over_allocated_hours_replace_the_stored_ones_of_the_given_days_only(state: AccountState) -> None:
     yesterday, unattributed = MARCH - DAY, SeriesKey(Dimension.QUEUE, None)
     rows = (CoverageRow(DayState(MARCH), "open"), CoverageRow(DayState(yesterday), "open"))
-    claims = [
+    hours = [
         fact(unattributed, MARCH, 3, "0.3", 1),
         fact(unattributed, MARCH, 4, "0.4", 2),
         fact(unattributed, yesterday, 5, "0.5"),
     ]
-    expected_rows.commit(Batch(days=rows, over_allocations=tuple((claim.hour_start.date(), claim) for claim in claims)))
-    other = Books(expected_rows.engine, "other")
+    state.commit(Batch(days=rows, over_allocations=tuple((hour.hour_start.date(), hour) for hour in hours)))
+    other = AccountState(state.engine, "other")
     other.commit(Batch(days=rows, is_over_allocated=(MARCH, yesterday)))
-    expected_rows.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
-    assert [row[3] for row in expected_rows.held()] == [0, 1, 2]
-    expected_rows.commit(
+    state.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
+    assert [row[3] for row in state.over_allocated_hours()] == [0, 1, 2]
+    state.commit(
         Batch(
             days=rows[:1],
             over_allocations=((MARCH, fact(unattributed, MARCH, 6, "0.6", 2)),),
             is_over_allocated=(MARCH,),
         )
     )
-    assert expected_rows.held() == [
+    assert state.over_allocated_hours() == [
         (yesterday, "queue", None, 0, 5, Decimal("0.5"), 7),
         (MARCH, "queue", None, 2, 6, Decimal("0.6"), 7),
     ]
-    expected_rows.commit(Batch(days=rows))
-    assert len(expected_rows.held()) == 2
-    expected_rows.commit(Batch(is_over_allocated=(MARCH, yesterday)))
-    assert expected_rows.held() == []
+    state.commit(Batch(days=rows))
+    assert len(state.over_allocated_hours()) == 2
+    state.commit(Batch(is_over_allocated=(MARCH, yesterday)))
+    assert state.over_allocated_hours() == []
 
 
 # ---------------------------------------------------------------- spending
 
 
-def test_spending_is_told_of_the_members_of_all_cuts_day_by_day(expected_rows: Books) -> None:
+def test_spending_has_the_members_of_all_dimensions_per_day(state: AccountState) -> None:
     for series in (
         TOTAL,
         SeriesKey(Dimension.QUEUE, None),
@@ -217,89 +217,89 @@ def test_spending_is_told_of_the_members_of_all_cuts_day_by_day(expected_rows: B
         app("7"),
         ip("192.0.2.10"),
     ):
-        expected_rows.spent(series, MARCH, 2, "0.2", 1)
-        expected_rows.spent(series, MARCH, 1, "0.000000001", 2)
-    expected_rows.spent(queue("7"), MARCH - DAY, 5, "0.5")
-    expected_rows.spent(queue("7"), MARCH - 40 * DAY, 5, "0.5")
-    spent = expected_rows.state_store.spending([MARCH])
+        state.spend(series, MARCH, 2, "0.2", 1)
+        state.spend(series, MARCH, 1, "0.000000001", 2)
+    state.spend(queue("7"), MARCH - DAY, 5, "0.5")
+    state.spend(queue("7"), MARCH - 40 * DAY, 5, "0.5")
+    spent = state.store.spending([MARCH])
     assert spent[0] == (queue("7"), MARCH - DAY, Measures(5, Decimal("0.5")))
     whole = Measures(3, Decimal("0.200000001"))
     assert sorted(spent[1:]) == [(app("7"), MARCH, whole), (ip("192.0.2.10"), MARCH, whole), (queue("7"), MARCH, whole)]
 
 
-def test_the_last_spending_of_a_queue_is_its_last_day_with_a_price(expected_rows: Books) -> None:
-    Books(expected_rows.engine, "other").spent(queue("A"), MARCH, 9, "9")
-    expected_rows.spent(queue("A"), MARCH - 9 * DAY, 9, "9")
-    expected_rows.spent(queue("A"), MARCH - 8 * DAY, 2, "0.2", 1)
-    expected_rows.spent(queue("A"), MARCH - 8 * DAY, 1, "0.1", 2)
-    expected_rows.spent(queue("A"), MARCH - DAY, 0, "-0.1")  # refunds and free tasks have no price
-    expected_rows.spent(queue("A"), MARCH, 5, "0")
-    expected_rows.spent(queue("B"), MARCH, 1, "0.4")
-    expected_rows.spent(queue("C"), MARCH, 0, "0.4")
+def test_the_last_spending_of_a_queue_is_its_last_day_with_a_price(state: AccountState) -> None:
+    AccountState(state.engine, "other").spend(queue("A"), MARCH, 9, "9")
+    state.spend(queue("A"), MARCH - 9 * DAY, 9, "9")
+    state.spend(queue("A"), MARCH - 8 * DAY, 2, "0.2", 1)
+    state.spend(queue("A"), MARCH - 8 * DAY, 1, "0.1", 2)
+    state.spend(queue("A"), MARCH - DAY, 0, "-0.1")  # refunds and free tasks have no price
+    state.spend(queue("A"), MARCH, 5, "0")
+    state.spend(queue("B"), MARCH, 1, "0.4")
+    state.spend(queue("C"), MARCH, 0, "0.4")
     for series in (TOTAL, SeriesKey(Dimension.QUEUE, None), app("7")):
-        expected_rows.spent(series, MARCH, 7, "7")
-    assert sorted(expected_rows.state_store.last_spending()) == [
+        state.spend(series, MARCH, 7, "7")
+    assert sorted(state.store.last_spending()) == [
         (queue("A"), MARCH - 8 * DAY, Measures(3, Decimal("0.3"))),
         (queue("B"), MARCH, Measures(1, Decimal("0.4"))),
     ]
 
 
-def test_days_asked_for_are_those_on_which_one_of_the_members_answered_newest_first(expected_rows: Books) -> None:
-    expected_rows.asked(app("7"), day=MARCH - DAY)
-    expected_rows.asked(queue("A"), app("7"))
-    expected_rows.asked(queue("7"), day=MARCH - 2 * DAY)
-    expected_rows.asked(app("7"), day=MARCH - 3 * DAY, outcome=Outcome.API_ERROR)
-    expected_rows.asked(ip("192.0.2.10"), day=MARCH - 4 * DAY)
-    assert expected_rows.state_store.days_with_members([app("7"), queue("A")]) == [MARCH, MARCH - DAY]
-    assert expected_rows.state_store.days_with_members([queue("7"), ip("192.0.2.10")]) == [
+def test_days_with_members_have_a_response_for_one_of_them_newest_first(state: AccountState) -> None:
+    state.requested(app("7"), day=MARCH - DAY)
+    state.requested(queue("A"), app("7"))
+    state.requested(queue("7"), day=MARCH - 2 * DAY)
+    state.requested(app("7"), day=MARCH - 3 * DAY, outcome=Outcome.API_ERROR)
+    state.requested(ip("192.0.2.10"), day=MARCH - 4 * DAY)
+    assert state.store.days_with_members([app("7"), queue("A")]) == [MARCH, MARCH - DAY]
+    assert state.store.days_with_members([queue("7"), ip("192.0.2.10")]) == [
         MARCH - 2 * DAY,
         MARCH - 4 * DAY,
     ]
-    assert expected_rows.state_store.days_with_members([]) == []
+    assert state.store.days_with_members([]) == []
 
 
-# ---------------------------------------------------------------- what an account has learned
+# ---------------------------------------------------------------- unknown names
 
 
-def test_lessons_are_kept_a_cut_each_and_the_last_holds(expected_rows: Books) -> None:
+def test_the_latest_unknown_name_behaviour_of_each_dimension_applies(state: AccountState) -> None:
     error, zeros = (
         UnknownNameBehaviour(UnknownNameAnswer.ERROR, "ERROR_X"),
         UnknownNameBehaviour(UnknownNameAnswer.ZEROS),
     )
-    expected_rows.commit(
+    state.commit(
         Batch(
             learned=AccountTraits(
                 0, unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)}
             )
         )
     )
-    expected_rows.commit(
+    state.commit(
         Batch(learned=AccountTraits(900, unknown_name_behaviours={Dimension.QUEUE: zeros, Dimension.APP: error}))
     )
-    with expected_rows.engine.connect() as connection:
+    with state.engine.connect() as connection:
         again = open_account(connection, "default", Secret("default's key"), NOW)
         assert open_account(connection, "other", Secret("other's key"), NOW).unknown_name_behaviours == {}
     assert (again.hour_offset_seconds, again.unknown_name_behaviours) == (
         900,
         {Dimension.QUEUE: zeros, Dimension.APP: error},
     )
-    assert find_account(expected_rows.engine, "default") == again
-    expected_rows.commit(Batch(learned=AccountTraits(900)))
-    assert find_account(expected_rows.engine, "default") == again
+    assert find_account(state.engine, "default") == again
+    state.commit(Batch(learned=AccountTraits(900)))
+    assert find_account(state.engine, "default") == again
 
 
 # ---------------------------------------------------------------- several accounts
 
 
-def test_the_last_end_of_an_account_is_that_of_a_sync_that_came_to_its_end(expected_rows: Books) -> None:
-    engine, moment = expected_rows.engine, NOW
+def test_the_last_completed_sync_ignores_failed_and_interrupted_ones(state: AccountState) -> None:
+    engine, moment = state.engine, NOW
     for name, command, codes in (
         ("a", "sync", (0, 5, 130)),
         ("b", "sync", (1, 3, None)),
         ("c", "sync", (130, 4)),
         ("d", "replay", (0,)),
     ):
-        account = Books(engine, name).state_store.account
+        account = AccountState(engine, name).store.account
         for code in codes:
             moment += HOUR
             now = moment
@@ -310,34 +310,32 @@ def test_the_last_end_of_an_account_is_that_of_a_sync_that_came_to_its_end(expec
     assert last_completed_syncs(engine) == {"a": NOW + 2 * HOUR, "b": NOW + 4 * HOUR}
 
 
-def test_accounts_that_are_new_at_once_have_a_number_each(warehouse: sa.Engine) -> None:
+def test_accounts_created_by_several_threads_get_different_numbers(warehouse: sa.Engine) -> None:
     names = [f"account {number}" for number in range(8)]
-    everybody = threading.Barrier(len(names))
+    all_started = threading.Barrier(len(names))
 
     def open_one(name: str) -> int:
         with warehouse.connect() as connection:
-            everybody.wait(10)
+            all_started.wait(10)
             return open_account(connection, name, Secret(f"key of {name}"), NOW).account_id
 
     with ThreadPoolExecutor(len(names)) as pool:
         assert sorted(pool.map(open_one, names)) == list(range(1, 9))
 
 
-def test_what_is_slow_on_purpose_is_done_once_for_each_account_that_is_new(
-    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hash_key: list[Secret] = []
+def test_the_slow_hash_is_computed_once_per_new_account(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Secret] = []
     slow = accounts_module.hash_key
 
     def counted(key: Secret, salt: bytes) -> bytes:
-        hash_key.append(key)
+        hashed.append(key)
         return slow(key, salt)
 
     monkeypatch.setattr(accounts_module, "hash_key", counted)
     for number in range(6):
         with warehouse.connect() as connection:
             open_account(connection, f"account {number}", Secret(f"key {number}"), NOW)
-    assert len(hash_key) == 6
+    assert len(hashed) == 6
     with warehouse.connect() as connection, pytest.raises(UsageError, match="belongs to account account 3"):
         open_account(connection, "another", Secret("key 3"), NOW)
     with warehouse.connect() as connection, pytest.raises(UsageError, match="belongs to account account 3"):

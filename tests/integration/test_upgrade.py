@@ -1,4 +1,4 @@
-"""A warehouse of the first edition (revision 0006) becomes one of this edition, and back, without losing a row."""
+"""A warehouse of the first release (revision 0006) is upgraded, and downgraded again, without losing a row."""
 
 import random
 import signal
@@ -91,7 +91,7 @@ def table(engine: sa.Engine, name: str) -> list[tuple[Any, ...]]:
 
 
 def everything(engine: sa.Engine, *, is_new: bool) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of every table, in their order in a file and sorted on a server, with today's names and words."""
+    """The rows of every table, in their order in a file and sorted on a server, with the current names and words."""
     found = {}
     for old_name in OLD_TABLES:
         name = NEW_TABLES.get(old_name, old_name)
@@ -104,7 +104,7 @@ def everything(engine: sa.Engine, *, is_new: bool) -> dict[str, list[tuple[Any, 
     return found
 
 
-def test_every_row_of_the_first_edition_is_kept_in_its_order_and_its_words_translated(old: sa.Engine) -> None:
+def test_an_upgrade_preserves_every_row_and_translates_stored_words(old: sa.Engine) -> None:
     before = everything(old, is_new=False)
     assert all(before.values())
     migrate.upgrade(old)
@@ -112,7 +112,7 @@ def test_every_row_of_the_first_edition_is_kept_in_its_order_and_its_words_trans
     assert everything(old, is_new=True) == before
 
 
-def test_the_downgrade_gives_the_first_edition_its_rows_back(old: sa.Engine) -> None:
+def test_a_downgrade_restores_the_old_rows(old: sa.Engine) -> None:
     before = {name: sorted(table(old, name), key=repr) for name in OLD_TABLES}
     migrate.upgrade(old)
     migrate.downgrade(old, "0006")
@@ -120,7 +120,7 @@ def test_the_downgrade_gives_the_first_edition_its_rows_back(old: sa.Engine) -> 
     assert {name: sorted(table(old, name), key=repr) for name in OLD_TABLES} == before
 
 
-def test_the_views_show_what_the_first_edition_loaded(old: sa.Engine) -> None:
+def test_the_views_show_what_the_first_release_loaded(old: sa.Engine) -> None:
     migrate.upgrade(old)
     (total,) = table(old, "(select count(*), sum(volume), sum(money) from spending_total_hourly) as t")
     assert [str(value) for value in total] == ["3", "9", "3.000000003"]
@@ -130,15 +130,15 @@ def test_the_views_show_what_the_first_edition_loaded(old: sa.Engine) -> None:
     assert {row[2] for row in table(old, "coverage_daily")} == {"final", "open"}
 
 
-def test_the_schema_of_the_views_has_nothing_else(old: sa.Engine) -> None:
-    promised = {view.name for view in views.shared()}
-    assert len(promised) == 11
+def test_the_schema_of_the_views_has_only_the_public_views(old: sa.Engine) -> None:
+    public = {view.name for view in views.shared()}
+    assert len(public) == 11
     migrate.upgrade(old)
     with old.connect() as connection:
         listed = "select table_name from information_schema.tables where table_schema = current_schema()"
-        assert set(connection.exec_driver_sql(listed).scalars()) == promised
+        assert set(connection.exec_driver_sql(listed).scalars()) == public
         if connection.dialect.name == "duckdb":
-            assert set(connection.exec_driver_sql("show tables").scalars()) == promised
+            assert set(connection.exec_driver_sql("show tables").scalars()) == public
 
 
 def kills() -> Iterator[float]:
@@ -180,13 +180,13 @@ def test_an_upgrade_killed_at_any_moment_leaves_the_old_warehouse_or_the_new_one
     assert list(file_of(engine.url).parent.glob("w.duckdb*")) == [file_of(engine.url)]
 
 
-# ---------------------------------------------------------------- a reader of a server
+# ---------------------------------------------------------------- read-only users of a server
 
 GRANTS = (
     "grant usage on schema public to {role}",
     "grant select on all tables in schema public to {role}",
 )
-"""All that a user of a BI tool needs; ``spending_as_of`` is granted beside them."""
+"""All that a user of a BI tool needs; ``spending_as_of`` needs its own grant."""
 
 
 @pytest.mark.server
@@ -204,7 +204,7 @@ def test_a_reader_with_two_grants_reads_all_views_and_no_table() -> None:
 
 
 @pytest.mark.server
-def test_spending_as_of_is_for_those_it_is_granted_to() -> None:
+def test_spending_as_of_needs_its_own_grant() -> None:
     url = sa.make_url(new_database(like=migrated()))
     ask(server(), "do $$ begin create role analyst login; exception when duplicate_object then null; end $$")
     ask(url, "grant usage on schema public to analyst")

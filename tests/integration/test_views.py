@@ -1,4 +1,4 @@
-"""What analysts read, to the cent: the views over rows put in by hand."""
+"""The exact values of the views that analysts read, over rows inserted by the tests."""
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -69,7 +69,7 @@ COLUMNS = {
 
 @pytest.fixture
 def two_accounts(insert: Insert) -> Insert:
-    """Accounts that share every number: what joins on one key alone mixes them up."""
+    """Accounts that use the same numbers: a join without account_id mixes them up."""
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
@@ -97,19 +97,19 @@ def select(engine: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
 
 
 _ON_A_SERVER = {"text": "VARCHAR", "timestamp without time zone": "TIMESTAMP", "numeric(18,9)": "DECIMAL(18,9)"}
-"""PostgreSQL's names of types, where they are not DuckDB's in small letters."""
+"""PostgreSQL's names of types, where they are not DuckDB's in lower case."""
 
 
 def described(engine: sa.Engine, view: str) -> list[tuple[str, str, str]]:
     """Name, type and comment of each column, in order."""
     if engine.dialect.name == "duckdb":
-        told = f"select column_name, data_type, comment from duckdb_columns() where table_name = '{view}' order by column_index"
-        return [(name, kind, comment) for name, kind, comment in select(engine, told)]
-    told = (
+        columns = f"select column_name, data_type, comment from duckdb_columns() where table_name = '{view}' order by column_index"
+        return [(name, kind, comment) for name, kind, comment in select(engine, columns)]
+    columns = (
         "select attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) from pg_attribute "
         f"where attrelid = '{view}'::regclass and attnum > 0 order by attnum"
     )
-    return [(name, _ON_A_SERVER.get(kind, kind.upper()), comment) for name, kind, comment in select(engine, told)]
+    return [(name, _ON_A_SERVER.get(kind, kind.upper()), comment) for name, kind, comment in select(engine, columns)]
 
 
 @pytest.mark.parametrize("view", COLUMNS)
@@ -124,14 +124,14 @@ _COMMENT = {
 
 
 @pytest.mark.parametrize("view", views.shared(), ids=lambda view: view.name)
-def test_every_view_and_column_explains_itself_where_bi_tools_look(warehouse: sa.Engine, view: views.View) -> None:
+def test_every_view_and_column_has_its_comment_in_the_database(warehouse: sa.Engine, view: views.View) -> None:
     assert select(warehouse, _COMMENT[warehouse.dialect.name].format(view.name)) == [(view.comment,)]
-    told = [(name, comment) for name, _, comment in described(warehouse, view.name)]
-    assert told == list(view.columns.items())
-    assert all(comment for _, comment in told)
+    comments = [(name, comment) for name, _, comment in described(warehouse, view.name)]
+    assert comments == list(view.columns.items())
+    assert all(comment for _, comment in comments)
 
 
-def test_an_hour_with_spend_is_a_row_and_accounts_do_not_meet(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_each_hour_with_spend_is_one_row_of_its_own_account(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(
         day_coverage, {"account_id": 1, "day": DAY, "status": "final"}, {"account_id": 2, "day": DAY, "status": "open"}
     )
@@ -155,7 +155,7 @@ def test_an_hour_with_spend_is_a_row_and_accounts_do_not_meet(two_accounts: Inse
     ]
 
 
-def test_totals_keep_their_hours_without_spend_and_a_day_without_status_is_not_final(
+def test_totals_include_hours_without_spend_and_a_day_without_status_is_not_final(
     two_accounts: Insert, warehouse: sa.Engine
 ) -> None:
     two_accounts(facts, fact(1, NOON, 0, "0"), fact(3, NOON, 1, "1"))
@@ -164,7 +164,7 @@ def test_totals_keep_their_hours_without_spend_and_a_day_without_status_is_not_f
     ]
 
 
-def test_a_day_is_the_day_its_hours_are_booked_on(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_hours_count_towards_their_stored_day(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "final"})
     two_accounts(
         facts,
@@ -179,7 +179,7 @@ def test_a_day_is_the_day_its_hours_are_booked_on(two_accounts: Insert, warehous
     ]
 
 
-def test_sums_beyond_what_a_float_holds_stay_exact(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_sums_too_large_for_a_float_are_exact(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(facts, fact(3, NOON, 2**53, "9007199.254740993"), fact(3, NOON + timedelta(hours=1), 1, "0.000000001"))
     for view in ("spending_daily", "spending_monthly"):
         assert select(warehouse, f"select volume, money from {view}") == [(2**53 + 1, Decimal("9007199.254740994"))]
@@ -227,11 +227,11 @@ def whole_month(status: str = "final", first: int = 1, last: int = 31) -> list[d
 
 
 @pytest.mark.parametrize(
-    ("held", "is_final"),
+    ("days", "is_final"),
     [
         (whole_month(), True),
         (whole_month(first=14), True),  # history begins on the 14th
-        (whole_month(last=30), False),  # not over, or not asked for
+        (whole_month(last=30), False),  # not over, or not requested
         ([*whole_month(last=30), *whole_month("open", 31)], False),
         ([*whole_month(last=9), *whole_month("missing", 10, 10), *whole_month(first=11)], False),
         ([*whole_month(last=9), *whole_month("failed", 10, 10), *whole_month(first=11)], False),
@@ -240,9 +240,9 @@ def whole_month(status: str = "final", first: int = 1, last: int = 31) -> list[d
     ],
 )
 def test_a_month_is_final_when_none_of_its_days_may_still_change(
-    two_accounts: Insert, warehouse: sa.Engine, held: list[dict[str, object]], is_final: bool
+    two_accounts: Insert, warehouse: sa.Engine, days: list[dict[str, object]], is_final: bool
 ) -> None:
-    two_accounts(day_coverage, *held, {"account_id": 2, "day": DAY, "status": "open"})
+    two_accounts(day_coverage, *days, {"account_id": 2, "day": DAY, "status": "open"})
     two_accounts(facts, fact(3, NOON, 1, "0.001"), fact(3, NOON + timedelta(days=2), 1, "0.002"))
     assert select(warehouse, "select * from spending_monthly") == [
         ("default", "FunCaptcha", date(2026, 3, 1), 2, Decimal("0.003"), Decimal("1.5"), is_final)
@@ -257,9 +257,9 @@ def test_hours_days_and_months_sum_to_the_same(two_accounts: Insert, warehouse: 
         assert select(warehouse, f"select cast(sum(volume) as bigint), sum(money) from {view}") == whole
 
 
-def test_coverage_shows_what_is_held_of_each_day(two_accounts: Insert, warehouse: sa.Engine) -> None:
-    held = {"volume": 9, "money": Decimal("2.5"), "unattributed_volume": 4, "unattributed_money": Decimal("0.5")}
-    two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **held})
+def test_coverage_shows_what_is_stored_of_each_day(two_accounts: Insert, warehouse: sa.Engine) -> None:
+    values = {"volume": 9, "money": Decimal("2.5"), "unattributed_volume": 4, "unattributed_money": Decimal("0.5")}
+    two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "open", "fetched_at": SEEN, **values})
     assert select(warehouse, "select * from coverage_daily") == [
         ("default", DAY, "open", SEEN, 4, Decimal("0.5"), 9, Decimal("2.5"), 0)
     ]
@@ -270,7 +270,7 @@ def exceeding(series_id: int, hour_start: datetime, volume: int, money: str, acc
     return {"account_id": account_id, "series_id": series_id, "volume": volume, "money": Decimal(money), **hour}
 
 
-def test_an_hour_contradicted_by_two_cuts_is_one_contradicted_hour(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_an_hour_over_allocated_in_two_dimensions_counts_once(two_accounts: Insert, warehouse: sa.Engine) -> None:
     two_accounts(
         day_coverage,
         *({"account_id": account, "day": DAY} for account in (1, 2)),
@@ -282,8 +282,8 @@ def test_an_hour_contradicted_by_two_cuts_is_one_contradicted_hour(two_accounts:
         exceeding(5, NOON, 9, "9"),
         exceeding(5, NOON + timedelta(hours=1), 9, "9"),
     )
-    told = select(warehouse, "select account, day, contradicted_hours from coverage_daily order by account, day")
-    assert told == [("default", DAY, 2), ("default", DAY + timedelta(1), 0), ("other", DAY, 0)]
+    rows = select(warehouse, "select account, day, contradicted_hours from coverage_daily order by account, day")
+    assert rows == [("default", DAY, 2), ("default", DAY + timedelta(1), 0), ("other", DAY, 0)]
 
 
 def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, warehouse: sa.Engine) -> None:
@@ -308,7 +308,7 @@ def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, 
     ]
 
 
-def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_rejections_name_the_queue_that_was_requested(two_accounts: Insert, warehouse: sa.Engine) -> None:
     refused = {"account_id": 1, "day": DAY, "reason": "negative volume", "raw": "{}", "seen_at": SEEN}
     two_accounts(rejections, *({**refused, "series_id": number, "hour_start": NOON} for number in (1, 3, 4)))
     row = (DAY, "negative volume", "{}", SEEN, NOON)
@@ -323,7 +323,7 @@ def test_rejections_name_the_queue_that_was_asked(two_accounts: Insert, warehous
     ("view", "member", "its", "unattributed"),
     [("spending_by_app_daily", 77, 4, 5), ("spending_by_ip_daily", "192.0.2.10", 6, 7)],
 )
-def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
+def test_apps_and_addresses_with_their_unattributed_amount_sum_to_the_total_of_the_day(
     two_accounts: Insert, warehouse: sa.Engine, view: str, member: object, its: int, unattributed: int
 ) -> None:
     two_accounts(day_coverage, {"account_id": 1, "day": DAY, "status": "final"})
@@ -341,30 +341,30 @@ def test_apps_and_addresses_with_their_rest_sum_to_the_total_of_the_day(
     ]
 
 
-def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: Insert, warehouse: sa.Engine) -> None:
+def test_reconciliation_shows_the_unattributed_amount_of_each_hour(two_accounts: Insert, warehouse: sa.Engine) -> None:
     hours = [NOON + timedelta(hours=number) for number in range(7)]
-    whole, crumbs, unasked, idle, parted, beyond, refunds = hours
+    whole, rounding, not_requested, idle, remainder, over_allocated, refunds = hours
     two_accounts(series, {"account_id": 1, "series_id": 8, "dimension": "queue", "member": "GeeTest"})
     two_accounts(
         facts,
-        *(fact(1, hour, 5, "1.5") for hour in (whole, crumbs, unasked, parted, beyond)),
+        *(fact(1, hour, 5, "1.5") for hour in (whole, rounding, not_requested, remainder, over_allocated)),
         fact(1, idle, 0, "0"),
         fact(1, refunds, 0, "-1"),
-        *(fact(3, hour, 2, "0.5") for hour in (whole, crumbs, parted)),
+        *(fact(3, hour, 2, "0.5") for hour in (whole, rounding, remainder)),
         fact(8, whole, 3, "1"),
-        fact(8, crumbs, 3, "1.000003"),  # two queues and the total may be off by one millionth each
-        fact(2, crumbs, 0, "-0.000003"),
-        fact(8, parted, 3, "0.999996"),
-        fact(2, parted, 0, "0.000004"),
-        fact(2, unasked, 5, "1.5"),
-        fact(2, beyond, 5, "1.5"),
+        fact(8, rounding, 3, "1.000003"),  # two queues and the total may be off by one millionth each
+        fact(2, rounding, 0, "-0.000003"),
+        fact(8, remainder, 3, "0.999996"),
+        fact(2, remainder, 0, "0.000004"),
+        fact(2, not_requested, 5, "1.5"),
+        fact(2, over_allocated, 5, "1.5"),
         fact(8, refunds, 0, "-1"),
         *(fact(4, hour, 9, "9") for hour in hours),
         fact(3, whole, 9, "9", account_id=2),
     )
     two_accounts(
         over_allocated_hours,
-        exceeding(2, beyond, 6, "1.7"),
+        exceeding(2, over_allocated, 6, "1.7"),
         exceeding(5, whole, 9, "9"),
         exceeding(1, whole, 9, "9", account_id=2),
     )
@@ -373,11 +373,11 @@ def test_reconciliation_says_of_each_hour_what_the_queues_leave(two_accounts: In
         warehouse, f"select {columns} from reconciliation_hourly where account = 'default' order by hour_start"
     ) == [
         (whole, 5, Decimal("1.5"), 5, Decimal("1.5"), 0, Decimal(0), "explained"),
-        (crumbs, 5, Decimal("1.5"), 5, Decimal("1.500003"), 0, Decimal("-0.000003"), "explained"),
-        (unasked, 5, Decimal("1.5"), 0, Decimal(0), 5, Decimal("1.5"), "rest"),
+        (rounding, 5, Decimal("1.5"), 5, Decimal("1.500003"), 0, Decimal("-0.000003"), "explained"),
+        (not_requested, 5, Decimal("1.5"), 0, Decimal(0), 5, Decimal("1.5"), "rest"),
         (idle, 0, Decimal(0), 0, Decimal(0), 0, Decimal(0), "explained"),
-        (parted, 5, Decimal("1.5"), 5, Decimal("1.499996"), 0, Decimal("0.000004"), "rest"),
-        (beyond, 5, Decimal("1.5"), 6, Decimal("1.7"), -1, Decimal("-0.2"), "contradicted"),
+        (remainder, 5, Decimal("1.5"), 5, Decimal("1.499996"), 0, Decimal("0.000004"), "rest"),
+        (over_allocated, 5, Decimal("1.5"), 6, Decimal("1.7"), -1, Decimal("-0.2"), "contradicted"),
         (refunds, 0, Decimal(-1), 0, Decimal(-1), 0, Decimal(0), "explained"),
     ]
     columns = "account, day, hour_start, hour_end, total_volume"
@@ -391,7 +391,7 @@ ZONES = pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"
 
 @pytest.fixture
 def as_of(two_accounts: Insert, warehouse: sa.Engine) -> Callable[[str, str], int]:
-    """``as_of(zone, moment)``: how many hours a session in that zone sees of the one that was seen at ``SEEN``."""
+    """``as_of(zone, moment)``: number of hours that a session in that zone sees; one was loaded at ``SEEN``."""
     stored_facts = {"day": DAY, "hour_start": NOON, "volume": 1, "money": Decimal(1), "loaded_at": SEEN}
     two_accounts(facts, {"account_id": 1, "series_id": 3, **stored_facts})
 
@@ -418,7 +418,7 @@ def as_of(two_accounts: Insert, warehouse: sa.Engine) -> Callable[[str, str], in
         ("null", 0),
     ],
 )
-def test_as_of_is_the_same_moment_in_every_session(
+def test_as_of_does_not_depend_on_the_time_zone_of_the_session(
     as_of: Callable[[str, str], int], zone: str, moment: str, hours: int
 ) -> None:
     assert as_of(zone, moment) == hours
@@ -428,7 +428,7 @@ def test_as_of_is_the_same_moment_in_every_session(
 @pytest.mark.parametrize(
     ("moment", "hours"), [("2026-03-20 00:00:00+00", 1), ("2026-03-19 23:59:59+00", 0), ("2026-03-20 01:00:00+01", 1)]
 )
-def test_as_of_a_moment_with_a_zone_follows_no_session_or_is_refused(
+def test_as_of_a_time_with_a_zone_is_exact_or_refused(
     as_of: Callable[[str, str], int], kept_in: str, zone: str, moment: str, hours: int
 ) -> None:
     if kept_in == "duckdb":

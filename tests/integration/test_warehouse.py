@@ -1,4 +1,4 @@
-"""The store itself, on real files and against real other processes."""
+"""A warehouse in a real DuckDB file, together with other real processes."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def select(engine: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def held_elsewhere(path: Path, *, seconds: float = 60.0, read_only: bool = False) -> Iterator[int]:
+def opened_by_another_process(path: Path, *, seconds: float = 60.0, read_only: bool = False) -> Iterator[int]:
     """Another process that has the file open; the value is its process number."""
     code = f"""if True:
         import duckdb, time
@@ -59,12 +59,12 @@ def held_elsewhere(path: Path, *, seconds: float = 60.0, read_only: bool = False
 # ---------------------------------------------------------------- urls
 
 
-def test_a_path_with_a_question_mark_is_refused_because_duckdb_would_misplace_its_log() -> None:
+def test_a_path_with_a_question_mark_is_refused() -> None:
     with pytest.raises(UsageError, match="DuckDB cannot write its log"):
         warehouse_url("what?/w.duckdb")
 
 
-def test_a_path_means_a_duckdb_file_and_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_means_a_duckdb_file_and_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert warehouse_url("w.duckdb") == f"duckdb:///{tmp_path}/w.duckdb"
     assert warehouse_url("duckdb:///w.duckdb") == f"duckdb:///{tmp_path}/w.duckdb"
@@ -97,7 +97,7 @@ def test_any_file_name_survives_its_url(name: str) -> None:
         "duckdb:///md:spending",
     ],
 )
-def test_what_names_no_warehouse_is_a_usage_error_that_shows_no_password(text: str) -> None:
+def test_a_wrong_warehouse_is_a_usage_error_that_shows_no_password(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         warehouse_url(text)
     assert "secret" not in caught.value.message + caught.value.hint
@@ -107,7 +107,7 @@ def test_what_names_no_warehouse_is_a_usage_error_that_shows_no_password(text: s
 # ---------------------------------------------------------------- opening
 
 
-def test_a_new_warehouse_is_its_owners_alone_and_of_a_format_bi_tools_read(tmp_path: Path) -> None:
+def test_a_new_warehouse_is_private_and_has_a_format_bi_tools_read(tmp_path: Path) -> None:
     path = tmp_path / "new's.duckdb"
     engine = open_warehouse(warehouse_url(str(path)))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -116,7 +116,7 @@ def test_a_new_warehouse_is_its_owners_alone_and_of_a_format_bi_tools_read(tmp_p
     assert "v1.2.0" in str(tags)
 
 
-def test_creating_never_replaces_a_warehouse_made_meanwhile(
+def test_creating_never_replaces_a_warehouse_created_meanwhile(
     warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
@@ -138,13 +138,13 @@ def test_a_connection_that_cannot_be_opened_blocks_no_other(
     assert migrate.state(warehouse) == "current"
 
 
-def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="does not exist") as caught:
         open_warehouse(warehouse_url(str(tmp_path / "no" / "w.duckdb")))
     assert caught.value.hint == f"mkdir -p '{tmp_path}/no'"
 
 
-def test_reading_a_warehouse_that_is_not_there_names_the_path_and_creates_nothing(tmp_path: Path) -> None:
+def test_reading_a_missing_warehouse_names_the_path_and_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match=re.escape(str(tmp_path / "w.duckdb"))) as caught:
         open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")), read_only=True)
     assert "anticaptcha-etl sync" in caught.value.hint
@@ -154,14 +154,14 @@ def test_reading_a_warehouse_that_is_not_there_names_the_path_and_creates_nothin
 def test_the_file_is_free_between_transactions(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("create table mine (a integer)")
-    with held_elsewhere(file_of(warehouse.url)):
+    with opened_by_another_process(file_of(warehouse.url)):
         pass
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, read_only: bool) -> None:
+def test_the_error_about_a_locked_file_names_the_program_and_its_process(warehouse: sa.Engine, read_only: bool) -> None:
     path = file_of(warehouse.url)
-    with held_elsewhere(path) as process, pytest.raises(WarehouseLockedError) as caught:
+    with opened_by_another_process(path) as process, pytest.raises(WarehouseLockedError) as caught:
         open_warehouse(str(warehouse.url), read_only=read_only).connect()
     assert str(path) in caught.value.message
     assert "python" in caught.value.message
@@ -169,18 +169,18 @@ def test_a_held_file_names_the_program_and_its_process(warehouse: sa.Engine, rea
 
 
 def test_a_writer_waits_for_a_reader_that_soon_closes(warehouse: sa.Engine) -> None:
-    with held_elsewhere(file_of(warehouse.url), seconds=0.2, read_only=True):
+    with opened_by_another_process(file_of(warehouse.url), seconds=0.2, read_only=True):
         assert migrate.state(open_warehouse(str(warehouse.url), wait=30)) == "current"
 
 
-def test_waiting_ends_when_its_seconds_are_over(warehouse: sa.Engine) -> None:
+def test_waiting_for_a_locked_file_ends_after_the_given_seconds(warehouse: sa.Engine) -> None:
     elapsed = [0.0]
 
     def sleep(seconds: float) -> None:
         elapsed[0] += seconds
 
     clock = Clock(monotonic=lambda: elapsed[0], sleep=sleep)
-    with held_elsewhere(file_of(warehouse.url)):
+    with opened_by_another_process(file_of(warehouse.url)):
         with pytest.raises(WarehouseLockedError):
             open_warehouse(str(warehouse.url), wait=0, clock=clock).connect()
         assert elapsed == [0.0]
@@ -203,7 +203,7 @@ def damaged(sound: bytes) -> bytes:
         (lambda sound: sound[:20_000], "cut short"),
     ],
 )
-def test_an_unreadable_file_is_a_warehouse_error_with_a_remedy(
+def test_an_unreadable_file_is_a_warehouse_error_with_a_hint(
     migrated_file: Path, tmp_path: Path, content: object, says: str
 ) -> None:
     path = tmp_path / "w.duckdb"
@@ -216,13 +216,13 @@ def test_an_unreadable_file_is_a_warehouse_error_with_a_remedy(
         assert caught.value.hint
 
 
-def test_a_folder_in_the_warehouses_place_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_reported_as_one(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="it is a folder"):
         open_warehouse(warehouse_url(str(tmp_path))).connect()
 
 
 def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine) -> None:
-    """A limit on the size of files stands in for the disk: the kernel refuses the write in the same place."""
+    """A limit on the size of files simulates it: the kernel refuses the write in the same place."""
     code = f"""if True:
         import resource, signal
         from etl.errors import WarehouseError
@@ -235,13 +235,13 @@ def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine)
         except WarehouseError as error:
             print(error.message)
     """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert str(file_of(warehouse.url)) in said.stdout, said.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert str(file_of(warehouse.url)) in done.stdout, done.stderr
     assert migrate.state(warehouse) == "current"
 
 
 @pytest.mark.parametrize("money", ["999999999.999999999", "-999999999.999999999", "9007199.254740993", "0.000000001"])
-def test_money_goes_in_and_comes_out_exact(warehouse: sa.Engine, money: str) -> None:
+def test_money_is_stored_exactly(warehouse: sa.Engine, money: str) -> None:
     fact = {"account_id": 1, "series_id": 1, "volume": 0, "snapshot_id": 1, "day": date(2026, 1, 1)}
     with warehouse.begin() as connection:
         now = datetime(2026, 1, 1)
@@ -250,12 +250,12 @@ def test_money_goes_in_and_comes_out_exact(warehouse: sa.Engine, money: str) -> 
         assert connection.execute(sa.select(facts).where(facts.c.money == Decimal(money))).one().money == Decimal(money)
 
 
-def test_errors_in_sql_stay_the_drivers(warehouse: sa.Engine) -> None:
+def test_errors_in_sql_are_not_translated(warehouse: sa.Engine) -> None:
     with warehouse.connect() as connection, pytest.raises(sa.exc.ProgrammingError):
         connection.exec_driver_sql("select nothing from nowhere")
 
 
-def test_a_warehouse_left_by_a_killed_writer_is_read_with_what_it_committed(warehouse: sa.Engine) -> None:
+def test_a_reader_sees_what_a_killed_writer_committed(warehouse: sa.Engine) -> None:
     path = file_of(warehouse.url)
     code = f"""if True:
         import duckdb, os
@@ -268,7 +268,7 @@ def test_a_warehouse_left_by_a_killed_writer_is_read_with_what_it_committed(ware
     assert select(open_warehouse(str(warehouse.url), read_only=True), "select a from kept") == [(7,)]
 
 
-def test_the_session_keeps_utc_whatever_the_machine_says(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_session_uses_utc_in_every_time_zone(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     code = f"""if True:
         from etl.warehouse.engine import open_warehouse
         for read_only in (False, True):
@@ -276,8 +276,8 @@ def test_the_session_keeps_utc_whatever_the_machine_says(warehouse: sa.Engine, m
                 print(connection.exec_driver_sql("select current_setting('TimeZone')").scalar())
     """
     monkeypatch.setenv("TZ", "America/New_York")
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["UTC", "UTC"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["UTC", "UTC"]
 
 
 # ---------------------------------------------------------------- migrations
@@ -291,7 +291,7 @@ def alembic(connection: sa.Connection) -> Config:
 
 
 @reflects
-def test_the_migrations_make_what_the_models_say_up_and_down_and_up(tmp_path: Path) -> None:
+def test_the_migrations_create_the_tables_of_the_models(tmp_path: Path) -> None:
     engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
     assert migrate.state(engine) == "none"
     migrate.upgrade(engine)
@@ -319,7 +319,7 @@ def test_the_migrations_make_what_the_models_say_up_and_down_and_up(tmp_path: Pa
         "alter table internal.unknown_name_behaviours drop column code",
     ],
 )
-def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, drift: str) -> None:
+def test_a_table_that_differs_from_its_model_is_detected(warehouse: sa.Engine, drift: str) -> None:
     with warehouse.begin() as connection:
         views.drop(connection)
         connection.exec_driver_sql(drift)
@@ -327,11 +327,11 @@ def test_a_table_that_is_not_as_its_model_says_is_found(warehouse: sa.Engine, dr
         command.check(alembic(connection))
 
 
-def test_every_table_and_column_tells_what_the_model_says(warehouse: sa.Engine) -> None:
-    told = dict(
+def test_every_table_has_the_comment_of_its_model(warehouse: sa.Engine) -> None:
+    comments = dict(
         select(warehouse, "select table_name, comment from duckdb_tables() where table_name <> 'alembic_version'")
     )
-    assert told == {table.name: table.comment for table in metadata.tables.values()}
+    assert comments == {table.name: table.comment for table in metadata.tables.values()}
 
 
 NAMES = [(1, "FunCaptcha", "doubted", 2), (1, "FunCaptcha", "believed", 4), (2, "GeeTest", "believed", None)]
@@ -339,8 +339,8 @@ NAMES = [(1, "FunCaptcha", "doubted", 2), (1, "FunCaptcha", "believed", 4), (2, 
 
 @pytest.fixture
 def first_release(tmp_path: Path) -> sa.Engine:
-    """A warehouse of revision 0001 with accounts that had learned an error, had learned zeros, and had learned
-    nothing."""
+    """A warehouse of revision 0001 with accounts whose unknown names give an error, zeros, and nothing
+    known yet."""
     engine = open_warehouse(warehouse_url(str(tmp_path / "first.duckdb")))
     migrate.upgrade(engine, "0001")
     with engine.begin() as connection:
@@ -365,14 +365,14 @@ def first_release(tmp_path: Path) -> sa.Engine:
     return engine
 
 
-def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: sa.Engine) -> None:
-    def learned() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def test_names_and_behaviours_of_the_first_release_survive_upgrade_and_downgrade(first_release: sa.Engine) -> None:
+    def stored() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         accounts = select(
             first_release, "select account_id, unknown_names, unknown_code, key_hash from accounts order by all"
         )
         return accounts, select(first_release, "select * from names order by decided_at")
 
-    before = learned()
+    before = stored()
     migrate.upgrade(first_release)
     assert select(
         first_release,
@@ -389,9 +389,9 @@ def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: s
         (1, "queue", "FunCaptcha", "verified", 4),
         (2, "queue", "GeeTest", "verified", None),
     ]
-    kept = "select account_id, name, key_salt, key_hash, since, hour_offset_seconds, created_at from internal.accounts order by account_id"
-    made = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
-    assert select(first_release, kept) == [(number, f"a{number}", *made) for number in (1, 2, 3)]
+    columns = "select account_id, name, key_salt, key_hash, since, hour_offset_seconds, created_at from internal.accounts order by account_id"
+    values = (b"salt", b"hash", date(2025, 1, 1), 900, datetime(2026, 1, 1))
+    assert select(first_release, columns) == [(number, f"a{number}", *values) for number in (1, 2, 3)]
     with first_release.begin() as connection:
         connection.exec_driver_sql(
             "insert into internal.unknown_name_behaviours values (3, 'app', 'error', 'E_2', '2026-02-01')"
@@ -400,10 +400,10 @@ def test_what_the_first_release_had_learned_is_kept_up_and_down(first_release: s
             "insert into internal.member_statuses values (3, 'app', '77', 'verified', 9, '2026-02-01')"
         )
     migrate.downgrade(first_release, "0001")
-    assert learned() == before
+    assert stored() == before
 
 
-def test_runs_of_an_earlier_release_did_not_count_what_stayed_and_survive_up_and_down(first_release: sa.Engine) -> None:
+def test_runs_of_an_earlier_release_survive_upgrade_and_downgrade(first_release: sa.Engine) -> None:
     def ran(outside: str = "outside from runs") -> list[tuple[Any, ...]]:
         return select(first_release, f"select run, command, requests, facts_changed, {outside} order by run")
 
@@ -423,7 +423,7 @@ def test_runs_of_an_earlier_release_did_not_count_what_stayed_and_survive_up_and
     assert ran() == before
 
 
-def test_a_name_that_has_ended_is_asked_again_by_the_first_release(first_release: sa.Engine) -> None:
+def test_a_retired_name_is_verified_after_a_downgrade(first_release: sa.Engine) -> None:
     migrate.upgrade(first_release)
     with first_release.begin() as connection:
         connection.exec_driver_sql(
@@ -433,7 +433,7 @@ def test_a_name_that_has_ended_is_asked_again_by_the_first_release(first_release
     assert select(first_release, "select belief from names where reading = 9") == [("believed",)]
 
 
-def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_release: sa.Engine) -> None:
+def test_a_migration_survives_a_kill_right_after_it(first_release: sa.Engine) -> None:
     code = f"""if True:
         import os
         from etl.warehouse import engine, migrate
@@ -451,7 +451,7 @@ def test_a_migrated_warehouse_survives_the_death_of_who_migrated_it(first_releas
     ) == [(3, "a3", 900)]
 
 
-def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(warehouse: sa.Engine) -> None:
+def test_upgrading_a_current_warehouse_writes_nothing_and_does_not_import_alembic(warehouse: sa.Engine) -> None:
     path = file_of(warehouse.url)
     before = (path.read_bytes(), path.stat().st_mtime_ns)
     code = f"""if True:
@@ -460,12 +460,12 @@ def test_looking_at_a_current_warehouse_writes_nothing_and_imports_no_alembic(wa
         migrate.upgrade(engine.open_warehouse({str(warehouse.url)!r}))
         print("alembic" in sys.modules)
     """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "False\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
-def test_a_newer_warehouse_is_refused_untouched_naming_both_revisions(warehouse: sa.Engine) -> None:
+def test_a_newer_warehouse_is_refused_unchanged_with_both_revisions(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("update internal.alembic_version set version_num = '9999'")
     path = file_of(warehouse.url)
@@ -505,7 +505,7 @@ def test_a_migration_that_fails_leaves_tables_and_views_as_they_were(tmp_path: P
     ]
 
 
-def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
     engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
     with engine.begin() as connection:
         connection.exec_driver_sql("create table accounts (a integer)")
@@ -535,19 +535,19 @@ def test_sql_and_migrations_are_found_inside_an_installed_package(tmp_path: Path
     for name in ("sql", "migrations"):
         shutil.copytree(source / name, tmp_path / "etl" / name, ignore=shutil.ignore_patterns("__pycache__"))
     code = "from etl.warehouse.package_files import folder; print(folder('sql'), folder('migrations'))"
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [str(tmp_path / "etl" / "sql"), str(tmp_path / "etl" / "migrations")]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / "etl" / "sql"), str(tmp_path / "etl" / "migrations")]
 
 
-def test_opening_and_looking_is_cheap_enough_for_every_run(warehouse: sa.Engine) -> None:
-    assert duckdb.__version__  # the driver is loaded before the watch starts
+def test_opening_a_current_warehouse_is_fast(warehouse: sa.Engine) -> None:
+    assert duckdb.__version__  # load the driver before measuring
     clock = Clock()
     best = float("inf")
     for _ in range(5):
         start = clock.monotonic()
         migrate.upgrade(open_warehouse(str(warehouse.url)))
         best = min(best, clock.monotonic() - start)
-    assert best < 0.5, "measured at 0.05 s; ten times that is another design"
+    assert best < 0.5, "measured at 0.05 s; ten times that would need another design"
 
 
 OPENED_AND_INTERRUPTED = """
@@ -570,14 +570,14 @@ print("to the end")
 """
 
 
-def test_a_signal_at_any_moment_of_opening_is_an_interruption_and_no_error(warehouse: sa.Engine) -> None:
+def test_a_signal_while_opening_is_always_a_keyboard_interrupt(warehouse: sa.Engine) -> None:
     words = [sys.executable, "-c", OPENED_AND_INTERRUPTED, str(warehouse.url)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     # Not its exit code: where the interruption passed an exec(), Python 3.13 ends by that signal though it was caught.
     assert done.stdout == "to the end\n", done.stderr
 
 
-def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(
+def test_two_threads_can_open_and_close_the_file_at_the_same_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -601,4 +601,4 @@ def test_two_threads_of_one_process_open_and_close_the_file_as_they_like(
         thread.start()
     for thread in threads:
         thread.join()
-    assert (failure, caplog.messages) == ([], [])  # nobody else is in the way
+    assert (failure, caplog.messages) == ([], [])  # no other program has the file open

@@ -158,8 +158,12 @@ def test_the_wheel_holds_what_the_checkout_has_and_nothing_else(wheel: Path) -> 
         for path in (ROOT / name).rglob("*")
         if path.suffix in (".py", ".sql", ".mako")
     ]
-    temporary_beside = {"etl/py.typed", "etl/outputs/report/style.css", "etl/outputs/report/draw.js"}
-    expected = {path.relative_to(ROOT).as_posix() for path in SOURCES} | temporary_beside
+    report = ROOT / "etl/outputs/report"
+    report_files = (
+        path for pattern in ("*.css", "*.js", "sql/*.sql", "templates/*.j2") for path in report.glob(pattern)
+    )
+    other_files = [ROOT / "etl/py.typed", *report_files]
+    expected = {path.relative_to(ROOT).as_posix() for path in [*SOURCES, *other_files]}
     assert held == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
 
 

@@ -1,4 +1,4 @@
-"""Who may have one file open when. The threads are real, the file is not: what DuckDB says to it is tested in e2e."""
+"""Which threads may have a file open when. The threads are real, the file is not; DuckDB itself is tested in e2e."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS, FileAcces
 
 
 class Time:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     tick = 100.0
 
@@ -18,31 +18,29 @@ class Time:
         return Clock(monotonic=lambda: self.tick)
 
 
-class Crowd:
-    """Threads that open and close one file when they are told."""
+class Threads:
+    """Threads that open and close one file when the test says so."""
 
-    def __init__(self, turns: FileAccess) -> None:
-        self._turns = turns
+    def __init__(self, access: FileAccess) -> None:
+        self._access = access
         self._change = threading.Condition()
         self._may_close: set[str] = set()
         self.open: list[str] = []
-        self.most: list[frozenset[str]] = []
         self._threads: dict[str, threading.Thread] = {}
 
-    def send(self, name: str, *, alone: bool) -> None:
-        self._threads[name] = threading.Thread(target=self._live, args=(name, alone), daemon=True)
+    def start(self, name: str, *, exclusive: bool) -> None:
+        self._threads[name] = threading.Thread(target=self._run, args=(name, exclusive), daemon=True)
         self._threads[name].start()
-        self._threads[name].join(0.05)  # so that it stands in the queue before the next one
+        self._threads[name].join(0.05)  # so that it is in the queue before the next one
 
-    def _live(self, name: str, alone: bool) -> None:
-        self._turns.acquire(exclusive=alone)
+    def _run(self, name: str, exclusive: bool) -> None:
+        self._access.acquire(exclusive=exclusive)
         with self._change:
             self.open.append(name)
-            self.most.append(frozenset(self.open))
             self._change.notify_all()
             self._change.wait_for(lambda: name in self._may_close, 10)
             self.open.remove(name)
-        self._turns.release()
+        self._access.release()
 
     def close(self, *names: str) -> None:
         with self._change:
@@ -51,83 +49,83 @@ class Crowd:
         for name in names:
             self._threads[name].join(10)
 
-    def holds(self, *names: str) -> bool:
-        """Whether those have it open soon, and no other has."""
+    def become_open(self, *names: str) -> bool:
+        """True as soon as exactly these threads have the file open; False after 5 seconds."""
         with self._change:
             return self._change.wait_for(lambda: sorted(self.open) == sorted(names), 5)
 
 
 @contextmanager
-def crowd(turns: FileAccess) -> Iterator[Crowd]:
-    people = Crowd(turns)
-    yield people
-    people.close(*people._threads)
+def started(access: FileAccess) -> Iterator[Threads]:
+    threads = Threads(access)
+    yield threads
+    threads.close(*threads._threads)
 
 
-def test_those_that_write_are_open_together_and_a_sealed_one_alone() -> None:
-    with crowd(FileAccess(Time().clock())) as people:
-        people.send("a", alone=False)
-        people.send("b", alone=False)
-        people.send("sealed", alone=True)
-        assert people.holds("a", "b")
-        people.close("a")
-        assert people.holds("b")
-        people.close("b")
-        assert people.holds("sealed")
-        people.send("second sealed", alone=True)
-        assert people.holds("sealed")
-        people.close("sealed")
-        assert people.holds("second sealed")
+def test_writers_share_the_file_and_a_reader_has_it_alone() -> None:
+    with started(FileAccess(Time().clock())) as threads:
+        threads.start("a", exclusive=False)
+        threads.start("b", exclusive=False)
+        threads.start("reader", exclusive=True)
+        assert threads.become_open("a", "b")
+        threads.close("a")
+        assert threads.become_open("b")
+        threads.close("b")
+        assert threads.become_open("reader")
+        threads.start("second reader", exclusive=True)
+        assert threads.become_open("reader")
+        threads.close("reader")
+        assert threads.become_open("second reader")
 
 
-def test_nobody_overtakes_so_that_neither_kind_starves() -> None:
-    with crowd(FileAccess(Time().clock())) as people:
-        people.send("a", alone=False)
-        people.send("sealed", alone=True)
-        people.send("b", alone=False)
-        assert people.holds("a")
-        people.close("a")
-        assert people.holds("sealed")
-        people.close("sealed")
-        assert people.holds("b")
+def test_threads_enter_in_the_order_they_came() -> None:
+    with started(FileAccess(Time().clock())) as threads:
+        threads.start("a", exclusive=False)
+        threads.start("reader", exclusive=True)
+        threads.start("b", exclusive=False)
+        assert threads.become_open("a")
+        threads.close("a")
+        assert threads.become_open("reader")
+        threads.close("reader")
+        assert threads.become_open("b")
 
 
-def test_after_a_stretch_nobody_joins_and_the_file_is_left_alone_for_a_breath() -> None:
+def test_after_the_maximum_time_the_file_stays_closed_for_a_pause() -> None:
     time = Time()
-    with crowd(FileAccess(time.clock())) as people:
-        people.send("a", alone=False)
+    with started(FileAccess(time.clock())) as threads:
+        threads.start("a", exclusive=False)
         time.tick += MAX_OPEN_SECONDS / 2
-        people.send("b", alone=False)
-        assert people.holds("a", "b")
+        threads.start("b", exclusive=False)
+        assert threads.become_open("a", "b")
         time.tick += MAX_OPEN_SECONDS / 2
-        people.send("late", alone=False)
-        assert people.holds("a", "b")
-        people.close("a", "b")
-        people._threads["late"].join(3 * PAUSE_SECONDS)
-        assert people.holds()  # no time has passed
+        threads.start("late", exclusive=False)
+        assert threads.become_open("a", "b")
+        threads.close("a", "b")
+        threads._threads["late"].join(3 * PAUSE_SECONDS)
+        assert threads.become_open()  # no time has passed
         time.tick += PAUSE_SECONDS
-        assert people.holds("late")
+        assert threads.become_open("late")
 
 
-def test_a_stretch_goes_on_where_somebody_waited_and_begins_anew_where_nobody_did() -> None:
+def test_the_open_time_adds_up_only_while_threads_are_waiting() -> None:
     time = Time()
-    with crowd(FileAccess(time.clock())) as people:
-        people.send("a", alone=False)
+    with started(FileAccess(time.clock())) as threads:
+        threads.start("a", exclusive=False)
         time.tick += MAX_OPEN_SECONDS * 2
-        people.close("a")
-        people.send("b", alone=False)
-        assert people.holds("b")  # nobody waited: other programs had their moment
-        people.send("sealed", alone=True)
+        threads.close("a")
+        threads.start("b", exclusive=False)
+        assert threads.become_open("b")  # no thread waited, so other programs could open the file
+        threads.start("reader", exclusive=True)
         time.tick += MAX_OPEN_SECONDS / 2
-        people.close("b")
-        assert people.holds("sealed")
-        people.send("c", alone=False)
+        threads.close("b")
+        assert threads.become_open("reader")
+        threads.start("c", exclusive=False)
         time.tick += MAX_OPEN_SECONDS / 2
-        people.close("sealed")
-        people._threads["c"].join(3 * PAUSE_SECONDS)
-        assert people.holds()
+        threads.close("reader")
+        threads._threads["c"].join(3 * PAUSE_SECONDS)
+        assert threads.become_open()
         time.tick += PAUSE_SECONDS
-        assert people.holds("c")
+        assert threads.become_open("c")
 
 
 def test_a_file_has_one_file_access() -> None:

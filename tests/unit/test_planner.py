@@ -870,7 +870,7 @@ def test_the_first_fatal_refusal_is_the_one_reported() -> None:
 def test_days_that_need_no_request_are_shut_all_the_same() -> None:
     first = play(Service(BUSY))
     state, step = planner.next_windows(
-        planner.start(options(until=ago(4)), replace(first.stored(), final=frozenset())), room=1
+        planner.start(options(until=ago(4)), replace(first.stored(), final=frozenset())), capacity=1
     )
     assert step == Done(StopReason.DONE)
     assert state.completed_days == (ago(4), ago(5), ago(6), ago(7), ago(8))

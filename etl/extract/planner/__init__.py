@@ -19,9 +19,10 @@ An account's first request is a total. Once a total has spend, a queue that cann
 queue; the same goes for apps and addresses. Each of these requests is sent alone.
 """
 
-from etl.extract.planner.estimate import RequestEstimate, estimate
+from etl.extract.planner.estimate import RequestEstimate, days_before_known_range, estimate
 from etl.extract.planner.members import (
     KNOWN_QUEUES,
+    MAX_ACTIVE_GAP_DAYS,
     NONEXISTENT_MEMBERS,
     Members,
     apply_trusted,
@@ -55,9 +56,9 @@ from etl.extract.planner.state import (
 )
 
 __all__ = [
-    "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS", "NO_SPEND_FACTOR",
-    "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason", "StoredState",
-    "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
-    "classify_name", "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "next_windows",
-    "start",
+    "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_ACTIVE_GAP_DAYS", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS",
+    "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason",
+    "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
+    "classify_name", "days_before_known_range", "estimate", "extend_periods", "group_by_day", "has_price",
+    "is_expected_error", "next_windows", "start",
 ]  # fmt: skip

@@ -1,248 +1,217 @@
-"""One day: what it wants to ask now, and what its answers teach it. Pure.
+"""Plan one day: which windows it needs now, and what a response changes. Pure.
 
-Of a day is asked, in this order:
+Windows of a day are requested in this order:
 
-1. the total. Nothing spent: the day is done with one request;
-2. hours of the total that its answer did not speak for, each once, with ``date`` = that hour; when a day is read again,
-   only those that hold spend;
-3. then, of each cut by itself, until its members explain the total:
-   what is *due*: names whose reading no longer stands beside the total, because it changed or became final;
-   what is *likely*: names seen on neighbouring days, all at once;
-   what is *owed*: hours that answers did not speak for;
-   and the others: of apps and addresses all at once, for the user listed each; queues are *hunted* for, the likeliest
-   first, on closed days alone and one day at a time, newest first. Older days wait for its findings while their
-   totals are read. A hunt that found nothing has nothing to share, so the next one asks all its names at once.
+1. the total. A day without spend needs no more;
+2. hours of the total that its response did not cover, each once with ``date`` = that hour; when a day is read again,
+   only those with stored spend;
+3. then, for each dimension until its members explain the total:
+   *stale* members, whose snapshots no longer match the total because it changed or became final;
+   *recently active* members, seen on neighbouring days, all at once;
+   *outstanding* hours, which responses did not cover;
+   and the other candidates: apps and IPs all at once; queues, by discovery, best match first, on closed days only
+   and one day at a time, newest first. Older days wait for its results while their totals are read. If discovery found
+   nothing, the next day requests all its candidates at once.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from etl.extract.planner import members as known
-from etl.extract.planner.members import Members
+from etl.extract.planner.members import Members, rank_candidates, recently_active
 from etl.extract.planner.state import DayPlan, PlannerState, SyncOptions
-from etl.models import (
-    SPLIT_DIMENSIONS,
-    TOTAL,
-    ZERO_MEASURES,
-    DayState,
-    Dimension,
-    Measures,
-    SeriesKey,
-    Snapshot,
-    Window,
-)
+from etl.models import SPLIT_DIMENSIONS, TOTAL, ZERO_MEASURES, DayState, Dimension, SeriesKey, Snapshot, Window
 
 
 class DayRequests(NamedTuple):
-    """The windows a day wants now; with none of them it waits."""
+    """The windows a day needs now; without any it waits."""
 
     windows: tuple[Window, ...] = ()
     is_discovering: bool = False
+
+
+WAIT = DayRequests()
 
 
 # ---------------------------------------------------------------- opening a day
 
 
 def new_day_plan(state: PlannerState, day: date) -> DayPlan:
-    """The plan of a day that is visited, from what is held of it."""
-    options, names, day_state = state.options, state.members, state.stored.get(day, DayState(day))
-    requested_at = day_state.total_requested_at
-    is_early = requested_at is None or requested_at < options.finalizes_at(day)
-    weighs_names = any(
-        names.needs_verification(dimension)
-        and names.candidates[dimension]
+    """Return the plan of a day, from what is stored of it."""
+    options, members, day_state = state.options, state.members, state.stored.get(day, DayState(day))
+    total_at = day_state.total_requested_at
+    is_early = total_at is None or total_at < options.finalizes_at(day)
+    verifies_members = any(  # they are compared with a new total
+        members.needs_verification(dimension)
+        and members.candidates[dimension]
         and not day_state.breakdown(dimension).is_explained
         for dimension in SPLIT_DIMENSIONS
     )
-    is_doubtful = (
-        TOTAL in day_state.failed or bool(day_state.over_allocated_dimensions) or weighs_names
-    )  # names are weighed by a fresh total
-    plan = DayPlan(day, day_state, needs_total=is_early or options.is_in_lookback(day) or is_doubtful)
+    is_uncertain = TOTAL in day_state.failed or bool(day_state.over_allocated_dimensions) or verifies_members
+    plan = DayPlan(day, day_state, needs_total=is_early or options.is_in_lookback(day) or is_uncertain)
     if plan.needs_total:
         return plan
-    due = _read_before_final(options, day_state) | _failed(names, day_state)
-    return replace(plan, stale=due, done_series=_answered(day_state) - due)
+    stale = _read_before_final(options, day_state) | _failed(members, day_state)
+    return replace(plan, stale=stale, done_series=_read_series(day_state) - stale)
 
 
 def reopen_day_plan(day_state: DayState) -> DayPlan:
-    """The plan of a day that was finished with, and owes hours since."""
-    return DayPlan(day_state.day, day_state, needs_total=False, done_series=_answered(day_state))
+    """Return the plan of a finished day that has outstanding hours since."""
+    return DayPlan(day_state.day, day_state, needs_total=False, done_series=_read_series(day_state))
 
 
-def unrequested_members(names: Members, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
-    """Members worth asking of a cut that a day's total leaves unexplained, and that were not asked of that day."""
-    return (
-        frozenset()
-        if day_state.breakdown(dimension).is_explained
-        else frozenset(names.candidates[dimension] - day_state.requested_at.keys())
-    )
+def unrequested_members(members: Members, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
+    """Return candidates that were not requested for a day whose total the dimension does not explain."""
+    if day_state.breakdown(dimension).is_explained:
+        return frozenset()
+    return frozenset(members.candidates[dimension] - day_state.requested_at.keys())
 
 
-# ---------------------------------------------------------------- what it wants
+# ---------------------------------------------------------------- what it needs now
 
 
 def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
-    """What a day wants to ask now; None: it wants nothing more."""
+    """Return what a day needs now, or None if it is finished."""
     if plan.needs_total:
-        return DayRequests() if plan.in_flight else DayRequests((_window(state, plan, TOTAL),))
-    if tails := _tails(state, plan, Dimension.TOTAL):
-        return DayRequests(tails)
+        return WAIT if plan.in_flight else _request(state, plan, [TOTAL])
+    if windows := _outstanding_windows(state, plan, Dimension.TOTAL):
+        return DayRequests(windows)
     if (plan.can_request_members or plan.stale) and not state.options.totals_only:
-        parts = [part for dimension in SPLIT_DIMENSIONS if (part := _wanted_of_cut(state, plan, dimension))]
-        if parts:
-            return DayRequests(
-                tuple(window for part in parts for window in part.windows), any(part.is_discovering for part in parts)
-            )
-    return DayRequests() if plan.in_flight else None
+        found = (_dimension_requests(state, plan, dimension) for dimension in SPLIT_DIMENSIONS)
+        if parts := [part for part in found if part is not None]:
+            windows = tuple(window for part in parts for window in part.windows)
+            return DayRequests(windows, any(part.is_discovering for part in parts))
+    return WAIT if plan.in_flight else None
 
 
-def _wanted_of_cut(state: PlannerState, plan: DayPlan, dimension: Dimension) -> DayRequests | None:
-    names, breakdown = state.members, plan.day_state.breakdown(dimension)
-    in_the_air = {window.series for window in plan.in_flight if window.series.dimension is dimension}
+def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension) -> DayRequests | None:
+    members, breakdown = state.members, plan.day_state.breakdown(dimension)
+    in_flight = {window.series for window in plan.in_flight if window.series.dimension is dimension}
     if dimension in state.failed_probes:
         return None
-    if due := sorted(series for series in plan.stale if series.dimension is dimension and series not in in_the_air):
-        return _ask(state, plan, due)
+    if stale := sorted(series for series in plan.stale - in_flight if series.dimension is dimension):
+        return _request(state, plan, stale)
     if breakdown.is_explained:
         return None
-    tails = _tails(state, plan, dimension)
+    outstanding = _outstanding_windows(state, plan, dimension)
     if breakdown.is_over_allocated and dimension in plan.rechecked_dimensions:
-        return DayRequests(tails) if tails else None
-    others = names.candidates[dimension] - plan.done_series - in_the_air
+        return DayRequests(outstanding) if outstanding else None
+    others = members.candidates[dimension] - plan.done_series - in_flight
     if _must_wait(state, plan, dimension, others):
-        return DayRequests()
-    if recently_active := known.recently_active(names, others, plan.day):
-        return _ask(state, plan, recently_active)
-    if in_the_air & plan.stale or known.recently_active(names, in_the_air, plan.day):
-        return DayRequests()
-    if tails:
-        return DayRequests(tails)
-    if dimension is Dimension.QUEUE:
-        return _wanted_of_hunted(state, plan, others, is_hunting=bool(in_the_air))
-    return _wanted_of_listed(state, plan, others)
+        return WAIT
+    if active := recently_active(members, others, plan.day):
+        return _request(state, plan, active)
+    if in_flight & plan.stale or recently_active(members, in_flight, plan.day):
+        return WAIT
+    if outstanding:
+        return DayRequests(outstanding)
+    return _request_others(state, plan, others, is_discovering=bool(in_flight)) if others else None
 
 
 def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others: Set[SeriesKey]) -> bool:
-    """For what a name that cannot exist gives; and of the running day, for what the day before finds."""
+    """True while the probe of an unknown name has no response; today's queues also wait for those of yesterday."""
     if others and dimension not in state.members.unknown_name_behaviours:
         return True
-    return (
-        dimension is Dimension.QUEUE
-        and not plan.day_state.is_closed
-        and is_upcoming(state, plan.day - timedelta(days=1))
-    )
+    is_open_queue = dimension is Dimension.QUEUE and not plan.day_state.is_closed
+    return is_open_queue and _is_upcoming(state, plan.day - timedelta(days=1))
 
 
-def _wanted_of_hunted(
-    state: PlannerState, plan: DayPlan, others: Set[SeriesKey], *, is_hunting: bool
-) -> DayRequests | None:
-    """Queues that nothing speaks for are asked on closed days alone, by one day at a time."""
-    if not others or not plan.day_state.is_closed:
-        return None
-    if is_hunting and not state.discovery_found_nothing:
-        return DayRequests()
-    if any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
-        return DayRequests()
-    hunted = known.rank_candidates(
-        state.members, others, plan.day, plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour.values()
-    )
-    return _ask(state, plan, hunted if state.discovery_found_nothing else hunted[:1], is_discovering=True)
-
-
-def _wanted_of_listed(state: PlannerState, plan: DayPlan, others: Set[SeriesKey]) -> DayRequests | None:
-    """Apps and addresses that nothing speaks for are asked all at once, but one that never answered on one day
-    first."""
-    strange = others - state.members.member_statuses.keys()
-    asked_elsewhere = {
-        window.series for other in state.open_days.values() for window in other.in_flight if window.series in strange
-    }
-    return _ask(state, plan, sorted(others - asked_elsewhere)) if others else None
-
-
-def is_upcoming(state: PlannerState, day: date) -> bool:
-    """Whether the walk is about to visit a day, or has not finished with it."""
+def _is_upcoming(state: PlannerState, day: date) -> bool:
+    """True if a day is in progress or comes next."""
     return day in state.open_days or day in state.pending[:1] or (not state.pending and day == state.next_day)
 
 
-def _ask(
-    state: PlannerState, plan: DayPlan, series_keys: Sequence[SeriesKey], is_discovering: bool = False
-) -> DayRequests:
-    return DayRequests(tuple(_window(state, plan, series) for series in series_keys), is_discovering)
+def _request_others(
+    state: PlannerState, plan: DayPlan, others: Set[SeriesKey], *, is_discovering: bool
+) -> DayRequests | None:
+    """Members without recent activity. Queues: on closed days only, and one day at a time."""
+    if next(iter(others)).dimension is not Dimension.QUEUE:
+        return _request(state, plan, sorted(others - _new_members_in_flight(state, others)))
+    if not plan.day_state.is_closed:
+        return None
+    if is_discovering and not state.discovery_found_nothing:
+        return WAIT
+    if any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
+        return WAIT
+    unattributed = plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour.values()
+    ranked = rank_candidates(state.members, others, plan.day, unattributed)
+    chosen = ranked if state.discovery_found_nothing else ranked[:1]
+    return _request(state, plan, chosen)._replace(is_discovering=True)
 
 
-def _window(state: PlannerState, plan: DayPlan, series: SeriesKey) -> Window:
-    return Window.whole_day(state.options.account, series, plan.day)
+def _new_members_in_flight(state: PlannerState, others: Set[SeriesKey]) -> set[SeriesKey]:
+    """Members without a status that another day has just requested: one response is enough to classify them."""
+    new = others - state.members.member_statuses.keys()
+    return {one.series for plan in state.open_days.values() for one in plan.in_flight if one.series in new}
+
+
+def _request(state: PlannerState, plan: DayPlan, series_keys: Iterable[SeriesKey]) -> DayRequests:
+    return DayRequests(tuple(Window.whole_day(state.options.account, series, plan.day) for series in series_keys))
+
+
+def _outstanding_windows(state: PlannerState, plan: DayPlan, dimension: Dimension) -> tuple[Window, ...]:
+    """Outstanding hours of a closed day, each requested once with ``date`` = that hour."""
+    day_state = plan.day_state
+    if not day_state.is_closed:
+        return ()
+    windows = (
+        replace(Window.whole_day(state.options.account, series, plan.day), start=start)
+        for series, start in day_state.outstanding
+        if series.dimension is dimension and series not in day_state.failed
+    )
+    return tuple(window for window in windows if window not in plan.sent)
 
 
 def has_member_gaps(day_state: DayState) -> bool:
-    """Whether hours of a closed day are owed of a queue, an app or an address."""
+    """True if a closed day has outstanding hours of a member."""
     return day_state.is_closed and any(
         series != TOTAL and series not in day_state.failed for series, _ in day_state.outstanding
     )
 
 
-def _tails(state: PlannerState, plan: DayPlan, dimension: Dimension) -> tuple[Window, ...]:
-    """Owed hours of a closed day, each asked once with ``date`` = that hour."""
-    day_state = plan.day_state
-    if not day_state.is_closed:
-        return ()
-    outstanding = [
-        (series, start)
-        for series, start in day_state.outstanding
-        if series.dimension is dimension and series not in day_state.failed
-    ]
-    tails = [replace(_window(state, plan, series), start=start) for series, start in outstanding]
-    return tuple(tail for tail in tails if tail not in plan.sent)
-
-
-# ---------------------------------------------------------------- what an answer teaches it
+# ---------------------------------------------------------------- what a response changes
 
 
 def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_state: DayState) -> DayPlan:
-    """The plan after one of its windows was answered; ``day_state`` is the day's with the answer."""
-    before, plan = plan.day_state, replace(plan, in_flight=plan.in_flight - {snapshot.window}, day_state=day_state)
-    if snapshot.window.series == TOTAL:
-        plan = _told_total(state, replace(plan, needs_total=False), snapshot, before)
+    """Return the plan after the response to one of its windows; ``day_state`` includes it."""
+    before, series = plan.day_state, snapshot.window.series
+    plan = replace(plan, in_flight=plan.in_flight - {snapshot.window}, day_state=day_state)
+    if series == TOTAL:
+        plan = _apply_total(state, replace(plan, needs_total=False), snapshot, before)
     else:
-        asked = {snapshot.window.series}
-        plan = replace(plan, stale=plan.stale - asked, done_series=plan.done_series | asked)
-    return _doubting_excess(_doubting_emptiness(plan, snapshot, before))
+        plan = replace(plan, stale=plan.stale - {series}, done_series=plan.done_series | {series})
+    return _recheck_over_allocated(_recheck_empty(plan, snapshot, before))
 
 
-def _told_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
-    """A total came. Of a day read before it says which names have to be asked again beside it."""
+def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
+    """The total of a day that was read before shows which members have to be requested again."""
     day_state = plan.day_state
-    has_changed = _spend_by_hour(day_state) != _spend_by_hour(before)
     if before.total_requested_at is None:
         return plan
+    has_changed = _spend_by_hour(day_state) != _spend_by_hour(before)
     if plan.rechecked_dimensions or snapshot.window.is_partial_day:
         return replace(plan, stale=plan.stale | day_state.active_members) if has_changed else plan
     if not snapshot.is_success:
-        return replace(plan, done_series=_answered(day_state))
+        return replace(plan, done_series=_read_series(day_state))
     failed, early = _failed(state.members, day_state), _read_before_final(state.options, day_state)
     if has_changed:
         return replace(plan, stale=day_state.active_members | failed)
-    # An unexplained day asks its queues again, and when it becomes final every name; a rest of apps and
-    # addresses is no news.
-    queues = (
-        frozenset()
-        if day_state.is_explained
-        else frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
-    )
-    due = early | failed | queues
-    done_series = _answered(day_state) - due
+    # An unexplained day requests its queues again, and all candidates once it becomes final. That apps and IPs leave
+    # an unattributed amount is normal.
+    queues = frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
+    stale = early | failed | (frozenset() if day_state.is_explained else queues)
+    done_series = _read_series(day_state) - stale
     if not day_state.is_explained and any(series.dimension is Dimension.QUEUE for series in early):
         done_series = frozenset(series for series in done_series if series.dimension is not Dimension.QUEUE)
-    return replace(plan, stale=due, done_series=done_series)
+    return replace(plan, stale=stale, done_series=done_series)
 
 
-def _doubting_emptiness(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
-    """An answer without a record where spend is held is asked for once more before it is believed."""
+def _recheck_empty(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
+    """Request a window once more if it came back empty although spend is stored."""
     window, series = snapshot.window, snapshot.window.series
-    held_spend = before.has_spend if series == TOTAL else series in before.active_members
-    if not snapshot.is_success or snapshot.records or not held_spend or window in plan.rechecked_windows:
+    had_spend = before.has_spend if series == TOTAL else series in before.active_members
+    if not snapshot.is_success or snapshot.records or not had_spend or window in plan.rechecked_windows:
         return plan
     plan = replace(plan, rechecked_windows=plan.rechecked_windows | {window}, sent=plan.sent - {window})
     if window.is_partial_day:
@@ -252,8 +221,8 @@ def _doubting_emptiness(plan: DayPlan, snapshot: Snapshot, before: DayState) -> 
     return replace(plan, stale=plan.stale | {series}, done_series=plan.done_series - {series})
 
 
-def _doubting_excess(plan: DayPlan) -> DayPlan:
-    """Where members exceed the total, it and they are asked once more in the same run."""
+def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
+    """Request the total and the members of an over-allocated dimension once more in the same run."""
     dimensions = plan.day_state.over_allocated_dimensions - plan.rechecked_dimensions
     if not dimensions or plan.in_flight or plan.stale:
         return plan
@@ -267,32 +236,29 @@ def _doubting_excess(plan: DayPlan) -> DayPlan:
     )
 
 
-def _spend_by_hour(day_state: DayState) -> dict[datetime, Measures]:
-    """The total's hours with spend: an idle hour more is no news."""
+def _spend_by_hour(day_state: DayState) -> dict[datetime, object]:
+    """The total's hours with spend: another idle hour is no change."""
     return {hour: value for hour, value in day_state.total_by_hour.items() if value != ZERO_MEASURES}
 
 
 def _read_before_final(options: SyncOptions, day_state: DayState) -> frozenset[SeriesKey]:
-    """Members whose reading is too early for the day to be final, once its total is not."""
-    deadline = options.finalizes_at(day_state.day)
-    if day_state.total_requested_at is None or day_state.total_requested_at < deadline:
+    """Members that were read before the day became final, once its total was read after that."""
+    final_at = options.finalizes_at(day_state.day)
+    if day_state.total_requested_at is None or day_state.total_requested_at < final_at:
         return frozenset()
-    return frozenset(
-        series
-        for series in day_state.active_members
-        if series not in day_state.requested_at or day_state.requested_at[series] < deadline
-    )
+    read_at = day_state.requested_at
+    return frozenset(one for one in day_state.active_members if one not in read_at or read_at[one] < final_at)
 
 
-def _failed(names: Members, day_state: DayState) -> frozenset[SeriesKey]:
+def _failed(members: Members, day_state: DayState) -> frozenset[SeriesKey]:
     """Members whose last attempt failed while the day needs them."""
     return frozenset(
         series
         for series in day_state.failed - {TOTAL}
-        if names.may_request(series)
+        if members.may_request(series)
         and (TOTAL in day_state.failed or not day_state.breakdown(series.dimension).is_explained)
     )
 
 
-def _answered(day_state: DayState) -> frozenset[SeriesKey]:
-    return frozenset(series for series in day_state.requested_at if series not in day_state.failed)
+def _read_series(day_state: DayState) -> frozenset[SeriesKey]:
+    return frozenset(day_state.requested_at.keys() - day_state.failed)

@@ -1,15 +1,14 @@
-"""What a run would ask, before its first request. Pure."""
+"""Estimate the requests of a run before it starts. Pure."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
-from etl.extract.planner import day_plan as one_day
-from etl.extract.planner.state import PlannerState
+from etl.extract.planner.day_plan import new_day_plan
+from etl.extract.planner.state import EARLIEST_DAY, PlannerState
 
 
 class RequestEstimate(NamedTuple):
-    """Days and requests ahead; ``at_most`` is None while the start of history is unknown."""
+    """Days and requests ahead; ``at_most`` is None while the first day of history is unknown."""
 
     days: int
     at_least: int
@@ -17,26 +16,18 @@ class RequestEstimate(NamedTuple):
 
 
 def estimate(state: PlannerState) -> RequestEstimate:
-    """At least, when nothing has changed; at most, when everything must be asked."""
-    least = most = 0
-    names = 0 if state.options.totals_only else sum(map(len, state.members.candidates.values()))
-    for day in state.pending:
-        plan = one_day.new_day_plan(state, day)
-        asked = plan.needs_total + len(plan.stale)
-        least += asked
-        most += asked + names
-    next_older_day = _days_further(state)
-    return RequestEstimate(
-        len(state.pending) + next_older_day,
-        least + next_older_day,
-        None if next_older_day else most + len(state.unprobed_dimensions),
-    )
+    """Return the minimum, if nothing has changed, and the maximum, if everything must be requested."""
+    plans = [new_day_plan(state, day) for day in state.pending]
+    at_least = sum(plan.needs_total + len(plan.stale) for plan in plans)
+    members = 0 if state.options.totals_only else sum(map(len, state.members.candidates.values()))
+    older = days_before_known_range(state)
+    at_most = at_least + members * len(plans) + len(state.unprobed_dimensions)
+    return RequestEstimate(len(plans) + older, at_least + older, None if older else at_most)
 
 
-def _days_further(state: PlannerState) -> int:
-    """Days that will be read beyond the known range even if no more spend is found there."""
-    count, state = 0, replace(state, pending=())
-    while day := state.next_day:
-        state = replace(state, next_older_day=day - timedelta(days=1))
-        count += 1
-    return count
+def days_before_known_range(state: PlannerState) -> int:
+    """Days still to be searched before the known range, even if no more spend is found there."""
+    if state.next_older_day is None:
+        return 0
+    last = max(EARLIEST_DAY, state.oldest_wanted_day)
+    return max((state.next_older_day - last + timedelta(days=1)).days, 0)

@@ -1,7 +1,7 @@
-"""Queues, apps and addresses: which are worth asking, which are likely on a day, which are believed. Pure.
+"""Queues, apps and IPs: which are candidates, which were recently active, which are verified. Pure.
 
-What a name that cannot exist gives is the *lesson* of its cut. Where it is an error, a name that gives the same is
-set aside; where it is the account's total, a name is believed once it has answered anything but a day's total.
+The response to a name that cannot exist shows how the API treats unknown names. If that is an error, a name with the
+same error is excluded; if it is the account's total, a name is verified once it returns something else.
 """
 
 import math
@@ -37,8 +37,7 @@ KNOWN_QUEUES = (
     "Turnstile Proxy-On", "hCaptcha Proxyless", "hCaptcha Proxy-On", "Recaptcha V3 s0.3", "Recaptcha V3 s0.7",
     "Recaptcha V3 s0.9",
 )  # fmt: skip
-"""Members attested as ``queue`` values, then names seen only as labels (third-party recordings; no complete list
-exists)."""
+"""Names seen as ``queue`` values, then names seen only as labels (third-party recordings; no complete list exists)."""
 
 NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
     {
@@ -47,28 +46,25 @@ NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
         Dimension.IP: ip("240.0.0.1"),
     }
 )
-"""One member of each cut that cannot exist; nothing is ever sent from an address of 240.0.0.0/4 (RFC 1112)."""
+"""A member of each dimension that cannot exist; 240.0.0.0/4 is reserved (RFC 1112)."""
 
 ADJACENT_DAYS = 1
-"""A name is likely on a day at most so many days from a spell of it."""
+"""A member was recently active on days at most this far from one of its active periods."""
 
 MAX_ACTIVE_GAP_DAYS = 7
-"""Days without spend that do not end a spell: a weekend or a holiday."""
+"""Days without spend that do not end an active period: a weekend or a holiday."""
 
 MAX_TOTAL_AGE = timedelta(minutes=10)
-"""A name is measured against a total no older than this: an older one may have been corrected since."""
-
-FAR = math.inf
-"""How far a name is from a rest when it is not known what it ever spent."""
+"""A member is compared only with a total no older than this: an older one may have been corrected since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """What is known of names.
+    """What is known about names.
 
-    ``order``: those the user listed, then the catalogue: the order of a hunt. ``worth``: by cut, those worth asking.
-    ``active_periods``: when a name had spend. ``spent``: what it spent on the day last read of it. ``by_hand``: those
-    that a person asks for now, though they were set aside or have ended; until they are refused once more.
+    ``order``: names listed by the user, then known queues. ``candidates``: names worth requesting, by dimension.
+    ``last_spend``: what a name spent on the day it was last read. ``requested_by_user``: names on the command line,
+    requested although excluded or retired, until the API refuses them again.
     """
 
     order: tuple[SeriesKey, ...] = ()
@@ -80,222 +76,186 @@ class Members:
     requested_by_user: frozenset[SeriesKey] = frozenset()
 
     def needs_verification(self, dimension: Dimension) -> bool:
-        """Whether a good answer alone does not prove that a member of the cut exists."""
-        return (
-            dimension in self.unknown_name_behaviours
-            and self.unknown_name_behaviours[dimension].answer is UnknownNameAnswer.TOTALS
-        )
-
-    def may_request(self, series: SeriesKey) -> bool:
-        """Whether the filter may be asked: neither set aside nor ended, or a person asks for it."""
-        return not self.is_refused(series) or series in self.requested_by_user
+        """True if the API answers unknown names with totals, so a successful response does not verify the name."""
+        behaviour = self.unknown_name_behaviours.get(dimension)
+        return behaviour is not None and behaviour.answer is UnknownNameAnswer.TOTALS
 
     def is_refused(self, series: SeriesKey) -> bool:
-        """Whether the filter was set aside or has ended."""
+        """True if the member is excluded or retired."""
         return series in self.member_statuses and not self.member_statuses[series].is_requested
 
+    def may_request(self, series: SeriesKey) -> bool:
+        return not self.is_refused(series) or series in self.requested_by_user
 
-def refresh_candidates(names: Members) -> Members:
-    """The names with those worth asking: listed by the user or in the catalogue; and queues met before.
 
-    Apps and addresses are asked only when they are listed: each costs a request a day, explained or not.
+def refresh_candidates(members: Members) -> Members:
+    """Recompute the candidates: names listed by the user, known queues, and queues seen before.
+
+    Apps and IPs are requested only if they are listed: each costs a request per day, explained or not.
     """
-    met = (series for series in (*names.member_statuses, *names.active_periods) if series.dimension is Dimension.QUEUE)
-    known = [series for series in {*names.order, *met} if names.may_request(series)]
-    return replace(
-        names,
-        candidates={
-            dimension: frozenset(series for series in known if series.dimension is dimension)
-            for dimension in SPLIT_DIMENSIONS
-        },
-    )
+    seen = {*members.member_statuses, *members.active_periods}
+    names = {*members.order, *(series for series in seen if series.dimension is Dimension.QUEUE)}
+    allowed = [series for series in names if members.may_request(series)]
+    candidates = {one: frozenset(series for series in allowed if series.dimension is one) for one in SPLIT_DIMENSIONS}
+    return replace(members, candidates=candidates)
 
 
 def apply_trusted(
     member_statuses: Mapping[SeriesKey, MemberStatus], trusted: Iterable[SeriesKey]
 ) -> dict[SeriesKey, MemberStatus]:
-    """Beliefs with what the user vouches for; of what the service has ended, that does not help."""
-    return {
-        **member_statuses,
-        **{
-            series: MemberStatus.VERIFIED
-            for series in trusted
-            if member_statuses.get(series) is not MemberStatus.RETIRED
-        },
-    }
+    """Return the statuses with names that the user trusts as verified, unless the API has retired them."""
+    usable = (series for series in trusted if member_statuses.get(series) is not MemberStatus.RETIRED)
+    return {**member_statuses, **dict.fromkeys(usable, MemberStatus.VERIFIED)}
 
 
-# ---------------------------------------------------------------- which to ask
+# ---------------------------------------------------------------- which to request
 
 
-def recently_active(names: Members, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
-    """Those of ``among`` that had spend on neighbouring days, in alphabetical order."""
-    return sorted(
-        series for series in among if series in names.active_periods and _distance(names, series, day) <= ADJACENT_DAYS
-    )
+def recently_active(members: Members, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
+    """Return those of ``among`` that had spend on neighbouring days, in alphabetical order."""
+    return sorted(series for series in among if _distance(members, series, day) <= ADJACENT_DAYS)
 
 
 def rank_candidates(
-    names: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
+    members: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
 ) -> list[SeriesKey]:
-    """Members to hunt for, the likeliest first: by what the rest tells, by nearness, then the user's, then the
-    catalogue's.
+    """Order members by how well they fit the unattributed amounts, then by closeness, then by ``Members.order``.
 
-    A rest carries a clue. In an hour in which one unknown queue worked alone, its price per task is that queue's
-    price, which seldom moves; and where one is missing, what is left of the day is about what it last did in a day.
+    If one missing queue worked alone in an hour, the hour's price per task is that queue's price, which rarely changes;
+    and if one queue is missing, the day's unattributed volume is about its usual volume per day.
     """
-    rank = {series: place for place, series in reversed(list(enumerate(names.order)))}
-    left = [unattributed for unattributed in unattributed_by_hour if unattributed.volume > 0 and unattributed.money > 0]
-    prices, volume = (
-        [unattributed.money / unattributed.volume for unattributed in left],
-        sum(unattributed.volume for unattributed in left),
-    )
+    order = {series: place for place, series in reversed(list(enumerate(members.order)))}
+    hours = [hour for hour in unattributed_by_hour if hour.volume > 0 and hour.money > 0]
+    prices = [hour.money / hour.volume for hour in hours]
+    volume = sum(hour.volume for hour in hours)
 
-    def likelihood(series: SeriesKey) -> tuple[float, int, int, SeriesKey]:
-        last = names.last_spend.get(series)
-        off = _price_distance(last, prices, volume) if last and left else FAR
-        return off, _distance(names, series, day), rank.get(series, len(rank)), series
+    def rank(series: SeriesKey) -> tuple[float, int, int, SeriesKey]:
+        last = members.last_spend.get(series)
+        mismatch = _mismatch(last, prices, volume) if last and hours else math.inf
+        return mismatch, _distance(members, series, day), order.get(series, len(order)), series
 
-    return sorted(among, key=likelihood)
+    return sorted(among, key=rank)
 
 
-def _price_distance(last: Measures, prices: Iterable[Decimal], volume: int) -> float:
-    """How far a name's last day is from a rest. A price tells more than a volume, so it weighs as much as three."""
+def _mismatch(last: Measures, prices: Iterable[Decimal], volume: int) -> float:
+    """How much a member's last day differs from the unattributed hours. The price counts three times the volume."""
     price = last.money / last.volume
-    of_price = min(abs(math.log(one / price)) for one in prices)
-    return math.hypot(3 * of_price, math.log(volume / last.volume))
+    price_difference = min(abs(math.log(one / price)) for one in prices)
+    return math.hypot(3 * price_difference, math.log(volume / last.volume))
 
 
-def _distance(names: Members, series: SeriesKey, day: date) -> int:
-    """Days to the name's nearest spell; beyond all history when it has none."""
-    return min((period.distance(day) for period in names.active_periods.get(series, ())), default=date.max.toordinal())
+def _distance(members: Members, series: SeriesKey, day: date) -> int:
+    """Days to the member's nearest active period; more than any history if it has none."""
+    periods = members.active_periods.get(series, ())
+    return min((period.distance(day) for period in periods), default=date.max.toordinal())
 
 
-# ---------------------------------------------------------------- what an answer teaches
+# ---------------------------------------------------------------- what a response shows
 
 
-def classify(names: Members, snapshot: Snapshot, day_state: DayState) -> Members:
-    """What a reading says of its filter. ``day_state`` is the day's without this reading.
+def classify(members: Members, snapshot: Snapshot, day_state: DayState) -> Members:
+    """Update the status of the snapshot's member. ``day_state`` is the day's without this snapshot.
 
-    What was once believed is never set aside: its window has failed; or, where the refusal is the filter's own, it
-    has ended.
+    A verified name is never excluded. If the API refuses it, its window fails; if the refusal concerns the member
+    itself, it is retired.
     """
     series = snapshot.window.series
     if series == TOTAL:
-        return names
-    member_status = _next_status(names, snapshot, day_state) or names.member_statuses.get(series)
-    requested_by_user = (
-        names.requested_by_user - {series} if snapshot.outcome is Outcome.API_ERROR else names.requested_by_user
-    )
-    if member_status is None or (
-        member_status is names.member_statuses.get(series) and requested_by_user == names.requested_by_user
-    ):
-        return names
-    return refresh_candidates(
-        replace(
-            names, member_statuses={**names.member_statuses, series: member_status}, requested_by_user=requested_by_user
-        )
-    )
+        return members
+    old = members.member_statuses.get(series)
+    new = _next_status(members, snapshot, day_state) or old
+    is_refused = snapshot.outcome is Outcome.API_ERROR
+    requested_by_user = members.requested_by_user - {series} if is_refused else members.requested_by_user
+    if new is None or (new is old and requested_by_user == members.requested_by_user):
+        return members
+    statuses = {**members.member_statuses, series: new}
+    return refresh_candidates(replace(members, member_statuses=statuses, requested_by_user=requested_by_user))
 
 
-def _next_status(names: Members, snapshot: Snapshot, day_state: DayState) -> MemberStatus | None:
-    """What is to be thought of the reading's filter; None: nothing new."""
+def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> MemberStatus | None:
+    """The status that a snapshot shows, or None if it shows nothing."""
     dimension = snapshot.window.series.dimension
-    stored = names.member_statuses.get(snapshot.window.series)
+    stored = members.member_statuses.get(snapshot.window.series)
     is_loaded = stored is not None and stored.is_loaded
     if snapshot.error_scope is ErrorScope.SERIES:
         return MemberStatus.RETIRED if is_loaded else MemberStatus.EXCLUDED
     if is_loaded:
         return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
     if snapshot.outcome is Outcome.API_ERROR:
-        return (
-            MemberStatus.EXCLUDED
-            if names.unknown_name_behaviours.get(dimension)
-            == UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
-            else None
-        )
+        unknown_name = UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
+        is_unknown = members.unknown_name_behaviours.get(dimension) == unknown_name
+        return MemberStatus.EXCLUDED if is_unknown else None
     if not snapshot.is_success:
         return None
-    return (
-        MemberStatus.UNVERIFIED
-        if names.needs_verification(dimension) and not _differs_from_total(snapshot, day_state)
-        else MemberStatus.VERIFIED
-    )
+    is_verified = not members.needs_verification(dimension) or _differs_from_total(snapshot, day_state)
+    return MemberStatus.VERIFIED if is_verified else MemberStatus.UNVERIFIED
 
 
 def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
-    """Whether a closed day's answer is less than its total, read just before, in an hour that both speak for, and
-    nowhere more.
+    """True if a closed day's response is less than its recent total in an hour that both cover, and nowhere more.
 
-    What exceeds the total is no part of it. An answer without any record counts on the total's own UTC day alone:
-    later the service may have forgotten the day.
+    What exceeds the total is no part of it. A response without any record counts only on the UTC day of the total's
+    request: later, the API may have forgotten the day.
     """
-    requested_at = day_state.total_requested_at
-    if (
-        not day_state.is_closed
-        or TOTAL in day_state.failed
-        or requested_at is None
-        or snapshot.requested_at - requested_at > MAX_TOTAL_AGE
-    ):
+    total_at = day_state.total_requested_at
+    if not day_state.is_closed or TOTAL in day_state.failed or total_at is None:
         return False
-    if not snapshot.records and snapshot.requested_at.date() != requested_at.date():
+    if snapshot.requested_at - total_at > MAX_TOTAL_AGE:
         return False
-    said = {record.hour_start: record.value for record in snapshot.records}
-    pairs = [
-        (said.get(hour, ZERO_MEASURES), day_state.total_by_hour[hour]) for hour in _covered_hours(snapshot, day_state)
-    ]
+    if not snapshot.records and snapshot.requested_at.date() != total_at.date():
+        return False
+    values = {record.hour_start: record.value for record in snapshot.records}
+    hours = _covered_hours(snapshot, day_state)
+    pairs = [(values.get(hour, ZERO_MEASURES), day_state.total_by_hour[hour]) for hour in hours]
     is_part = all(part.volume <= whole.volume and part.money <= whole.money for part, whole in pairs)
     return is_part and any(part != whole for part, whole in pairs)
 
 
 def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[datetime]:
-    """Hours that the reading and the total both speak for."""
+    """Hours that the snapshot and the total both cover."""
     if not snapshot.records:
         return [hour for hour in day_state.total_by_hour if hour not in day_state.hours_without_full_day_response]
     first, last = snapshot.records[0].hour_start, snapshot.records[-1].hour_start
     return [hour for hour in day_state.total_by_hour if first <= hour <= last]
 
 
-def record_activity(names: Members, snapshot: Snapshot, day_state: DayState) -> Members:
-    """What one day teaches of the others: where spend was seen, and at what price."""
+def record_activity(members: Members, snapshot: Snapshot, day_state: DayState) -> Members:
+    """Remember when a verified member had spend, and how much."""
     series, day = snapshot.window.series, snapshot.window.day
-    if series not in day_state.active_members or names.member_statuses.get(series) is not MemberStatus.VERIFIED:
-        return names
-    last_spend = Measures(
-        sum(record.volume for record in snapshot.records),
-        sum((record.money for record in snapshot.records), Decimal(0)),
-    )
+    is_verified = members.member_statuses.get(series) is MemberStatus.VERIFIED
+    if series not in day_state.active_members or not is_verified:
+        return members
+    money = sum((record.money for record in snapshot.records), Decimal(0))
+    spend = Measures(sum(record.volume for record in snapshot.records), money)
     return replace(
-        names,
-        active_periods={**names.active_periods, series: extend_periods(names.active_periods.get(series, ()), day)},
-        last_spend={**names.last_spend, series: last_spend} if has_price(last_spend) else names.last_spend,
+        members,
+        active_periods={**members.active_periods, series: extend_periods(members.active_periods.get(series, ()), day)},
+        last_spend={**members.last_spend, series: spend} if has_price(spend) else members.last_spend,
     )
 
 
-def has_price(last_spend: Measures) -> bool:
-    """Whether there is a price: a refund can outweigh what was spent."""
-    return last_spend.volume > 0 and last_spend.money > 0
+def has_price(spend: Measures) -> bool:
+    """True if a price per task can be computed; a refund can exceed the spend."""
+    return spend.volume > 0 and spend.money > 0
 
 
-def extend_periods(active_periods: tuple[ActivePeriod, ...], day: date) -> tuple[ActivePeriod, ...]:
-    """Spells with one more day of spend in them: the nearest one grows, if it is near enough."""
-    near = [period for period in active_periods if period.distance(day) <= MAX_ACTIVE_GAP_DAYS]
-    others = tuple(period for period in active_periods if period not in near)
-    merged = ActivePeriod(min([day, *(period.first for period in near)]), max([day, *(period.last for period in near)]))
-    return tuple(sorted((*others, merged)))
+def extend_periods(periods: tuple[ActivePeriod, ...], day: date) -> tuple[ActivePeriod, ...]:
+    """Add a day with spend to a member's active periods; it merges periods that are close enough."""
+    near = [period for period in periods if period.distance(day) <= MAX_ACTIVE_GAP_DAYS]
+    others = (period for period in periods if period not in near)
+    first, last = min([day, *(one.first for one in near)]), max([day, *(one.last for one in near)])
+    return tuple(sorted((*others, ActivePeriod(first, last))))
 
 
 def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNameBehaviour | None:
-    """What the answer to a name that cannot exist teaches; None: nothing, for this moment.
+    """Return what the response to a name that cannot exist shows, or None if it shows nothing yet.
 
-    Zeros are a lesson only where the total has tasks: money alone may be a refund, which a total can show and lose
-    again.
+    Zeros count only if the total has tasks: money alone may be a refund, which a total can show and lose again.
     """
     if snapshot.is_success and any(record.value != ZERO_MEASURES for record in snapshot.records):
         return UnknownNameBehaviour(UnknownNameAnswer.TOTALS)
-    if snapshot.is_success and any(
-        day_state.total_by_hour[hour].volume > 0 for hour in _covered_hours(snapshot, day_state)
-    ):
+    hours = _covered_hours(snapshot, day_state)
+    if snapshot.is_success and any(day_state.total_by_hour[hour].volume > 0 for hour in hours):
         return UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
     if snapshot.outcome is Outcome.API_ERROR and snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
         return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)

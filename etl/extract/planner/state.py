@@ -1,4 +1,4 @@
-"""The words of the walk: what it is given, what it answers, what it remembers. All frozen."""
+"""The planner's types: what a sync should do, what is stored, what is planned. All frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,22 +22,18 @@ from etl.models import (
 )
 
 EARLIEST_DAY = date(2005, 1, 1)
-"""No day before this is searched for the start of history: it is older than the service."""
+"""The search for the first day of history ends here: it is older than the service."""
 
 NO_SPEND_FACTOR = 10
-"""Until any spend is known, history is searched for so many times ``empty_days``."""
-
-
-# ---------------------------------------------------------------- what it is given
+"""Until any spend is found, the search covers this many times ``empty_days``."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """What this run was asked for. ``since`` and ``until`` are inclusive; a ``since`` of None: until the start of
-    history.
+    """What a sync should do. ``since`` and ``until`` are inclusive; without ``since``, to the first day of history.
 
-    ``named`` are the queues, apps and addresses that the user listed, ``by_hand`` those of them on the command line,
-    ``trusted`` those that exist though they only ever answer with the total.
+    ``configured`` are members listed by the user, ``requested_by_user`` those of them on the command line, ``trusted``
+    those that exist although they only ever return the total.
     """
 
     account: str
@@ -56,32 +52,32 @@ class SyncOptions:
 
     @property
     def end_day(self) -> date:
-        """The day the walk begins with."""
+        """The newest day to request."""
         return min(self.until or self.today, self.today)
-
-    def requests_members_of(self, day: date) -> bool:
-        """Whether names may be asked of a day that is held."""
-        return not self.totals_only and (self.since or EARLIEST_DAY) <= day <= self.end_day
 
     @property
     def max_open_days(self) -> int:
-        """Days in progress at most: enough to read totals further back while a newer day hunts."""
+        """Maximum days in progress: enough to read older totals while a newer day discovers queues."""
         return 4 * self.concurrency
 
+    def requests_members_of(self, day: date) -> bool:
+        """True if members may be requested for a stored day."""
+        return not self.totals_only and (self.since or EARLIEST_DAY) <= day <= self.end_day
+
     def is_in_lookback(self, day: date) -> bool:
-        """Whether the day is read again in every run: today and the lookback before it."""
+        """True if each sync reads the day again: today and the lookback before it."""
         return day >= self.today - timedelta(days=self.lookback)
 
     def finalizes_at(self, day: date) -> datetime:
-        """Read at or after this moment, a day is final."""
+        """A day that is read at or after this moment is final."""
         return day_start(day) + DAY * (1 + self.lookback)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """What the warehouse knows of an account: ``days`` that were asked for, ``final`` ones among them, and of names.
+    """What the warehouse knows of an account: requested ``days``, ``final`` ones among them, and members.
 
-    ``frozen`` days stay as they are: their answers are not kept any more.
+    Days ``without_raw`` stay as they are: their raw responses were deleted.
     """
 
     days: Mapping[date, DayState] = field(default_factory=dict)
@@ -93,16 +89,16 @@ class StoredState:
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------- what it answers
+# ---------------------------------------------------------------- steps
 
 
 class StopReason(Enum):
-    """Why the walk is over."""
+    """Why the planner is done."""
 
-    DONE = "everything asked for is held"
+    DONE = "everything requested is stored"
     LIMIT = "--max-requests is reached with windows left"
     ACCOUNT_REJECTED = "the API refused the account"
-    TOO_MANY_FAILURES = "trouble on too many windows in a row"
+    TOO_MANY_FAILURES = "too many windows in a row failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to ask until an answer comes."""
+    """Nothing to request before the next response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +119,17 @@ class Done:
 Step = Request | Wait | Done
 
 
-# ---------------------------------------------------------------- what it remembers
+# ---------------------------------------------------------------- plans
 
 
 @dataclass(frozen=True, slots=True)
 class DayPlan:
     """A day in progress.
 
-    ``due`` filters must be asked whatever the verdict; ``settled`` ones were answered or tried and are not asked
-    again in this run; ``sent`` are the windows asked so far, ``in_flight`` those in the air. ``unverified`` windows
-    were empty where spend is held, and so are asked once more. The cuts ``rechecked`` exceeded the total and were
-    asked once more for it.
+    ``stale`` series must be requested, whatever the day's state; ``done_series`` were requested and are not requested
+    again in this run. ``sent`` are all windows requested so far, ``in_flight`` those without a response.
+    ``rechecked_windows`` came back empty although spend is stored, and are requested once more before they count;
+    ``rechecked_dimensions`` exceeded the total and were requested once more.
     """
 
     day: date
@@ -149,28 +145,26 @@ class DayPlan:
 
     @property
     def can_request_members(self) -> bool:
-        """Whether there is a total with spend, beside which queues, apps and addresses can be asked."""
+        """True if the day has a current total with spend."""
         return self.day_state.has_spend and self.day_state.total_requested_at is not None and not self.needs_total
 
     @property
     def may_discover(self) -> bool:
-        """Whether the day hunts, or may come to: its total is not read yet, or it is closed."""
+        """True if the day discovers queues or may still do so."""
         return self.needs_total or self.day_state.is_closed
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
-    """All the walk knows: a few days in progress, names, and how far back it has come.
+    """Everything the planner knows.
 
-    ``first`` is the first day of the known range. ``days_without_raw`` frozen days would be asked for names if their
-    answers were kept.
-    ``pending`` are days of the known range that need a visit, newest first, ``stored`` what was held when the run
-    began.
-    ``further`` is the next day older than all that is known; None: nothing further back is wanted. ``oldest_spend``
-    is the oldest day with spend, or whose total failed: history is read until ``empty_days`` before it. ``shut`` are
-    the days that the last call of ``next`` or ``tell`` finished with. ``alike`` counts windows in a row that failed
-    with one code,
-    ``failed`` those with any.
+    * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first.
+    * ``stored``: the days as they were stored when the run began.
+    * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
+    * ``next_older_day``: the next day before the known range; None if nothing older is wanted.
+    * ``oldest_spend``: oldest day with spend or a failed total; the search goes on ``empty_days`` beyond it.
+    * ``completed_days``: days that the last call finished.
+    * ``same_error_streak``: code and number of windows in a row that failed with it; ``failure_streak``: with any code.
     """
 
     options: SyncOptions
@@ -200,38 +194,50 @@ class PlannerState:
 
     @property
     def unprobed_dimensions(self) -> list[Dimension]:
-        """Cuts that will be asked of which it is not known what a name that cannot exist gives."""
-        record_activity = (
-            SPLIT_DIMENSIONS
-            if self.options.totals_only
-            else self.members.unknown_name_behaviours.keys() | self.failed_probes
-        )
-        return [
-            dimension
-            for dimension in SPLIT_DIMENSIONS
-            if dimension not in record_activity and (dimension is Dimension.QUEUE or self.members.candidates[dimension])
-        ]
+        """Dimensions that will be requested although it is not known how the API treats unknown names in them."""
+        if self.options.totals_only:
+            return []
+        probed = self.members.unknown_name_behaviours.keys() | self.failed_probes
+        wanted = (one for one in SPLIT_DIMENSIONS if one is Dimension.QUEUE or self.members.candidates[one])
+        return [dimension for dimension in wanted if dimension not in probed]
+
+    @property
+    def probes_due(self) -> list[Dimension]:
+        """``unprobed_dimensions``, once a day with spend is open."""
+        unprobed = self.unprobed_dimensions
+        return unprobed if unprobed and any(plan.can_request_members for plan in self.open_days.values()) else []
 
     @property
     def days_left(self) -> int:
-        """Days still to be visited, or not finished with; of a history whose start is not known yet, at least so
-        many."""
+        """Days not finished; at least that many while the first day of history is unknown."""
         return len(self.open_days) + len(self.pending) + (not self.pending and self.next_day is not None)
 
     @property
+    def oldest_wanted_day(self) -> date:
+        """Where the search for the first day of history ends, as far as is known now."""
+        if self.oldest_spend is None:
+            return self.options.end_day - timedelta(days=self.options.empty_days * NO_SPEND_FACTOR - 1)
+        return self.oldest_spend - timedelta(days=self.options.empty_days)
+
+    @property
     def next_day(self) -> date | None:
-        """The newest day not yet visited: of the known range first, then further back until the history's start."""
+        """The next day to visit: of the known range first, then older days."""
         if self.pending:
             return self.pending[0]
-        if self.next_older_day is None or self.next_older_day < EARLIEST_DAY:
+        older = self.next_older_day
+        if older is None or older < max(EARLIEST_DAY, self.oldest_wanted_day):
             return None
-        if self.oldest_spend is None:
-            limit = self.options.end_day - timedelta(days=self.options.empty_days * NO_SPEND_FACTOR - 1)
-        else:
-            limit = self.oldest_spend - timedelta(days=self.options.empty_days)
-        return self.next_older_day if self.next_older_day >= limit else None
+        return older
+
+    @property
+    def days_without_spend(self) -> int:
+        """Days that were searched beyond the oldest spend."""
+        if self.next_older_day is None:
+            return 0
+        oldest = self.oldest_spend or self.options.end_day + timedelta(days=1)
+        return (oldest - self.next_older_day).days - 1
 
     @property
     def found_no_spend(self) -> bool:
-        """Whether the search for the start of history ended without ever seeing spend."""
+        """True if the search for the first day of history ended without any spend."""
         return self.oldest_spend is None and self.options.since is None

@@ -1,4 +1,5 @@
-"""One HTML file for those who would rather look than read: it needs no network and no other file.
+"""The HTML report: one file that needs no network and no other file.
 
-``gather`` asks the views, ``figures`` reckons, ``charts`` says what is drawn, ``page`` writes it down.
+``queries`` reads the numbers, ``metrics`` calculates, ``view`` prepares values for the templates, ``charts`` describes
+the charts and ``page`` renders all of it.
 """

@@ -1,11 +1,12 @@
-// Draws what the page describes. Expressions are interpreted, not compiled, so that the page's policy need not allow eval.
+// Draws the charts that the page describes.
+// Vega interprets its expressions (ast), so the page's policy need not allow eval.
 const draw = async () => {
-  const told = JSON.parse(document.getElementById("drawn").textContent);
+  const { specs, charts } = JSON.parse(document.getElementById("chart-data").textContent);
   const tooltip = { disableDefaultStyle: true, theme: "page" };
   const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip };
-  for (const { element, spec, rows } of told.charts) {
-    await vegaEmbed(document.getElementById(element), { ...told.specs[spec], datasets: rows }, options);
+  for (const { element, spec, rows } of charts) {
+    await vegaEmbed(document.getElementById(element), { ...specs[spec], datasets: rows }, options);
   }
-  document.documentElement.dataset.drawn = told.charts.length;
+  document.documentElement.dataset.chartsDrawn = charts.length;
 };
 draw();

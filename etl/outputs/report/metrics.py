@@ -1,39 +1,46 @@
-"""What is reckoned from what is held: pure, and exact to the last digit. A missing day is never a day without spend."""
+"""Figures calculated from report data. Pure and exact; a day that is missing never counts as a day without spend."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import NamedTuple
 
 from etl.models import DAY, UNATTRIBUTED
-from etl.outputs.report.queries import Covered, Month, Spent
+from etl.outputs.report.data import DayCoverage, MonthSpend, QueueSpend
 
-TOP = 8
-"""Queues shown by name; more colours than that cannot be told apart."""
+MAX_NAMED_QUEUES = 8
+"""More colors than this cannot be told apart."""
 
-_ZERO, _TENTH, _PLACES = Decimal(0), Decimal("0.1"), Decimal("0.000000001")
+OTHERS_COLOR, UNATTRIBUTED_COLOR = MAX_NAMED_QUEUES, MAX_NAMED_QUEUES + 1
 
 STATUSES = ("final", "open", "missing", "failed")
 
+_ZERO, _TENTH, _NINE_PLACES = Decimal(0), Decimal("0.1"), Decimal("0.000000001")
 
-class Line(NamedTuple):
-    """One line of the legend, in one colour. ``names`` are the queues it stands for; ``kind`` is queue, others or
-    rest."""
+_CLOSED_AFTER = timedelta(minutes=10)
+"""As in the view closed_days: a total requested this long after the end of its day is that of the whole day."""
+
+
+class QueueGroup(NamedTuple):
+    """Queues shown together in one color.
+
+    ``kind`` is queue (a single queue), others (all queues beyond the largest) or unattributed. ``color`` is a place in
+    the palette.
+    """
 
     label: str
     kind: str
-    names: frozenset[str]
+    color: int
+    queues: frozenset[str]
     volume: int
     money: Decimal
     price_per_1000: Decimal | None
 
 
-class Cell(NamedTuple):
-    """A line in one step of the period."""
+class StepSpend(NamedTuple):
+    """One group in one step of the period."""
 
-    start: date
-    line: int
     volume: int
     money: Decimal
     price_per_1000: Decimal | None
@@ -41,118 +48,125 @@ class Cell(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Days read whole in this month and in the last, by their number. ``per_cent`` is None where nothing was spent in
-    the last."""
+    """Spend of the same days of this month and the one before; only days complete in both.
+
+    ``days`` are days of the month. ``percent`` is the change; None if nothing was spent in the month before.
+    """
 
     days: tuple[int, ...]
-    this: Decimal
-    last: Decimal
-    per_cent: Decimal | None
+    this_month: Decimal
+    month_before: Decimal
+    percent: Decimal | None
+
+    @property
+    def is_consecutive(self) -> bool:
+        return len(self.days) == self.days[-1] - self.days[0] + 1
 
 
 # ---------------------------------------------------------------- queues
 
 
-def price(money: Decimal, volume: int) -> Decimal | None:
-    """US dollars per 1000 tasks, rounded once, half away from zero, as the views do it."""
-    if volume <= 0:
-        return None
+def price_per_1000(money: Decimal, volume: int) -> Decimal | None:
+    """US dollars per 1000 tasks, rounded like the views: once, half away from zero."""
+    return _divide(money * 1000, volume) if volume > 0 else None
+
+
+def mean_per_hour(total: Decimal | int, hours: int) -> Decimal:
+    return _divide(total, hours)
+
+
+def _divide(value: Decimal | int, count: int) -> Decimal:
     with localcontext(prec=60):
-        return (money * 1000 / volume).quantize(_PLACES, ROUND_HALF_UP)
+        return (Decimal(value) / count).quantize(_NINE_PLACES, ROUND_HALF_UP)
 
 
-def mean(value: Decimal, hours: int) -> Decimal:
-    """Of so many hours each, rounded once to 9 places."""
-    with localcontext(prec=60):
-        return (value / hours).quantize(_PLACES, ROUND_HALF_UP)
-
-
-def lines(spent: Iterable[Spent]) -> list[Line]:
-    """The dearest queues by name, what is left of them as one line, and last what no queue explains."""
+def group_queues(spend: Iterable[QueueSpend]) -> list[QueueGroup]:
+    """The queues with the most spend, then the other queues as one group, then the unattributed spend."""
     sums: dict[str, tuple[int, Decimal]] = defaultdict(lambda: (0, _ZERO))
-    for row in spent:
+    for row in spend:
         volume, money = sums[row.queue]
         sums[row.queue] = volume + row.volume, money + row.money
-    named = sorted(sums.keys() - {UNATTRIBUTED}, key=lambda name: (-sums[name][1], name))
-    shown, others = named[:TOP], named[TOP:]
-    found = [_line(name, "queue", [name], sums) for name in shown]
+    queues = sorted(sums.keys() - {UNATTRIBUTED}, key=lambda queue: (-sums[queue][1], queue))
+    others = queues[MAX_NAMED_QUEUES:]
+    groups = [_group(queue, "queue", color, [queue], sums) for color, queue in enumerate(queues[:MAX_NAMED_QUEUES])]
     if others:
         label = others[0] if len(others) == 1 else f"{len(others)} other queues"
-        found.append(_line(label, "others", others, sums))
+        groups.append(_group(label, "others", OTHERS_COLOR, others, sums))
     if UNATTRIBUTED in sums:
-        found.append(_line(UNATTRIBUTED, "rest", [UNATTRIBUTED], sums))
-    return found
+        groups.append(_group(UNATTRIBUTED, "unattributed", UNATTRIBUTED_COLOR, [UNATTRIBUTED], sums))
+    return groups
 
 
-def _line(label: str, kind: str, names: Sequence[str], sums: Mapping[str, tuple[int, Decimal]]) -> Line:
-    volume = sum(sums[name][0] for name in names)
-    money = sum((sums[name][1] for name in names), start=_ZERO)
-    return Line(label, kind, frozenset(names), volume, money, price(money, volume))
+def _group(
+    label: str, kind: str, color: int, queues: Sequence[str], sums: Mapping[str, tuple[int, Decimal]]
+) -> QueueGroup:
+    volume = sum(sums[queue][0] for queue in queues)
+    money = sum((sums[queue][1] for queue in queues), start=_ZERO)
+    return QueueGroup(label, kind, color, frozenset(queues), volume, money, price_per_1000(money, volume))
 
 
-def cells(spent: Iterable[Spent], shown: Sequence[Line]) -> list[Cell]:
-    """Each line in each step in which it spent, in order of time."""
-    place = {name: number for number, line in enumerate(shown) for name in line.names}
-    sums: dict[tuple[date, int], Cell] = {}
-    for row in spent:
-        key = row.start, place[row.queue]
-        before = sums.get(key)
+def spend_by_step(spend: Iterable[QueueSpend], groups: Sequence[QueueGroup]) -> dict[tuple[date, int], StepSpend]:
+    """Map (first day of the step, index of the group) to spend, oldest first; only steps with spend."""
+    group_of = {queue: number for number, group in enumerate(groups) for queue in group.queues}
+    steps: dict[tuple[date, int], StepSpend] = {}
+    for row in spend:
+        key = row.step, group_of[row.queue]
+        before = steps.get(key)
         if before is None:
-            sums[key] = Cell(*key, row.volume, row.money, row.price_per_1000, row.is_final)
+            steps[key] = StepSpend(row.volume, row.money, row.price_per_1000, row.is_final)
             continue
         volume, money = before.volume + row.volume, before.money + row.money
-        sums[key] = Cell(*key, volume, money, price(money, volume), before.is_final and row.is_final)
-    return [sums[key] for key in sorted(sums)]
+        steps[key] = StepSpend(volume, money, price_per_1000(money, volume), before.is_final and row.is_final)
+    return {key: steps[key] for key in sorted(steps)}
 
 
 # ---------------------------------------------------------------- days
 
 
-def status_by_day(coverage: Iterable[Covered], until: date) -> dict[str, dict[date, str]]:
-    """Of each account every day from its first to ``until``; a day the warehouse has no word of is missing."""
-    found: dict[str, dict[date, str]] = defaultdict(dict)
+def status_by_day(
+    coverage: Iterable[DayCoverage], history_starts: Mapping[str, date], today: date
+) -> dict[str, dict[date, str]]:
+    """Map every account to its days: all stored days, and all days from the start of its history to today."""
+    statuses: dict[str, dict[date, str]] = {
+        account: {start + DAY * number: "missing" for number in range((today - start).days + 1)}
+        for account, start in history_starts.items()
+    }
     for row in coverage:
-        found[row.account][row.day] = row.status
-    for held in found.values():
-        first = min(held)
-        for step in range((until - first).days + 1):
-            held.setdefault(first + DAY * step, "missing")
-    return dict(found)
+        statuses[row.account][row.day] = row.status
+    return statuses
 
 
-def whole_days(coverage: Iterable[Covered]) -> set[date]:
-    """Days whose total was asked after their end, for every account whose history reaches back to them."""
-    is_closed: dict[str, set[date]] = defaultdict(set)
-    firsts: dict[str, date] = {}
+def complete_days(coverage: Iterable[DayCoverage], history_starts: Mapping[str, date]) -> set[date]:
+    """Days that were requested after their end, for every account whose history reaches back to them."""
+    closed: dict[str, set[date]] = defaultdict(set)
     for row in coverage:
-        firsts[row.account] = min(row.day, firsts.get(row.account, row.day))
-        if row.fetched_at is not None and row.fetched_at >= _closed_from(row.day):
-            is_closed[row.account].add(row.day)
-    days = set[date]().union(*is_closed.values())
-    return {day for day in days if all(day < first or day in is_closed[account] for account, first in firsts.items())}
+        day_end = datetime.combine(row.day + DAY, time(), UTC)
+        if row.fetched_at is not None and row.fetched_at >= day_end + _CLOSED_AFTER:
+            closed[row.account].add(row.day)
+    return {
+        day
+        for day in set[date]().union(*closed.values())
+        if all(day < start or day in closed[account] for account, start in history_starts.items())
+    }
 
 
-def _closed_from(day: date) -> datetime:
-    return datetime.combine(day + DAY, time(0, 10), UTC)
-
-
-def month_of(months: Iterable[Month], day: date) -> Month:
-    """The month that ``day`` lies in; nothing spent where there is no row."""
+def find_month(months: Iterable[MonthSpend], day: date) -> MonthSpend:
+    """The month that contains ``day``; zero spend if it has no row."""
     first = day.replace(day=1)
-    return next((month for month in months if month.month == first), Month(first, 0, _ZERO, is_final=False))
+    return next((month for month in months if month.month == first), MonthSpend(first, 0, _ZERO, is_final=False))
 
 
-def compare(daily: Mapping[date, Decimal], whole: set[date], today: date) -> Comparison | None:
-    """This month against the same days of the last, as far as both were read whole; None when there is no such day."""
+def compare_months(daily: Mapping[date, Decimal], complete: set[date], today: date) -> Comparison | None:
+    """Compare this month with the same days of the month before; None if no day is complete in both."""
     first = today.replace(day=1)
-    before = (first - DAY).replace(day=1)
+    first_before = (first - DAY).replace(day=1)
     pairs = [
-        (day, before + (day - first))
-        for day in sorted(whole)
-        if first <= day < today and before + (day - first) in whole and before + (day - first) < first
+        (day, first_before + (day - first))
+        for day in sorted(complete)
+        if first <= day < today and first_before + (day - first) in complete and first_before + (day - first) < first
     ]
     if not pairs:
         return None
-    this, last = (sum((daily.get(day, _ZERO) for day in days), start=_ZERO) for days in zip(*pairs, strict=True))
-    change = ((this - last) * 100 / last).quantize(_TENTH) if last > 0 else None
-    return Comparison(tuple(day.day for day, _ in pairs), this, last, change)
+    this, before = (sum((daily.get(day, _ZERO) for day in days), start=_ZERO) for days in zip(*pairs, strict=True))
+    percent = ((this - before) * 100 / before).quantize(_TENTH) if before > 0 else None
+    return Comparison(tuple(day.day for day, _ in pairs), this, before, percent)

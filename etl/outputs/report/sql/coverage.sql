@@ -1,0 +1,5 @@
+-- one row per account and stored day
+select account, day, status, fetched_at, unattributed_volume, unattributed_money
+  from coverage_daily
+ where account in :accounts
+ order by account, day

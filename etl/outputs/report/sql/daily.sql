@@ -1,0 +1,5 @@
+-- one row per day with spend
+select day, cast(sum(money) as decimal(18, 9)) as money
+  from spending_daily
+ where account in :accounts and day >= :since
+ group by day

@@ -1,0 +1,5 @@
+-- one row: the number of hours with a revision since a day
+select count(*)
+  from (select distinct account, hour_start
+          from spending_revisions
+         where account in :accounts and seen_at >= cast(:first as date)) hours

@@ -1,0 +1,17 @@
+-- one row per hour of the week with loaded hours; weekday 1 is Monday
+--
+-- An hour that had not ended when it was loaded is left out: it would look cheaper than it is.
+with loaded as (
+    select account, max(fetched_at) as until from coverage_daily group by account
+)
+select cast(extract(isodow from t.hour_start) as integer) as weekday,
+       cast(extract(hour from t.hour_start) as integer)   as hour,
+       count(distinct t.hour_start)                       as hours,
+       cast(sum(t.volume) as bigint)                      as volume,
+       cast(sum(t.money) as decimal(18, 9))               as money
+  from spending_total_hourly t
+  join loaded l on l.account = t.account
+ where t.account in :accounts
+   and t.hour_start >= cast(:first as date) and t.hour_start < cast(:last as date) + 1 and t.hour_end <= l.until
+ group by 1, 2
+ order by 1, 2

@@ -1,0 +1,315 @@
+"""Sync one account: ask the planner what to request, reconcile the responses, hand changes to the writer."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+from etl import __version__, errors, logging_setup
+from etl.clock import Clock
+from etl.config import Settings
+from etl.extract import planner
+from etl.extract.client import Client
+from etl.load.state import SyncStateStore
+from etl.load.upsert import CoverageRow
+from etl.models import MAX_CLOCK_SKEW, DayState, MemberStatus, SeriesKey, Snapshot
+from etl.outputs import check_report
+from etl.responses import Response
+from etl.sync.counts import RunCounts
+from etl.sync.ending import account_rejected, stop_messages
+from etl.sync.findings import Findings
+from etl.sync.load_state import LoadedDay, load_days, load_stored_state, sync_options
+from etl.sync.request_loop import RequestLoop
+from etl.sync.results import Progress, SyncResult
+from etl.sync.window_log import WindowLog
+from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
+from etl.transform import parse
+from etl.transform.reconcile import DaySnapshots, empty_day, reconcile
+from etl.warehouse.checks import CheckRun
+
+Statuses = Mapping[SeriesKey, MemberStatus]
+
+
+class AccountSync:
+    """One sync of one account, from the first request to the result."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        on_progress: Callable[[Progress], None],
+        store: SyncStateStore,
+        client: Client,
+        cancelled: threading.Event,
+    ) -> None:
+        self._settings, self._clock, self._on_progress = settings, clock, on_progress
+        self._store, self._client = store, client
+        self._options = sync_options(settings, clock.now(), store.account.since)
+        loaded = load_stored_state(store, self._options)
+        self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
+        self._stored_statuses = loaded.stored_statuses
+        self._saved_traits = loaded.profile.traits
+        self._state = planner.start(self._options, loaded.stored)
+        self._finished: set[date] = set()
+        self._written: set[date] = set()
+        self._reattributed: set[date] = set()
+        self._is_clock_right = True
+        self._counts = RunCounts()
+        self._findings = Findings(self._options)
+        self._window_log = WindowLog()
+        self._started = clock.monotonic()
+        self._next_number = store.start_run("sync", __version__, self._state.first_day, self._missing_days())
+        logging_setup.bind_log_context(account=settings.account, run=store.run)
+        self._loop = RequestLoop(client, settings.concurrency, self._is_usable, cancelled)
+        self._writer = Writer(store, clock, self._loop.notify, min_batch=settings.concurrency // 2)
+
+    def run(self) -> SyncResult:
+        """Raises AccountRejectedError, InterruptedRunError and what the database raises."""
+        self._writer.start()
+        try:
+            self._writer.submit(self._reattribute(self._stored_statuses), self._new_statuses(self._stored_statuses))
+            with self._loop:
+                stop_reason = self._request_all()
+            self._writer.close()
+        except KeyboardInterrupt:
+            self._writer.stop()
+            self._close_run(errors.InterruptedRunError.exit_code, windows_left=0)
+            message = f"account {self._settings.account}: interrupted; {self._counts.windows_good} windows are stored"
+            raise errors.InterruptedRunError(message, "run it again to continue") from None
+        except BaseException:
+            self._writer.stop()
+            raise
+        return self._finish(stop_reason)
+
+    def _missing_days(self) -> list[date]:
+        """Days of the known range of which nothing is stored; coverage shows them until they are loaded."""
+        first = self._state.first_day
+        days = (first + timedelta(days=n) for n in range((self._options.end_day - first).days + 1))
+        return [day for day in days if day not in self._stored.days]
+
+    # ---------------------------------------------------------------- requests
+
+    def _request_all(self) -> planner.StopReason:
+        while True:
+            if (capacity := self._capacity()) > 0:
+                self._state = replace(self._state, retries=self._client.retries)
+                self._state, step = planner.next_windows(self._state, capacity)
+                self._writer.submit(self._completed_days())
+                if isinstance(step, planner.Done):
+                    return step.stop_reason
+                if isinstance(step, planner.Request):
+                    self._loop.send(step.windows, self._unknown_name_codes())
+                    continue
+            arrivals = self._loop.wait()
+            self._apply_responses(arrivals.responses)  # first, so that an error loses none of them
+            if arrivals.has_cancelled:
+                self._state = planner.cancel_in_flight(self._state)
+            if arrivals.error:
+                raise arrivals.error
+            self._on_progress(self._progress())
+
+    def _capacity(self) -> int:
+        """Windows that may be sent: up to ``concurrency`` in flight, up to twice as many not committed."""
+        limit, in_flight = self._settings.concurrency, self._loop.in_flight
+        return min(limit - in_flight, 2 * limit - in_flight - self._writer.waiting_snapshots)
+
+    def _unknown_name_codes(self) -> frozenset[str]:
+        behaviours = self._state.members.unknown_name_behaviours.values()
+        return frozenset(behaviour.code for behaviour in behaviours if behaviour.code)
+
+    def _is_usable(self, response: Response) -> bool:
+        """True if all records are valid. Called from the request threads."""
+        return parse.parse_snapshot(response, 0, self._profile.hour_offset_seconds).is_success
+
+    # ---------------------------------------------------------------- responses
+
+    def _apply_responses(self, responses: Sequence[Response]) -> None:
+        snapshots = [self._parse(response) for response in responses]
+        for group in planner.group_by_day(snapshots):
+            self._apply_snapshots(group)
+        for snapshot, response in zip(snapshots, responses, strict=True):
+            is_expected = planner.is_expected_error(self._state, snapshot)
+            self._window_log.write(snapshot, response, is_expected_error=is_expected)
+
+    def _parse(self, response: Response) -> Snapshot:
+        response = self._with_true_time(response)
+        snapshot = parse.parse_snapshot(response, self._next_number, self._profile.hour_offset_seconds)
+        self._next_number += 1
+        self._profile = self._profile.learn(snapshot)
+        return snapshot
+
+    def _with_true_time(self, response: Response) -> Response:
+        """Date a response by the earlier of both clocks: the latest snapshot counts, so none may be dated too late."""
+        if response.server_time is None or abs(response.server_time - response.requested_at) <= MAX_CLOCK_SKEW:
+            return response
+        self._is_clock_right = False
+        self._findings.add_clock_skew(response.server_time - response.requested_at)
+        return replace(response, requested_at=min(response.requested_at, response.server_time))
+
+    def _apply_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Take in snapshots of one day, which is reconciled once for all of them."""
+        day = self._day(snapshots[0].window.day)
+        day_state, before = day.reconciled.day_state, self._state.members.member_statuses
+        new_statuses = list[NewMemberStatus]()
+        for snapshot in snapshots:
+            earlier = self._state.members.member_statuses
+            self._state = planner.classify_name(self._state, snapshot, day_state)
+            new_statuses += self._new_statuses(earlier, snapshot.number)
+        members = self._state.members
+        self._profile = self._profile.with_members(members.member_statuses, members.unknown_name_behaviours)
+        day.day_snapshots = self._profile.apply_to(day.day_snapshots.with_snapshots(snapshots))
+        day.reconciled = reconcile(day.day_snapshots)
+        updates = []
+        for snapshot in snapshots:
+            self._state = planner.apply_snapshot(self._state, snapshot, day.reconciled.day_state)
+            is_expected = planner.is_expected_error(self._state, snapshot)
+            self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
+            self._findings.add_snapshot(snapshot)
+            updates += [self._update(day, snapshot), *self._completed_days()]
+        self._writer.submit([*updates, *self._reattribute(before, but=day.day_snapshots.day)], new_statuses)
+        if self._state.stop_reason:
+            self._client.stop()
+
+    def _day(self, day: date) -> LoadedDay:
+        """A day in memory, loaded if the warehouse has it."""
+        if day not in self._days and (day in self._stored.days or day in self._finished):
+            if day in self._reattributed or day in self._finished:
+                self._writer.flush()  # or an update of the day might be missing
+                self._reattributed.clear()
+            self._days |= load_days(self._store, [day], self._profile)
+        return self._days.setdefault(day, LoadedDay(DaySnapshots(day), empty_day(day), empty_day(day)))
+
+    # ---------------------------------------------------------------- updates
+
+    def _update(self, day: LoadedDay, snapshot: Snapshot | None = None, is_last: bool = False) -> DayUpdate:
+        day_state = day.reconciled.day_state
+        traits = self._profile.traits._replace(unknown_name_behaviours=self._state.members.unknown_name_behaviours)
+        new_traits, self._saved_traits = (traits if traits != self._saved_traits else None), traits
+        self._written.add(day_state.day)
+        row = CoverageRow(day_state, self._status(day_state))
+        return DayUpdate(row, day.reconciled, day.stored, snapshot, new_traits, is_last)
+
+    def _completed_days(self) -> list[DayUpdate]:
+        """The last updates of the days that the planner has just completed; they are no longer kept in memory."""
+        self._finished.update(self._state.completed_days)
+        days = [self._day(day) for day in self._state.completed_days]
+        for day in days:
+            self._findings.add_day(day.reconciled.day_state, day.stored.day_state)
+            del self._days[day.day_snapshots.day]
+        return [self._update(day, is_last=True) for day in days]
+
+    def _status(self, day_state: DayState) -> str:
+        """The first that applies: failed, missing, open or final."""
+        if day_state.is_failed:
+            return "failed"
+        if day_state.total_requested_at is None:
+            return "missing"
+        is_settled = day_state.day in self._finished or day_state.day in self._stored.final
+        is_read_late = day_state.read_since(self._options.finalizes_at(day_state.day))
+        return "final" if is_settled and self._is_clock_right and is_read_late else "open"
+
+    def _new_statuses(self, before: Statuses, decided_by: int | None = None) -> list[NewMemberStatus]:
+        statuses = self._state.members.member_statuses
+        return [(one, status, decided_by) for one, status in statuses.items() if before.get(one) is not status]
+
+    def _reattribute(self, before: Statuses, but: date | None = None) -> list[DayUpdate]:
+        """Updates of all days with members that count only since now, or no longer; except day ``but``."""
+        earlier = replace(self._profile, member_statuses=before)
+        members = before.keys() | self._profile.member_statuses.keys()
+        changed = sorted(series for series in members if earlier.counts(series) != self._profile.counts(series))
+        if not changed:
+            return []
+        self._writer.flush()  # or the last snapshot of a day might be missing
+        for day in self._days.values():
+            day.day_snapshots = self._profile.apply_to(day.day_snapshots)
+            day.reconciled = reconcile(day.day_snapshots)
+        in_memory = [day for at, day in self._days.items() if at != but]
+        skipped = {*self._days, *self._stored.without_raw, but}
+        others = [day for day in self._store.days_with_members(changed) if day not in skipped]
+        loaded = list(load_days(self._store, others, self._profile).values())
+        self._reattributed = {*others}
+        for day in (*in_memory, *loaded):
+            self._state = planner.apply_reconciled_day(self._state, day.reconciled.day_state)
+        for day in loaded:
+            self._findings.add_day(day.reconciled.day_state)
+        return [self._update(day) for day in in_memory] + [self._update(day, is_last=True) for day in loaded]
+
+    # ---------------------------------------------------------------- progress and end
+
+    def _progress(self) -> Progress:
+        state, done = self._state, len(self._finished)
+        days = len({*self._finished, *state.open_days, *state.pending})
+        older, elapsed = planner.days_before_known_range(state), self._clock.monotonic() - self._started
+        searched = state.days_without_spend
+        can_estimate = done and (not older or searched > planner.MAX_ACTIVE_GAP_DAYS)
+        return Progress(
+            day=max(state.open_days, default=None),
+            days_done=done,
+            days_planned=None if older else days,
+            days_without_spend=searched if older else 0,
+            empty_days=searched + older,
+            requests=self._client.requests,
+            seconds=elapsed,
+            hourly_values=self._writer.counts.inserted,
+            money=self._counts.money,
+            seconds_left=elapsed / done * (days + older - done) if can_estimate else None,
+        )
+
+    def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
+        self._findings.add_end(self._state, stop_reason, self._counts.requested)
+        self._findings.add_checks(broken.finding for broken in self._check().broken)
+        retention = self._settings.raw_retention_days
+        if retention is not None:
+            self._store.prune_raw_responses(self._options.today - timedelta(days=retention))
+        is_done = stop_reason is planner.StopReason.DONE
+        is_rejected = stop_reason is planner.StopReason.ACCOUNT_REJECTED
+        is_complete = is_done and not self._counts.windows_failed
+        exit_code = errors.most_severe(
+            [3 if is_rejected else 0, 5 if self._findings.is_blocking else 0, 0 if is_complete else 1]
+        )
+        windows_left = 0 if is_done else self._state.days_left
+        new, changed = self._close_run(exit_code, windows_left)
+        if is_rejected:
+            raise account_rejected(self._state.stopped_by, self._settings.account, self._client.requests)
+        return SyncResult(
+            account=self._settings.account,
+            exit_code=exit_code,
+            run=self._store.run,
+            seconds=round(self._clock.monotonic() - self._started, 3),
+            windows_left=windows_left,
+            hourly_values_new=new,
+            hourly_values_changed=changed,
+            money=self._counts.money,
+            days=len(self._finished),
+            first_day=min(self._finished, default=None),
+            last_day=max(self._finished, default=None),
+            lower_bound=self._counts.lower_bound,
+            findings=self._findings.all,
+            messages=stop_messages(stop_reason, self._state),
+            **self._numbers(),
+        )
+
+    def _check(self) -> CheckRun:
+        """Check the days written in this run; all days, unless the run before checked and found them right."""
+        since = min(self._written, default=self._options.today) if self._store.was_sound else date.min
+        settings, clock = self._settings, self._clock
+        return check_report.run_checks(
+            settings.warehouse, settings.account, settings.checks_folder, clock, wait=settings.lock_wait, since=since
+        ).checked
+
+    def _close_run(self, exit_code: int, windows_left: int) -> tuple[int, int]:
+        numbers = {**self._numbers(), "windows_left": windows_left}
+        return self._store.finish_run(exit_code, numbers, self._findings.all)
+
+    def _numbers(self) -> dict[str, int]:
+        return {
+            "requests": self._client.requests,
+            "retries": self._client.retries,
+            "windows_good": self._counts.windows_good,
+            "windows_failed": self._counts.windows_failed,
+            "facts_inserted": self._writer.counts.inserted,
+            "facts_changed": self._writer.counts.changed,
+            "facts_unchanged": self._writer.unchanged,
+            "rejections": self._counts.rejections,
+            "outside": self._counts.outside,
+        }
