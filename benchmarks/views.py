@@ -28,10 +28,10 @@ _QUEUE = "coalesce(s.member, '(unattributed)')"
 
 
 class Question(NamedTuple):
-    """A question as two queries. ``most``: how many times as long the view may take; None: for information only."""
+    """A question as two queries. ``max_ratio``: limit of the time of the view by that of the tables; None: no limit."""
 
     name: str
-    most: float | None
+    max_ratio: float | None
     view: str
     by_hand: str
 
@@ -143,4 +143,4 @@ def measure(*, short: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         costs = measured(Path(folder) / "warehouse.duckdb", QUARTER if short else YEARS)
     for question, cost in costs.items():
-        yield Figure(f"view: {question.name}", cost.ratio, None if short else question.most, floor="by hand")
+        yield Figure(f"view: {question.name}", cost.ratio, None if short else question.max_ratio, floor="by hand")

@@ -52,14 +52,16 @@ class Losses(NamedTuple):
 
     command: str
     kills: int
-    lost: int = 0
+    missing: int = 0
     duplicates: int = 0
     torn: int = 0
     repeats: Sequence[int] = ()
 
     @property
     def is_none(self) -> bool:
-        return (self.lost, self.duplicates, self.torn) == (0, 0, 0) and max(self.repeats, default=0) <= 2 * CONCURRENCY
+        return (self.missing, self.duplicates, self.torn) == (0, 0, 0) and max(
+            self.repeats, default=0
+        ) <= 2 * CONCURRENCY
 
 
 # ---------------------------------------------------------------- kills
@@ -151,7 +153,7 @@ def sync(folder: Path, kills: int, random_source: random.Random) -> Losses:
         return Losses(
             "sync",
             kills,
-            lost=missing + wrong,
+            missing=missing + wrong,
             duplicates=count_duplicates(world.file),
             repeats=repeats_by_kill(world, starts, committed[1:-1]),
         )
@@ -225,7 +227,7 @@ def replay(folder: Path, kills: int, random_source: random.Random) -> Losses:
         killer.run_undisturbed()
         after = export(world)
         return Losses(
-            "replay", kills, lost=sum(len({*before[name]} ^ {*after[name]}) for name in before), duplicates=twice
+            "replay", kills, missing=sum(len({*before[name]} ^ {*after[name]}) for name in before), duplicates=twice
         )
 
 
@@ -254,7 +256,7 @@ def migrate_killed(folder: Path, kills: int, random_source: random.Random) -> Lo
         old = folder / "old"
         old.mkdir()
         shutil.copy(world.file, old)
-        torn = lost = 0
+        torn = missing = 0
         killer = Killer(folder, random_source, "etl.warehouse.migrate, alembic.command, alembic.config", "migrate")
         killer.run_undisturbed()
 
@@ -264,14 +266,14 @@ def migrate_killed(folder: Path, kills: int, random_source: random.Random) -> Lo
             shutil.copy(old / world.file.name, world.file)
 
         def check() -> None:
-            nonlocal torn, lost
+            nonlocal torn, missing
             torn += _upgraded(world.file) is None
             migrate.upgrade(open_warehouse(f"duckdb:///{world.file}"))
-            lost += len({*facts} ^ {*export(world)["facts"]})
+            missing += len({*facts} ^ {*export(world)["facts"]})
 
         kills_of(killer, kills, damage, check)
-        lost += world.hourly() != world.expected_rows()
-        return Losses("migrate", kills, lost=lost, duplicates=count_duplicates(world.file), torn=torn)
+        missing += world.hourly() != world.expected_rows()
+        return Losses("migrate", kills, missing=missing, duplicates=count_duplicates(world.file), torn=torn)
 
 
 # ---------------------------------------------------------------- publish, export
@@ -290,14 +292,14 @@ class _States:
 
     def __init__(self, sample: SampleWarehouse) -> None:
         self._sample, self._previous, self._next = sample, 0, 0
-        self.torn = self.lost = self.duplicates = 0
+        self.torn = self.missing = self.duplicates = 0
 
     def start_round(self, number: int) -> None:
         self._next = number
         self._sample.set_price(Decimal(number))
 
     def record(self, prices: Collection[Decimal], hours: int) -> None:
-        self.lost += max(HOURS - hours, 0)
+        self.missing += max(HOURS - hours, 0)
         self.duplicates += max(hours - HOURS, 0)
         self.torn += len(set(prices)) != 1 or not set(prices) <= {self._previous, self._next}
         self._previous = int(max(prices, default=Decimal(0)))
@@ -320,7 +322,7 @@ def publish(folder: Path, kills: int, random_source: random.Random) -> Losses:
     killer.run_undisturbed()
     states.torn += [file.name for file in copy.parent.iterdir()] != [copy.name]
     check()
-    return Losses("publish", kills, lost=states.lost, duplicates=states.duplicates, torn=states.torn)
+    return Losses("publish", kills, missing=states.missing, duplicates=states.duplicates, torn=states.torn)
 
 
 def exported(folder: Path, kills: int, random_source: random.Random) -> Losses:
@@ -345,7 +347,7 @@ def exported(folder: Path, kills: int, random_source: random.Random) -> Losses:
     killer.run_undisturbed()
     states.torn += (folder / ".lake.draft").exists()
     check()
-    return Losses("export", kills, lost=states.lost, duplicates=states.duplicates, torn=states.torn)
+    return Losses("export", kills, missing=states.missing, duplicates=states.duplicates, torn=states.torn)
 
 
 # ---------------------------------------------------------------- all commands
@@ -371,7 +373,7 @@ TITLES = (
 
 def _line(losses: Losses) -> tuple[str, ...]:
     repeats = (str(max(losses.repeats)), str(sum(losses.repeats))) if losses.repeats else ("-", "-")
-    return (losses.command, *map(str, (losses.kills, losses.lost, losses.duplicates, losses.torn)), *repeats)
+    return (losses.command, *map(str, (losses.kills, losses.missing, losses.duplicates, losses.torn)), *repeats)
 
 
 def main() -> int:
@@ -388,7 +390,7 @@ def main() -> int:
     all_losses = Losses(
         "all",
         kills=sum(losses.kills for losses in losses_by_command),
-        lost=sum(losses.lost for losses in losses_by_command),
+        missing=sum(losses.missing for losses in losses_by_command),
         duplicates=sum(losses.duplicates for losses in losses_by_command),
         torn=sum(losses.torn for losses in losses_by_command),
         repeats=[number for losses in losses_by_command for number in losses.repeats],

@@ -269,7 +269,7 @@ def _respond_to_hello(peer: socket.socket) -> None:
         peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-# ---------------------------------------------------------------- another server answers
+# ---------------------------------------------------------------- another server responds
 
 
 @row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, stored=READ_BEFORE)
@@ -429,7 +429,7 @@ def unknown_code_everywhere(scene: Scene) -> int:
     return _permanent_fault(scene, Fault(FaultKind.UNKNOWN_CODE), concurrency=1, limit=10)
 
 
-# ---------------------------------------------------------------- answers with something wrong in them
+# ---------------------------------------------------------------- responses with invalid content
 
 
 @row(

@@ -283,11 +283,11 @@ def test_an_interrupt_ends_every_account_and_the_next_sync_continues(
         assert {code for _, code in ends} <= {0, 130}
         assert 130 in {code for _, code in ends}
         assert "not started: " in stdout
-        kept = set(world.rows("select * from internal.snapshots"))
-        assert kept
+        snapshots_before = set(world.rows("select * from internal.snapshots"))
+        assert snapshots_before
         world.sandbox.behaviour = WITHOUT_RETRIES
         assert run_command(world, "sync", "--all", names=TWELVE) == 0
-        assert kept <= set(world.rows("select * from internal.snapshots"))
+        assert snapshots_before <= set(world.rows("select * from internal.snapshots"))
         today = world.now.date()
         assert all(
             without_today(hourly(world, name), today) == without_today(world.expected_rows(), today) for name in TWELVE
@@ -472,7 +472,7 @@ def test_eight_accounts_can_load_a_new_warehouse_at_the_same_time(tmp_path: Path
             (signal_number,) for signal_number in range(1, 9)
         ]
         runs = world.rows("select started_at, ended_at from internal.runs where run = 1 order by started_at")
-        assert any(later < ended for (_, ended), (later, _) in pairwise(runs))  # they ran at the same time
+        assert any(later < end for (_, end), (later, _) in pairwise(runs))  # they ran at the same time
 
 
 @pytest.mark.slow

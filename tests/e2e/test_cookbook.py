@@ -109,9 +109,9 @@ def load(folder: Path, engine_name: str) -> Filled:
     """Load two accounts into one warehouse: a steady one with corrections, a pause, an app and a queue that ended, and a
     young one with gaps."""
     url = new_database() if engine_name == "postgresql" else warehouse_in(folder)
-    ended = ("FunCaptcha", ago(96), ago(70))
+    finished_queue = ("FunCaptcha", ago(96), ago(70))
     steady = Dataset(
-        seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(ended,), turnover=False,
+        seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(finished_queue,), turnover=False,
         idle=((ago(40), ago(39)),), idle_hours=0, idle_weeks=0, corrections=True,
     )  # fmt: skip
     patchy = Dataset(
@@ -535,7 +535,7 @@ def decimals(types: dict[str, str]) -> set[str]:
 
 @pytest.fixture
 def query_rows(engine_name: str) -> QueryRows:
-    """``asked(sql, view, rows)``: the result of a cookbook query, or of ``sql``, where ``view`` has just these rows."""
+    """``query_rows(sql, view, rows)``: the result of a recipe or of ``sql`` when ``view`` has exactly these rows."""
 
     def in_a_file(sql: str, view: str, rows: str) -> list[Row]:
         with duckdb.connect() as connection:

@@ -218,8 +218,8 @@ def test_a_run_has_its_times_finding_counts_and_exit_code(tmp_path: Path) -> Non
         )  # like a killed run
         rows = runs(world, "account, run, started_at, seconds, exit_code, requests, notes, warnings, blocking")
         now = NOW.replace(tzinfo=None)
-        note_count, warning_count = rows[0][6:8]
-        assert note_count + warning_count > 0
+        info_count, warning_count = rows[0][6:8]
+        assert info_count + warning_count > 0
         assert rows[0] == (
             "default",
             1,
@@ -227,7 +227,7 @@ def test_a_run_has_its_times_finding_counts_and_exit_code(tmp_path: Path) -> Non
             Decimal(0),
             0,
             len(world.requests) - rows[1][5],
-            note_count,
+            info_count,
             warning_count,
             0,
         )

@@ -206,7 +206,7 @@ def test_each_network_failure_ends_in_time_and_has_an_error_code(
     assert (response.status == 200) is (kind is InvalidResponse)
 
 
-def test_a_truncated_body_is_an_error_and_is_kept() -> None:
+def test_a_truncated_body_is_an_error_and_is_stored() -> None:
     truncated = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n" + SUCCESS
     with serving(send(truncated)) as server:
         response, _ = fetch(server.url)
@@ -386,7 +386,7 @@ def test_other_hosts_are_reached_through_the_proxy(monkeypatch: pytest.MonkeyPat
         reset,
     ],
 )
-def test_a_key_in_the_response_is_neither_kept_nor_logged(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_in_the_response_is_neither_stored_nor_logged(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with serving(script) as server:
         response, _ = fetch(server.url)

@@ -1,7 +1,7 @@
 """Generated responses that the API, or a proxy in front of it, may send: from valid ones to noise. One seed, one response.
 
-The mutations know what an answer looks like: fields are spelled anew, records are doubled and moved, bodies are
-wrapped, cut and soiled. Shared by the ordinary tests and by ``make fuzz``.
+The mutations start from valid responses: they change the notation of fields, duplicate and move records, and wrap,
+truncate and damage bodies. Used by the ordinary tests and by ``make fuzz``.
 """
 
 import gzip

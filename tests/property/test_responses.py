@@ -175,16 +175,16 @@ record_lists = st.lists(
 
 @quick
 @given(record_lists, st.randoms(use_true_random=False))
-def test_the_record_kept_for_an_hour_does_not_depend_on_the_order(
+def test_the_record_chosen_for_an_hour_does_not_depend_on_the_order(
     records: list[tuple[Record, str]], draw: random.Random
 ) -> None:
-    kept, rejected = deduplicate_hours(records)
-    assert deduplicate_hours(draw.sample(records, len(records))) == (kept, rejected)
-    assert kept == tuple(
+    chosen, rejected = deduplicate_hours(records)
+    assert deduplicate_hours(draw.sample(records, len(records))) == (chosen, rejected)
+    assert chosen == tuple(
         max((r for r, _ in records if r.hour_start == hour), key=lambda r: (r.volume, r.money))
         for hour in sorted({r.hour_start for r, _ in records})
     )
-    assert len(kept) + len(rejected) == len({record for record, _ in records})
+    assert len(chosen) + len(rejected) == len({record for record, _ in records})
 
 
 @quick

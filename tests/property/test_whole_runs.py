@@ -169,10 +169,10 @@ class SimulatedApi(SimulatedAccount):
         self.sandbox.faults = (Fault(kind),) if kind else ()
         reply = self.sandbox.respond(METHOD, protocol.encode_request(window, KEY))
         body = reply.body[: len(reply.body) // 2] if kind is FaultKind.TRUNCATED else reply.body
-        answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
+        raw_response = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
-            answer = Response(window, requested_at, TransportError("reset", "for a test"))
-        snapshot = parse.parse_snapshot(answer, self.number, self.hour_offset)
+            raw_response = Response(window, requested_at, TransportError("reset", "for a test"))
+        snapshot = parse.parse_snapshot(raw_response, self.number, self.hour_offset)
         has_records = snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL)
         self.responses[self.number] = ReturnedHours(self.decides_at, _hours(body) if has_records else {}, kind)
         tasks = [record.volume for record in snapshot.records]
