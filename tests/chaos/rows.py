@@ -74,11 +74,11 @@ class Finished(NamedTuple):
 
 def _start(world: World, *arguments: str, first: str = "", **variables: str) -> "subprocess.Popen[str]":
     """Start ``anticaptcha-etl`` in the world's folder and wait until it has run the code ``first``."""
-    variables = {"ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_RATE": "0"}
+    defaults = {"ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_RATE": "0"}
     process = subprocess.Popen(
         [sys.executable, "-c", f"{first}\nfrom etl.cli import main\nprint(flush=True)\nmain()", *arguments],
         cwd=world.folder,
-        env={**variables, "ANTICAPTCHA_EMPTY_DAYS": "5", **variables},
+        env={**defaults, "ANTICAPTCHA_EMPTY_DAYS": "5", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
