@@ -389,8 +389,8 @@ def test_text_lines_name_the_account(tmp_path: Path, capsys: pytest.CaptureFixtu
         write_config(world, ("a", "b"))
         assert run_command(world, "sync", "--all", names=("a", "b")) == 0
     output = capsys.readouterr().err.splitlines()
-    [retried] = [line for line in output if "attempt 1 failed" in line]
-    assert re.search(r"warning  \[(\w)\] \1, ", retried)
+    [retried] = [line for line in output if "; retry 1 in " in line]
+    assert re.search(r"warning  \[(\w)\] \1 ", retried)
     assert all(any(f"[{name}] exit code 0: " in line for line in output) for name in "ab")
     assert sum("created a new warehouse" in line for line in output) == 1
 

@@ -56,7 +56,7 @@ def test_json_lines_have_the_account_and_the_run_and_those_of_a_window_its_field
     assert created["account"] == "shop"
     assert {(line["account"], line["run"]) for line in run} == {("shop", 1)}
     window = {"day", "window_start", "cut", "member", "code"}
-    retried = [line for line in run if " failed, retrying in " in line["message"]]
+    retried = [line for line in run if "; retry " in line["message"]]
     assert retried
     assert all(line.keys() >= window | {"attempt", "wait_seconds"} for line in retried)
     requests_logged = [line for line in run if "requests" in line]
@@ -72,8 +72,8 @@ def test_json_lines_have_the_account_and_the_run_and_those_of_a_window_its_field
 def test_text_lines_have_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with world_today(tmp_path, Fault(FaultKind.HTML_502, numbers=(1,))) as world:
         assert run_command(world, "sync") == 0
-    [retried] = [line for line in capsys.readouterr().err.splitlines() if "attempt 1 failed" in line]
-    assert "warning  default, " in retried
+    [retried] = [line for line in capsys.readouterr().err.splitlines() if "; retry 1 in " in line]
+    assert "warning  default " in retried
     assert "run" not in retried
 
 
@@ -113,7 +113,7 @@ def test_an_error_is_one_json_line(
 def test_an_internal_error_is_one_json_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.transform.reconcile._verdict", lambda *_: 1 // 0)
+    monkeypatch.setattr("etl.transform.reconcile._day_state", lambda *_: 1 // 0)
     with world_today(tmp_path) as world:
         assert run_command(world, "sync", "--quiet", "--log-format", "json") == 1
     [line] = lines(capsys)
@@ -142,7 +142,7 @@ def test_many_retries_log_a_limited_number_of_lines(tmp_path: Path, caplog: pyte
         summary = world.sync(since=str(ago(220)))
     assert summary.windows_good + summary.windows_failed > 200
     assert summary.retries > 2 * MAX_WARNINGS
-    retries = [message for message in caplog.messages if " failed, retrying in " in message]
+    retries = [message for message in caplog.messages if "; retry " in message]
     assert len(retries) == MAX_WARNINGS
     assert (
         caplog.messages.count(f"logged {MAX_WARNINGS} retries; further ones are suppressed (--verbose shows all)") == 1
@@ -155,7 +155,7 @@ def test_verbose_logs_every_retry(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         with caplog.at_level(logging.DEBUG, "etl"):
             summary = world.sync()
         assert summary.retries > MAX_WARNINGS
-        assert sum(" failed, retrying in " in message for message in caplog.messages) == summary.retries
+        assert sum("; retry " in message for message in caplog.messages) == summary.retries
 
 
 def test_many_rejected_records_log_a_limited_number_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -306,7 +306,7 @@ def test_an_internal_error_and_an_interrupt_ping_the_failure_url(
             def raises(*_: object, failure: type[BaseException] = failure) -> None:
                 raise failure
 
-            monkeypatch.setattr("etl.sync.request_loop.reconcile", raises)
+            monkeypatch.setattr("etl.sync.account_sync.reconcile", raises)
             assert run_command(world, "sync", ANTICAPTCHA_PING_URL=url) == code
     assert [ping.path for ping in pings] == ["/secret-token/fail"] * 2
     assert "interrupted" in pings[0].text
