@@ -63,7 +63,7 @@ class SeriesKey(NamedTuple):
 TOTAL = SeriesKey(Dimension.TOTAL)
 
 SPLIT_DIMENSIONS = (Dimension.QUEUE, Dimension.APP, Dimension.IP)
-"""The dimensions besides the total, in the order in which they are requested."""
+"""The dimensions besides the total, in the order of their requests."""
 
 
 def queue(name: str) -> SeriesKey:
@@ -334,7 +334,7 @@ class DayState:
 
 
 class ActivePeriod(NamedTuple):
-    """First and last day of a period in which a member had spend; idle gaps of up to a week are part of it."""
+    """First and last day of a period of spend; idle gaps of up to a week are part of it."""
 
     first: date
     last: date

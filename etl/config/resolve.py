@@ -148,7 +148,7 @@ def _warehouse_url(text: str, folder: Path) -> str:
         return text
     if "?" in text:
         raise UsageError(
-            f"the warehouse {text} contains a question mark, which would start the options of a URL", "rename the file"
+            f"DuckDB cannot write its log for a path with a question mark: {text}", "rename the file or folder"
         )
     return f"duckdb:///{os.path.normpath(resolve_path(folder, text))}"
 

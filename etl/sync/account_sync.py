@@ -82,7 +82,7 @@ class AccountSync:
         return self._finish(stop_reason)
 
     def _missing_days(self) -> list[date]:
-        """Days of the known range of which nothing is stored; coverage shows them until they are loaded."""
+        """Days of the known range without any stored data; coverage shows them until they are loaded."""
         first = self._state.first_day
         days = (first + timedelta(days=n) for n in range((self._options.end_day - first).days + 1))
         return [day for day in days if day not in self._stored.days]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _creating = threading.Lock()
-"""Held while a warehouse is created or migrated, so that accounts running in parallel do it once."""
+"""Locked while a warehouse is created or migrated, so that accounts running in parallel do it once."""
 
 
 def sync_account(

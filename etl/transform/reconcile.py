@@ -103,7 +103,7 @@ class ReconciledDay:
 
     @cached_property
     def over_allocations(self) -> Mapping[Key, Fact]:
-        """Hours in which a dimension's members exceed the total, with what they add up to."""
+        """Hours whose members exceed the total in a dimension, with what they add up to."""
         found: dict[Key, Fact] = {}
         for dimension, by_hour in self.breakdowns.items():
             series = SeriesKey(dimension, None)

@@ -177,7 +177,7 @@ def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
     (account,) = load_status(warehouse, "default", NOW).accounts
     assert [run.run for run in account.runs] == list(range(14, 14 - MAX_RUNS, -1))
     assert [run.command for run in account.runs[:2]] == ["replay", "sync"]
-    assert (account.runs[0].ended_at, account.runs[0].exit_code) == (None, None)
+    assert (account.runs[0].finished_at, account.runs[0].exit_code) == (None, None)
     assert account.runs[1].started_at == started.replace(tzinfo=UTC)
     assert account.findings == (Finding("split", Severity.BLOCKING, "does not fit", march(2), "A"),)
 
