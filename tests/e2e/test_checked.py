@@ -151,7 +151,7 @@ def test_a_refund_is_reported_once(tmp_path: Path) -> None:
 
 
 class OddHour(Dataset):
-    """A dataset in which one hour of today, 05:00, has other values."""
+    """A dataset where one hour of today, 05:00, has other values."""
 
     charge = (0, Decimal("1.23"))
 

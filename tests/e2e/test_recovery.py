@@ -39,7 +39,7 @@ def _hours_on(hours: Hours, days: set[date]) -> Hours:
 
 
 def _single_queue_recently(days: int) -> Dataset:
-    """Return a history in which one queue has all spend since ``ago(2)``, so its responses equal the totals. Before that
+    """Return a history where one queue has all spend since ``ago(2)``, so its responses equal the totals. Before that
     a second queue had spend too."""
     return small(days, (FIRST, SECOND), lives=((SECOND, ago(days), ago(3)),))
 

@@ -31,7 +31,7 @@ RunSync = Callable[..., tuple[int, bytes, bytes]]
 
 
 def _traces_of_the_key() -> tuple[bytes, ...]:
-    """Return the ways in which the key could appear: plain, each half, hex, and base64 at any offset."""
+    """Return all forms of the key to search for: plain, each half, hex, and base64 at any offset."""
     plain = SECRET.encode()
     half = len(plain) // 2
     encoded = [base64.b64encode(b"\0" * offset + plain)[4:-4] for offset in range(3)]

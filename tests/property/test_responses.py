@@ -193,7 +193,7 @@ def test_the_record_chosen_for_an_hour_does_not_depend_on_the_order(
         st.builds(RawRecord, *[st.none() | st.integers(-5, 5) | st.text(max_size=3)] * 4, st.just("raw")), max_size=6
     )
 )
-def test_every_record_is_kept_rejected_or_out_of_the_window(raws: list[RawRecord]) -> None:
+def test_every_record_is_used_rejected_or_out_of_the_window(raws: list[RawRecord]) -> None:
     window = Window.whole_day("default", TOTAL, date(1970, 1, 1))
     snapshot = parse_snapshot(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
     collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.out_of_window
