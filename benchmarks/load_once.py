@@ -42,13 +42,13 @@ def price(queue: int) -> int:
 def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: datetime) -> list[Snapshot]:
     """Return the snapshot of the total, then of every queue."""
     hours = [day_start(day) + HOUR * n for n in range(24)]
-    volumes = [[volume(day.toordinal(), place, hour) for hour in range(24)] for place in range(len(names))]
-    moneys = [[count * price(place) for count in counts] for place, counts in enumerate(volumes)]
+    volumes = [[volume(day.toordinal(), position, hour) for hour in range(24)] for position in range(len(names))]
+    moneys = [[count * price(position) for count in counts] for position, counts in enumerate(volumes)]
     rows = [(TOTAL, list(map(sum, zip(*volumes, strict=True))), list(map(sum, zip(*moneys, strict=True))))]
     rows += zip(names, volumes, moneys, strict=True)
     return [
         Snapshot(
-            number + place,
+            number + position,
             Window.whole_day("bulk", series, day),
             requested_at,
             Outcome.SUCCESS,
@@ -57,7 +57,7 @@ def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: 
                 for hour, count, paid in zip(hours, counts, paids, strict=True)
             ),
         )
-        for place, (series, counts, paids) in enumerate(rows)
+        for position, (series, counts, paids) in enumerate(rows)
     ]
 
 

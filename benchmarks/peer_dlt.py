@@ -18,7 +18,7 @@ DAY = 86_400
 
 def main(folder: str, url: str, concurrency: str, first: str, days: str, queues: str) -> None:
     http = httpx.Client(limits=httpx.Limits(max_connections=int(concurrency)), trust_env=False)
-    place = Path(folder)
+    directory = Path(folder)
     dlt.config["extract.workers"] = int(concurrency)
     dlt.config["extract.max_parallel_items"] = 2 * int(concurrency)
     dlt.config["normalize.data_writer.disable_compression"] = True
@@ -49,8 +49,8 @@ def main(folder: str, url: str, concurrency: str, first: str, days: str, queues:
             for one in records
         ]
 
-    target = dlt.destinations.duckdb(str(place / "warehouse.duckdb"))
-    pipeline = dlt.pipeline("peer", destination=target, dataset_name="peer", pipelines_dir=str(place / "dlt"))
+    target = dlt.destinations.duckdb(str(directory / "warehouse.duckdb"))
+    pipeline = dlt.pipeline("peer", destination=target, dataset_name="peer", pipelines_dir=str(directory / "dlt"))
     pipeline.run(facts, loader_file_format="parquet")
     with pipeline.sql_client() as client:
         rows = client.execute_sql("select count(*) from facts")

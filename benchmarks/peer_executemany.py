@@ -47,9 +47,9 @@ def main(folder: str, days: str, queues: str) -> None:
         connection.execute(sa.text(FACTS))
         for age in range(int(days)):
             began = perf_counter()
-            given = rows(NOW.date() - timedelta(days=10 + age), int(queues))
+            new_rows = rows(NOW.date() - timedelta(days=10 + age), int(queues))
             made += perf_counter() - began
-            connection.execute(sa.text(UPSERT), given)
+            connection.execute(sa.text(UPSERT), new_rows)
     print(json.dumps({"made": made}))
 
 

@@ -31,14 +31,14 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
     costs = []
     for account in (first, second):
         with tempfile.TemporaryDirectory() as folder, serving(account) as url:
-            place = new_database() if engine == "postgresql" else warehouse_url(str(Path(folder) / "w.duckdb"))
+            warehouse = new_database() if engine == "postgresql" else warehouse_url(str(Path(folder) / "w.duckdb"))
             before = _server_seconds(engine)
-            cost = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
+            cost = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=warehouse)
             spent = _server_seconds(engine) - before
-            costs.append((cost, spent, _sizes(place)))
+            costs.append((cost, spent, _sizes(warehouse)))
             if account == second:
-                night = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=place)
-                query_seconds = _seconds(place, MONTHS)
+                night = python("sync_once", folder, url, 8, *account, ANTICAPTCHA_WAREHOUSE=warehouse)
+                query_seconds = _seconds(warehouse, MONTHS)
     (small, small_server, small_sizes), (large, large_server, large_sizes) = costs
     requests = int(large.result["requests"]) - int(small.result["requests"])
 
@@ -78,10 +78,10 @@ def _server_seconds(engine: str) -> float:
     return seconds
 
 
-def _sizes(place: str) -> dict[str, tuple[int, float]]:
+def _sizes(warehouse: str) -> dict[str, tuple[int, float]]:
     """Return rows and bytes by table, indexes included; for a file, the bytes of the whole file."""
-    path = warehouse_path(place)
-    with open_warehouse(place, read_only=True).connect() as connection:
+    path = warehouse_path(warehouse)
+    with open_warehouse(warehouse, read_only=True).connect() as connection:
         rows = {
             table.name: table_checksum(connection, table.fullname, list(table.columns)).rows
             for table in metadata.sorted_tables
@@ -95,8 +95,8 @@ def _sizes(place: str) -> dict[str, tuple[int, float]]:
         }
 
 
-def _seconds(place: str, sql: str) -> float:
-    with open_warehouse(place, read_only=True).connect() as connection:
+def _seconds(warehouse: str, sql: str) -> float:
+    with open_warehouse(warehouse, read_only=True).connect() as connection:
         connection.exec_driver_sql(sql).all()
         began = perf_counter()
         connection.exec_driver_sql(sql).all()

@@ -30,10 +30,10 @@ class Stopwatch:
             setattr(owner, name, self._timed(getattr(owner, name, lambda of, name=name: of.__getattr__(name)())))
 
     def _timed(self, method: Any) -> Any:
-        def timed(*words: Any, **more: Any) -> Any:
+        def timed(*arguments: Any, **keywords: Any) -> Any:
             began = perf_counter()
             try:
-                return method(*words, **more)
+                return method(*arguments, **keywords)
             finally:
                 self.seconds += perf_counter() - began
                 self.calls += 1
@@ -52,9 +52,9 @@ def main(folder: str, url: str, concurrency: str, *account: str) -> int:
         "rate": 0, "concurrency": concurrency, "since": str(account_.begins),
         "queues": list(account_.dataset.names), "account": "account 1", "key_changed": True,
     }  # fmt: skip
-    given = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}
-    place = config.Environment({**config.Environment.here().environ, **given}, Path(folder))
-    settings = config.load(options, account_.now, place, needs_key=True)
+    variables = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}
+    environment = config.Environment({**config.Environment.here().environ, **variables}, Path(folder))
+    settings = config.load(options, account_.now, environment, needs_key=True)
     began = perf_counter()
     done = sync_account(settings, Clock(now=lambda: account_.now), lambda _: None)
     result = {

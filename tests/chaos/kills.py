@@ -1,6 +1,6 @@
-"""SIGKILL at random moments of every command that writes, and what is there afterwards.
+"""SIGKILL at random times of every command that writes, and the state afterwards.
 
-``python -m tests.chaos.kills KILLS --seed N`` prints what so many kills came to; exit code 1 when one broke a promise.
+``python -m tests.chaos.kills KILLS --seed N`` prints the result; exit code 1 if data was lost or duplicated.
 """
 
 import argparse
@@ -28,48 +28,49 @@ from etl.outputs import atomic
 from etl.sandbox.dataset import Dataset
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
-from tests.e2e.world import LOOKBACK, TODAY, Asked, World, ago, export, small, totals, windows
-from tests.integration.sample_warehouse import FILLED, HOURS, Bank, rows
+from tests.e2e.world import LOOKBACK, TODAY, RequestedWindow, World, ago, export, small, totals, windows
+from tests.integration.sample_warehouse import FILLED, HOURS, SampleWarehouse, rows
 from tests.matrix import markdown
 
 CONCURRENCY = 16
 RECENT = totals(TODAY, *(ago(days) for days in range(1, LOOKBACK + 1)))
-"""What every sync asks anew."""
+"""Windows that every sync requests."""
 
 Committed = set[tuple[Any, ...]]
-"""Readings, each behind its window: the hour sent as ``date``, and the queue."""
+"""Committed snapshots, each after its window: the hour sent as ``date``, and the queue."""
 
 SHARES = {"sync": 8, "replay": 3, "publish": 3, "export": 3, "migrate": 3}
-"""How the kills are spread, in twentieths."""
+"""The share of each command in twentieths of all kills."""
 
 YEARS = date(2023, 11, 23)
-"""The history that most kills are spread over; fewer than ``MANY`` have a shorter one."""
+"""Start of the history for ``MANY`` kills or more; fewer kills use a shorter one."""
 MANY = 20
 
 
-class Toll(NamedTuple):
-    """What the kills of one command came to. ``repeats`` are requests asked again, by kill; ``torn`` is what was seen
-    half done."""
+class Losses(NamedTuple):
+    """The result of the kills of one command. ``repeats``: repeated requests of each kill; ``torn``: half-written states."""
 
     command: str
     kills: int
-    lost: int = 0
-    doubled: int = 0
+    missing: int = 0
+    duplicates: int = 0
     torn: int = 0
     repeats: Sequence[int] = ()
 
     @property
     def is_none(self) -> bool:
-        return (self.lost, self.doubled, self.torn) == (0, 0, 0) and max(self.repeats, default=0) <= 2 * CONCURRENCY
+        return (self.missing, self.duplicates, self.torn) == (0, 0, 0) and max(
+            self.repeats, default=0
+        ) <= 2 * CONCURRENCY
 
 
-# ---------------------------------------------------------------- killing
+# ---------------------------------------------------------------- kills
 
 
-def kill_sync(world: World, moment: int, seconds: float, concurrency: int = CONCURRENCY) -> None:
-    """Starts a sync and kills it a little after the stand-in's request number ``moment``."""
+def kill_sync(world: World, request_number: int, seconds: float, concurrency: int = CONCURRENCY) -> None:
+    """Start a sync and kill it ``seconds`` after the sandbox received request number ``request_number``."""
     with world.start(concurrency) as process:
-        while len(world.requests) < moment:
+        while len(world.requests) < request_number:
             assert process.poll() is None, process.communicate()[1]
             threading.Event().wait(0.01)
         threading.Event().wait(seconds)
@@ -77,26 +78,26 @@ def kill_sync(world: World, moment: int, seconds: float, concurrency: int = CONC
 
 
 class Killer:
-    """Starts a command and kills it at a random moment of what is its life, Python's start not counted."""
+    """Starts a command and kills it at a random time of its run, after the start of Python."""
 
-    def __init__(self, folder: Path, dice: random.Random, rooms: str, *words: str) -> None:
-        self._folder, self._dice, self._words = folder, dice, words
-        self._program = f"import {rooms}; from etl.cli import main; print(flush=True); main()"
-        self._life = 0.0
+    def __init__(self, folder: Path, random_source: random.Random, modules: str, *arguments: str) -> None:
+        self._folder, self._random, self._words = folder, random_source, arguments
+        self._program = f"import {modules}; from etl.cli import main; print(flush=True); main()"
+        self._duration = 0.0
 
-    def whole(self) -> None:
-        """The command undisturbed: so long is its life."""
+    def run_undisturbed(self) -> None:
+        """Run the command without a kill and measure its duration."""
         began, process = self._start()
         with process:
-            _, said = process.communicate()
-        assert process.returncode == 0, said
-        self._life = time.monotonic() - began
+            _, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        self._duration = time.monotonic() - began
 
     def kill(self) -> bool:
-        """Whether the kill came before the end."""
+        """Run and kill the command; return whether it was killed before its end."""
         _, process = self._start()
         with process:
-            threading.Event().wait(self._dice.uniform(0, self._life))
+            threading.Event().wait(self._random.uniform(0, self._duration))
             process.kill()
             process.communicate()
         return process.returncode == -signal.SIGKILL
@@ -115,49 +116,51 @@ class Killer:
         return time.monotonic(), process
 
 
-def kills_of(killer: Killer, number: int, damage: Callable[[int], None], look: Callable[[], None]) -> None:
-    """So many kills: what ended before its kill came is killed anew. ``look`` is told of each life's end, killed or
-    not."""
+def kills_of(killer: Killer, number: int, damage: Callable[[int], None], check: Callable[[], None]) -> None:
+    """Kill the command this many times; runs that ended before their kill do not count. Call ``damage`` before and
+    ``check`` after each run."""
     killed = rounds = 0
     while killed < number:
         damage(rounds := rounds + 1)
         killed += killer.kill()
-        look()
+        check()
 
 
 # ---------------------------------------------------------------- sync
 
 
-def sync(folder: Path, kills: int, dice: random.Random) -> Toll:
-    """A load that is killed again and again, and then left alone: it must come to the stand-in's own books."""
+def sync(folder: Path, kills: int, random_source: random.Random) -> Losses:
+    """Kill a load again and again, then finish it: it must end with exactly the API's data."""
     years = Dataset(seed=7, begins=YEARS, queues=9, active_periods=(120, 3))  # three of the nine on any day
     with World(folder, years if kills >= MANY else small(90, 4)) as world:
         spent = {(queue, hour.date()) for queue, hour in world.expected_rows()}
-        moments = sorted(dice.sample(range(1, int(0.9 * (len(spent) + (TODAY - world.dataset.begins).days))), kills))
+        request_numbers = sorted(
+            random_source.sample(range(1, int(0.9 * (len(spent) + (TODAY - world.dataset.begins).days))), kills)
+        )
         starts, committed = list[int](), [Committed()]
-        for moment in moments:
+        for request_number in request_numbers:
             starts.append(len(world.requests))
-            kill_sync(world, moment, dice.uniform(0, 0.2))
-            committed.append(committed_readings(world, folder / "copy"))
+            kill_sync(world, request_number, random_source.uniform(0, 0.2))
+            committed.append(committed_snapshots(world, folder / "copy"))
         starts.append(len(world.requests))
         with world.start(CONCURRENCY) as process:
-            said = process.communicate()[1]
-        assert (process.returncode, said) == (0, "")
-        committed.append(committed_readings(world, folder / "copy"))
-        gone = sum(len(before - after) for before, after in pairwise(committed))
-        held, expected_rows = world.hourly(), world.expected_rows()
-        wrong = sum(held.get(hour) != expected_rows.get(hour) for hour in held.keys() | expected_rows.keys())
-        return Toll(
+            stderr = process.communicate()[1]
+        assert (process.returncode, stderr) == (0, "")
+        committed.append(committed_snapshots(world, folder / "copy"))
+        missing = sum(len(before - after) for before, after in pairwise(committed))
+        stored, expected_rows = world.hourly(), world.expected_rows()
+        wrong = sum(stored.get(hour) != expected_rows.get(hour) for hour in stored.keys() | expected_rows.keys())
+        return Losses(
             "sync",
             kills,
-            lost=gone + wrong,
-            doubled=doubled(world.file),
+            missing=missing + wrong,
+            duplicates=count_duplicates(world.file),
             repeats=repeats_by_kill(world, starts, committed[1:-1]),
         )
 
 
-def committed_readings(world: World, copy: Path) -> Committed:
-    """All readings, out of a copy: the file is left to the next sync as the kill left it."""
+def committed_snapshots(world: World, copy: Path) -> Committed:
+    """Return all snapshots, read from a copy, so that the next sync finds the file as the kill left it."""
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     for file in world.folder.glob("warehouse.duckdb*"):
@@ -165,36 +168,37 @@ def committed_readings(world: World, copy: Path) -> Committed:
     if not (copy / world.file.name).exists():
         return set()
     with duckdb.connect(copy / world.file.name) as connection:
-        there = connection.execute(
+        table_count = connection.execute(
             "select count(*) from information_schema.tables where table_name = 'snapshots'"
         ).fetchone()
         rows = "select window_start, member, r.* from internal.snapshots r join internal.series using (account_id, series_id)"
-        return set(connection.execute(rows).fetchall()) if there != (0,) else set()
+        return set(connection.execute(rows).fetchall()) if table_count != (0,) else set()
 
 
-def doubled(file: Path) -> int:
-    """Facts and readings that stand there more than once."""
+def count_duplicates(file: Path) -> int:
+    """Count facts and snapshots that are stored more than once."""
     keys = {"facts": "account_id, series_id, hour_start", "snapshots": "account_id, snapshot_id"}
     with duckdb.connect(file) as connection:
-        told = [
+        counts = [
             connection.execute(f"select count(*) - count(distinct ({key})) from internal.{table}")
             for table, key in keys.items()
         ]
-        return sum(count for [count] in (one.fetchone() or (0,) for one in told))
+        return sum(count for [count] in (result.fetchone() or (0,) for result in counts))
 
 
 def repeats_by_kill(world: World, starts: Sequence[int], committed: Sequence[Committed]) -> list[int]:
-    """How many windows of each run, the last excepted, had to be asked again by a later one because of the kill.
+    """Return how many windows of each run except the last were requested again later because of the kill.
 
-    Days within the lookback are read again in any case, total and whatever it leaves open: of them only what was not
-    committed counts, of all others everything.
+    Days within the lookback are requested again anyway; of them only uncommitted windows count, of all others every one.
     """
     repeats: Counter[int] = Counter()
-    last: dict[Asked, int] = {}
-    held = [{*RECENT, *(Asked(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed]
+    last: dict[RequestedWindow, int] = {}
+    stored = [
+        {*RECENT, *(RequestedWindow(start.replace(tzinfo=UTC), name) for start, name, *_ in rows)} for rows in committed
+    ]
     for number, (first, end) in enumerate(zip(starts, [*starts[1:], len(world.requests)], strict=True)):
         for window in windows(world.requests[first:end]):
-            if window in last and not (window.start.date() >= ago(LOOKBACK) and window in held[last[window]]):
+            if window in last and not (window.start.date() >= ago(LOOKBACK) and window in stored[last[window]]):
                 repeats[last[window]] += 1
             last[window] = number
     return [repeats[number] for number in range(len(starts) - 1)]
@@ -203,30 +207,32 @@ def repeats_by_kill(world: World, starts: Sequence[int], committed: Sequence[Com
 # ---------------------------------------------------------------- replay, migrate
 
 
-def replay(folder: Path, kills: int, dice: random.Random) -> Toll:
-    """Facts that are damaged before every kill are what they were after the last replay, and so is all else."""
+def replay(folder: Path, kills: int, random_source: random.Random) -> Losses:
+    """Delete facts before every kill; after the last replay everything must be as before."""
     with World(folder, small(90)) as world:
         assert world.sync().exit_code == 0
         before, twice = export(world), 0
-        killer = Killer(folder, dice, "etl.sync.replay", "replay")
-        killer.whole()
+        killer = Killer(folder, random_source, "etl.sync.replay", "replay")
+        killer.run_undisturbed()
 
         def damage(number: int) -> None:
             world.rows(f"delete from internal.facts where hour(hour_start) = {number % 24}")
             world.rows("delete from internal.revisions")
 
-        def look() -> None:
+        def check() -> None:
             nonlocal twice
-            twice += doubled(world.file)
+            twice += count_duplicates(world.file)
 
-        kills_of(killer, kills, damage, look)
-        killer.whole()
+        kills_of(killer, kills, damage, check)
+        killer.run_undisturbed()
         after = export(world)
-        return Toll("replay", kills, lost=sum(len({*before[name]} ^ {*after[name]}) for name in before), doubled=twice)
+        return Losses(
+            "replay", kills, missing=sum(len({*before[name]} ^ {*after[name]}) for name in before), duplicates=twice
+        )
 
 
 def _upgraded(file: Path) -> str | None:
-    """The revision of the tables; None when the tables are not those of any."""
+    """Return the revision of the tables, or None if they match no revision."""
     engine = open_warehouse(f"duckdb:///{file}")
     revision = migrate.current(engine)
     with engine.connect() as connection:
@@ -241,8 +247,8 @@ def _upgraded(file: Path) -> str | None:
     return revision if (revision == migrate.revisions()[-1] and is_new) or (revision == "0001" and is_old) else None
 
 
-def moved(folder: Path, kills: int, dice: random.Random) -> Toll:
-    """A warehouse of the first release is upgraded wholly or not at all; the next upgrade has the same facts."""
+def migrate_killed(folder: Path, kills: int, random_source: random.Random) -> Losses:
+    """Kill upgrades of a warehouse of the first release: each is complete or has no effect, and the facts stay the same."""
     with World(folder, small(60)) as world:
         assert world.sync().exit_code == 0
         facts = export(world)["facts"]
@@ -250,111 +256,111 @@ def moved(folder: Path, kills: int, dice: random.Random) -> Toll:
         old = folder / "old"
         old.mkdir()
         shutil.copy(world.file, old)
-        torn = lost = 0
-        killer = Killer(folder, dice, "etl.warehouse.migrate, alembic.command, alembic.config", "migrate")
-        killer.whole()
+        torn = missing = 0
+        killer = Killer(folder, random_source, "etl.warehouse.migrate, alembic.command, alembic.config", "migrate")
+        killer.run_undisturbed()
 
         def damage(_: int) -> None:
             for log in folder.glob("*.wal"):
                 log.unlink()
             shutil.copy(old / world.file.name, world.file)
 
-        def look() -> None:
-            nonlocal torn, lost
+        def check() -> None:
+            nonlocal torn, missing
             torn += _upgraded(world.file) is None
             migrate.upgrade(open_warehouse(f"duckdb:///{world.file}"))
-            lost += len({*facts} ^ {*export(world)["facts"]})
+            missing += len({*facts} ^ {*export(world)["facts"]})
 
-        kills_of(killer, kills, damage, look)
-        lost += world.hourly() != world.expected_rows()
-        return Toll("migrate", kills, lost=lost, doubled=doubled(world.file), torn=torn)
+        kills_of(killer, kills, damage, check)
+        missing += world.hourly() != world.expected_rows()
+        return Losses("migrate", kills, missing=missing, duplicates=count_duplicates(world.file), torn=torn)
 
 
 # ---------------------------------------------------------------- publish, export
 
 
-def _bank(folder: Path) -> Bank:
-    bank = Bank(folder)
-    migrate.upgrade(open_warehouse(bank.url))
-    bank.write(FILLED)
-    bank.set_price(Decimal(0))
-    return bank
+def _sample(folder: Path) -> SampleWarehouse:
+    sample = SampleWarehouse(folder)
+    migrate.upgrade(open_warehouse(sample.url))
+    sample.write(FILLED)
+    sample.set_price(Decimal(0))
+    return sample
 
 
 class _States:
-    """Everything costs a round's number: a copy must be of the round before or of this one, and whole."""
+    """Sets all money to the number of the round. A copy must be complete and from this round or the previous one."""
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank, self._held, self._next = bank, 0, 0
-        self.torn = self.lost = self.doubled = 0
+    def __init__(self, sample: SampleWarehouse) -> None:
+        self._sample, self._previous, self._next = sample, 0, 0
+        self.torn = self.missing = self.duplicates = 0
 
-    def turn(self, number: int) -> None:
+    def start_round(self, number: int) -> None:
         self._next = number
-        self._bank.set_price(Decimal(number))
+        self._sample.set_price(Decimal(number))
 
-    def see(self, prices: Collection[Decimal], hours: int) -> None:
-        self.lost += max(HOURS - hours, 0)
-        self.doubled += max(hours - HOURS, 0)
-        self.torn += len(set(prices)) != 1 or not set(prices) <= {self._held, self._next}
-        self._held = int(max(prices, default=Decimal(0)))
+    def record(self, prices: Collection[Decimal], hours: int) -> None:
+        self.missing += max(HOURS - hours, 0)
+        self.duplicates += max(hours - HOURS, 0)
+        self.torn += len(set(prices)) != 1 or not set(prices) <= {self._previous, self._next}
+        self._previous = int(max(prices, default=Decimal(0)))
 
 
-def publish(folder: Path, kills: int, dice: random.Random) -> Toll:
-    """Readers of the copy see the state before or the new one."""
-    bank, copy = _bank(folder), folder / "bi" / "warehouse.duckdb"
+def publish(folder: Path, kills: int, random_source: random.Random) -> Losses:
+    """Kill publishes: readers of the copy see the previous or the new state."""
+    sample, copy = _sample(folder), folder / "bi" / "warehouse.duckdb"
     copy.parent.mkdir()
-    killer = Killer(folder, dice, "etl.outputs.publish, etl.outputs.check_report", "publish", "bi", "--quiet")
-    killer.whole()
-    states = _States(bank)
+    killer = Killer(folder, random_source, "etl.outputs.publish, etl.outputs.check_report", "publish", "bi", "--quiet")
+    killer.run_undisturbed()
+    states = _States(sample)
 
-    def look() -> None:
+    def check() -> None:
         by_queue = rows(copy, "select money from spending_hourly")
         total = rows(copy, "select money from spending_total_hourly")
-        states.see({money for [money] in (*by_queue, *total)}, len(by_queue))
+        states.record({money for [money] in (*by_queue, *total)}, len(by_queue))
 
-    kills_of(killer, kills, states.turn, look)
-    killer.whole()
+    kills_of(killer, kills, states.start_round, check)
+    killer.run_undisturbed()
     states.torn += [file.name for file in copy.parent.iterdir()] != [copy.name]
-    look()
-    return Toll("publish", kills, lost=states.lost, doubled=states.doubled, torn=states.torn)
+    check()
+    return Losses("publish", kills, missing=states.missing, duplicates=states.duplicates, torn=states.torn)
 
 
-def exported(folder: Path, kills: int, dice: random.Random) -> Toll:
-    """The folder is that of the export before or the new one; gone for an instant, it is put back by the next maker."""
-    bank, lake = _bank(folder), folder / "lake"
-    killer = Killer(folder, dice, "etl.outputs.export", "export", "lake", "--quiet")
-    killer.whole()
-    states = _States(bank)
+def exported(folder: Path, kills: int, random_source: random.Random) -> Losses:
+    """Kill exports: the folder is the previous or the new one; if a kill left none, the next export restores it."""
+    sample, lake = _sample(folder), folder / "lake"
+    killer = Killer(folder, random_source, "etl.outputs.export", "export", "lake", "--quiet")
+    killer.run_undisturbed()
+    states = _States(sample)
 
-    def look() -> None:
+    def check() -> None:
         if not lake.exists():
             with atomic.temporary_beside(lake, Clock(), wait=0):
                 pass
         files = f"read_parquet('{lake}/spending_hourly/**/*.parquet', hive_partitioning = true)"
         with duckdb.connect() as memory:
             prices = [money for [money] in memory.execute(f"select money from {files}").fetchall()]
-        states.see(prices, len(prices))
-        told = json.loads((lake / "_export.json").read_text())["rows"]
-        states.torn += told["spending_hourly"] != HOURS or any(not (lake / view).is_dir() for view in told)
+        states.record(prices, len(prices))
+        row_counts = json.loads((lake / "_export.json").read_text())["rows"]
+        states.torn += row_counts["spending_hourly"] != HOURS or any(not (lake / view).is_dir() for view in row_counts)
 
-    kills_of(killer, kills, states.turn, look)
-    killer.whole()
+    kills_of(killer, kills, states.start_round, check)
+    killer.run_undisturbed()
     states.torn += (folder / ".lake.draft").exists()
-    look()
-    return Toll("export", kills, lost=states.lost, doubled=states.doubled, torn=states.torn)
+    check()
+    return Losses("export", kills, missing=states.missing, duplicates=states.duplicates, torn=states.torn)
 
 
-# ---------------------------------------------------------------- all of them
+# ---------------------------------------------------------------- all commands
 
-COMMANDS: dict[str, Callable[[Path, int, random.Random], Toll]] = {
+COMMANDS: dict[str, Callable[[Path, int, random.Random], Losses]] = {
     "sync": sync,
     "replay": replay,
     "publish": publish,
     "export": exported,
-    "migrate": moved,
+    "migrate": migrate_killed,
 }
 
-HEADS = (
+TITLES = (
     "killed",
     "kills",
     "facts lost",
@@ -365,32 +371,32 @@ HEADS = (
 )
 
 
-def _line(toll: Toll) -> tuple[str, ...]:
-    repeats = (str(max(toll.repeats)), str(sum(toll.repeats))) if toll.repeats else ("-", "-")
-    return (toll.command, *map(str, (toll.kills, toll.lost, toll.doubled, toll.torn)), *repeats)
+def _line(losses: Losses) -> tuple[str, ...]:
+    repeats = (str(max(losses.repeats)), str(sum(losses.repeats))) if losses.repeats else ("-", "-")
+    return (losses.command, *map(str, (losses.kills, losses.missing, losses.duplicates, losses.torn)), *repeats)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=1)
-    said = parser.parse_args()
-    tolls = []
-    for command, act in COMMANDS.items():
+    options = parser.parse_args()
+    losses_by_command = []
+    for command, run in COMMANDS.items():
         with tempfile.TemporaryDirectory(prefix=f"chaos-{command}-") as folder:
-            kills = max(1, said.kills * SHARES[command] // sum(SHARES.values()))
-            tolls.append(act(Path(folder), kills, random.Random(f"{said.seed} {command}")))
-        print(*_line(tolls[-1]), sep="\t", file=sys.stderr, flush=True)
-    every = Toll(
+            kills = max(1, options.kills * SHARES[command] // sum(SHARES.values()))
+            losses_by_command.append(run(Path(folder), kills, random.Random(f"{options.seed} {command}")))
+        print(*_line(losses_by_command[-1]), sep="\t", file=sys.stderr, flush=True)
+    all_losses = Losses(
         "all",
-        kills=sum(toll.kills for toll in tolls),
-        lost=sum(toll.lost for toll in tolls),
-        doubled=sum(toll.doubled for toll in tolls),
-        torn=sum(toll.torn for toll in tolls),
-        repeats=[number for toll in tolls for number in toll.repeats],
+        kills=sum(losses.kills for losses in losses_by_command),
+        missing=sum(losses.missing for losses in losses_by_command),
+        duplicates=sum(losses.duplicates for losses in losses_by_command),
+        torn=sum(losses.torn for losses in losses_by_command),
+        repeats=[number for losses in losses_by_command for number in losses.repeats],
     )
-    print(markdown(HEADS, map(_line, (*tolls, every))))
-    return 0 if all(toll.is_none for toll in tolls) else 1
+    print(markdown(TITLES, map(_line, (*losses_by_command, all_losses))))
+    return 0 if all(losses.is_none for losses in losses_by_command) else 1
 
 
 if __name__ == "__main__":

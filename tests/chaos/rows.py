@@ -1,7 +1,7 @@
-"""What operators, disks and other programs do: each row of the README's table with the act that shows it.
+"""Interruptions by operators, disks and other programs: each row of the README's table with its scenario.
 
-An act gives the exit code of the command that meets it, after it has seen that the next run ends at the stand-in's
-own books.
+A scenario returns the exit code of the affected command, after it has checked that the next run ends with exactly the
+API's data.
 ``python -m tests.chaos.rows`` prints the table.
 """
 
@@ -32,51 +32,53 @@ from tests.chaos import kills
 from tests.e2e.world import KEY, LOOKBACK, NOW, World, ago, export, small, windows
 from tests.matrix import Matrix
 
-DEAD = 128 + signal.SIGKILL
-"""What a shell says of a program that was killed."""
+KILLED_CODE = 128 + signal.SIGKILL
+"""Exit code that a shell reports for a killed program."""
 
 MATRIX = Matrix[Path]("What happens", "What the program does")
 row = MATRIX.row
 
 
-# ---------------------------------------------------------------- what acts are made of
+# ---------------------------------------------------------------- helpers
 
 
 def _world(folder: Path, days: int = 20, latency: float = 0.0) -> World:
-    """A history up to this very moment, for programs that have a clock of their own."""
+    """Return a world at the current time, for programs that use the real clock."""
     now = datetime.now(UTC)
     dataset = Dataset(seed=1, begins=now.date() - timedelta(days=days), queues=3, idle_weeks=0, turnover=False)
     return World(folder, dataset, Behaviour(latency_seconds=latency, unknown_queue="zeros"), now=now)
 
 
-def _ends_exact(world: World) -> None:
-    """The next run, with nothing in its way."""
-    if world.now != NOW:  # programs of their own have asked later than that
+def _assert_next_sync_exact(world: World) -> None:
+    """Assert that an undisturbed sync ends with exactly the API's data."""
+    if world.now != NOW:  # the processes use the real time
         world.now = datetime.now(UTC)
     assert world.sync().exit_code == 0
-    held, told = world.hourly(), world.expected_rows()
-    ended = (
+    stored, expected = world.hourly(), world.expected_rows()
+    end = (
         world.now.replace(tzinfo=None) - HOUR
-    )  # a day's first hour has no queues before it is over: tests run at midnight too
-    assert {key: held[key] for key in held if key[1] <= ended} == {key: told[key] for key in told if key[1] <= ended}
-    assert kills.doubled(world.file) == 0
+    )  # the first hour of a day has no queues before its end, and tests also run at midnight
+    assert {key: stored[key] for key in stored if key[1] <= end} == {
+        key: expected[key] for key in expected if key[1] <= end
+    }
+    assert kills.count_duplicates(world.file) == 0
 
 
-class AccountOutcome(NamedTuple):
-    """How a program ended, and what it said."""
+class Finished(NamedTuple):
+    """Exit code and output of a program."""
 
     code: int
-    said: str
-    complaint: str
+    stdout: str
+    stderr: str
 
 
-def _start(world: World, *words: str, first: str = "", **environ: str) -> "subprocess.Popen[str]":
-    """``anticaptcha-etl`` in the world's folder, once it has done ``first`` and is about to begin."""
-    given = {"ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_RATE": "0"}
+def _start(world: World, *arguments: str, first: str = "", **variables: str) -> "subprocess.Popen[str]":
+    """Start ``anticaptcha-etl`` in the world's folder and wait until it has run the code ``first``."""
+    defaults = {"ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_RATE": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{first}\nfrom etl.cli import main\nprint(flush=True)\nmain()", *words],
+        [sys.executable, "-c", f"{first}\nfrom etl.cli import main\nprint(flush=True)\nmain()", *arguments],
         cwd=world.folder,
-        env={**given, "ANTICAPTCHA_EMPTY_DAYS": "5", **environ},
+        env={**defaults, "ANTICAPTCHA_EMPTY_DAYS": "5", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -86,22 +88,22 @@ def _start(world: World, *words: str, first: str = "", **environ: str) -> "subpr
     return process
 
 
-def _end(process: "subprocess.Popen[str]") -> AccountOutcome:
+def _finish(process: "subprocess.Popen[str]") -> Finished:
     with process:
-        said, complaint = process.communicate(timeout=120)
-    assert "Traceback" not in complaint, complaint
-    return AccountOutcome(process.returncode, said, complaint)
+        stdout, stderr = process.communicate(timeout=120)
+    assert "Traceback" not in stderr, stderr
+    return Finished(process.returncode, stdout, stderr)
 
 
-def _run(world: World, *words: str, first: str = "", **environ: str) -> AccountOutcome:
-    return _end(_start(world, *words, first=first, **environ))
+def _run(world: World, *arguments: str, first: str = "", **variables: str) -> Finished:
+    return _finish(_start(world, *arguments, first=first, **variables))
 
 
-def _is_a_problem(ended: AccountOutcome) -> int:
-    """An error line and a hint line; a command that keeps no progress is only interrupted."""
-    told = [line for line in ended.complaint.splitlines() if line.startswith(("error: ", "hint: "))]
-    assert told == ["error: interrupted"] or len(told) == 2, ended.complaint
-    return ended.code
+def _assert_error_and_hint(finished: Finished) -> int:
+    """Assert an error line and a hint line (an interrupted command without progress has no hint); return the exit code."""
+    errors = [line for line in finished.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert errors == ["error: interrupted"] or len(errors) == 2, finished.stderr
+    return finished.code
 
 
 def _wait(done: Callable[[], bool]) -> None:
@@ -109,11 +111,11 @@ def _wait(done: Callable[[], bool]) -> None:
         if done():
             return
         threading.Event().wait(0.01)
-    raise AssertionError("it never came")
+    raise AssertionError("the condition was never met")
 
 
-def _killed_with_log(world: World, requests: int) -> Path:
-    """Kills syncs until one leaves a log beside the warehouse; the log."""
+def _kill_until_log(world: World, requests: int) -> Path:
+    """Kill syncs until one leaves a log beside the warehouse; return the log."""
     log = world.file.with_name(f"{world.file.name}.wal")
     for more in range(requests, requests + 300, 7):
         kills.kill_sync(world, len(world.requests) + more, 0, concurrency=8)
@@ -122,8 +124,8 @@ def _killed_with_log(world: World, requests: int) -> Path:
     raise AssertionError("no kill left a log")
 
 
-def _copied(world: World, name: str) -> Path:
-    """The warehouse and its log, as they lie there."""
+def _copy(world: World, name: str) -> Path:
+    """Copy the warehouse and its log into a new folder."""
     folder = world.folder / name
     folder.mkdir()
     for file in world.folder.glob("warehouse.duckdb*"):
@@ -132,8 +134,8 @@ def _copied(world: World, name: str) -> Path:
     return folder
 
 
-def _restored(world: World, copy: Path, log_of: Path | None = None) -> None:
-    """Puts a copied file back, with the log of a copy or with none."""
+def _restore(world: World, copy: Path, log_of: Path | None = None) -> None:
+    """Put a copied file back, with the log of a copy or without one."""
     for file in world.folder.glob("warehouse.duckdb*"):
         file.unlink()
     shutil.copy(copy / world.file.name, world.file)
@@ -146,67 +148,67 @@ def _restored(world: World, copy: Path, log_of: Path | None = None) -> None:
 KILLED = "is gone at once, with whatever it was about"
 
 
-def _survives(toll: kills.Toll) -> int:
-    assert toll.is_none, toll
-    return DEAD
+def _assert_no_losses(losses: kills.Losses) -> int:
+    assert losses.is_none, losses
+    return KILLED_CODE
 
 
 @row(
     "SIGKILL while it syncs",
     does=KILLED,
-    code=DEAD,
-    held="what was committed; the next run goes on, and asks at most twice `--concurrency` requests again",
+    code=KILLED_CODE,
+    stored="what was committed; the next run goes on, and asks at most twice `--concurrency` requests again",
 )
 def killed_sync(folder: Path) -> int:
-    return _survives(kills.sync(folder, 7, random.Random(1)))
+    return _assert_no_losses(kills.sync(folder, 7, random.Random(1)))
 
 
 @row(
     "SIGKILL while it replays",
     does=KILLED,
-    code=DEAD,
-    held="each day as before or as replayed; the next replay ends with the same rows",
+    code=KILLED_CODE,
+    stored="each day as before or as replayed; the next replay ends with the same rows",
 )
 def killed_replay(folder: Path) -> int:
-    return _survives(kills.replay(folder, 3, random.Random(1)))
+    return _assert_no_losses(kills.replay(folder, 3, random.Random(1)))
 
 
 @row(
     "SIGKILL while it publishes",
     does=KILLED,
-    code=DEAD,
-    held="the copy before or the new one, whole; the next publish clears up",
+    code=KILLED_CODE,
+    stored="the copy before or the new one, whole; the next publish clears up",
 )
 def killed_publish(folder: Path) -> int:
-    return _survives(kills.publish(folder, 3, random.Random(1)))
+    return _assert_no_losses(kills.publish(folder, 3, random.Random(1)))
 
 
 @row(
     "SIGKILL while it exports",
     does=KILLED,
-    code=DEAD,
-    held="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
+    code=KILLED_CODE,
+    stored="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
     "one before back",
 )
 def killed_export(folder: Path) -> int:
-    return _survives(kills.exported(folder, 3, random.Random(1)))
+    return _assert_no_losses(kills.exported(folder, 3, random.Random(1)))
 
 
 @row(
     "SIGKILL while it upgrades the schema",
     does=KILLED,
-    code=DEAD,
-    held="the schema before or the new one, all facts with it",
+    code=KILLED_CODE,
+    stored="the schema before or the new one, all facts with it",
 )
 def killed_migrate(folder: Path) -> int:
-    return _survives(kills.moved(folder, 3, random.Random(1)))
+    return _assert_no_losses(kills.migrate_killed(folder, 3, random.Random(1)))
 
 
 @row(
     "an upgrade of the schema dies half-way",
     does="whoever opens it next takes back what was done",
-    code=DEAD,
-    held="the schema before; the next upgrade has the same facts",
+    code=KILLED_CODE,
+    stored="the schema before; the next upgrade has the same facts",
 )
 def died_migrate(folder: Path) -> int:
     with World(folder, small(12)) as world:
@@ -231,8 +233,8 @@ def died_migrate(folder: Path) -> int:
             assert migrate.current(engine) == "0001"
         migrate.upgrade(engine)
         assert export(world)["facts"] == facts
-        _ends_exact(world)
-    return DEAD
+        _assert_next_sync_exact(world)
+    return KILLED_CODE
 
 
 # ---------------------------------------------------------------- stopped
@@ -240,22 +242,22 @@ def died_migrate(folder: Path) -> int:
 STOPS = "stops, says so in a sentence"
 
 
-@row("Ctrl-C or SIGTERM while it syncs", does=STOPS, code=130, held="what was committed; the next run goes on")
+@row("Ctrl-C or SIGTERM while it syncs", does=STOPS, code=130, stored="what was committed; the next run goes on")
 def stopped_sync(folder: Path) -> int:
     with _world(folder, latency=0.03) as world:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
             before = len(world.requests)
             process = _start(world, "sync")
             world.wait_for(process, before + 30)
-            process.send_signal(number)
-            ended = _end(process)
-            assert "interrupted" in ended.complaint
-            assert _is_a_problem(ended) == 130
-        _ends_exact(world)
+            process.send_signal(signal_number)
+            finished = _finish(process)
+            assert "interrupted" in finished.stderr
+            assert _assert_error_and_hint(finished) == 130
+        _assert_next_sync_exact(world)
     return 130
 
 
-WORDS: dict[str, tuple[str, ...]] = {
+ARGUMENTS: dict[str, tuple[str, ...]] = {
     "migrate": ("migrate", "--warehouse", "old.duckdb"),
     "publish": ("publish", "bi.duckdb", "--quiet"),
     "export": ("export", "lake", "--quiet"),
@@ -265,7 +267,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "check": ("check",),
     "doctor": ("doctor",),
 }
-ROOMS = {
+MODULES = {
     "migrate": "etl.warehouse.migrate, alembic.command",
     "publish": "etl.outputs.publish, etl.outputs.check_report",
     "export": "etl.outputs.export",
@@ -281,55 +283,56 @@ ROOMS = {
     "Ctrl-C or SIGTERM while it does anything else: migrate, publish, export, replay, query, report, check, doctor",
     does=STOPS,
     code=130,
-    held="what was there before, or what was about to be; nothing half",
+    stored="what was there before, or what was about to be; nothing half",
 )
 def stopped_others(folder: Path) -> int:
-    dice = random.Random(1)
+    random_source = random.Random(1)
     with _world(folder, latency=0.3) as world:
         assert world.sync().exit_code == 0
         shutil.copy(world.file, folder / "of-now.duckdb")
         migrate.downgrade(open_warehouse(f"duckdb:///{world.file}"), "0001")
         world.file.rename(folder / "first.duckdb")
         (folder / "of-now.duckdb").rename(world.file)
-        for command, words in WORDS.items():
-            for number in (signal.SIGINT, signal.SIGTERM):
+        for command, arguments in ARGUMENTS.items():
+            for signal_number in (signal.SIGINT, signal.SIGTERM):
                 shutil.copy(folder / "first.duckdb", folder / "old.duckdb")
-                process = _start(world, *words, first=f"import {ROOMS[command]}")
-                threading.Event().wait(dice.uniform(0.05, 0.2))
-                process.send_signal(number)
-                ended = _end(process)
-                assert (command, _is_a_problem(ended)) == (command, 130)
-                assert "interrupted" in ended.complaint
+                process = _start(world, *arguments, first=f"import {MODULES[command]}")
+                threading.Event().wait(random_source.uniform(0.05, 0.2))
+                process.send_signal(signal_number)
+                finished = _finish(process)
+                assert (command, _assert_error_and_hint(finished)) == (command, 130)
+                assert "interrupted" in finished.stderr
                 assert not list(folder.glob("*.part"))
         assert not [name for name in ("bi.duckdb", "lake", "page.html") if (folder / name).exists()]
         for command in ("migrate", "publish", "export", "replay"):
-            assert _run(world, *WORDS[command]).code == 0
+            assert _run(world, *ARGUMENTS[command]).code == 0
         assert not list(folder.glob(".*.draft"))
-        _ends_exact(world)
+        _assert_next_sync_exact(world)
     return 130
 
 
 # ---------------------------------------------------------------- disks
 
-_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
-"""No file may grow beyond so many bytes: a full disk for one process, whoever runs it; the kernel refuses the same
-writes."""
+_LIMIT_FILE_SIZE = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+"""Limits the size of files, which is like a full disk for one process and also works for the superuser."""
 
 FULL = "says what to make room for"
 
 
-@row("the disk is full while it syncs", does=FULL, code=4, held="what was committed; the next run with room goes on")
+@row("the disk is full while it syncs", does=FULL, code=4, stored="what was committed; the next run with room goes on")
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
         before = set(world.rows("select * from internal.snapshots"))
-        for room in (60_000, 250_000):
-            code = _is_a_problem(_run(world, "sync", "--since", "all", first=_ROOM.format(room)))
+        for bytes_left in (60_000, 250_000):
+            code = _assert_error_and_hint(
+                _run(world, "sync", "--since", "all", first=_LIMIT_FILE_SIZE.format(bytes_left))
+            )
             assert code == 4
-            held = set(world.rows("select * from internal.snapshots"))
-            assert held >= before
-            before = held
-        _ends_exact(world)
+            stored = set(world.rows("select * from internal.snapshots"))
+            assert stored >= before
+            before = stored
+        _assert_next_sync_exact(world)
     return code
 
 
@@ -337,66 +340,66 @@ def full_sync(folder: Path) -> int:
     "the disk is full while it publishes, exports, replays or upgrades the schema",
     does=FULL,
     code=4,
-    held="what was there before; the next run with room ends as if nothing had been",
+    stored="what was there before; the next run with room ends as if nothing had been",
 )
 def full_others(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync().exit_code == 0
         before = export(world)
-        for words in (("publish", "bi.duckdb"), ("export", "lake")):
-            assert _is_a_problem(_run(world, *words, first=_ROOM.format(100_000))) == 4
+        for arguments in (("publish", "bi.duckdb"), ("export", "lake")):
+            assert _assert_error_and_hint(_run(world, *arguments, first=_LIMIT_FILE_SIZE.format(100_000))) == 4
             assert {file.name for file in folder.iterdir()} <= {world.file.name, "warehouse.duckdb.default.lock"}
         world.rows("delete from internal.facts")
         world.rows("checkpoint")
-        assert _is_a_problem(_run(world, "replay", first=_ROOM.format(60_000))) == 4
+        assert _assert_error_and_hint(_run(world, "replay", first=_LIMIT_FILE_SIZE.format(60_000))) == 4
         assert _run(world, "replay").code == 0
         assert export(world) == before
         engine = open_warehouse(f"duckdb:///{world.file}")
         migrate.downgrade(engine, "0001")
-        assert _is_a_problem(_run(world, "migrate", first=_ROOM.format(20_000))) == 4
+        assert _assert_error_and_hint(_run(world, "migrate", first=_LIMIT_FILE_SIZE.format(20_000))) == 4
         assert migrate.current(engine) == "0001"
         for command in (["migrate"], ["publish", "bi.duckdb"], ["export", "lake"]):
             assert _run(world, *command).code == 0
         assert export(world)["facts"] == before["facts"]
-        _ends_exact(world)
+        _assert_next_sync_exact(world)
     return 4
 
 
 @contextmanager
 def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A small file system of its own; only the superuser can have one."""
-    place = folder / "mounted"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    """Mount a small file system; only the superuser can."""
+    folder_of_world = folder / "mounted"
+    folder_of_world.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder_of_world)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        yield place
+        yield folder_of_world
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder_of_world)], check=True)
 
 
 @row(
     "a file system that is full to the last byte",
     does=FULL,
     code=4,
-    held="what was committed; the next run with room goes on",
+    stored="what was committed; the next run with room goes on",
 )
 def full_file_system(folder: Path) -> int:
-    with _mounted(folder, 8) as place, _world(place, days=60) as world:
+    with _mounted(folder, 8) as folder_of_world, _world(folder_of_world, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
         before = set(world.rows("select * from internal.snapshots"))
-        with (place / "another's").open("wb", buffering=0) as filler, suppress(OSError):
+        with (folder_of_world / "another's").open("wb", buffering=0) as filler, suppress(OSError):
             while filler.write(bytes(4096)):
                 pass
-        for words in (("sync", "--since", "all"), ("publish", "bi.duckdb"), ("export", "lake")):
-            assert _is_a_problem(_run(world, *words)) == 4
-        (place / "another's").unlink()
+        for arguments in (("sync", "--since", "all"), ("publish", "bi.duckdb"), ("export", "lake")):
+            assert _assert_error_and_hint(_run(world, *arguments)) == 4
+        (folder_of_world / "another's").unlink()
         assert set(world.rows("select * from internal.snapshots")) >= before
-        assert not list(place.glob(".*.draft"))
+        assert not list(folder_of_world.glob(".*.draft"))
         world.now = datetime.now(UTC)
         assert world.sync(since="all").exit_code == 0
-        _ends_exact(world)
+        _assert_next_sync_exact(world)
     return 4
 
 
@@ -404,15 +407,18 @@ def full_file_system(folder: Path) -> int:
     "a read-only file system, or a folder that one may not write in",
     does="says so; sync asks nothing",
     code=4,
-    held="what was there before; reading works",
+    stored="what was there before; reading works",
 )
 def read_only(folder: Path) -> int:
-    with contextmanager(_unwritable)(folder) as (place, shut, opened), _world(place) as world:
+    with (
+        contextmanager(_read_only_folder)(folder) as (folder_of_world, make_read_only, make_writable),
+        _world(folder_of_world) as world,
+    ):
         assert world.sync().exit_code == 0
-        shutil.copy(world.file, place / "first.duckdb")
-        migrate.downgrade(open_warehouse(f"duckdb:///{place / 'first.duckdb'}"), "0001")
-        asked = len(world.requests)
-        shut()
+        shutil.copy(world.file, folder_of_world / "first.duckdb")
+        migrate.downgrade(open_warehouse(f"duckdb:///{folder_of_world / 'first.duckdb'}"), "0001")
+        requests_before = len(world.requests)
+        make_read_only()
         commands = (
             ("sync",),
             ("replay",),
@@ -420,34 +426,38 @@ def read_only(folder: Path) -> int:
             ("export", "lake"),
             ("migrate", "--warehouse", "first.duckdb"),
         )
-        codes = {words[0]: _is_a_problem(_run(world, *words)) for words in commands}
+        codes = {arguments[0]: _assert_error_and_hint(_run(world, *arguments)) for arguments in commands}
         assert codes == dict.fromkeys(codes, 4)
-        assert len(world.requests) == asked
+        assert len(world.requests) == requests_before
         assert _run(world, "query", "select count(*) from spending_daily").code == 0
-        opened()
-        _ends_exact(world)
+        make_writable()
+        _assert_next_sync_exact(world)
     return 4
 
 
-def _unwritable(folder: Path) -> "Iterator[tuple[Path, Callable[[], object], Callable[[], object]]]":
-    """A place, and what makes it read-only and writable again: modes do not hold the superuser, who can mount."""
+def _read_only_folder(folder: Path) -> "Iterator[tuple[Path, Callable[[], object], Callable[[], object]]]":
+    """Yield a folder with functions that make it read-only and writable. Modes do not limit the superuser, who can mount."""
     if os.geteuid() == 0:
-        with _mounted(folder, 16) as place:
+        with _mounted(folder, 16) as folder_of_world:
 
             def remount(how: str) -> None:
-                subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+                subprocess.run(["mount", "-o", f"remount,{how}", str(folder_of_world)], check=True)
 
-            yield place, lambda: remount("ro"), lambda: remount("rw")
+            yield folder_of_world, lambda: remount("ro"), lambda: remount("rw")
         return
-    place = folder / "shut"
-    place.mkdir()
-    yield place, lambda: _set_modes(place, 0o555, 0o444), lambda: _set_modes(place, 0o755, 0o644)
+    folder_of_world = folder / "shut"
+    folder_of_world.mkdir()
+    yield (
+        folder_of_world,
+        lambda: _set_modes(folder_of_world, 0o555, 0o444),
+        lambda: _set_modes(folder_of_world, 0o755, 0o644),
+    )
 
 
-def _set_modes(place: Path, folder: int, file: int) -> None:
-    for one in place.iterdir():
-        one.chmod(file)
-    place.chmod(folder)
+def _set_modes(folder_of_world: Path, folder: int, file: int) -> None:
+    for path in folder_of_world.iterdir():
+        path.chmod(file)
+    folder_of_world.chmod(folder)
 
 
 # ---------------------------------------------------------------- restored
@@ -457,17 +467,17 @@ def _set_modes(place: Path, folder: int, file: int) -> None:
     "a copy of the file is put back, taken beside a killed sync, with its `.wal` or without; or yesterday's",
     does="goes on from what the copy holds",
     code=0,
-    held="everything; without the `.wal` some seconds' requests are asked again",
+    stored="everything; without the `.wal` some seconds' requests are asked again",
 )
 def restored(folder: Path) -> int:
     with World(folder, small(40)) as world:
         assert world.sync(until=ago(30)).exit_code == 0
-        yesterday = _copied(world, "yesterday")
-        _killed_with_log(world, 40)
-        copy = _copied(world, "copy")
-        for held, log_of in ((copy, copy), (copy, None), (yesterday, None)):
-            _restored(world, held, log_of)
-            _ends_exact(world)
+        yesterday = _copy(world, "yesterday")
+        _kill_until_log(world, 40)
+        copy = _copy(world, "copy")
+        for stored, log_of in ((copy, copy), (copy, None), (yesterday, None)):
+            _restore(world, stored, log_of)
+            _assert_next_sync_exact(world)
             assert (
                 world.rows(
                     "select snapshot_id from internal.snapshots where snapshot_id > (select count(*) from "
@@ -482,35 +492,35 @@ def restored(folder: Path) -> int:
     "a copy of the file is put back beside another's `.wal`",
     does="DuckDB takes that log for the file's own: sync finds it out and asks nothing, `check` finds it too",
     code=4,
-    held="two states in one: put the copy back once more, without that `.wal`",
+    stored="two states in one: put the copy back once more, without that `.wal`",
 )
-def restored_beside_a_strange_log(folder: Path) -> int:
+def restored_beside_another_log(folder: Path) -> int:
     with World(folder, small(40)) as world:
-        _killed_with_log(world, 40)
-        older = _copied(world, "older")
-        _killed_with_log(world, 60)
-        newer = _copied(world, "newer")
-        _ends_exact(world)
-        newest = _copied(world, "newest")
-        for held, log_of in ((older, newer), (newest, older)):
-            _restored(world, held, log_of)
-            asked = len(world.requests)
+        _kill_until_log(world, 40)
+        older = _copy(world, "older")
+        _kill_until_log(world, 60)
+        newer = _copy(world, "newer")
+        _assert_next_sync_exact(world)
+        newest = _copy(world, "newest")
+        for stored, log_of in ((older, newer), (newest, older)):
+            _restore(world, stored, log_of)
+            requests_before = len(world.requests)
             assert _run(world, "check").code in (4, 5)
-            ended = _run(world, "sync")
-            assert "of two states" in ended.complaint or "another file's" in ended.complaint
-            assert _is_a_problem(ended) == 4
-            assert len(world.requests) == asked
-            _restored(world, held)
-            _ends_exact(world)
+            finished = _run(world, "sync")
+            assert "of two states" in finished.stderr or "another file's" in finished.stderr
+            assert _assert_error_and_hint(finished) == 4
+            assert len(world.requests) == requests_before
+            _restore(world, stored)
+            _assert_next_sync_exact(world)
     return 4
 
 
 # ---------------------------------------------------------------- two programs
 
 
-def _held_open(file: Path, seconds: float) -> "subprocess.Popen[str]":
-    """Somebody looks into the warehouse with a tool that keeps it open."""
-    program = f"import duckdb, time; held = duckdb.connect({str(file)!r}, read_only=True); print(flush=True); time.sleep({seconds})"
+def _keep_open(file: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Start a program that keeps the warehouse open."""
+    program = f"import duckdb, time; connection = duckdb.connect({str(file)!r}, read_only=True); print(flush=True); time.sleep({seconds})"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -521,48 +531,48 @@ def _held_open(file: Path, seconds: float) -> "subprocess.Popen[str]":
     "two syncs of one account, the first takes too long",
     does="waits for `--lock-wait`, then names the other by its PID; asks nothing",
     code=4,
-    held="what the first reads",
+    stored="what the first reads",
 )
 def two_syncs(folder: Path) -> int:
     with _world(folder, latency=0.1) as world:
         first = _start(world, "sync", "--concurrency", "2")
         world.wait_for(first, 5)
-        ended = _run(world, "sync", "--lock-wait", "1")
+        finished = _run(world, "sync", "--lock-wait", "1")
         assert first.poll() is None
-        assert f"PID {first.pid}" in ended.complaint
-        assert _end(first).code == 0
-        assert max(world.asked().values()) <= 2
-        _ends_exact(world)
-        return _is_a_problem(ended)
+        assert f"PID {first.pid}" in finished.stderr
+        assert _finish(first).code == 0
+        assert max(world.requested().values()) <= 2
+        _assert_next_sync_exact(world)
+        return _assert_error_and_hint(finished)
 
 
 @row(
     "two syncs of one account, the first ends in time",
     does="the second waits, then asks only what every sync asks",
     code=0,
-    held="everything",
+    stored="everything",
 )
 def two_syncs_one_after_the_other(folder: Path) -> int:
     with _world(folder, latency=0.02) as world:
         first = _start(world, "sync")
         world.wait_for(first, 5)
         second = _start(world, "sync", "--lock-wait", "60")
-        assert _end(first).code == 0
-        asked = len(world.requests)
-        ended = _end(second)
-        assert "waiting for it" in ended.complaint
+        assert _finish(first).code == 0
+        requests_before = len(world.requests)
+        finished = _finish(second)
+        assert "waiting for it" in finished.stderr
         recent = {world.now.date() - timedelta(days=days) for days in range(LOOKBACK + 2)}
-        assert {window.start.date() for window in windows(world.requests[asked:])} <= recent
-        assert len(world.requests) - asked <= 3 * len(recent)
-        _ends_exact(world)
-        return ended.code
+        assert {window.start.date() for window in windows(world.requests[requests_before:])} <= recent
+        assert len(world.requests) - requests_before <= 3 * len(recent)
+        _assert_next_sync_exact(world)
+        return finished.code
 
 
 @row(
     "two syncs of two accounts, one warehouse",
     does="they take turns for each commit",
     code=0,
-    held="everything of both",
+    stored="everything of both",
 )
 def two_accounts(folder: Path) -> int:
     with _world(folder, latency=0.01) as world:
@@ -572,19 +582,19 @@ def two_accounts(folder: Path) -> int:
             now=lambda: world.now,
         )
         with other:
-            environ = {"ANTICAPTCHA_API_URL": other.url, "ANTICAPTCHA_CLIENT_KEY": "9" * 32}
-            both = [_start(world, "sync"), _start(world, "sync", "--account", "shop", **environ)]
-            codes = [_end(process).code for process in both]
+            variables = {"ANTICAPTCHA_API_URL": other.url, "ANTICAPTCHA_CLIENT_KEY": "9" * 32}
+            both = [_start(world, "sync"), _start(world, "sync", "--account", "shop", **variables)]
+            codes = [_finish(process).code for process in both]
             assert len(other.requests) > 50
         yesterday = world.now.date() - timedelta(days=1)
         for account, sandbox in (("default", world.sandbox), ("shop", other)):
-            held = world.rows(
+            stored = world.rows(
                 "select queue, hour_start, volume, money from spending_hourly "
                 f"where account = '{account}' and hour_start < date '{yesterday + timedelta(days=1)}'"
             )
             expected_rows = sandbox.expected_rows(world.dataset.begins, yesterday, world.now)
-            assert sorted(held) == sorted(
-                (queue, hour.replace(tzinfo=None), *unattributed) for queue, hour, *unattributed in expected_rows
+            assert sorted(stored) == sorted(
+                (queue, hour.replace(tzinfo=None), *measures) for queue, hour, *measures in expected_rows
             )
         return max(codes)
 
@@ -593,38 +603,38 @@ def two_accounts(folder: Path) -> int:
     "a program keeps the warehouse open for minutes",
     does="sync waits for `--lock-wait` at a commit, then names it with its PID",
     code=4,
-    held="what was committed; the next run goes on",
+    stored="what was committed; the next run goes on",
 )
 def reader_for_long(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
-        with _held_open(world.file, 60) as reader:
-            asked = len(world.requests)
+        with _keep_open(world.file, 60) as reader:
+            requests_before = len(world.requests)
             at_start = _run(world, "sync", "--since", "all", "--lock-wait", "1")
-            assert f"PID {reader.pid}" in at_start.complaint
-            assert _is_a_problem(at_start) == 4
-            assert len(world.requests) == asked
+            assert f"PID {reader.pid}" in at_start.stderr
+            assert _assert_error_and_hint(at_start) == 4
+            assert len(world.requests) == requests_before
             reader.kill()
         syncing = _start(world, "sync", "--since", "all", "--lock-wait", "1")
-        world.wait_for(syncing, asked + 20)
-        with _let_in(world) as reader:
-            ended = _end(syncing)
-            assert f"PID {reader.pid}" in ended.complaint
+        world.wait_for(syncing, requests_before + 20)
+        with _reader_between_commits(world) as reader:
+            finished = _finish(syncing)
+            assert f"PID {reader.pid}" in finished.stderr
             reader.kill()
         world.now = datetime.now(UTC)
         assert world.sync(since="all").exit_code == 0
-        _ends_exact(world)
-        return _is_a_problem(ended)
+        _assert_next_sync_exact(world)
+        return _assert_error_and_hint(finished)
 
 
 @contextmanager
-def _let_in(world: World, seconds: float = 60) -> "Iterator[subprocess.Popen[str]]":
-    """A reader that comes between two commits, as soon as the sync lets it, and stays."""
+def _reader_between_commits(world: World, seconds: float = 60) -> "Iterator[subprocess.Popen[str]]":
+    """Start a reader that opens the file between two commits and keeps it open."""
     program = f"""if True:
         import duckdb, time
         while True:
             try:
-                held = duckdb.connect({str(world.file)!r}, read_only=True)
+                connection = duckdb.connect({str(world.file)!r}, read_only=True)
                 break
             except duckdb.IOException:
                 time.sleep(0.005)
@@ -637,25 +647,25 @@ def _let_in(world: World, seconds: float = 60) -> "Iterator[subprocess.Popen[str
         yield reader
 
 
-@row("a program keeps the warehouse open for some seconds", does="sync waits and goes on", code=0, held="everything")
+@row("a program keeps the warehouse open for some seconds", does="sync waits and goes on", code=0, stored="everything")
 def reader_for_short(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
         syncing = _start(world, "sync", "--lock-wait", "60")
         world.wait_for(syncing, 20)
-        with _let_in(world, seconds=2):
+        with _reader_between_commits(world, seconds=2):
             assert syncing.poll() is None
-        ended = _end(syncing)
-        assert "is locked by" in ended.complaint
-        assert max(times for window, times in world.asked().items() if window.start.date() < world.now.date()) <= 2
-        _ends_exact(world)
-        return ended.code
+        finished = _finish(syncing)
+        assert "is locked by" in finished.stderr
+        assert max(times for window, times in world.requested().items() if window.start.date() < world.now.date()) <= 2
+        _assert_next_sync_exact(world)
+        return finished.code
 
 
 @row(
     "a BI tool keeps the published copy open",
     does="nobody waits for anybody: the tool keeps what it has open, and sees the next when it opens it again",
     code=0,
-    held="everything, the copy too",
+    stored="everything, the copy too",
 )
 def reader_of_the_copy(folder: Path) -> int:
     with _world(folder) as world:
@@ -665,23 +675,23 @@ def reader_of_the_copy(folder: Path) -> int:
         copy = folder / "bi" / world.file.name
         with duckdb.connect(copy, read_only=True) as tool:
             before = tool.execute("select count(*) from spending_hourly").fetchone()
-            ended = _run(world, "sync", "--since", "all", "--lock-wait", "0", ANTICAPTCHA_PUBLISH="bi")
+            finished = _run(world, "sync", "--since", "all", "--lock-wait", "0", ANTICAPTCHA_PUBLISH="bi")
             assert tool.execute("select count(*) from spending_hourly").fetchone() == before
         with duckdb.connect(copy, read_only=True) as tool:
             assert tool.execute("select count(*) from spending_hourly").fetchall() == world.rows(
                 "select count(*) from spending_hourly"
             )
-        _ends_exact(world)
-        return ended.code
+        _assert_next_sync_exact(world)
+        return finished.code
 
 
 @row(
     "publish, query and export while it syncs",
     does="they take turns; each reader sees whole commits",
     code=0,
-    held="everything",
+    stored="everything",
 )
-def readers_of_ours(folder: Path) -> int:
+def own_readers(folder: Path) -> int:
     with _world(folder, days=60, latency=0.02) as world:
         syncing = _start(world, "sync", "--concurrency", "2")
         world.wait_for(syncing, 20)
@@ -690,16 +700,16 @@ def readers_of_ours(folder: Path) -> int:
             sums = (
                 "select sum(money) as money from spending_hourly union all select sum(money) from spending_total_hourly"
             )
-            asked = _run(world, "query", sums, "--format", "csv")
-            assert asked.code == 0, asked.complaint
-            seen.append(re.findall(r"^[\d.]+$", asked.said, re.MULTILINE))
+            requests_before = _run(world, "query", sums, "--format", "csv")
+            assert requests_before.code == 0, requests_before.stderr
+            seen.append(re.findall(r"^[\d.]+$", requests_before.stdout, re.MULTILINE))
             assert _run(world, "publish", "bi.duckdb").code == 0
             assert _run(world, "export", "lake").code == 0
         assert len(seen) >= 1
         assert all(by_queue == total for by_queue, total in seen)
-        ended = _end(syncing)
-        _ends_exact(world)
-        return ended.code
+        finished = _finish(syncing)
+        _assert_next_sync_exact(world)
+        return finished.code
 
 
 if __name__ == "__main__":

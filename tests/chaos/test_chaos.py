@@ -1,4 +1,4 @@
-"""The matrix of crashes and of two programs at once: each row of the README's table is a test."""
+"""The matrix of interruptions: each row of the README's table is a test."""
 
 from pathlib import Path
 
@@ -10,6 +10,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", MATRIX.rows)
-def test_a_run_is_cut_off_or_crossed_as_the_table_says_and_the_next_ends_exact(name: str, tmp_path: Path) -> None:
+def test_an_interruption_is_handled_as_documented_and_the_next_sync_ends_exact(name: str, tmp_path: Path) -> None:
     row = MATRIX.rows[name]
-    assert row.act(tmp_path) == row.code
+    assert row.run(tmp_path) == row.code

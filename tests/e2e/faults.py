@@ -1,6 +1,6 @@
-"""What networks and the API do, and what a sync then does: each row of the README's table with the act that shows it.
+"""Failures of networks and of the API, and how a sync handles them: each row of the README's table with its scenario.
 
-An act lets a first sync (unless it says otherwise) meet the fault and gives its exit code.
+A scenario runs a first sync (unless it says otherwise) with the fault and returns its exit code.
 ``python -m tests.e2e.faults`` prints the table.
 """
 
@@ -24,61 +24,61 @@ from etl.extract.transport import Timeouts
 from etl.sandbox.behaviour import Fault, FaultKind
 from etl.sync import run as sync_run
 from etl.sync.results import SyncResult
-from tests.e2e.world import KEY, World, ago, napless
-from tests.integration.scripted_server import says, sends, serving, serving_tls
+from tests.e2e.world import KEY, World, ago, clock_without_waiting
+from tests.integration.scripted_server import respond, send, serving, serving_tls
 from tests.matrix import Matrix
 
-TRIES = 6
-"""Requests that one window gets at most."""
+MAX_ATTEMPTS = 6
+"""Maximum number of requests for one window."""
 
-IMPATIENT = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
-"""In place of a minute for each byte and two for the whole."""
+SHORT_TIMEOUTS = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
+"""Instead of one minute between two bytes and two minutes for the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where an act plays."""
+    """The world and the patches of a scenario."""
 
     world: World
     monkeypatch: pytest.MonkeyPatch
 
-    def sync(self, *faults: Fault, **given: Any) -> int:
-        """The exit code of a sync that meets the faults."""
+    def sync(self, *faults: Fault, **options: Any) -> int:
+        """Return the exit code of a sync with these faults."""
         self.world.sandbox.faults = faults
-        return _code(lambda: self.world.sync(**given))
+        return _code(lambda: self.world.sync(**options))
 
     def sync_at(self, url: str, concurrency: int = 8) -> int:
-        """The exit code of a sync that is sent to another server than the stand-in."""
-        place = config.Environment({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, self.world.folder)
-        clock = napless(lambda: self.world.now)
-        said = {"rate": 0, "concurrency": concurrency, "empty_days": 5}
-        chosen = config.load(said, clock.now(), place, needs_key=True)
+        """Return the exit code of a sync against another server than the sandbox."""
+        environment = config.Environment({"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": url}, self.world.folder)
+        clock = clock_without_waiting(lambda: self.world.now)
+        options = {"rate": 0, "concurrency": concurrency, "empty_days": 5}
+        settings = config.load(options, clock.now(), environment, needs_key=True)
         return _code(
-            lambda: Context().run(sync_run.sync_account, chosen, clock, lambda progress: None)
-        )  # its log lines' fields end with it
+            lambda: Context().run(sync_run.sync_account, settings, clock, lambda progress: None)
+        )  # the log context ends with it
 
-    def hurry(self) -> None:
-        """The program gives up waiting for a server within a second."""
-        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=IMPATIENT))
+    def shorten_timeouts(self) -> None:
+        """Shorten the timeouts of the program to less than a second."""
+        self.monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=SHORT_TIMEOUTS))
 
     @property
-    def struck(self) -> int:
-        """Requests that a fault met."""
+    def faults_met(self) -> int:
+        """Number of requests that met a fault."""
         return sum(request.fault is not None for request in self.world.requests)
 
     @property
     def failed(self) -> int:
-        """Days whose last attempt failed."""
+        """Number of days whose last attempt failed."""
         return self.world.statuses()["failed"]
 
     @property
-    def held(self) -> int:
+    def fact_count(self) -> int:
         return int(self.world.one("select count(*) from internal.facts"))
 
 
-def _code(act: Callable[[], SyncResult]) -> int:
+def _code(run: Callable[[], SyncResult]) -> int:
     try:
-        return act().exit_code
+        return run().exit_code
     except AppError as error:
         return error.exit_code
 
@@ -88,9 +88,9 @@ row = MATRIX.row
 
 EVERYTHING = "everything"
 NOTHING = "nothing; the next run reads it all"
-THE_REST = "everything else; those days are `failed`, the next run asks them"
-BEFORE = "what was read before"
-AGAIN = f"asks again, up to {TRIES} times a window with growing, jittered pauses"
+EVERYTHING_ELSE = "everything else; those days are `failed`, the next run asks them"
+READ_BEFORE = "what was read before"
+RETRIES = f"asks again, up to {MAX_ATTEMPTS} times a window with growing, jittered pauses"
 GIVES_UP = "after five windows in a row (some two minutes) gives up"
 
 
@@ -98,8 +98,8 @@ GIVES_UP = "after five windows in a row (some two minutes) gives up"
 
 
 @contextmanager
-def _closed(world: World) -> Iterator[None]:
-    """The stand-in is gone, and then back at the same address."""
+def _sandbox_stopped(world: World) -> Iterator[None]:
+    """Stop the sandbox, and start it again at the same address."""
     world.sandbox._port = int(world.sandbox.url.rpartition(":")[2])
     world.sandbox.__exit__(None, None, None)
     try:
@@ -108,62 +108,67 @@ def _closed(world: World) -> Iterator[None]:
         world.sandbox.__enter__()
 
 
-@row("connections refused from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, held=NOTHING)
+@row("connections refused from the start", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=NOTHING)
 def refused_at_start(scene: Scene) -> int:
-    with _closed(scene.world):
+    with _sandbox_stopped(scene.world):
         code = scene.sync()
     assert scene.world.requests == ()
-    assert scene.world.one("select requests from internal.runs") == 5 * TRIES
-    assert scene.held == 0
+    assert scene.world.one("select requests from internal.runs") == 5 * MAX_ATTEMPTS
+    assert scene.fact_count == 0
     return code
 
 
-@row("connections refused for some seconds midway", does=AGAIN, code=0, held=EVERYTHING)
+@row("connections refused for some seconds midway", does=RETRIES, code=0, stored=EVERYTHING)
 def refused_midway(scene: Scene) -> int:
     world = scene.world
     world.sandbox.behaviour = replace(world.behaviour, latency_seconds=0.02)
     with world.start(concurrency=4) as process:
         world.wait_for(process, 30)
-        with _closed(world):
+        with _sandbox_stopped(world):
             assert process.poll() is None
             threading.Event().wait(1.5)
         process.communicate(timeout=60)
         return process.returncode
 
 
-@row("connections refused from midway on", does=f"{AGAIN}; {GIVES_UP}", code=1, held=f"{BEFORE}; the next run goes on")
+@row(
+    "connections refused from midway on",
+    does=f"{RETRIES}; {GIVES_UP}",
+    code=1,
+    stored=f"{READ_BEFORE}; the next run goes on",
+)
 def refused_for_good(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
-    before = scene.held
-    with _closed(scene.world):
+    before = scene.fact_count
+    with _sandbox_stopped(scene.world):
         code = scene.sync()
-    assert scene.held == before > 0
+    assert scene.fact_count == before > 0
     return code
 
 
-@row("connections reset", does=AGAIN, code=0, held=EVERYTHING)
+@row("connections reset", does=RETRIES, code=0, stored=EVERYTHING)
 def reset(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.RESET)
+    return _fail_first_requests(scene, FaultKind.RESET)
 
 
-@row("the host name is not known from the start", does=f"{AGAIN}; {GIVES_UP}", code=1, held=NOTHING)
+@row("the host name is not known from the start", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=NOTHING)
 def unknown_host_at_start(scene: Scene) -> int:
-    _unresolved(scene, lambda asked: True)
+    _break_name_resolution(scene, lambda request_count: True)
     code = scene.sync_at(_by_name(scene.world))
     assert scene.world.requests == ()
     assert scene.world.one("select string_agg(distinct code, ',') from internal.snapshots") == "dns"
     return code
 
 
-@row("the host name is not known for some requests midway", does=AGAIN, code=0, held=EVERYTHING)
+@row("the host name is not known for some requests midway", does=RETRIES, code=0, stored=EVERYTHING)
 def unknown_host_midway(scene: Scene) -> int:
-    lost: list[int] = []
-    _unresolved(scene, lambda asked: asked >= 30 and len(lost) < 2, lost)
+    failures: list[int] = []
+    _break_name_resolution(scene, lambda request_count: request_count >= 30 and len(failures) < 2, failures)
     scene.world.sandbox.faults = (Fault(FaultKind.RESET, numbers=(30, 31)),)
     code = scene.sync_at(
         _by_name(scene.world), concurrency=2
-    )  # so both its connections are gone, and it has to connect anew
-    assert len(lost) == 2
+    )  # both connections are closed, so the sync has to connect again
+    assert len(failures) == 2
     return code
 
 
@@ -171,16 +176,16 @@ def _by_name(world: World) -> str:
     return world.sandbox.url.replace("127.0.0.1", "localhost")
 
 
-def _unresolved(scene: Scene, is_down: Callable[[int], bool], lost: list[int] | None = None) -> None:
-    """The resolver of the process knows no name, as often as ``is_down`` says of the number of requests so far."""
+def _break_name_resolution(scene: Scene, is_down: Callable[[int], bool], failures: list[int] | None = None) -> None:
+    """Make name resolution fail whenever ``is_down(number of requests so far)`` is true."""
     resolve = socket.getaddrinfo
 
-    def resolve_or_not(host: Any, *unattributed: Any, **more: Any) -> Any:
+    def resolve_or_not(host: Any, *arguments: Any, **keywords: Any) -> Any:
         if host in ("localhost", b"localhost") and is_down(len(scene.world.requests)):
-            if lost is not None:
-                lost.append(1)
+            if failures is not None:
+                failures.append(1)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return resolve("127.0.0.1" if host in ("localhost", b"localhost") else host, *unattributed, **more)
+        return resolve("127.0.0.1" if host in ("localhost", b"localhost") else host, *arguments, **keywords)
 
     scene.monkeypatch.setattr(socket, "getaddrinfo", resolve_or_not)
 
@@ -188,44 +193,44 @@ def _unresolved(scene: Scene, is_down: Callable[[int], bool], lost: list[int] | 
 # ---------------------------------------------------------------- a bad connection
 
 
-def _first_askings(scene: Scene, kind: FaultKind, rate: float = 0.3, **more: Any) -> int:
-    """A sync whose every third window is struck when it is first asked."""
-    code = scene.sync(Fault(kind, rate=rate, attempts=(1,), **more))
-    assert scene.struck > 10
+def _fail_first_requests(scene: Scene, kind: FaultKind, rate: float = 0.3, **keywords: Any) -> int:
+    """Run a sync in which every third window fails at its first request."""
+    code = scene.sync(Fault(kind, rate=rate, attempts=(1,), **keywords))
+    assert scene.faults_met > 10
     assert scene.failed == 0
     return code
 
 
-@row("silence instead of an answer", does=f"gives up after 60 s without a byte; {AGAIN}", code=0, held=EVERYTHING)
+@row("silence instead of an answer", does=f"gives up after 60 s without a byte; {RETRIES}", code=0, stored=EVERYTHING)
 def silence(scene: Scene) -> int:
-    scene.hurry()
-    return _first_askings(scene, FaultKind.HANG, seconds=1)
+    scene.shorten_timeouts()
+    return _fail_first_requests(scene, FaultKind.HANG, seconds=1)
 
 
-@row("an answer that drips in, byte by byte", does=f"breaks off after 120 s; {AGAIN}", code=0, held=EVERYTHING)
+@row("an answer that drips in, byte by byte", does=f"breaks off after 120 s; {RETRIES}", code=0, stored=EVERYTHING)
 def slow_drip(scene: Scene) -> int:
-    scene.hurry()
-    return _first_askings(scene, FaultKind.SLOW_DRIP, seconds=2)
+    scene.shorten_timeouts()
+    return _fail_first_requests(scene, FaultKind.SLOW_DRIP, seconds=2)
 
 
 @row(
     "an answer that never ends, or of more than 1 MB",
-    does=f"breaks off and keeps none of it; {AGAIN}",
+    does=f"breaks off and keeps none of it; {RETRIES}",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def endless(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.ENDLESS)
+    return _fail_first_requests(scene, FaultKind.ENDLESS)
 
 
-@row("half of an answer, then the connection closes", does=AGAIN, code=0, held=EVERYTHING)
+@row("half of an answer, then the connection closes", does=RETRIES, code=0, stored=EVERYTHING)
 def half_sent(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.HALF_SENT)
+    return _fail_first_requests(scene, FaultKind.HALF_SENT)
 
 
-@row("half of an answer, sent as if it were whole", does=AGAIN, code=0, held=EVERYTHING)
-def dimension(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.TRUNCATED)
+@row("half of an answer, sent as if it were whole", does=RETRIES, code=0, stored=EVERYTHING)
+def truncated(scene: Scene) -> int:
+    return _fail_first_requests(scene, FaultKind.TRUNCATED)
 
 
 # ---------------------------------------------------------------- TLS
@@ -233,118 +238,118 @@ def dimension(scene: Scene) -> int:
 
 def _refuses_tls(scene: Scene, url: str, requests: list[bytes]) -> int:
     code = scene.sync_at(url)
-    assert requests == [], "something was sent through a connection that proved nothing"
+    assert requests == [], "data was sent over an unverified connection"
     assert scene.world.one("select string_agg(distinct code, ',') from internal.snapshots") == "tls"
     return code
 
 
-@row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def self_signed(scene: Scene) -> int:
-    with serving_tls(scene.world.folder, says(b"")) as server:
+    with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url, server.requests)
 
 
-@row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def wrong_host(scene: Scene) -> int:
     scene.monkeypatch.setenv("SSL_CERT_FILE", str(scene.world.folder / "cert.pem"))
-    with serving_tls(scene.world.folder, says(b"")) as server:
+    with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url.replace("localhost", "127.0.0.1"), server.requests)
 
 
-@row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, held=NOTHING)
+@row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
 def no_tls(scene: Scene) -> int:
-    with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
-        server.greet = lambda _, peer: _answers_hello(peer)
+    with serving(send(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
+        server.on_connect = lambda _, peer: _respond_to_hello(peer)
         return _refuses_tls(scene, server.url.replace("http:", "https:"), server.requests)
 
 
-def _answers_hello(peer: socket.socket) -> None:
+def _respond_to_hello(peer: socket.socket) -> None:
     with peer:
         assert KEY.encode() not in peer.recv(65536)
         peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-# ---------------------------------------------------------------- another server answers
+# ---------------------------------------------------------------- another server responds
 
 
-@row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, held=BEFORE)
+@row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, stored=READ_BEFORE)
 def redirect(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
-    before = scene.held
+    before = scene.fact_count
     with (
-        serving(says(b"")) as elsewhere,
-        serving(says(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server,
+        serving(respond(b"")) as elsewhere,
+        serving(respond(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}x")) as server,
     ):
         code = scene.sync_at(server.url)
     assert elsewhere.requests == []
-    assert scene.held == before > 0
+    assert scene.fact_count == before > 0
     return code
 
 
-@row("a web page with status 200", does=AGAIN, code=0, held=EVERYTHING)
+@row("a web page with status 200", does=RETRIES, code=0, stored=EVERYTHING)
 def html(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.HTML)
+    return _fail_first_requests(scene, FaultKind.HTML)
 
 
-@row("an empty body with status 200", does=AGAIN, code=0, held=EVERYTHING)
+@row("an empty body with status 200", does=RETRIES, code=0, stored=EVERYTHING)
 def empty(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.EMPTY)
+    return _fail_first_requests(scene, FaultKind.EMPTY)
 
 
-@row("5xx to everything for a while", does=AGAIN, code=0, held=EVERYTHING)
-def storm(scene: Scene) -> int:
+@row("5xx to everything for a while", does=RETRIES, code=0, stored=EVERYTHING)
+def many_server_errors(scene: Scene) -> int:
     kinds = (FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503)
     days = tuple(ago(days) for days in range(3, 9))
     code = scene.sync(*(Fault(kind, days=days, attempts=(attempt,)) for attempt, kind in enumerate(kinds, start=1)))
-    assert scene.struck >= len(kinds) * len(days)
+    assert scene.faults_met >= len(kinds) * len(days)
     return code
 
 
-@row("5xx to everything for good", does=f"{AGAIN}; {GIVES_UP}", code=1, held=BEFORE)
+@row("5xx to everything for good", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=READ_BEFORE)
 def down(scene: Scene) -> int:
-    return _for_good(scene, Fault(FaultKind.HTML_503), concurrency=1, most=5 * TRIES)
+    return _permanent_fault(scene, Fault(FaultKind.HTML_503), concurrency=1, limit=5 * MAX_ATTEMPTS)
 
 
-@row("429 with `Retry-After` in seconds", does="nobody asks anything until then; asks again", code=0, held=EVERYTHING)
-def patience_in_seconds(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.RETRY_AFTER, retry_after="120")
+@row("429 with `Retry-After` in seconds", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
+def retry_after_seconds(scene: Scene) -> int:
+    return _fail_first_requests(scene, FaultKind.RETRY_AFTER, retry_after="120")
 
 
-@row("429 with `Retry-After` as a date", does="nobody asks anything until then; asks again", code=0, held=EVERYTHING)
-def patience_until_a_date(scene: Scene) -> int:
+@row("429 with `Retry-After` as a date", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
+def retry_after_date(scene: Scene) -> int:
     until = format_datetime(scene.world.now + timedelta(minutes=2), usegmt=True)
-    return _first_askings(scene, FaultKind.RETRY_AFTER, retry_after=until)
+    return _fail_first_requests(scene, FaultKind.RETRY_AFTER, retry_after=until)
 
 
 @row(
     "429 with an absurd `Retry-After` (years, negative, no time at all)",
     does="waits five minutes at most, by its own pauses where it makes no sense; asks again",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
-def patience_without_reason(scene: Scene) -> int:
-    absurd = ("99999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "-5", "soon", "Thu, 99 Jan 1970 00:00:00 GMT", "")
-    struck = partial(Fault, FaultKind.RETRY_AFTER, attempts=(1,))
-    code = scene.sync(*(struck(days=(ago(days),), retry_after=text) for days, text in enumerate(absurd, start=1)))
-    assert scene.struck >= len(absurd)
+def retry_after_invalid(scene: Scene) -> int:
+    values = ("99999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "-5", "soon", "Thu, 99 Jan 1970 00:00:00 GMT", "")
+    faults_met = partial(Fault, FaultKind.RETRY_AFTER, attempts=(1,))
+    code = scene.sync(*(faults_met(days=(ago(days),), retry_after=text) for days, text in enumerate(values, start=1)))
+    assert scene.faults_met >= len(values)
     return code
 
 
 # ---------------------------------------------------------------- the API's own errors
 
 
-def _for_good(scene: Scene, fault: Fault, most: int, **given: Any) -> int:
-    """A fault from the middle of a history on; no more requests than ``most`` meet it."""
+def _permanent_fault(scene: Scene, fault: Fault, limit: int, **options: Any) -> int:
+    """Run a sync with a fault in the second half of a history; at most ``most`` requests meet it."""
     assert scene.sync(until=ago(6)) == 0
-    before = scene.held
-    code = scene.sync(fault, **given)
-    assert 0 < scene.struck <= most
-    assert scene.held == before > 0
+    before = scene.fact_count
+    code = scene.sync(fault, **options)
+    assert 0 < scene.faults_met <= limit
+    assert scene.fact_count == before > 0
     return code
 
 
-def _fatal_midway(scene: Scene, kind: FaultKind) -> int:
-    """A fatal code as request number 40; only what is in the air then may follow it."""
+def _account_error_midway(scene: Scene, kind: FaultKind) -> int:
+    """Return an error for the account from request 40 on; only requests in flight may follow it."""
     scene.world.sandbox.behaviour = replace(scene.world.behaviour, latency_seconds=0.02)
     code = scene.sync(Fault(kind, numbers=tuple(range(40, 1_000))), concurrency=8)
     assert len(scene.world.requests) < 40 + 8
@@ -355,50 +360,50 @@ def _fatal_midway(scene: Scene, kind: FaultKind) -> int:
 STOPS = "stops at once: nothing new is asked, nothing is asked again; says what to mend"
 
 
-@row("midway the key is refused", does=STOPS, code=3, held=BEFORE)
+@row("midway the key is refused", does=STOPS, code=3, stored=READ_BEFORE)
 def key_refused(scene: Scene) -> int:
-    return _fatal_midway(scene, FaultKind.REFUSE_KEY)
+    return _account_error_midway(scene, FaultKind.REFUSE_KEY)
 
 
-@row("midway this machine's IP is blocked", does=STOPS, code=3, held=BEFORE)
+@row("midway this machine's IP is blocked", does=STOPS, code=3, stored=READ_BEFORE)
 def ip_blocked(scene: Scene) -> int:
-    return _fatal_midway(scene, FaultKind.IP_BLOCKED)
+    return _account_error_midway(scene, FaultKind.IP_BLOCKED)
 
 
-@row("midway this machine's IP is no more on the account's list", does=STOPS, code=3, held=BEFORE)
+@row("midway this machine's IP is no more on the account's list", does=STOPS, code=3, stored=READ_BEFORE)
 def ip_not_allowed(scene: Scene) -> int:
-    return _fatal_midway(scene, FaultKind.IP_NOT_ALLOWED)
+    return _account_error_midway(scene, FaultKind.IP_NOT_ALLOWED)
 
 
-@row("midway the account is suspended", does=STOPS, code=3, held=BEFORE)
+@row("midway the account is suspended", does=STOPS, code=3, stored=READ_BEFORE)
 def suspended(scene: Scene) -> int:
-    return _fatal_midway(scene, FaultKind.SUSPENDED)
+    return _account_error_midway(scene, FaultKind.SUSPENDED)
 
 
-@row("midway the balance is zero", does=STOPS, code=3, held=BEFORE)
+@row("midway the balance is zero", does=STOPS, code=3, stored=READ_BEFORE)
 def zero_balance(scene: Scene) -> int:
-    return _fatal_midway(scene, FaultKind.ZERO_BALANCE)
+    return _account_error_midway(scene, FaultKind.ZERO_BALANCE)
 
 
-@row("no such method at the URL", does=STOPS, code=3, held=NOTHING)
+@row("no such method at the URL", does=STOPS, code=3, stored=NOTHING)
 def no_such_method(scene: Scene) -> int:
     code = scene.sync_at(f"{scene.world.sandbox.url}/v9")
     assert len(scene.world.requests) == 1
-    assert scene.held == 0
+    assert scene.fact_count == 0
     return code
 
 
-@row("no slot available", does=AGAIN, code=0, held=EVERYTHING)
+@row("no slot available", does=RETRIES, code=0, stored=EVERYTHING)
 def no_slot(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.NO_SLOT)
+    return _fail_first_requests(scene, FaultKind.NO_SLOT)
 
 
-@row("an unknown error code once", does="asks once more after 5 s", code=0, held=EVERYTHING)
+@row("an unknown error code once", does="asks once more after 5 s", code=0, stored=EVERYTHING)
 def unknown_code_once(scene: Scene) -> int:
     code = scene.sync(
         Fault(FaultKind.UNKNOWN_CODE, rate=0.3, attempts=(1,), days=tuple(ago(days) for days in range(1, 10)))
     )
-    assert scene.struck > 5
+    assert scene.faults_met > 5
     return code
 
 
@@ -406,11 +411,11 @@ def unknown_code_once(scene: Scene) -> int:
     "an unknown error code for one window",
     does="asks once more after 5 s, then that window fails",
     code=1,
-    held=THE_REST,
+    stored=EVERYTHING_ELSE,
 )
 def unknown_code_for_one(scene: Scene) -> int:
     code = scene.sync(Fault(FaultKind.UNKNOWN_CODE, days=(ago(7),), queues=("Russian ImageToText",)))
-    assert (scene.struck, scene.world.days("failed")) == (2, {ago(7)})
+    assert (scene.faults_met, scene.world.days("failed")) == (2, {ago(7)})
     return code
 
 
@@ -418,25 +423,25 @@ def unknown_code_for_one(scene: Scene) -> int:
     "an unknown error code for everything",
     does="asks each window twice; after five in a row gives up",
     code=1,
-    held=BEFORE,
+    stored=READ_BEFORE,
 )
 def unknown_code_everywhere(scene: Scene) -> int:
-    return _for_good(scene, Fault(FaultKind.UNKNOWN_CODE), concurrency=1, most=10)
+    return _permanent_fault(scene, Fault(FaultKind.UNKNOWN_CODE), concurrency=1, limit=10)
 
 
-# ---------------------------------------------------------------- answers with something wrong in them
+# ---------------------------------------------------------------- responses with invalid content
 
 
 @row(
     "once, a record that cannot be used (a negative volume, NaN)",
     does="asks once more after 5 s",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
 def bad_record_once(scene: Scene) -> int:
     kinds = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
     code = scene.sync(*(Fault(kind, rate=0.2, attempts=(1,)) for kind in kinds))
-    assert scene.struck > 10
+    assert scene.faults_met > 10
     assert scene.world.rows("select * from spending_rejections") == []
     return code
 
@@ -445,31 +450,31 @@ def bad_record_once(scene: Scene) -> int:
     "a record that can never be used",
     does="asks once more, keeps it with its reason in `spending_rejections`; that window fails",
     code=1,
-    held=THE_REST,
+    stored=EVERYTHING_ELSE,
 )
 def bad_record(scene: Scene) -> int:
     code = scene.sync(Fault(FaultKind.NEGATIVE_VOLUME, days=(ago(7),), queues=(None,)))
-    assert (scene.struck, scene.world.days("failed")) == (2, {ago(7)})
+    assert (scene.faults_met, scene.world.days("failed")) == (2, {ago(7)})
     assert scene.world.one("select count(*) from spending_rejections") == 1
     return code
 
 
-@row("once, hours of another day", does="asks once more after 5 s", code=0, held=EVERYTHING)
+@row("once, hours of another day", does="asks once more after 5 s", code=0, stored=EVERYTHING)
 def other_hours_once(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.VENDOR_EXAMPLE)
+    return _fail_first_requests(scene, FaultKind.VENDOR_EXAMPLE)
 
 
-@row("what is no JSON", does=AGAIN, code=0, held=EVERYTHING)
-def no_json(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.VENDOR_PAGE)
+@row("what is no JSON", does=RETRIES, code=0, stored=EVERYTHING)
+def not_json(scene: Scene) -> int:
+    return _fail_first_requests(scene, FaultKind.VENDOR_PAGE)
 
 
-@row("once, no records where spend is held", does="asks once more before it is believed", code=0, held=EVERYTHING)
+@row("once, no records where spend is held", does="asks once more before it is believed", code=0, stored=EVERYTHING)
 def no_records_once(scene: Scene) -> int:
     assert scene.sync() == 0
     days = tuple(ago(days) for days in range(1, 4))
     code = scene.sync(*(Fault(kind, days=days, attempts=(1,)) for kind in (FaultKind.NULL_DATA, FaultKind.NO_DATA)))
-    assert scene.struck == len(days)
+    assert scene.faults_met == len(days)
     return code
 
 
@@ -483,19 +488,19 @@ OPEN = "everything; no day is final until a run by a right clock"
     "the clock is days ahead",
     does="dates readings by the server's time, makes no day final, says so",
     code=0,
-    held=OPEN,
+    stored=OPEN,
 )
 def clock_ahead(scene: Scene) -> int:
-    return _by_wrong_clock(scene, timedelta(days=3))
+    return _sync_with_wrong_clock(scene, timedelta(days=3))
 
 
-@row("the clock is days behind", does="reads the days that it knows of, makes none final, says so", code=0, held=OPEN)
+@row("the clock is days behind", does="reads the days that it knows of, makes none final, says so", code=0, stored=OPEN)
 def clock_behind(scene: Scene) -> int:
-    return _by_wrong_clock(scene, timedelta(days=-3))
+    return _sync_with_wrong_clock(scene, timedelta(days=-3))
 
 
-def _by_wrong_clock(scene: Scene, ahead: timedelta) -> int:
-    scene.world.ahead = ahead
+def _sync_with_wrong_clock(scene: Scene, clock_error: timedelta) -> int:
+    scene.world.ahead = clock_error
     code = scene.sync()
     assert scene.world.days("final") == set()
     scene.world.ahead = timedelta(0)
@@ -503,19 +508,22 @@ def _by_wrong_clock(scene: Scene, ahead: timedelta) -> int:
 
 
 @row(
-    "the clock jumps midway by days, ahead and back", does="makes no day final from then on, says so", code=0, held=OPEN
+    "the clock jumps midway by days, ahead and back",
+    does="makes no day final from then on, says so",
+    code=0,
+    stored=OPEN,
 )
 def clock_jumps(scene: Scene) -> int:
     world = scene.world
     world.sandbox.behaviour = replace(world.behaviour, latency_seconds=0.02)
     codes: list[int] = []
-    running = threading.Thread(target=lambda: codes.append(scene.sync(concurrency=2)))
-    running.start()
-    for requests, ahead in ((20, 3), (40, -3), (60, 0)):
-        while len(world.requests) < requests and running.is_alive():
+    sync = threading.Thread(target=lambda: codes.append(scene.sync(concurrency=2)))
+    sync.start()
+    for requests, clock_error in ((20, 3), (40, -3), (60, 0)):
+        while len(world.requests) < requests and sync.is_alive():
             threading.Event().wait(0.005)
-        world.ahead = timedelta(days=ahead)
-    running.join()
+        world.ahead = timedelta(days=clock_error)
+    sync.join()
     assert world.one("select count(*) from internal.findings where message like '%clock%'") == 1
     [code] = codes
     return code
@@ -525,9 +533,9 @@ def clock_jumps(scene: Scene) -> int:
     "an answer that the warehouse kept is damaged or gone, and its day is read again",
     does="asks the day's windows anew",
     code=0,
-    held=EVERYTHING,
+    stored=EVERYTHING,
 )
-def lost_answer(scene: Scene) -> int:
+def damaged_response(scene: Scene) -> int:
     assert scene.sync() == 0
     before = scene.world.hourly()
     scene.world.rows("update internal.responses set body = 'damaged'::blob")

@@ -1,4 +1,4 @@
-"""One sync at a fixed time, as a program of its own, so that it can be killed: FOLDER URL NOW CONCURRENCY."""
+"""Run one sync at a fixed time in a process that tests can kill. Arguments: FOLDER URL NOW CONCURRENCY."""
 
 import logging
 import sys
@@ -11,14 +11,14 @@ from etl.errors import AppError
 from etl.sync.run import sync_account
 
 
-def main(folder: str, url: str, at: str, concurrency: str) -> int:
+def main(folder: str, url: str, now_text: str, concurrency: str) -> int:
     logging.basicConfig(level=logging.ERROR)
-    now = datetime.fromisoformat(at)
-    environ = {**config.Environment.here().environ, "ANTICAPTCHA_API_URL": url}
-    said = {"rate": 0, "concurrency": concurrency, "empty_days": 30}
-    chosen = config.load(said, now, config.Environment(environ, Path(folder)), needs_key=True)
+    now = datetime.fromisoformat(now_text)
+    variables = {**config.Environment.here().environ, "ANTICAPTCHA_API_URL": url}
+    options = {"rate": 0, "concurrency": concurrency, "empty_days": 30}
+    settings = config.load(options, now, config.Environment(variables, Path(folder)), needs_key=True)
     try:
-        return sync_account(chosen, Clock(now=lambda: now), lambda progress: None).exit_code
+        return sync_account(settings, Clock(now=lambda: now), lambda progress: None).exit_code
     except AppError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code

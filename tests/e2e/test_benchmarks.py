@@ -31,10 +31,10 @@ def test_nightly_syncs_with_nothing_new_rewrite_no_fact_and_barely_grow_the_file
     assert growth.cost < 2 * (growth.target or 0)
 
 
-def test_sparse_account_needs_few_requests_beyond_its_active_days() -> None:
+def test_sparse_account_needs_few_requests_besides_its_active_days() -> None:
     # Memory is not asserted: the kernel counts the memory of pytest, which starts the process.
     requests, _, _ = backfill.measure(short=True)
-    assert requests.cost < 2  # 1.6 for two years; in three months the first discovery weighs more
+    assert requests.cost < 2  # 1.6 for two years; in three months the first discovery counts more
 
 
 def test_help_costs_little_more_than_click_itself() -> None:

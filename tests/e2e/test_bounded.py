@@ -1,4 +1,4 @@
-"""Memory is bounded: by no answer, however long, and by no history, however long, does it grow."""
+"""Memory stays bounded for responses and histories of any length."""
 
 import socket
 import subprocess
@@ -16,14 +16,14 @@ from tests.integration.scripted_server import Script, serving
 
 MEGABYTE = 2**20
 GIGABYTE = 2**30
-PEAK = Path("/proc/self/status")
+PROCESS_STATUS = Path("/proc/self/status")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not PEAK.exists(), reason="reads a process' peak of memory from /proc"),
+    pytest.mark.skipif(not PROCESS_STATUS.exists(), reason="reads the peak memory of a process from /proc"),
 ]
 
-MEASURED = """
+PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 try:
@@ -35,24 +35,24 @@ finally:
 
 
 def _peak(world: World, url: str, code: int, concurrency: int = 4) -> int:
-    """Bytes that a sync had in memory at most, in a process of its own that ends with ``code``."""
-    words = [str(SYNC_ONCE), str(world.folder), url, world.now.isoformat(), str(concurrency)]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *words],
+    """Return the peak memory in bytes of a sync in a process of its own; it must end with exit code ``code``."""
+    arguments = [str(SYNC_ONCE), str(world.folder), url, world.now.isoformat(), str(concurrency)]
+    finished = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
         text=True,
         check=False,
         env={"ANTICAPTCHA_CLIENT_KEY": KEY, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )
-    assert done.returncode == code, done.stderr
-    return int(done.stdout)
+    assert finished.returncode == code, finished.stderr
+    return int(finished.stdout)
 
 
-# ---------------------------------------------------------------- answers
+# ---------------------------------------------------------------- responses
 
 
-def _sent_whole(head: bytes, pieces: Callable[[], Iterator[bytes]], sent: list[int]) -> Script:
-    """Sends a gigabyte, as far as the client takes it, and counts what it took."""
+def _send_all(head: bytes, pieces: Callable[[], Iterator[bytes]], sent: list[int]) -> Script:
+    """Send a gigabyte, as far as the client reads it, and count the bytes that were sent."""
 
     def send(peer: socket.socket) -> None:
         peer.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
@@ -64,43 +64,43 @@ def _sent_whole(head: bytes, pieces: Callable[[], Iterator[bytes]], sent: list[i
     return send
 
 
-def _blanks() -> Iterator[bytes]:
+def _spaces() -> Iterator[bytes]:
     yield b'{"errorId":0,"data":['
     for _ in range(GIGABYTE // 2**16):
         yield b" " * 2**16
 
 
-def _packed_blanks() -> Iterator[bytes]:
+def _compressed_spaces() -> Iterator[bytes]:
     compress = zlib.compressobj(wbits=31)
-    for piece in _blanks():
+    for piece in _spaces():
         if compressed_body := compress.compress(piece):
             yield compressed_body
     yield compress.flush()
 
 
-ANSWERS = {
-    "as long as it says": (f"Content-Length: {GIGABYTE + 21}\r\n".encode(), _blanks),
-    "without an end": (b"", _blanks),
-    "packed into a megabyte": (b"Content-Encoding: gzip\r\n", _packed_blanks),
+RESPONSES = {
+    "as long as it says": (f"Content-Length: {GIGABYTE + 21}\r\n".encode(), _spaces),
+    "without an end": (b"", _spaces),
+    "packed into a megabyte": (b"Content-Encoding: gzip\r\n", _compressed_spaces),
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_of_a_gigabyte_is_refused_in_little_memory(name: str, tmp_path: Path) -> None:
-    head, pieces = ANSWERS[name]
+@pytest.mark.parametrize("name", RESPONSES)
+def test_a_response_of_a_gigabyte_is_rejected_with_little_memory(name: str, tmp_path: Path) -> None:
+    head, pieces = RESPONSES[name]
     (tmp_path / "short").mkdir()
     (tmp_path / "long").mkdir()
     with World(tmp_path / "short", small(days=3)) as world:
-        usual = _peak(world, world.sandbox.url, code=0)
+        usual_peak = _peak(world, world.sandbox.url, code=0)
     sent: list[int] = []
     with World(tmp_path / "long", small(days=3)) as world:
-        # Asked again it refuses the key, which ends the sync: six tries would take half a minute.
+        # The retry is refused because of the key, which ends the sync: six attempts would take half a minute.
         refused = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":""}'
         end = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(refused), refused)
-        with serving(_sent_whole(head, pieces, sent), lambda peer: peer.sendall(end)) as server:
+        with serving(_send_all(head, pieces, sent), lambda peer: peer.sendall(end)) as server:
             peak = _peak(world, server.url, code=3)
-    assert peak < usual + 16 * MEGABYTE
-    assert sent[0] < MAX_BODY_BYTES + 16 * MEGABYTE  # what is in the sockets' own memory was not read
+    assert peak < usual_peak + 16 * MEGABYTE
+    assert sent[0] < MAX_BODY_BYTES + 16 * MEGABYTE  # bytes still in socket buffers were not read
 
 
 # ---------------------------------------------------------------- histories

@@ -1,4 +1,4 @@
-"""Every recipe of the cookbook against the service's own books, by arithmetic of its own: no SQL is repeated here."""
+"""Every recipe of the cookbook compared with results that this module computes in Python from the API's own data."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,16 +22,16 @@ from etl.outputs import cookbook
 from etl.outputs.publish import publish
 from etl.outputs.query import run
 from etl.sandbox.dataset import Dataset
-from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.migrate import upgrade
-from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, napless, place
-from tests.postgres import ask, migrated, new_database
+from etl.warehouse.engine import warehouse_url
+from tests.e2e.world import NOW, TODAY, UNATTRIBUTED, Hours, World, ago, clock_without_waiting, warehouse_in
+from tests.migrated_file import copy_migrated
+from tests.postgres import migrated, new_database, run_sql
 
 pytestmark = pytest.mark.contract
 
 Row = tuple[Any, ...]
 Measures = tuple[int, Decimal]
-Asked = Callable[[str, str, str], list[Row]]
+QueryRows = Callable[[str, str, str], list[Row]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOTHING = (0, Decimal(0))
@@ -39,14 +39,14 @@ EARLIER = datetime(2026, 11, 15, 9, 30, tzinfo=UTC)
 """When the first account was synced before: a Sunday, so that the Monday after it is the last one before today."""
 MONDAY = datetime(2026, 11, 16)
 NEWEST = datetime(2026, 11, 22, 9)
-"""The running hour, which is the newest one held."""
+"""The running hour, the newest one in the warehouse."""
 APP = "1011"
 MARKED = {date(2026, 11, 3): "failed", date(2026, 11, 4): "missing", date(2026, 11, 9): "missing"}
-"""Statuses of the second account's days, given by hand."""
+"""Statuses that the test sets for days of the second account."""
 
 
 class Account(NamedTuple):
-    """What the books of the stand-in say, and how far back they were read."""
+    """The API's own data of an account, and how far back it was loaded."""
 
     name: str
     hours: Hours
@@ -63,7 +63,7 @@ class Account(NamedTuple):
         return [self.first + n * DAY for n in range((TODAY - self.first).days + 1)]
 
     def total(self) -> dict[datetime, Measures]:
-        """Every hour that was read."""
+        """Return every hour that was loaded."""
         start = datetime(self.first.year, self.first.month, self.first.day)
         sums = {start + n * HOUR: NOTHING for n in range((NEWEST - start) // HOUR + 1)}
         for (_, hour), value in self.hours.items():
@@ -71,22 +71,22 @@ class Account(NamedTuple):
         return sums
 
     def by(self, key: Callable[[date], Any]) -> dict[tuple[Any, str], Measures]:
-        """Sums over what ``key`` makes of the hours' days, queue by queue."""
+        """Return sums by ``key(day)`` and queue."""
         return summed(((key(hour.date()), queue), value) for (queue, hour), value in self.hours.items())
 
     def by_day(self) -> dict[date, Measures]:
-        """The totals of every day that was read."""
+        """Return the totals of every day that was loaded."""
         return summed(
             [*((day, NOTHING) for day in self.days), *((hour.date(), value) for (_, hour), value in self.hours.items())]
         )
 
 
 @dataclass(frozen=True)
-class Held:
+class Filled:
     url: str
     accounts: tuple[Account, ...]
 
-    def ask(self, name: str) -> list[Row]:
+    def run_recipe(self, name: str) -> list[Row]:
         return self.run(cookbook.find(name).sql)
 
     def run(self, sql: str) -> list[Row]:
@@ -95,23 +95,23 @@ class Held:
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Held]:
-    """What is held in an engine, loaded once."""
-    return cache(lambda kept_in: load(tmp_path_factory.mktemp("cookbook"), kept_in))
+def filled_by_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Filled]:
+    """The filled warehouse of an engine, loaded once."""
+    return cache(lambda engine_name: load(tmp_path_factory.mktemp("cookbook"), engine_name))
 
 
 @pytest.fixture
-def held(kept: Callable[[str], Held], kept_in: str) -> Held:
-    return kept(kept_in)
+def filled(filled_by_engine: Callable[[str], Filled], engine_name: str) -> Filled:
+    return filled_by_engine(engine_name)
 
 
-def load(folder: Path, kept_in: str) -> Held:
-    """Two accounts in one warehouse: a steady one with corrections, a pause, an app and a queue that went; a young,
-    patchy one."""
-    url = new_database() if kept_in == "postgresql" else place(folder)
-    gone = ("FunCaptcha", ago(96), ago(70))
+def load(folder: Path, engine_name: str) -> Filled:
+    """Load two accounts into one warehouse: a steady one with corrections, a pause, an app and a queue that ended, and a
+    young one with gaps."""
+    url = new_database() if engine_name == "postgresql" else warehouse_in(folder)
+    finished_queue = ("FunCaptcha", ago(96), ago(70))
     steady = Dataset(
-        seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(gone,), turnover=False,
+        seed=4, begins=ago(96), queues=("FunCaptcha", "Recaptcha Proxyless", "Square Net Task"), lives=(finished_queue,), turnover=False,
         idle=((ago(40), ago(39)),), idle_hours=0, idle_weeks=0, corrections=True,
     )  # fmt: skip
     patchy = Dataset(
@@ -140,18 +140,18 @@ def load(folder: Path, kept_in: str) -> Held:
     with World(folder, patchy) as world:
         world.warehouse = url
         assert world.sync(key="f" * 32, account="other").exit_code == 0
-        told = {
+        hours = {
             (UNATTRIBUTED if queue.startswith("A ") else queue, hour): value
             for (queue, hour), value in world.expected_rows().items()
         }
         first = world.one("select min(day) from coverage_daily where account = 'other'")
-        other = Account("other", told, {}, first, ago(4), {})
+        other = Account("other", hours, {}, first, ago(4), {})
         for day, status in MARKED.items():
-            of_day = (
+            on_day = (
                 f"where day = '{day}' and account_id = (select account_id from internal.accounts where name = 'other')"
             )
-            assert world.rows(f"update internal.day_coverage set status = '{status}' {of_day} returning 1") == [(1,)]
-    return Held(url, (default, other))
+            assert world.rows(f"update internal.day_coverage set status = '{status}' {on_day} returning 1") == [(1,)]
+    return Filled(url, (default, other))
 
 
 def in_app(dataset: Dataset, day: date) -> Measures:
@@ -183,12 +183,12 @@ def price(value: Measures) -> Decimal | None:
     return rounded(value[1] * 1000 / value[0], 9) if value[0] else None
 
 
-def percent(part: Decimal | int, whole: Decimal | int) -> Decimal | None:
-    return rounded(Decimal(part) / Decimal(whole) * 100, 2) if whole else None
+def percent(part: Decimal | int, totals: Decimal | int) -> Decimal | None:
+    return rounded(Decimal(part) / Decimal(totals) * 100, 2) if totals else None
 
 
 def quantile(values: Iterable[Decimal], part: Fraction = Fraction(1, 2)) -> Decimal:
-    """The first value that so large a part of all does not exceed."""
+    """Return the smallest value that is at least as large as this share of all values."""
     ordered = sorted(values)
     return ordered[ceil(part * len(ordered)) - 1]
 
@@ -202,11 +202,11 @@ def week(day: date) -> date:
 
 
 def costliest_first(sums: dict[tuple[date, str], Measures]) -> list[tuple[tuple[date, str], Measures]]:
-    """Newest period first, in it the most money."""
+    """Sort by period, newest first, then by money, largest first."""
     return sorted(sums.items(), key=lambda item: (-item[0][0].toordinal(), -item[1][1], item[0][1]))
 
 
-# ---------------------------------------------------------------- the answers
+# ---------------------------------------------------------------- the expected results
 
 
 def spend_by_day_and_queue(account: Account) -> Iterator[Row]:
@@ -226,7 +226,7 @@ def spend_by_month_and_queue(account: Account) -> Iterator[Row]:
 
 
 def spend_by_local_day(account: Account) -> Iterator[Row]:
-    """As delivered, the zone is UTC."""
+    """The recipe uses UTC unless it is edited."""
     return local_days(account, ZoneInfo("UTC"))
 
 
@@ -249,9 +249,9 @@ def price_per_1000_by_week(account: Account) -> Iterator[Row]:
 
 
 def queue_shares_by_month(account: Account) -> Iterator[Row]:
-    whole = summed((first, value) for (first, _), value in account.by(month).items())
+    totals = summed((first, value) for (first, _), value in account.by(month).items())
     for (first, queue), (volume, money) in costliest_first(account.by(month)):
-        shares = percent(money, whole[first][1]), percent(volume, whole[first][0])
+        shares = percent(money, totals[first][1]), percent(volume, totals[first][0])
         yield account.name, first, queue, money, shares[0], volume, shares[1]
 
 
@@ -267,7 +267,7 @@ def hour_of_week_pattern(account: Account) -> Iterator[Row]:
 
 def month_to_date_with_forecast(account: Account) -> Iterator[Row]:
     days = {day: money for day, (_, money) in account.by_day().items()}
-    begins = min(day for day, money in days.items() if money)
+    first_spend = min(day for day, money in days.items() if money)
     so_far = sum((money for day, money in days.items() if month(day) == month(TODAY)), Decimal(0))
     forecasts = []
     for part in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
@@ -275,8 +275,8 @@ def month_to_date_with_forecast(account: Account) -> Iterator[Row]:
         for n in range(9):  # the 22nd to the 30th of November
             day = TODAY + n * DAY
             before = [day - 7 * weeks * DAY for weeks in range(1, 15)]
-            alike = [days[other] for other in before if max(begins, ago(91)) <= other < TODAY]
-            forecast += max(quantile(alike, part) - days.get(day, Decimal(0)), Decimal(0))
+            comparable = [days[other] for other in before if max(first_spend, ago(91)) <= other < TODAY]
+            forecast += max(quantile(comparable, part) - days.get(day, Decimal(0)), Decimal(0))
         forecasts.append(rounded(forecast, 2))
     assert so_far < forecasts[0] < forecasts[1] < forecasts[2]
     yield account.name, month(TODAY), TODAY, so_far, *forecasts
@@ -322,23 +322,23 @@ def change_against_the_week_before(account: Account) -> Iterator[Row]:
 def unusual_hours(account: Account) -> Iterator[Row]:
     recent = {hour: value for hour, value in account.total().items() if NEWEST - 56 * DAY <= hour < NEWEST}
     for hour, value in sorted(recent.items(), reverse=True):
-        alike = [money for other, (_, money) in recent.items() if other.hour == hour.hour]
-        usual = quantile(alike)
-        distance = quantile(abs(money - usual) for money in alike)
+        comparable = [money for other, (_, money) in recent.items() if other.hour == hour.hour]
+        usual = quantile(comparable)
+        distance = quantile(abs(money - usual) for money in comparable)
         if distance and abs(value[1] - usual) > 6 * distance:
             yield account.name, hour, *value, usual, distance, rounded((value[1] - usual) / distance, 1)
 
 
 def idle_stretches(account: Account) -> Iterator[Row]:
     total = account.total()
-    begins = min(hour for hour, value in total.items() if value != NOTHING)
-    stretches: list[list[datetime]] = []
-    for hour in sorted(hour for hour, value in total.items() if value == NOTHING and hour > begins):
-        if stretches and stretches[-1][1] == hour:
-            stretches[-1][1] = hour + HOUR
+    first_spend = min(hour for hour, value in total.items() if value != NOTHING)
+    periods: list[list[datetime]] = []
+    for hour in sorted(hour for hour, value in total.items() if value == NOTHING and hour > first_spend):
+        if periods and periods[-1][1] == hour:
+            periods[-1][1] = hour + HOUR
         else:
-            stretches.append([hour, hour + HOUR])
-    for start, end in sorted(stretches, key=lambda stretch: (stretch[1] - stretch[0], stretch[0]), reverse=True)[:10]:
+            periods.append([hour, hour + HOUR])
+    for start, end in sorted(periods, key=lambda period: (period[1] - period[0], period[0]), reverse=True)[:10]:
         yield account.name, start, end, (end - start) // HOUR
 
 
@@ -383,12 +383,12 @@ def how_late_numbers_change(account: Account) -> Iterator[Row]:
 def coverage_by_month(account: Account) -> Iterator[Row]:
     marked = MARKED if account.name == "other" else {}
     statuses = {day: marked.get(day, "final" if day <= account.last_final else "open") for day in account.days}
-    whole = summed((month(day), value) for day, value in account.by_day().items())
+    totals = summed((month(day), value) for day, value in account.by_day().items())
     unattributed = {first: money for (first, queue), (_, money) in account.by(month).items() if queue == UNATTRIBUTED}
-    for first in sorted(whole, reverse=True):
-        counts = [sum(status == one and month(day) == first for day, status in statuses.items()) for one in STATUSES]
+    for first in sorted(totals, reverse=True):
+        counts = [sum(status == name and month(day) == first for day, status in statuses.items()) for name in STATUSES]
         left = unattributed.get(first, Decimal(0))
-        yield account.name, first, *counts, whole[first][1], left, percent(left, whole[first][1])
+        yield account.name, first, *counts, totals[first][1], left, percent(left, totals[first][1])
 
 
 STATUSES = ("final", "open", "missing", "failed")
@@ -406,36 +406,36 @@ def queues_that_came_and_went(account: Account) -> Iterator[Row]:
 def spend_by_app_and_month(account: Account) -> Iterator[Row]:
     if not account.app:
         return
-    whole = summed((month(day), value) for day, value in account.by_day().items())
+    totals = summed((month(day), value) for day, value in account.by_day().items())
     apps = summed((month(day), value) for day, value in account.app.items())
     for first in sorted(apps, reverse=True):
-        unattributed = whole[first][0] - apps[first][0], whole[first][1] - apps[first][1]
-        for soft_id, value in sorted([(int(APP), apps[first]), (None, unattributed)], key=lambda one: -one[1][1]):
-            yield account.name, first, soft_id, *value, price(value), percent(value[1], whole[first][1])
+        unattributed = totals[first][0] - apps[first][0], totals[first][1] - apps[first][1]
+        for soft_id, value in sorted([(int(APP), apps[first]), (None, unattributed)], key=lambda item: -item[1][1]):
+            yield account.name, first, soft_id, *value, price(value), percent(value[1], totals[first][1])
 
 
 def focus_cost_and_usage(account: Account) -> Iterator[Row]:
     for (queue, hour), (volume, money) in sorted(
         account.hours.items(), key=lambda item: (NEWEST - item[0][1], item[0][0])
     ):
-        told = f"{queue}, {volume} tasks"
+        description = f"{queue}, {volume} tasks"
         final = account.is_final(hour.date())
         yield (
-            "USD", "Usage", told, "Usage-Based", hour + HOUR, hour, volume, "Tasks", money, "Anti-Captcha", "Anti-Captcha", "Other",
+            "USD", "Usage", description, "Usage-Based", hour + HOUR, hour, volume, "Tasks", money, "Anti-Captcha", "Anti-Captcha", "Other",
             queue, account.name, final,
         )  # fmt: skip
 
 
 def where_a_number_came_from(account: Account) -> Iterator[Row]:
-    """The numbers; that they lead to their answer is shown in ``test_history``."""
-    of_day = {key: value for key, value in account.hours.items() if key[1].date() == account.last_final}
-    for (queue, hour), value in sorted(of_day.items(), key=lambda item: item[0][::-1]):
+    """Only the numbers; ``test_history`` checks the response they come from."""
+    hours_of_day = {key: value for key, value in account.hours.items() if key[1].date() == account.last_final}
+    for (queue, hour), value in sorted(hours_of_day.items(), key=lambda item: item[0][::-1]):
         yield account.name, queue, hour, *value
 
 
-ANSWERS: dict[str, Callable[[Account], Iterator[Row]]] = {
-    answer.__name__: answer
-    for answer in (
+EXPECTED: dict[str, Callable[[Account], Iterator[Row]]] = {
+    function.__name__: function
+    for function in (
         spend_by_day_and_queue, spend_by_week_and_queue, spend_by_month_and_queue, spend_by_local_day, price_per_1000_by_week,
         queue_shares_by_month, hour_of_week_pattern, month_to_date_with_forecast, month_to_date_against_last_month,
         change_against_the_week_before, unusual_hours, idle_stretches, busiest_stretches, changed_since_last_monday,
@@ -445,22 +445,22 @@ ANSWERS: dict[str, Callable[[Account], Iterator[Row]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_a_recipe_answers_what_the_books_of_two_accounts_say(held: Held, name: str) -> None:
-    told = held.ask(name)
-    expected = [row for account in held.accounts for row in ANSWERS[name](account)]
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_recipe_returns_the_expected_rows_of_two_accounts(filled: Filled, name: str) -> None:
+    rows = filled.run_recipe(name)
+    expected = [row for account in filled.accounts for row in EXPECTED[name](account)]
     assert expected
-    assert [row[: len(expected[0])] for row in told] == expected
+    assert [row[: len(expected[0])] for row in rows] == expected
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
-def test_local_days_follow_the_zone_in_the_first_line_of_the_query(held: Held, zone: str) -> None:
+def test_local_days_use_the_time_zone_in_the_first_line_of_the_query(filled: Filled, zone: str) -> None:
     sql = in_zone(zone)
     assert f"select '{zone}' as name" in sql
-    expected = [row for account in held.accounts for row in local_days(account, ZoneInfo(zone))]
+    expected = [row for account in filled.accounts for row in local_days(account, ZoneInfo(zone))]
     changes = {"Europe/Berlin": date(2026, 10, 25), "America/New_York": date(2026, 11, 1)}  # clocks go back an hour
     assert 25 in {hours for _, day, hours, *_ in expected if day == changes[zone]}
-    assert held.run(sql) == expected
+    assert filled.run(sql) == expected
 
 
 def in_zone(zone: str) -> str:
@@ -469,34 +469,34 @@ def in_zone(zone: str) -> str:
     return sql.replace("select 'UTC' as name", f"select '{zone}' as name")
 
 
-def test_a_published_copy_gives_the_same_answers_but_holds_none_itself(held: Held, tmp_path: Path) -> None:
-    copy = publish(held.url, tmp_path / "copy.duckdb", napless(lambda: NOW), wait=0, force=True)
-    published = Held(warehouse_url(str(copy.path)), ())
-    for name in ANSWERS.keys() - {"where_a_number_came_from"}:
-        assert published.ask(name) == held.ask(name), name
+def test_a_published_copy_gives_the_same_results(filled: Filled, tmp_path: Path) -> None:
+    copy = publish(filled.url, tmp_path / "copy.duckdb", clock_without_waiting(lambda: NOW), wait=0, force=True)
+    published = Filled(warehouse_url(str(copy.path)), ())
+    for name in EXPECTED.keys() - {"where_a_number_came_from"}:
+        assert published.run_recipe(name) == filled.run_recipe(name), name
 
 
-def test_every_recipe_has_its_answer_here() -> None:
-    assert sorted(ANSWERS) == [recipe.name for recipe in cookbook.load()]
+def test_every_recipe_has_an_expected_result() -> None:
+    assert sorted(EXPECTED) == [recipe.name for recipe in cookbook.load()]
 
 
-# ---------------------------------------------------------------- at the edges
+# ---------------------------------------------------------------- special cases
 
 
 RECIPES = pytest.mark.parametrize("recipe", cookbook.load(), ids=lambda recipe: recipe.name)
 
 
 @pytest.fixture
-def empty(kept_in: str, tmp_path: Path) -> str:
-    """The URL of a warehouse that holds nothing."""
-    if kept_in == "postgresql":
+def empty(engine_name: str, tmp_path: Path) -> str:
+    """The URL of an empty warehouse."""
+    if engine_name == "postgresql":
         return new_database(like=migrated())
-    upgrade(open_warehouse(place(tmp_path)))
-    return place(tmp_path)
+    copy_migrated(tmp_path / "warehouse.duckdb")
+    return warehouse_in(tmp_path)
 
 
 @RECIPES
-def test_an_empty_warehouse_gives_no_row_and_no_error(empty: str, recipe: cookbook.SavedQuery) -> None:
+def test_recipes_return_no_rows_on_an_empty_warehouse(empty: str, recipe: cookbook.SavedQuery) -> None:
     with run(empty, recipe.sql) as result:
         assert list(result.rows) == []
 
@@ -505,26 +505,26 @@ _ON_A_SERVER = {"text": "VARCHAR", "timestamp": "TIMESTAMP", "bool": "BOOLEAN", 
 
 
 def types_of(url: str, sql: str) -> dict[str, str]:
-    """The columns that a select gives, each with its type in DuckDB's words."""
+    """Return the columns of a query with their DuckDB types."""
     if url.startswith("duckdb"):
         with run(url, f"describe {sql}") as result:
             return {str(name): str(kind) for name, kind, *_ in result.rows}
     with psycopg.connect(
         sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     ) as connection:
-        told = connection.execute(sql.encode()).description or []
-    kinds = {column.name: column.type_display.replace("numeric", "decimal").replace(", ", ",") for column in told}
+        columns = connection.execute(sql.encode()).description or []
+    kinds = {column.name: column.type_display.replace("numeric", "decimal").replace(", ", ",") for column in columns}
     return {name: _ON_A_SERVER.get(kind, kind.upper()) for name, kind in kinds.items()}
 
 
 @RECIPES
-def test_no_column_is_a_type_that_loses_digits_or_moves_with_a_zone(empty: str, recipe: cookbook.SavedQuery) -> None:
+def test_no_column_has_a_float_or_a_time_zone(empty: str, recipe: cookbook.SavedQuery) -> None:
     types = types_of(empty, recipe.sql)
     assert set(types.values()) <= {"VARCHAR", "DATE", "TIMESTAMP", "BOOLEAN", "INTEGER", "BIGINT", *decimals(types)}
 
 
 def decimals(types: dict[str, str]) -> set[str]:
-    """Money has nine places, forecasts of it two; a server's numeric without places has as many as its values."""
+    """Return the decimal types; money has nine places, and a server's numeric has as many places as its values."""
     assert all(
         kind in ("DECIMAL(18,9)", "DECIMAL")
         for name, kind in types.items()
@@ -534,26 +534,28 @@ def decimals(types: dict[str, str]) -> set[str]:
 
 
 @pytest.fixture
-def asked(kept_in: str) -> Asked:
-    """``asked(sql, view, rows)``: the result of a cookbook query, or of ``sql``, where ``view`` has just these rows."""
+def query_rows(engine_name: str) -> QueryRows:
+    """``query_rows(sql, view, rows)``: the result of a recipe or of ``sql`` when ``view`` has exactly these rows."""
 
     def in_a_file(sql: str, view: str, rows: str) -> list[Row]:
         with duckdb.connect() as connection:
             connection.execute(f"create table {view} as {rows}")
             return connection.execute(sql if " " in sql else cookbook.find(sql).sql).fetchall()
 
-    def on_a_server(sql: str, view: str, rows: str) -> list[Row]:
-        return ask(new_database(), f"create table {view} as {rows}; {sql if ' ' in sql else cookbook.find(sql).sql}")
+    def on_server(sql: str, view: str, rows: str) -> list[Row]:
+        return run_sql(
+            new_database(), f"create table {view} as {rows}; {sql if ' ' in sql else cookbook.find(sql).sql}"
+        )
 
-    return on_a_server if kept_in == "postgresql" else in_a_file
+    return on_server if engine_name == "postgresql" else in_a_file
 
 
-def test_the_day_on_which_clocks_go_forward_has_23_hours(asked: Asked) -> None:
+def test_the_day_when_clocks_go_forward_has_23_hours(query_rows: QueryRows) -> None:
     hours = """
         select 'a' as account, hour_start, cast(1 as bigint) as volume, cast('0.1' as decimal(18, 9)) as money
         from generate_series(timestamp '2026-03-27 23:00', timestamp '2026-03-30 21:00', interval '1 hour') t(hour_start)
     """
-    assert [row[1:4] for row in asked(in_zone("Europe/Berlin"), "spending_total_hourly", hours)] == [
+    assert [row[1:4] for row in query_rows(in_zone("Europe/Berlin"), "spending_total_hourly", hours)] == [
         (date(2026, 3, 30), 24, 24),
         (date(2026, 3, 29), 23, 23),
         (date(2026, 3, 28), 24, 24),
@@ -568,37 +570,37 @@ def days(first: str, last: str, money: str) -> str:
     """
 
 
-def test_a_forecast_is_withheld_while_a_weekday_to_come_was_never_seen(asked: Asked) -> None:
+def test_there_is_no_forecast_while_a_coming_weekday_has_no_data(query_rows: QueryRows) -> None:
     six, seven = days("2026-11-02", "2026-11-08", "'1'"), days("2026-11-02", "2026-11-09", "'1'")
     so_far = date(2026, 11, 8), Decimal(7)
-    assert asked("month_to_date_with_forecast", "coverage_daily", six) == [
+    assert query_rows("month_to_date_with_forecast", "coverage_daily", six) == [
         ("a", date(2026, 11, 1), *so_far, None, None, None)
     ]
-    thirty_but_one = Decimal(29)  # the first of the month was not read
-    [(*_, low, middle, high)] = asked("month_to_date_with_forecast", "coverage_daily", seven)
+    thirty_but_one = Decimal(29)  # the first of the month was not loaded
+    [(*_, low, middle, high)] = query_rows("month_to_date_with_forecast", "coverage_daily", seven)
     assert (low, middle, high) == (thirty_but_one, thirty_but_one, thirty_but_one)
 
 
-def test_a_day_that_already_cost_more_than_usual_is_forecast_at_what_it_cost(asked: Asked) -> None:
+def test_a_day_above_its_usual_cost_is_forecast_at_its_cost_so_far(query_rows: QueryRows) -> None:
     spent = days("2026-10-01", "2026-11-30", "case day when date '2026-11-30' then '50' else '2' end")
-    [(*_, so_far, low, middle, high)] = asked("month_to_date_with_forecast", "coverage_daily", spent)
+    [(*_, so_far, low, middle, high)] = query_rows("month_to_date_with_forecast", "coverage_daily", spent)
     assert so_far == low == middle == high == Decimal(108)
 
 
-def test_an_hour_that_was_not_read_ends_an_idle_stretch(asked: Asked) -> None:
+def test_an_hour_that_was_not_loaded_ends_an_idle_period(query_rows: QueryRows) -> None:
     hours = """
         select 'a' as account, hour_start, hour_start + interval '1 hour' as hour_end, 0 as volume,
                case extract(hour from hour_start) when 0 then 1.0 else 0.0 end as money
         from generate_series(timestamp '2026-03-01 00:00', timestamp '2026-03-01 09:00', interval '1 hour') t(hour_start)
         where extract(hour from hour_start) <> 4
     """
-    assert [row[1:] for row in asked("idle_stretches", "spending_total_hourly", hours)] == [
+    assert [row[1:] for row in query_rows("idle_stretches", "spending_total_hourly", hours)] == [
         (datetime(2026, 3, 1, 5), datetime(2026, 3, 1, 10), 5),
         (datetime(2026, 3, 1, 1), datetime(2026, 3, 1, 4), 3),
     ]
 
 
-def test_a_stretch_with_an_hour_that_was_not_read_is_not_the_busiest(asked: Asked) -> None:
+def test_a_period_with_an_hour_that_was_not_loaded_is_not_the_busiest(query_rows: QueryRows) -> None:
     hours = """
         select 'a' as account, hour_start, cast(1 as bigint) as volume,
                cast(case hour_start when timestamp '2026-03-02 11:00' then 100 else 1 end as decimal(18, 9)) as money
@@ -606,16 +608,16 @@ def test_a_stretch_with_an_hour_that_was_not_read_is_not_the_busiest(asked: Aske
         where hour_start not in (timestamp '2026-03-02 10:00', timestamp '2026-03-02 12:00')
     """
     quiet = datetime(2026, 3, 2, 13), datetime(2026, 3, 3, 13), 24, Decimal(24)
-    assert [row[2:] for row in asked("busiest_stretches", "spending_total_hourly", hours)] == [quiet]
+    assert [row[2:] for row in query_rows("busiest_stretches", "spending_total_hourly", hours)] == [quiet]
 
 
-def test_a_correction_counts_once_and_not_again_for_its_queues(asked: Asked) -> None:
+def test_a_correction_counts_once_and_not_again_for_its_queues(query_rows: QueryRows) -> None:
     corrections = """
         select 'a' as account, queue, timestamp '2026-03-01 23:00' as hour_start, volume_before, money_before, volume_after,
                money_after, timestamp '2026-03-03 01:00' as seen_at
         from (values ('(total)', 5, 5.0, 3, 3.5), ('FunCaptcha', 2, 2.0, 1, 1.0), ('Square Net Task', 3, 3.0, 2, 2.5))
              t(queue, volume_before, money_before, volume_after, money_after)
     """
-    assert asked("how_late_numbers_change", "spending_revisions", corrections) == [
+    assert query_rows("how_late_numbers_change", "spending_revisions", corrections) == [
         ("a", 2, 1, -2, Decimal("-1.5"), Decimal("1.5"))
     ]

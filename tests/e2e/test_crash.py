@@ -1,4 +1,4 @@
-"""Years of nine queues: loaded in one go, and killed twenty times on the way. Both end at the service's own books."""
+"""Years of nine queues, loaded in one run and in a run killed twenty times. Both end with exactly the API's data."""
 
 import random
 from collections import Counter
@@ -10,7 +10,7 @@ import pytest
 from etl.extract.planner import NONEXISTENT_MEMBERS
 from etl.models import Dimension
 from etl.sandbox.dataset import Dataset
-from tests.chaos.kills import CONCURRENCY, RECENT, Committed, committed_readings, kill_sync, repeats_by_kill
+from tests.chaos.kills import CONCURRENCY, RECENT, Committed, committed_snapshots, kill_sync, repeats_by_kill
 from tests.e2e.world import LOOKBACK, TODAY, World, ago
 
 KILLS = 20
@@ -25,12 +25,12 @@ def _world(folder: Path, days: int = YEARS) -> World:
 
 def _finish(world: World) -> None:
     with world.start(CONCURRENCY) as process:
-        said = process.communicate()[1]
-    assert (process.returncode, said) == (0, "")
+        stderr = process.communicate()[1]
+    assert (process.returncode, stderr) == (0, "")
 
 
-def _is_whole_and_exact(world: World) -> None:
-    """What an uninterrupted and an often killed load must both come to, and therefore have in common."""
+def _assert_complete_and_exact(world: World) -> None:
+    """Assert what both an uninterrupted and an often killed load must reach."""
     assert world.hourly() == world.expected_rows()
     assert world.statuses() == {"final": world.statuses()["final"], "open": LOOKBACK + 1}
     assert world.days("open") == {TODAY, *(ago(days) for days in range(1, LOOKBACK + 1))}
@@ -39,8 +39,8 @@ def _is_whole_and_exact(world: World) -> None:
     assert world.rows("select day from coverage_daily where unattributed_volume <> 0 or unattributed_money <> 0") == []
 
 
-def _fewest(world: World) -> int:
-    """The windows no sync can do without: the total of every day, and each queue on the days it spent."""
+def _minimum_requests(world: World) -> int:
+    """Return the number of windows that any sync needs: the total of every day, each queue on its days with spend."""
     return len(world.rows("select day from coverage_daily")) + len(
         {(queue, hour.date()) for queue, hour in world.expected_rows()}
     )
@@ -49,46 +49,46 @@ def _fewest(world: World) -> int:
 @pytest.mark.parametrize(
     "days", [pytest.param(YEAR, marks=pytest.mark.slow), pytest.param(YEARS, marks=pytest.mark.long)]
 )
-def test_years_are_exact_and_a_second_sync_asks_only_the_lookback_and_changes_nothing(
+def test_years_are_exact_and_a_second_sync_requests_only_the_lookback_and_changes_nothing(
     tmp_path: Path, days: int
 ) -> None:
     with _world(tmp_path, days) as world:
         _finish(world)
-        _is_whole_and_exact(world)
-        asked = world.asked()
+        _assert_complete_and_exact(world)
+        requested = world.requested()
         assert [
             window
-            for window, times in asked.items()
+            for window, times in requested.items()
             if times > 1 and window.queue != NONEXISTENT_MEMBERS[Dimension.QUEUE].member
         ] == []
-        assert len(world.requests) <= _fewest(world) * 1.05
+        assert len(world.requests) <= _minimum_requests(world) * 1.05
 
         facts = "select * from internal.facts order by series_id, hour_start"
-        held, answers = world.rows(facts), world.rows("select hash from internal.responses order by hash")
+        stored, responses = world.rows(facts), world.rows("select hash from internal.responses order by hash")
         before = len(world.requests)
         summary = world.sync()
-        assert world.asked(before) == Counter(RECENT)
+        assert world.requested(before) == Counter(RECENT)
         assert (summary.exit_code, summary.facts_inserted, summary.facts_changed) == (0, 0, 0)
-        assert world.rows(facts) == held  # loaded_at too
-        assert world.rows("select hash from internal.responses order by hash") == answers
+        assert world.rows(facts) == stored  # loaded_at too
+        assert world.rows("select hash from internal.responses order by hash") == responses
 
 
 @pytest.mark.long
-def test_a_load_killed_twenty_times_ends_as_if_it_had_not_been_and_repeats_little(tmp_path: Path) -> None:
-    dice = random.Random(20)
+def test_a_load_killed_twenty_times_ends_exact_and_repeats_few_requests(tmp_path: Path) -> None:
+    random_source = random.Random(20)
     with _world(tmp_path) as world:
-        moments = sorted(dice.sample(range(1, 4_000), KILLS))
-        begins, committed = list[int](), [Committed()]
-        for moment in moments:
-            begins.append(len(world.requests))
-            kill_sync(world, moment, dice.uniform(0, 0.2))
-            committed.append(committed_readings(world, tmp_path / "copy"))
-            assert committed[-1] >= committed[-2], "a committed reading is gone"
-        begins.append(len(world.requests))
+        request_numbers = sorted(random_source.sample(range(1, 4_000), KILLS))
+        starts, committed = list[int](), [Committed()]
+        for request_number in request_numbers:
+            starts.append(len(world.requests))
+            kill_sync(world, request_number, random_source.uniform(0, 0.2))
+            committed.append(committed_snapshots(world, tmp_path / "copy"))
+            assert committed[-1] >= committed[-2], "a committed snapshot is missing"
+        starts.append(len(world.requests))
         _finish(world)
 
-        _is_whole_and_exact(world)
-        assert committed_readings(world, tmp_path / "copy") >= committed[-1]
+        _assert_complete_and_exact(world)
+        assert committed_snapshots(world, tmp_path / "copy") >= committed[-1]
         assert (
             world.rows(
                 "select snapshot_id from internal.snapshots group by account_id, snapshot_id having count(*) > 1"
@@ -101,6 +101,6 @@ def test_a_load_killed_twenty_times_ends_as_if_it_had_not_been_and_repeats_littl
             )
             == []
         )
-        repeats = repeats_by_kill(world, begins, committed[1:])
+        repeats = repeats_by_kill(world, starts, committed[1:])
         assert max(repeats) <= 2 * CONCURRENCY, repeats
-        assert len(world.asked()) <= _fewest(world) * 1.05
+        assert len(world.requested()) <= _minimum_requests(world) * 1.05

@@ -14,7 +14,7 @@ import pytest
 
 from etl.config import PREFIX, SETTINGS
 from etl.sandbox.dataset import Dataset
-from tests.e2e.world import World
+from tests.e2e.world import WITHOUT_RETRIES, World
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 SERVICE = DEPLOY / "systemd" / "anticaptcha-etl.service"
@@ -62,27 +62,27 @@ def environ(folder: Path, key: Path) -> dict[str, str]:
 def test_systemd_accepts_the_service_and_the_timer(tmp_path: Path) -> None:
     for unit in (SERVICE, TIMER):
         (tmp_path / unit.name).write_text(unit.read_text().replace(INSTALLED, str(PROGRAM)))
-    words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / SERVICE.name), str(tmp_path / TIMER.name)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if "Failed to" in done.stderr and "unit" not in done.stderr:
-        pytest.skip(f"systemd-analyze cannot look at units here: {done.stderr.strip()}")
-    assert (done.returncode, done.stderr) == (0, "")
+    arguments = ["systemd-analyze", "verify", "--man=no", str(tmp_path / SERVICE.name), str(tmp_path / TIMER.name)]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if "Failed to" in finished.stderr and "unit" not in finished.stderr:
+        pytest.skip(f"systemd-analyze cannot look at units here: {finished.stderr.strip()}")
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @needs("systemd-analyze")
 def test_service_has_a_low_exposure_score() -> None:
-    words = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(SERVICE)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if "unrecognized option" in done.stderr:
+    arguments = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(SERVICE)]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if "unrecognized option" in finished.stderr:
         pytest.skip("this systemd-analyze cannot look at a file that is not installed")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 @needs("systemd-analyze")
 def test_timer_runs_at_a_utc_time() -> None:
     [when] = setting_values(TIMER, "OnCalendar")
-    done = subprocess.run(["systemd-analyze", "calendar", when], capture_output=True, text=True, check=True)
-    assert re.search(r"Normalized form: \*-\*-\* 03:15:00 UTC", done.stdout)
+    finished = subprocess.run(["systemd-analyze", "calendar", when], capture_output=True, text=True, check=True)
+    assert re.search(r"Normalized form: \*-\*-\* 03:15:00 UTC", finished.stdout)
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,23 @@ def test_every_variable_in_deploy_is_a_setting(setting: str) -> None:
 # ---------------------------------------------------------------- commands
 
 
-def run(world: World, words: list[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
-    told = {
+def run(world: World, arguments: list[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
+    variables = {
         **variables,
         "ANTICAPTCHA_API_URL": world.sandbox.url,
         "ANTICAPTCHA_RATE": "0",
         "ANTICAPTCHA_EMPTY_DAYS": "3",
     }
     alone: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # no terminal
-    return subprocess.run(words, capture_output=True, env=told, cwd=world.folder, timeout=120, check=False, **alone)
+    return subprocess.run(
+        arguments, capture_output=True, env=variables, cwd=world.folder, timeout=120, check=False, **alone
+    )
 
 
-def world_of_now(folder: Path) -> World:
+def world_today(folder: Path) -> World:
     """Return a world at the current time, which subprocesses use."""
     now = datetime.now(UTC)
-    return World(folder, Dataset.busy(begins=now.date() - timedelta(days=2), queues=2), now=now)
+    return World(folder, Dataset.busy(begins=now.date() - timedelta(days=2), queues=2), WITHOUT_RETRIES, now=now)
 
 
 def key_in(folder: Path) -> Path:
@@ -136,16 +138,16 @@ def key_in(folder: Path) -> Path:
 
 def test_service_command_works_with_its_own_environment_only(tmp_path: Path) -> None:
     [command] = setting_values(SERVICE, "ExecStart")
-    program, *words = shlex.split(command)
+    program, *arguments = shlex.split(command)
     assert program == INSTALLED
     state = tmp_path / "state"
     state.mkdir()
     key = key_in(tmp_path / "credentials")
-    with world_of_now(state) as world:
-        done = run(world, [str(PROGRAM), *words], environ(state, key))
-        assert done.returncode == 0, done.stderr
+    with world_today(state) as world:
+        finished = run(world, [str(PROGRAM), *arguments], environ(state, key))
+        assert finished.returncode == 0, finished.stderr
         assert world.one("select count(*) from spending_hourly") > 0
-        assert b"ignored" not in done.stderr
+        assert b"ignored" not in finished.stderr
 
 
 @needs("setpriv")
@@ -161,8 +163,8 @@ def test_commands_work_without_privileges_on_a_read_only_system(tmp_path: Path) 
         f"cd {state}",
         "umask 077",
     ]
-    shut = f"{' && '.join(mounts)} && exec "
-    bound = [
+    prepare = f"{' && '.join(mounts)} && exec "
+    restricted = [
         "setpriv",
         "--no-new-privs",
         "--bounding-set=-all",
@@ -171,22 +173,29 @@ def test_commands_work_without_privileges_on_a_read_only_system(tmp_path: Path) 
         "-c",
         DENY_WRITE_EXECUTE,
     ]
-    inside = ["unshare", "--mount", "--ipc", "sh", "-c"]
-    tried = subprocess.run(
-        [*inside, f"{shut} {shlex.join([*bound, '/bin/true'])}"], capture_output=True, text=True, check=False
+    in_namespace = ["unshare", "--mount", "--ipc", "sh", "-c"]
+    trial = subprocess.run(
+        [*in_namespace, f"{prepare} {shlex.join([*restricted, '/bin/true'])}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if tried.returncode:
-        pytest.skip(f"namespaces are not available here: {tried.stderr.strip()}")
-    with world_of_now(state) as world:
-        for words in (
+    if trial.returncode:
+        pytest.skip(f"namespaces are not available here: {trial.stderr.strip()}")
+    with world_today(state) as world:
+        for arguments in (
             ["sync"],
             ["sync"],
             ["status"],
             ["check"],
             ["query", "select count(*) from internal.day_coverage", "-o", "days.csv"],
         ):
-            done = run(world, [*inside, shut + shlex.join([*bound, str(PROGRAM), *words])], environ(state, key))
-            assert done.returncode == 0, done.stderr
+            finished = run(
+                world,
+                [*in_namespace, prepare + shlex.join([*restricted, str(PROGRAM), *arguments])],
+                environ(state, key),
+            )
+            assert finished.returncode == 0, finished.stderr
         assert world.one("select count(*) from spending_hourly") > 0
 
 
@@ -208,11 +217,11 @@ def test_cron_file_is_valid_and_its_command_works(tmp_path: Path) -> None:
     key = key_in(tmp_path / "credentials")
     state = tmp_path / "state"
     state.mkdir()
-    with world_of_now(state) as world:
-        there = command.replace("/srv/anticaptcha", str(state)).replace(INSTALLED, str(PROGRAM))
-        told = {"ANTICAPTCHA_CLIENT_KEY_FILE": str(key), "ANTICAPTCHA_WAREHOUSE": str(state / "warehouse.duckdb")}
-        done = run(world, ["/bin/sh", "-c", there], told)
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with world_today(state) as world:
+        installed = command.replace("/srv/anticaptcha", str(state)).replace(INSTALLED, str(PROGRAM))
+        variables = {"ANTICAPTCHA_CLIENT_KEY_FILE": str(key), "ANTICAPTCHA_WAREHOUSE": str(state / "warehouse.duckdb")}
+        finished = run(world, ["/bin/sh", "-c", installed], variables)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (0, b"", b"")
         assert world.one("select count(*) from spending_hourly") > 0
 
 

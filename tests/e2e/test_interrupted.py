@@ -1,4 +1,4 @@
-"""A sync that a person or a service manager stops: it says so, keeps what it had and goes on the next time."""
+"""A sync stopped by a person or a service manager reports it, keeps committed data and continues the next time."""
 
 import signal
 from datetime import UTC, datetime, timedelta
@@ -16,30 +16,30 @@ CONCURRENCY = 4
 """The default."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sync_is_exit_code_130_keeps_what_was_committed_and_goes_on(
-    tmp_path: Path, number: signal.Signals
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_ends_with_130_keeps_committed_data_and_continues_next_time(
+    tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     now = datetime.now(UTC)
     dataset = Dataset.busy(begins=now.date() - timedelta(days=20), queues=2)
     with World(tmp_path, dataset, Behaviour(latency_seconds=0.03, unknown_queue="zeros"), now=now) as world:
         with world.command("sync") as process:
             world.wait_for(process, 40)
-            process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, said
-        assert "interrupted" in said
-        assert "Traceback" not in said
-        stopped = len(world.requests)
-        kept = set(world.rows("select * from internal.snapshots"))
-        assert len(kept) >= 40 - 2 * CONCURRENCY
+            process.send_signal(signal_number)
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
+        assert "interrupted" in stderr
+        assert "Traceback" not in stderr
+        requests_before_stop = len(world.requests)
+        saved = set(world.rows("select * from internal.snapshots"))
+        assert len(saved) >= 40 - 2 * CONCURRENCY
         assert world.one("select exit_code from internal.runs") == 130
 
         with world.command("sync") as process:
-            _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        assert kept <= set(world.rows("select * from internal.snapshots"))
-        again = world.asked(stopped).keys() & windows(world.requests[:stopped]).keys()
-        old = [window for window in again if window.start.date() < now.date() - timedelta(days=LOOKBACK)]
+            _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        assert saved <= set(world.rows("select * from internal.snapshots"))
+        repeated = world.requested(requests_before_stop).keys() & windows(world.requests[:requests_before_stop]).keys()
+        old = [window for window in repeated if window.start.date() < now.date() - timedelta(days=LOOKBACK)]
         assert len(old) <= 2 * CONCURRENCY
         assert world.hourly().items() >= world.expected_rows(until=now.date() - timedelta(days=1)).items()

@@ -23,9 +23,9 @@ from etl.sandbox.behaviour import Fault, FaultKind
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, facts, metadata, rejections, responses, runs, series, snapshots
-from tests.e2e.test_history import eventful, live, replayed
+from tests.e2e.test_history import eventful, run_replay, sync_nightly
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
-from tests.postgres import ask, migrated, new_database
+from tests.postgres import migrated, new_database, run_sql
 
 pytestmark = pytest.mark.server
 
@@ -60,7 +60,7 @@ def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_wi
 ) -> None:
     with eventful(tmp_path) as world:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
-        live(world)
+        sync_nightly(world)
         before = rows(world.warehouse)
         assert {name for name, stored in before.items() if not stored} <= {"probes", "over_allocated_hours"}, (
             "too little happened"
@@ -70,7 +70,7 @@ def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_wi
         again = copied(on_a_server, file(tmp_path))
         assert rows(again) == before
         for world.warehouse in (on_a_server, again):
-            result = replayed(world)
+            result = run_replay(world)
             assert (result.differences, result.rows, result.dropped, result.unreadable) == ((), {}, (), ())
             assert result.facts == len(before["facts"])
 
@@ -85,7 +85,7 @@ def test_the_next_sync_continues_where_the_last_one_stopped(tmp_path: Path, to: 
         )
         world.sync()
         world.warehouse = copied(world.warehouse, target)
-        requested = world.asked_by(world.sync)
+        requested = world.requested_by(world.sync)
         assert {window for window in requested if window.queue is None} == totals(
             *(ago(n) for n in range(LOOKBACK + 1))
         )
@@ -111,7 +111,7 @@ def loaded(synced: Path, tmp_path: Path) -> str:
 
 def test_a_target_with_accounts_is_rejected_and_stays_unchanged(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     before = rows(target)
     with pytest.raises(UsageError, match="already has accounts: another"):
         copied(loaded, target)
@@ -120,7 +120,7 @@ def test_a_target_with_accounts_is_rejected_and_stays_unchanged(loaded: str, tmp
 
 def test_a_rejected_target_of_an_older_schema_is_not_upgraded(loaded: str) -> None:
     target = new_database(like=migrated())
-    ask(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
+    run_sql(target, "insert into internal.accounts values (7, 'another', '', '', null, null, now(), null, null)")
     engine = open_warehouse(target)
     migrate.downgrade(engine, "0005")
     with pytest.raises(UsageError, match="already has accounts: another"):
@@ -181,8 +181,8 @@ def test_a_row_changed_while_copied_is_found_and_everything_is_rolled_back(loade
     target = new_database(like=migrated())
     is_first = f"(select count(*) from internal.{table}) = 0"
     body = f"begin if {is_first} then {CHANGES[table]}; end if; return new; end"
-    ask(target, f"create function change() returns trigger language plpgsql as $$ {body} $$")
-    ask(target, f"create trigger change before insert on internal.{table} for each row execute function change()")
+    run_sql(target, f"create function change() returns trigger language plpgsql as $$ {body} $$")
+    run_sql(target, f"create trigger change before insert on internal.{table} for each row execute function change()")
     with pytest.raises(WarehouseError, match=rf"differs from .* \({table}\); rolled back") as error:
         copied(loaded, target)
     assert error.value.exit_code == 4
@@ -196,7 +196,7 @@ def test_a_killed_transfer_leaves_no_account_and_the_next_one_succeeds(loaded: s
         command = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(loaded).database), target]
         with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             waiting = "select count(*) from pg_locks where not granted"
-            while ask(target, waiting) == [(0,)]:
+            while run_sql(target, waiting) == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.send_signal(signal.SIGKILL)
@@ -213,7 +213,7 @@ def test_a_killed_transfer_into_a_file_leaves_no_account(loaded: str, tmp_path: 
         holder.exec_driver_sql("lock table internal.revisions in access exclusive mode")
         command = [sys.executable, "-m", "etl", "transfer", source, "target.duckdb"]
         with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
-            while ask(source, "select count(*) from pg_locks where not granted") == [(0,)]:
+            while run_sql(source, "select count(*) from pg_locks where not granted") == [(0,)]:
                 assert process.poll() is None, process.communicate()
                 threading.Event().wait(0.05)
             process.kill()

@@ -41,7 +41,7 @@ def test_the_text_of_the_vendors_page_is_rejected_and_stored(tmp_path: Path, cap
         [(outcome, code, message)] = world.rows("select outcome, code, message from internal.snapshots")
         assert (outcome, code) == ("failed", "not_json")
         assert "not JSON" in message
-        assert f"{DAY}, all queues: failed: not_json" in caplog.text
+        assert f"{DAY} total: failed: not_json" in caplog.text
         assert _stored_bodies(world) == [FIXED_BODIES[FaultKind.VENDOR_PAGE].encode()]
         assert world.rows("select * from internal.facts") == []
         assert world.days("failed") == {DAY}

@@ -1,4 +1,4 @@
-"""A whole small world: the stand-in API, a throw-away folder, a clock that stands still, and a sync between them."""
+"""One account for end-to-end tests: a sandbox API, a temporary folder, a fixed time and syncs between them."""
 
 import subprocess
 import sys
@@ -16,32 +16,35 @@ from typing import Any, NamedTuple, Self
 
 import duckdb
 
-from etl import config
+from etl import cli, config
 from etl.clock import Clock
 from etl.sandbox.behaviour import Behaviour, Fault, Request
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox
 from etl.sync.results import SyncResult
 from etl.sync.run import sync_account
-from etl.warehouse.engine import warehouse_url
+from etl.warehouse.engine import warehouse_path, warehouse_url
 from etl.warehouse.schema import metadata
 from tests import postgres
+from tests.migrated_file import copy_migrated
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 TODAY = NOW.date()
 KEY = "5e1f0c2b9a8d47630123456789abcdef"
 UNATTRIBUTED = "(unattributed)"
-LIKELIEST = Behaviour()
+DEFAULT_BEHAVIOUR = Behaviour()
+WITHOUT_RETRIES = Behaviour(unknown_queue="zeros")
+"""For commands with real time: by default the API returns an error for unknown queues, which is retried after 5 s."""
 
 LOOKBACK = 3
-"""The default: with it, today and so many days before it are read again by every sync."""
+"""The default: every sync requests today and this many days before it again."""
 
 Hours = dict[tuple[str, datetime], tuple[int, Decimal]]
 """(queue, hour_start without zone) → (volume, money)."""
 
 
-class Asked(NamedTuple):
-    """One window as the stand-in saw it: the hour sent as ``date``, and the queue; None is the total."""
+class RequestedWindow(NamedTuple):
+    """One window as the sandbox saw it: the hour sent as ``date``, and the queue (None: the total)."""
 
     start: datetime
     queue: str | None
@@ -55,52 +58,56 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def totals(*days: date) -> set[Asked]:
-    return {Asked(midnight(day), None) for day in days}
+def totals(*days: date) -> set[RequestedWindow]:
+    return {RequestedWindow(midnight(day), None) for day in days}
 
 
-def windows(requests: Iterable[Request]) -> Counter[Asked]:
-    return Counter(Asked(datetime.fromtimestamp(request.date or 0, UTC), request.queue) for request in requests)
+def windows(requests: Iterable[Request]) -> Counter[RequestedWindow]:
+    return Counter(
+        RequestedWindow(datetime.fromtimestamp(request.date or 0, UTC), request.queue) for request in requests
+    )
 
 
-class _Naps(threading.local):
-    """Seconds a thread has slept. Its own, so that one thread's patience is not the end of another's request."""
+class _SleptTime(threading.local):
+    """Seconds a thread has slept. Kept per thread, so that a sleep does not time out another thread's request."""
 
-    slept = 0.0
+    seconds = 0.0
 
 
-def napless(now: Callable[[], datetime]) -> Clock:
-    """A clock on which waiting takes no time: who sleeps only sees its own ticks go on."""
-    naps = _Naps()
+def clock_without_waiting(now: Callable[[], datetime]) -> Clock:
+    """Return a clock whose sleeps take no time: they only advance the monotonic time of the sleeping thread."""
+    thread = _SleptTime()
 
     def sleep(seconds: float) -> None:
-        naps.slept += seconds
+        thread.seconds += seconds
 
-    return Clock(now, lambda: time.monotonic() + naps.slept, sleep)
+    return Clock(now, lambda: time.monotonic() + thread.seconds, sleep)
+
+
+napless = clock_without_waiting
 
 
 def small(days: int, queues: int | tuple[str, ...] = 3, seed: int = 1, **more: Any) -> Dataset:
-    """A history of so many days before today, without idle weeks: a small ``empty_days`` would take one for its
-    start."""
+    """Return a history of ``days`` days before today. It has no idle weeks, which a small ``empty_days`` would take for
+    the start of the history."""
     return Dataset(seed=seed, begins=ago(days), queues=queues, **{"idle_weeks": 0, "turnover": False, **more})
 
 
-def place(folder: Path) -> str:
-    """The URL of the warehouse that a world of this folder has."""
+def warehouse_in(folder: Path) -> str:
+    """Return the URL of the warehouse of a world in this folder."""
     return warehouse_url(str(folder / "warehouse.duckdb"))
 
 
 @dataclass
 class World:
-    """One account against one stand-in, from ``with`` to the end of the block. ``now`` is everyone's time and may be
-    moved.
+    """One account with its own sandbox API, which runs inside the ``with`` block.
 
-    By ``ahead`` this machine's own clock runs before everyone's.
+    ``now`` is the time of the API and, plus ``ahead``, of the syncs; tests may change both.
     """
 
     folder: Path
     dataset: Dataset
-    behaviour: Behaviour = LIKELIEST
+    behaviour: Behaviour = DEFAULT_BEHAVIOUR
     faults: tuple[Fault, ...] = ()
     now: datetime = NOW
     ahead: timedelta = timedelta(0)
@@ -108,7 +115,7 @@ class World:
     def __post_init__(self) -> None:
         self.sandbox = Sandbox(self.dataset, self.behaviour, self.faults, now=lambda: self.now)
         self.file = self.folder / "warehouse.duckdb"
-        self.warehouse = place(self.folder)
+        self.warehouse = warehouse_in(self.folder)
 
     def __enter__(self) -> Self:
         self.sandbox.__enter__()
@@ -121,86 +128,100 @@ class World:
 
     # -- syncing
 
-    def sync(self, key: str = KEY, **given: object) -> SyncResult:
-        """One sync in this process, at ``now``; what it does not wait for is time."""
-        place = config.Environment(
+    def sync(self, key: str = KEY, **options: object) -> SyncResult:
+        """Run one sync in this process, at ``now`` and without real waiting. A new warehouse is copied, not migrated."""
+        self.copy_new_warehouse()
+        environment = config.Environment(
             {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder
         )
-        said = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **given}
-        clock = napless(lambda: self.now + self.ahead)
-        chosen = config.load(said, clock.now(), place, needs_key=True)
-        return Context().run(sync_account, chosen, clock, lambda progress: None)  # its log lines' fields end with it
+        options = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **options}
+        clock = clock_without_waiting(lambda: self.now + self.ahead)
+        settings = config.load(options, clock.now(), environment, needs_key=True)
+        return Context().run(sync_account, settings, clock, lambda progress: None)  # the log context ends with it
+
+    def copy_new_warehouse(self) -> None:
+        """Put a migrated warehouse where there is none yet, which is faster than migrating it."""
+        path = warehouse_path(self.warehouse)
+        if path is not None and not path.exists():
+            copy_migrated(path)
 
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
-        """The same in a process of its own, with real waiting."""
-        words = [str(self.folder), self.sandbox.url, self.now.isoformat(), str(concurrency)]
+        """Start one sync at ``now`` in a process of its own, with real waiting."""
+        arguments = [str(self.folder), self.sandbox.url, self.now.isoformat(), str(concurrency)]
         environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_WAREHOUSE": self.warehouse}
         return subprocess.Popen(
-            [sys.executable, str(SYNC_ONCE), *words], stderr=subprocess.PIPE, text=True, env=environ
+            [sys.executable, str(SYNC_ONCE), *arguments], stderr=subprocess.PIPE, text=True, env=environ
         )
 
-    def command(self, *words: str, key: str | None = KEY) -> "subprocess.Popen[str]":
-        """``anticaptcha-etl`` as a person starts it, in this folder, with real time."""
-        environ = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
-        environ["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
+    def run(self, *arguments: str, key: str | None = KEY, **environment: str) -> int:
+        """Run a command in this process, in this folder and with real time; return its exit code."""
+        return cli.run(arguments, config.Environment({**self._variables(key), **environment}, self.folder))
+
+    def command(self, *arguments: str, key: str | None = KEY) -> "subprocess.Popen[str]":
+        """Start ``anticaptcha-etl`` in a process of its own, in this folder, with real time."""
         return subprocess.Popen(
-            [sys.executable, "-m", "etl", *words],
+            [sys.executable, "-m", "etl", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=environ if key is None else {**environ, "ANTICAPTCHA_CLIENT_KEY": key},
+            env=self._variables(key),
         )
 
+    def _variables(self, key: str | None) -> dict[str, str]:
+        variables = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
+        variables["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
+        return variables if key is None else {**variables, "ANTICAPTCHA_CLIENT_KEY": key}
+
     def wait_for(self, process: "subprocess.Popen[str]", requests: int) -> None:
-        """Until the stand-in has met so many requests; the process must live to make them."""
+        """Wait until the sandbox has received this many requests; fail if the process ends before."""
         while len(self.requests) < requests:
             assert process.poll() is None, process.communicate()
             threading.Event().wait(0.01)
 
-    # -- the log of the stand-in
+    # -- what the sandbox received
 
     @property
     def requests(self) -> tuple[Request, ...]:
         return self.sandbox.requests
 
-    def asked(self, since: int = 0) -> Counter[Asked]:
-        """How often each window was asked, from the request after the first ``since`` on."""
+    def requested(self, since: int = 0) -> Counter[RequestedWindow]:
+        """Count the requests of each window, without the first ``since`` requests."""
         return windows(self.requests[since:])
 
-    def asked_by(self, act: Callable[[], object]) -> Counter[Asked]:
-        """The windows that an act asks for."""
+    def requested_by(self, action: Callable[[], object]) -> Counter[RequestedWindow]:
+        """Count the requests of each window while ``action`` runs."""
         before = len(self.requests)
-        act()
-        return self.asked(before)
+        action()
+        return self.requested(before)
 
-    # -- the two sides that must agree
+    # -- expected and stored rows, which must agree
 
     def expected_rows(self, since: date = date(2015, 1, 1), until: date | None = None) -> Hours:
-        """What the stand-in itself has in its books at ``now``."""
-        told = self.sandbox.expected_rows(since, until or self.now.date(), self.now)
-        return {(queue, hour.replace(tzinfo=None)): (volume, money) for queue, hour, volume, money in told}
+        """Return the hours of the sandbox's own dataset at ``now``."""
+        rows = self.sandbox.expected_rows(since, until or self.now.date(), self.now)
+        return {(queue, hour.replace(tzinfo=None)): (volume, money) for queue, hour, volume, money in rows}
 
     def hourly(self) -> Hours:
-        """What analysts read."""
+        """Return the rows of the view ``spending_hourly``."""
         rows = self.rows("select queue, hour_start, volume, money from spending_hourly")
-        held: Hours = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
-        assert len(held) == len(rows), "an hour of a queue stands there twice"
-        return held
+        stored: Hours = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
+        assert len(stored) == len(rows), "an hour of a queue is stored twice"
+        return stored
 
     @property
     def is_file(self) -> bool:
         return self.warehouse.startswith("duckdb")
 
-    def rows(self, sql: str, *given: object) -> list[tuple[Any, ...]]:
-        """What SQL gives, in words that both engines know; a parameter is written %s."""
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that both engines understand; parameters are written %s."""
         if not self.is_file:
-            return postgres.ask(self.warehouse, sql, *given)
+            return postgres.run_sql(self.warehouse, sql, *parameters)
         with duckdb.connect(self.file) as connection:
-            return connection.execute(sql.replace("%s", "?"), list(given)).fetchall()
+            return connection.execute(sql.replace("%s", "?"), list(parameters)).fetchall()
 
     def one(self, sql: str) -> Any:
-        """The one value that a query gives."""
+        """Return the single value of a query."""
         [[value]] = self.rows(sql)
         return value
 
@@ -215,29 +236,29 @@ SYNC_ONCE = Path(__file__).with_name("sync_once.py")
 
 
 def money(hours: Hours) -> tuple[int, Decimal]:
-    """Volume and money over all hours."""
+    """Return volume and money summed over all hours."""
     return sum(volume for volume, _ in hours.values()), sum((paid for _, paid in hours.values()), Decimal(0))
 
 
 def by_hour(hours: Hours) -> dict[datetime, tuple[int, Decimal]]:
-    """The account's hours: every queue together."""
+    """Return the hours of the account, summed over its queues."""
     sums: dict[datetime, tuple[int, Decimal]] = {}
     for (_, hour), (volume, paid) in hours.items():
-        held_volume, held_paid = sums.get(hour, (0, Decimal(0)))
-        sums[hour] = held_volume + volume, held_paid + paid
+        sum_volume, sum_paid = sums.get(hour, (0, Decimal(0)))
+        sums[hour] = sum_volume + volume, sum_paid + paid
     return sums
 
 
 def export(world: World) -> dict[str, list[tuple[object, ...]]]:
-    """Everything that a replay makes anew, in order."""
-    own = {"day_coverage": "t.*", "snapshots": "t.*"}
+    """Return the sorted rows of every table that a replay rebuilds."""
+    columns_by_table = {"day_coverage": "t.*", "snapshots": "t.*"}
     for table in ("facts", "revisions", "over_allocated_hours", "rejections"):
         columns = (column.name for column in metadata.tables[f"internal.{table}"].columns if column.name != "series_id")
-        own[table] = ", ".join(["s.dimension", "s.member", *(f"t.{name}" for name in columns)])
+        columns_by_table[table] = ", ".join(["s.dimension", "s.member", *(f"t.{name}" for name in columns)])
     joined = "left join internal.series s on s.account_id = t.account_id and s.series_id = t.series_id"
     return {
         table: sorted(
             world.rows(f"select {columns} from internal.{table} t {'' if columns == 't.*' else joined}"), key=repr
         )
-        for table, columns in own.items()
+        for table, columns in columns_by_table.items()
     }

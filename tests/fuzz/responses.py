@@ -1,7 +1,6 @@
-"""A million hostile answers over all cores: ``make fuzz``, ``make fuzz FUZZ=50000 SEED=7``.
+"""Check a million generated responses on all cores: ``make fuzz``, ``make fuzz FUZZ=50000 SEED=7``.
 
-Ends at the first broken promise: the seed, the shrunk bytes and the file they are kept in are printed, the exit code
-is 1.
+Stops at the first failure with exit code 1 and prints the seed, the minimized bytes and the file that has them.
 """
 
 import argparse
@@ -17,18 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl.extract import protocol
-from tests.property.hostile import KINDS, NAMES, Came, made
-from tests.property.oracle import judge
+from tests.property.hostile import KINDS, NAMES, HttpResponse, generate
+from tests.property.oracle import compare
 
-KEPT = Path(__file__).parents[1] / "property" / "hostile"
-CHUNK = 2_500
-MOST_SECONDS = 5.0
-"""Of a core, for one answer and its judgement; ten thousand records take about one."""
+STORED_BODIES = Path(__file__).parents[1] / "property" / "hostile"
+CHUNK_SIZE = 2_500
+MAX_SECONDS = 5.0
+"""CPU time for one response and its comparison; ten thousand records take about one second."""
 
 
 @dataclass
 class Tally:
-    """What became of some answers. ``slowest``: seconds of a core, bytes, kind, seed."""
+    """Counted outcomes. ``slowest``: CPU seconds, bytes, kind, seed."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     slowest: tuple[float, int, str, int] = (0.0, 0, "", 0)
@@ -46,50 +45,50 @@ def kind_of(seed: int) -> str:
     return KINDS[seed % len(KINDS)]
 
 
-def failure(came: Came) -> str:
-    """The promise that is broken for ``came``; empty when none is."""
-    began = time.process_time()
+def failure(response: HttpResponse) -> str:
+    """Return the promise that the program breaks for this response, or an empty text."""
+    started = time.process_time()
     try:
-        judge(came)
-    except Exception as error:  # noqa: BLE001 - any exception at all is what is looked for
+        compare(response)
+    except Exception as error:  # noqa: BLE001 - any exception is a failure
         return f"{type(error).__name__}: {error}"
-    return "takes too long" if time.process_time() - began > MOST_SECONDS else ""
+    return "takes too long" if time.process_time() - started > MAX_SECONDS else ""
 
 
-def tried(first: int, count: int) -> Tally:
-    """The tally of the answers of these seeds, or of those up to the first broken promise."""
+def run_seeds(first: int, count: int) -> Tally:
+    """Count the outcomes of these seeds, up to the first failure."""
     tally = Tally()
     for seed in range(first, first + count):
-        came = made(seed, kind_of(seed))
-        began = time.process_time()
+        response = generate(seed, kind_of(seed))
+        started = time.process_time()
         try:
-            outcome = judge(came)
-        except Exception:  # noqa: BLE001 - named again, with its text, by ``failure``
+            outcome = compare(response)
+        except Exception:  # noqa: BLE001 - ``failure`` reports it later
             outcome = None
-        spent = time.process_time() - began
-        if outcome is None or spent > MOST_SECONDS:
+        spent = time.process_time() - started
+        if outcome is None or spent > MAX_SECONDS:
             tally.broken = (kind_of(seed), seed)
             return tally
         tally.outcomes[outcome] += 1
-        tally.size += len(came.body)
-        tally.slowest = max(tally.slowest, (spent, len(came.body), kind_of(seed), seed))
+        tally.size += len(response.body)
+        tally.slowest = max(tally.slowest, (spent, len(response.body), kind_of(seed), seed))
     return tally
 
 
-def shrunk(came: Came) -> Came:
-    """The shortest body found that breaks the same promise: pieces of halving length are left out, again and again."""
-    promise = failure(came)
-    tries = 5_000
+def minimized(response: HttpResponse) -> HttpResponse:
+    """Return the shortest body found with the same failure, by removing pieces of decreasing length again and again."""
+    promise = failure(response)
+    attempts = 5_000
 
     def breaks(body: bytes) -> bool:
-        nonlocal tries
-        tries -= 1
-        return tries > 0 and failure(came._replace(body=body)) == promise
+        nonlocal attempts
+        attempts -= 1
+        return attempts > 0 and failure(response._replace(body=body)) == promise
 
-    body, before = _without(came.body, breaks), came.body
+    body, before = _without(response.body, breaks), response.body
     while len(body) < len(before):
         body, before = _without(body, breaks), body
-    return came._replace(body=body)
+    return response._replace(body=body)
 
 
 def _without(body: bytes, breaks: Callable[[bytes], bool]) -> bytes:
@@ -106,24 +105,24 @@ def _without(body: bytes, breaks: Callable[[bytes], bool]) -> bytes:
 
 
 def report_broken(kind: str, seed: int) -> None:
-    came = made(seed, kind)
-    least = shrunk(came)
-    KEPT.mkdir(exist_ok=True)
-    path = KEPT / f"{kind}-{hashlib.sha256(least.body).hexdigest()[:8]}.bin"
-    path.write_bytes(least.body)
-    print(f"\nbroken promise: {failure(least)}\nkind {kind}, seed {seed}; kept as {path}")
-    print(f"HTTP {least.status}, asked: {least.context}\nheaders: {least[2:5]!a}\n{least.body!r}")
+    response = generate(seed, kind)
+    minimal = minimized(response)
+    STORED_BODIES.mkdir(exist_ok=True)
+    path = STORED_BODIES / f"{kind}-{hashlib.sha256(minimal.body).hexdigest()[:8]}.bin"
+    path.write_bytes(minimal.body)
+    print(f"\nbroken promise: {failure(minimal)}\nkind {kind}, seed {seed}; kept as {path}")
+    print(f"HTTP {minimal.status}, request: {minimal.context}\nheaders: {minimal[2:5]!a}\n{minimal.body!r}")
 
 
-def whole(seed: int, count: int) -> Tally:
-    """The tally of all chunks, or of those before the first broken promise. Says on stderr how far it is."""
-    chunks = [(at, min(CHUNK, seed + count - at)) for at in range(seed, seed + count, CHUNK)]
-    began, tally = time.monotonic(), Tally()
+def run_all(seed: int, count: int) -> Tally:
+    """Count the outcomes of all chunks up to the first failure, with progress on stderr."""
+    chunks = [(at, min(CHUNK_SIZE, seed + count - at)) for at in range(seed, seed + count, CHUNK_SIZE)]
+    started, tally = time.monotonic(), Tally()
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(tried, *chunk) for chunk in chunks]):
+        for done in as_completed([pool.submit(run_seeds, *chunk) for chunk in chunks]):
             tally.add(done.result())
             print(
-                f"\r{tally.outcomes.total():10,} answers, {time.monotonic() - began:.0f} s",
+                f"\r{tally.outcomes.total():10,} responses, {time.monotonic() - started:.0f} s",
                 end="",
                 file=sys.stderr,
                 flush=True,
@@ -143,33 +142,31 @@ def table(tally: Tally, seconds: float) -> str:
         by_outcome[outcome] += number
         if code:
             by_code[
-                outcome, code if outcome != "api_error" or code in (protocol.WITHOUT_CODE, *NAMES) else "(another text)"
+                outcome, code if outcome != "api_error" or code in (protocol.WITHOUT_CODE, *NAMES) else "(other text)"
             ] += number
     spent, size, kind, seed = tally.slowest
-    lines = [f"{count:,} answers, {tally.size / 1e6:,.1f} MB, {seconds:.0f} s; no promise broken", ""]
+    lines = [f"{count:,} responses, {tally.size / 1e6:,.1f} MB, {seconds:.0f} s; no promise broken", ""]
     lines += [
         f"  {outcome:38} {number:10,}  {100 * number / count:5.1f} %" for outcome, number in by_outcome.most_common()
     ]
     lines += ["", *(f"  {outcome:8} {code:29} {number:10,}" for (outcome, code), number in sorted(by_code.items()))]
-    lines += ["", f"  slowest: {1000 * spent:.0f} ms of a core for {size:,} bytes ({kind}, seed {seed})"]
+    lines += ["", f"  slowest: {1000 * spent:.0f} ms CPU for {size:,} bytes ({kind}, seed {seed})"]
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, nargs="?", default=1_000_000)
-    parser.add_argument(
-        "--seed", type=int, default=None, help="of the first answer; another one each time when not given"
-    )
-    words = parser.parse_args()
-    seed = random.SystemRandom().randrange(10**12) if words.seed is None else words.seed
-    print(f"{words.count:,} answers from seed {seed} on", flush=True)
-    began = time.monotonic()
-    tally = whole(seed, words.count)
+    parser.add_argument("--seed", type=int, default=None, help="seed of the first response (default: random)")
+    arguments = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**12) if arguments.seed is None else arguments.seed
+    print(f"{arguments.count:,} responses from seed {seed}", flush=True)
+    started = time.monotonic()
+    tally = run_all(seed, arguments.count)
     if tally.broken:
         report_broken(*tally.broken)
         return 1
-    print(table(tally, time.monotonic() - began))
+    print(table(tally, time.monotonic() - started))
     return 0
 
 

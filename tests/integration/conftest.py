@@ -1,4 +1,4 @@
-"""A real, migrated warehouse for each test: made once, copied as a closed file."""
+"""A migrated warehouse for each test, copied from a template."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.migrate import upgrade
 from tests.e2e.world import World, small
+from tests.migrated_file import copy_migrated, migrated_file
 from tests.postgres import migrated, new_database
 
 Insert = Callable[..., None]
 
-_FILLERS = {
+_DEFAULTS = {
     sa.Integer: 0,
     sa.BigInteger: 0,
     sa.Text: "",
@@ -28,31 +28,29 @@ _FILLERS = {
 }
 
 
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "warehouse.duckdb"
-    upgrade(open_warehouse(warehouse_url(str(path))))
-    return path
+@pytest.fixture(scope="session", name="migrated_file")
+def _migrated_file() -> Path:
+    return migrated_file()
 
 
 @pytest.fixture
-def warehouse(kept_in: str, migrated_file: Path, tmp_path: Path) -> sa.Engine:
+def warehouse(engine_name: str, tmp_path: Path) -> sa.Engine:
     """The engine of an empty warehouse with all tables and views."""
-    if kept_in == "postgresql":
+    if engine_name == "postgresql":
         return open_warehouse(new_database(like=migrated()))
-    return open_warehouse(warehouse_url(str(shutil.copy(migrated_file, tmp_path / "warehouse.duckdb"))))
+    return open_warehouse(warehouse_url(str(copy_migrated(tmp_path / "warehouse.duckdb"))))
 
 
 @pytest.fixture
 def insert(warehouse: sa.Engine) -> Insert:
-    """``insert(table, {...}, {...})``: what a row does not say is zero, empty, or null where that is allowed."""
+    """``insert(table, {...}, {...})``: columns that a row leaves out are null if allowed, otherwise zero or empty."""
 
     def insert(table: sa.Table, *rows: dict[str, object]) -> None:
-        fillers = {column.name: None if column.nullable else _FILLERS[type(column.type)] for column in table.columns}
+        defaults = {column.name: None if column.nullable else _DEFAULTS[type(column.type)] for column in table.columns}
         with warehouse.begin() as connection:
             for row in rows:
-                assert row.keys() <= fillers.keys()
-                connection.execute(sa.insert(table).values({**fillers, **row}))
+                assert row.keys() <= defaults.keys()
+                connection.execute(sa.insert(table).values({**defaults, **row}))
 
     return insert
 

@@ -1,4 +1,4 @@
-"""A warehouse with known money in it, for tests of what is made from it."""
+"""A small warehouse with known spend, for tests of copies, exports and reports."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,11 +9,11 @@ import duckdb
 
 from etl.warehouse.engine import warehouse_url
 
-SECRETS = (b"SALT-that-nobody-needs", b"HASH-of-a-client-key-9f3K", b"ANSWER-as-it-came", b"MESSAGE-of-a-reading")
+SECRETS = (b"SALT-that-is-not-needed", b"HASH-of-a-client-key-9f3K", b"BODY-of-a-response", b"MESSAGE-of-a-snapshot")
 
 FILLED = """
 insert into internal.accounts (account_id, name, key_salt, key_hash, created_at) values
-    (1, 'default', 'SALT-that-nobody-needs', 'HASH-of-a-client-key-9f3K', now()), (2, 'shop', '', '', now());
+    (1, 'default', 'SALT-that-is-not-needed', 'HASH-of-a-client-key-9f3K', now()), (2, 'shop', '', '', now());
 insert into internal.series values (1, 1, 'total', null), (1, 2, 'queue', null), (1, 3, 'queue', 'FunCaptcha'),
                           (2, 1, 'total', null), (2, 3, 'queue', 'O''Brien "x"');
 insert into internal.facts
@@ -25,21 +25,21 @@ select account_id, day, 'final', timestamp '2026-11-09', 72, 24.000000024, 0, 0,
 from range(date '2026-10-31', date '2026-11-03', interval 1 day) t(day), internal.accounts;
 insert into internal.revisions values (1, 3, '2026-11-01', '2026-11-01 05:00', 2, 0.5, 3, 1.000000001, 'correction', 1, '2026-11-03', 1,
                               '2026-11-05 09:00');
-insert into internal.responses values (1, 'h', 'ANSWER-as-it-came');
+insert into internal.responses values (1, 'h', 'BODY-of-a-response');
 insert into internal.snapshots values (1, 1, 1, 1, '2026-11-01', '2026-11-01', '2026-11-02', '2026-11-05', '2026-11-05', 'success', '',
-                             'MESSAGE-of-a-reading', 200, 'h');
+                             'MESSAGE-of-a-snapshot', 200, 'h');
 """
 
 HOURS = 2 * 72
-"""With spend, over both accounts."""
+"""Hours with spend in both accounts."""
 
 BROKEN = "insert into internal.facts select account_id, 2, day, hour_start, 1, 1, 1, loaded_at from internal.facts where account_id = 1 limit 1"
-"""After this the queues of an hour are more than its total."""
+"""Makes the queues of one hour exceed its total."""
 
 
 @dataclass
-class Bank:
-    """A folder with a warehouse: two accounts, three days of two months, one tasks' price everywhere."""
+class SampleWarehouse:
+    """A folder with a warehouse: two accounts, three days across two months, the same spend in every hour."""
 
     folder: Path
 
@@ -56,11 +56,14 @@ class Bank:
             connection.execute(sql)
 
     def set_price(self, money: Decimal) -> None:
-        """Every hour of every series costs so much: the books stay in balance."""
+        """Set the money of every hour of every series, and of every day, consistently."""
         self.write(
             f"begin; update internal.facts set money = {money}; update internal.day_coverage set money = 24 * "
             f"{money}; commit"
         )
+
+
+Bank = SampleWarehouse
 
 
 def rows(file: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""A server on loopback whose every byte is scripted, in the clear or behind TLS."""
+"""A local server whose every byte is scripted, with or without TLS."""
 
 import shutil
 import socket
@@ -14,52 +14,52 @@ from pathlib import Path
 import pytest
 
 Script = Callable[[socket.socket], None]
-"""What the server does once it has read a request."""
+"""What the server does after it has read a request."""
 
 
-def says(content: bytes, status: str = "200 OK", *headers: str) -> Script:
+def respond(content: bytes, status: str = "200 OK", *headers: str) -> Script:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
-    return sends("\r\n".join([*lines, "", ""]).encode() + content)
+    return send("\r\n".join([*lines, "", ""]).encode() + content)
 
 
-def sends(text: bytes) -> Script:
+def send(text: bytes) -> Script:
     return lambda peer: peer.sendall(text)
 
 
-def drips(start: bytes, piece: bytes) -> Script:
-    """Sends ``piece`` for five seconds, often enough that no read ever times out."""
+def drip(start: bytes, piece: bytes) -> Script:
+    """Send ``piece`` again and again for five seconds, often enough that no read times out."""
 
-    def drip(peer: socket.socket) -> None:
+    def send_slowly(peer: socket.socket) -> None:
         peer.sendall(start)
         for _ in range(100):
             time.sleep(0.05)  # noqa: TID251 - the server's slowness is real
             peer.sendall(piece)
 
-    return drip
+    return send_slowly
 
 
-def floods(peer: socket.socket) -> None:
+def flood(peer: socket.socket) -> None:
     peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
         peer.sendall(b" " * 65536)
 
 
-def resets(peer: socket.socket) -> None:
+def reset(peer: socket.socket) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def says_nothing(peer: socket.socket) -> None:
+def stay_silent(peer: socket.socket) -> None:
     peer.recv(1)  # until the client hangs up
 
 
 @dataclass
 class Server:
-    """Answers the n-th request by the n-th script, the last one for ever."""
+    """Responds to the n-th request with the n-th script; the last script repeats."""
 
     scripts: tuple[Script, ...]
     requests: list[bytes] = field(default_factory=list)
     url: str = ""
-    greet: Callable[["Server", socket.socket], None] = lambda server, peer: server.meet(peer)
+    on_connect: Callable[["Server", socket.socket], None] = lambda server, peer: server.handle(peer)
 
     def serve(self, listener: socket.socket) -> None:
         while True:
@@ -67,9 +67,9 @@ class Server:
                 peer, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self.greet, args=(self, peer), daemon=True).start()
+            threading.Thread(target=self.on_connect, args=(self, peer), daemon=True).start()
 
-    def meet(self, peer: socket.socket) -> None:
+    def handle(self, peer: socket.socket) -> None:
         with peer, suppress(OSError):
             request = b""
             while b"\r\n\r\n" not in request or not request.endswith(b"}"):
@@ -96,7 +96,7 @@ def serving(*scripts: Script) -> Iterator[Server]:
 
 @contextmanager
 def serving_tls(folder: Path, *scripts: Script) -> Iterator[Server]:
-    """As ``serving``, behind a certificate that nobody has signed: ``folder / "cert.pem"``."""
+    """Like ``serving``, with TLS and a self-signed certificate in ``folder / "cert.pem"``."""
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost -addext"
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*make.split(), "subjectAltName=DNS:localhost", *files], check=True, capture_output=True)
@@ -105,13 +105,16 @@ def serving_tls(folder: Path, *scripts: Script) -> Iterator[Server]:
 
     def wrap(server: Server, peer: socket.socket) -> None:
         with suppress(OSError), context.wrap_socket(peer, server_side=True) as secure:
-            Server.meet(server, secure)
+            Server.handle(server, secure)
 
     with serving(*scripts) as server:
-        server.greet = wrap
+        server.on_connect = wrap
         server.url = server.url.replace("http://127.0.0.1", "https://localhost")
         yield server
 
+
+# Used by tests/integration/test_postgres.py.
+says = respond
 
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="makes its certificate with the openssl command"

@@ -150,7 +150,7 @@ def test_a_closed_day_has_its_over_allocated_dimensions(state: AccountState) -> 
     ]
     state.requested(ip("192.0.2.10"))
     assert state.store.coverage([Dimension.IP]).known[MARCH].breakdowns[Dimension.IP] == Breakdown(
-        is_over_allocated=True
+        over_allocated_days=True
     )
 
 
@@ -185,14 +185,14 @@ def test_over_allocated_hours_replace_the_stored_ones_of_the_given_days_only(sta
     ]
     state.commit(Batch(days=rows, over_allocations=tuple((hour.hour_start.date(), hour) for hour in hours)))
     other = AccountState(state.engine, "other")
-    other.commit(Batch(days=rows, is_over_allocated=(MARCH, yesterday)))
+    other.commit(Batch(days=rows, over_allocated_days=(MARCH, yesterday)))
     state.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
     assert [row[3] for row in state.over_allocated_hours()] == [0, 1, 2]
     state.commit(
         Batch(
             days=rows[:1],
             over_allocations=((MARCH, fact(unattributed, MARCH, 6, "0.6", 2)),),
-            is_over_allocated=(MARCH,),
+            over_allocated_days=(MARCH,),
         )
     )
     assert state.over_allocated_hours() == [
@@ -201,7 +201,7 @@ def test_over_allocated_hours_replace_the_stored_ones_of_the_given_days_only(sta
     ]
     state.commit(Batch(days=rows))
     assert len(state.over_allocated_hours()) == 2
-    state.commit(Batch(is_over_allocated=(MARCH, yesterday)))
+    state.commit(Batch(over_allocated_days=(MARCH, yesterday)))
     assert state.over_allocated_hours() == []
 
 

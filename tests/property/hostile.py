@@ -1,7 +1,7 @@
-"""Answers that the service, or something in front of it, may send: from fine ones to noise. One seed, one answer.
+"""Generated responses that the API, or a proxy in front of it, may send: from valid ones to noise. One seed, one response.
 
-The mutations know what an answer looks like: fields are spelled anew, records are doubled and moved, bodies are
-wrapped, cut and soiled. Shared by the ordinary tests and by ``make fuzz``.
+The mutations start from valid responses: they change the notation of fields, duplicate and move records, and wrap,
+truncate and damage bodies. Used by the ordinary tests and by ``make fuzz``.
 """
 
 import gzip
@@ -22,22 +22,22 @@ _LATER, _RUNNING, _ON_THE_HOUR = START + timedelta(days=3), START + timedelta(ho
 
 
 class Context(NamedTuple):
-    """What was asked when, and what is known of the account's hours."""
+    """The requested window, the time of the request, and the account's hour offset if it is known."""
 
     window: Window
     requested_at: datetime
-    grid: int | None
+    hour_offset: int | None
 
 
 CONTEXTS = (
-    *(Context(_WHOLE, _LATER, grid) for grid in (None, 0, -900, 2700)),
+    *(Context(_WHOLE, _LATER, hour_offset) for hour_offset in (None, 0, -900, 2700)),
     *(Context(_WHOLE, requested_at, 0) for requested_at in (_RUNNING, _ON_THE_HOUR)),
-    *(Context(_TAIL, _LATER, grid) for grid in (None, 0, -900)),
+    *(Context(_TAIL, _LATER, hour_offset) for hour_offset in (None, 0, -900)),
 )
 
 
-class Came(NamedTuple):
-    """What came over the wire."""
+class HttpResponse(NamedTuple):
+    """A generated HTTP response, with the request it belongs to."""
 
     body: bytes
     status: int = 200
@@ -48,12 +48,12 @@ class Came(NamedTuple):
 
 
 Fields = list[tuple[str, str]]
-"""One record: names and JSON texts, in the order sent."""
+"""The fields of one record in order: names and JSON texts."""
 
 # ---------------------------------------------------------------- numbers
 
 _ZEROS = (0x660, 0x966, 0xFF10, 0x2080, 0x1D7CE)
-"""Of scripts whose digits are none of JSON's."""
+"""Digits of other scripts, which are invalid in JSON."""
 
 _ODD = tuple(
     text
@@ -74,25 +74,25 @@ _ODD = tuple(
 )
 
 
-def _amount(chance: random.Random) -> str:
-    places = chance.choice((0, 2, 6, 6, 6, 9, 9, 10, 17))
-    text = str(chance.choice((0, 1, chance.randrange(100), chance.randrange(10**9))))
-    sign = "-" if chance.random() < 0.05 else ""
-    return sign + text + (f".{chance.randrange(10**places):0{places}}" if places else "")
+def _amount(random_source: random.Random) -> str:
+    places = random_source.choice((0, 2, 6, 6, 6, 9, 9, 10, 17))
+    text = str(random_source.choice((0, 1, random_source.randrange(100), random_source.randrange(10**9))))
+    sign = "-" if random_source.random() < 0.05 else ""
+    return sign + text + (f".{random_source.randrange(10**places):0{places}}" if places else "")
 
 
-def _digits(chance: random.Random) -> str:
-    """A number of many digits."""
-    many = chance.choice("0123456789") * chance.choice((18, 19, 40, 99, 100, 101, 400, 4300, 4301, 9000))
+def _digits(random_source: random.Random) -> str:
+    """Return a number with many digits."""
+    many = random_source.choice("0123456789") * random_source.choice((18, 19, 40, 99, 100, 101, 400, 4300, 4301, 9000))
     whole = many.lstrip("0") or "0"
-    return chance.choice(
+    return random_source.choice(
         (whole, f"0.{many}", f"1.{many}", f"5.{'0' * len(many)}", f"1{many}e-{len(many)}", f"7.{many}e3")
     )
 
 
-def _spelled(number: str, chance: random.Random) -> str:
-    """The same number otherwise: as a text, with an exponent, with a point, with spaces."""
-    way = chance.randrange(8)
+def _other_notation(number: str, random_source: random.Random) -> str:
+    """Return the same number in another notation: as text, with an exponent, with a point, with spaces."""
+    way = random_source.randrange(8)
     if way == 0:
         return f'"{number}"'
     if way == 1:
@@ -100,162 +100,175 @@ def _spelled(number: str, chance: random.Random) -> str:
     if way == 2:
         return number if "." in number else f"{number}.0"
     if way == 3:
-        return f"{number}{chance.choice('eE')}{chance.choice(('', '+', '-'))}0"
+        return f"{number}{random_source.choice('eE')}{random_source.choice(('', '+', '-'))}0"
     if way == 4 and "." not in number and number.endswith("0"):
-        return f"{number[:-1] or '0'}{chance.choice('eE')}{chance.choice(('', '+'))}1"
+        return f"{number[:-1] or '0'}{random_source.choice('eE')}{random_source.choice(('', '+'))}1"
     if way == 5 and number.strip("-0"):
         return f"{number}00000" if "." in number else f"{number}0e-1"
     if way == 6:
-        return '"' + "".join(f"\\u{ord(c):04x}" if chance.random() < 0.3 else c for c in number) + '"'
+        return '"' + "".join(f"\\u{ord(c):04x}" if random_source.random() < 0.3 else c for c in number) + '"'
     return number
 
 
 # ---------------------------------------------------------------- records
 
 
-def _day(chance: random.Random, grid: int | None) -> list[Fields]:
-    shift = (grid or 0) if chance.random() < 0.9 else chance.choice((0, -900, 2700, 1))
+def _day(random_source: random.Random, hour_offset: int | None) -> list[Fields]:
+    shift = (hour_offset or 0) if random_source.random() < 0.9 else random_source.choice((0, -900, 2700, 1))
     some = (
         range(24),
-        range(chance.randrange(24), 24),
-        chance.sample(range(24), 3),
-        [chance.randrange(-2, 27)],
+        range(random_source.randrange(24), 24),
+        random_source.sample(range(24), 3),
+        [random_source.randrange(-2, 27)],
         [19, 20, 21],
     )
-    hours: Sequence[int] = chance.choice(some)
-    if chance.random() < 0.6:
-        hours = hours[: chance.randrange(1, 5)]
-    return [_record(_MIDNIGHT + shift + 3600 * hour, chance) for hour in hours]
+    hours: Sequence[int] = random_source.choice(some)
+    if random_source.random() < 0.6:
+        hours = hours[: random_source.randrange(1, 5)]
+    return [_record(_MIDNIGHT + shift + 3600 * hour, random_source) for hour in hours]
 
 
-def _record(begins: int, chance: random.Random) -> Fields:
-    volume = str(chance.choice((0, 1, chance.randrange(10_000), chance.randrange(2**63))))
-    return [("dateFrom", str(begins)), ("dateTill", str(begins + 3599)), ("volume", volume), ("money", _amount(chance))]
+def _record(start_second: int, random_source: random.Random) -> Fields:
+    volume = str(random_source.choice((0, 1, random_source.randrange(10_000), random_source.randrange(2**63))))
+    return [
+        ("dateFrom", str(start_second)),
+        ("dateTill", str(start_second + 3599)),
+        ("volume", volume),
+        ("money", _amount(random_source)),
+    ]
 
 
-def _respell(fields: Fields, chance: random.Random) -> None:
-    fields[:] = [(name, _spelled(text, chance) if chance.random() < 0.4 else text) for name, text in fields]
-    if chance.random() < 0.2:
-        chance.shuffle(fields)
+def _change_notation(fields: Fields, random_source: random.Random) -> None:
+    fields[:] = [
+        (name, _other_notation(text, random_source) if random_source.random() < 0.4 else text) for name, text in fields
+    ]
+    if random_source.random() < 0.2:
+        random_source.shuffle(fields)
 
 
-def _odd_field(fields: Fields, chance: random.Random) -> None:
-    at = chance.randrange(len(fields))
+def _odd_field(fields: Fields, random_source: random.Random) -> None:
+    at = random_source.randrange(len(fields))
     name, text = fields[at]
-    way = chance.randrange(8)
+    way = random_source.randrange(8)
     if way == 0:
-        text = _digits(chance)
+        text = _digits(random_source)
     elif way == 1:
-        text = f'"{_digits(chance)}"'
+        text = f'"{_digits(random_source)}"'
     elif way == 2:
-        zero = chance.choice(_ZEROS)
+        zero = random_source.choice(_ZEROS)
         text = '"' + text.strip('"').translate({48 + digit: zero + digit for digit in range(10)}) + '"'
     elif way == 3:
         text = "-" + text
     else:
-        text = chance.choice(_ODD)
+        text = random_source.choice(_ODD)
     fields[at] = (name, text)
 
 
-def _odd_name(fields: Fields, chance: random.Random) -> None:
-    at = chance.randrange(len(fields))
+def _odd_name(fields: Fields, random_source: random.Random) -> None:
+    at = random_source.randrange(len(fields))
     name, text = fields[at]
-    way = chance.randrange(7)
+    way = random_source.randrange(7)
     if way == 0:
         del fields[at]
     elif way == 1:
-        fields.append((name, chance.choice((text, "0"))))
+        fields.append((name, random_source.choice((text, "0"))))
     elif way == 2:
         fields[at] = (
-            chance.choice((name.lower(), f" {name}", f"{name}\\u0000", f"\\ufeff{name}", "\\ud800", "")),
+            random_source.choice((name.lower(), f" {name}", f"{name}\\u0000", f"\\ufeff{name}", "\\ud800", "")),
             text,
         )
     elif way == 3 and name:
         fields[at] = (f"\\u{ord(name[0]):04x}{name[1:]}", text)
     elif way == 4:
-        other = chance.randrange(len(fields))
+        other = random_source.randrange(len(fields))
         fields[at], fields[other] = (name, fields[other][1]), (fields[other][0], text)
     else:
-        fields.append((chance.choice(("queue", "hour", "currency", "softId", "0")), chance.choice(_ODD)))
+        fields.append((random_source.choice(("queue", "hour", "currency", "softId", "0")), random_source.choice(_ODD)))
 
 
-def _moved(fields: Fields, chance: random.Random) -> None:
-    """Another time: milliseconds, another length, overlapping, another day, off the grid."""
-    by = chance.choice((1, -1, 900, 1800, 3600, -3600, 86_400, -86_400, 365 * 86_400, 10**9))
-    way = chance.randrange(5)
+def _change_time(fields: Fields, random_source: random.Random) -> None:
+    """Change the time: milliseconds, another length, overlapping, another day, another hour offset."""
+    by = random_source.choice((1, -1, 900, 1800, 3600, -3600, 86_400, -86_400, 365 * 86_400, 10**9))
+    way = random_source.randrange(5)
     for at, (name, text) in enumerate(fields):
         if not text.isdigit() or not name.startswith("date") or len(text) > 12:
             continue
         if way == 0:
             fields[at] = (name, f"{text}000")
         elif way == 1 and name == "dateTill":
-            fields[at] = (name, str(int(text) + chance.choice((1, -1, -3599, -3600, 1800, -1800, 86_400))))
+            fields[at] = (name, str(int(text) + random_source.choice((1, -1, -3599, -3600, 1800, -1800, 86_400))))
         elif way == 2:
             fields[at] = (name, str(int(text) + by))
         elif way == 3 and name == "dateFrom":
-            fields[at] = (name, str(int(text) + chance.choice((1, -1, 1800, 3600))))
+            fields[at] = (name, str(int(text) + random_source.choice((1, -1, 1800, 3600))))
         elif way == 4:
-            fields[at] = (name, f"{text}.{chance.choice(('0', '5', '999999999'))}")
+            fields[at] = (name, f"{text}.{random_source.choice(('0', '5', '999999999'))}")
 
 
 _BY_RECORD: Sequence[Callable[[Fields, random.Random], None]] = (
-    _respell,
+    _change_notation,
     _odd_field,
     _odd_field,
     _odd_name,
-    _moved,
-    _moved,
+    _change_time,
+    _change_time,
 )
 
 # ---------------------------------------------------------------- lists
 
 
-def _text(fields: Fields, chance: random.Random) -> str:
-    comma, colon = chance.choice(((",", ":"), (",", ":"), (", ", ": "), (" ,\n\t", " : ")))
+def _text(fields: Fields, random_source: random.Random) -> str:
+    comma, colon = random_source.choice(((",", ":"), (",", ":"), (", ", ": "), (" ,\n\t", " : ")))
     return "{" + comma.join(f'"{name}"{colon}{text}' for name, text in fields) + "}"
 
 
-def _listed(texts: list[str], chance: random.Random, wild: bool) -> str:
+def _listed(texts: list[str], random_source: random.Random, wild: bool) -> str:
     if wild:
-        texts = _odd_list(texts, chance)
-    way = chance.randrange(12)
+        texts = _odd_list(texts, random_source)
+    way = random_source.randrange(12)
     if way == 0:
         return "{" + ",".join(f'"{number}":{text}' for number, text in enumerate(texts)) + "}"
     if way == 1:
-        keys = chance.sample(range(100), len(texts)) if len(texts) <= 100 else range(len(texts))
+        keys = random_source.sample(range(100), len(texts)) if len(texts) <= 100 else range(len(texts))
         return "{" + ",".join(f'"{key}":{text}' for key, text in zip(keys, texts, strict=True)) + "}"
     if wild and way == 2:
-        keys_again = (chance.choice(("0", "1", "\\u0030", "01", "dateFrom")) for _ in texts)
+        keys_again = (random_source.choice(("0", "1", "\\u0030", "01", "dateFrom")) for _ in texts)
         return "{" + ",".join(f'"{key}":{text}' for key, text in zip(keys_again, texts, strict=True)) + "}"
     if wild and way == 3:
         return "[[" + ",".join(texts) + "]]"
     return "[" + ",".join(texts) + "]"
 
 
-def _odd_list(texts: list[str], chance: random.Random) -> list[str]:
-    way = chance.randrange(9)
+def _odd_list(texts: list[str], random_source: random.Random) -> list[str]:
+    way = random_source.randrange(9)
     if way == 0:
-        return texts + chance.sample(texts, chance.randint(0, len(texts)))
+        return texts + random_source.sample(texts, random_source.randint(0, len(texts)))
     if way == 1:
         return texts + [
-            _text(_record(_MIDNIGHT + 3600 * chance.randrange(3), chance), chance) for _ in range(chance.randrange(12))
+            _text(_record(_MIDNIGHT + 3600 * random_source.randrange(3), random_source), random_source)
+            for _ in range(random_source.randrange(12))
         ]
     if way == 2:
-        return chance.sample(texts, len(texts))
+        return random_source.sample(texts, len(texts))
     if way == 3:
-        return [*texts, chance.choice(_ODD)]
+        return [*texts, random_source.choice(_ODD)]
     if way == 4:
-        return [chance.choice(_ODD) for _ in range(chance.randrange(5))]
+        return [random_source.choice(_ODD) for _ in range(random_source.randrange(5))]
     if way == 5:
-        deep = chance.choice((3, 20, 27, 28, 29, 30, 31, 32, 33, 60, 300, 900, 990, 1100, 5000))
-        return [*texts, "[" * deep + "]" * deep if chance.random() < 0.5 else '{"a":' * deep + "1" + "}" * deep]
-    if way == 6 and chance.random() < 0.002:
-        count = chance.choice((9_999, 10_000, 10_001))
+        deep = random_source.choice((3, 20, 27, 28, 29, 30, 31, 32, 33, 60, 300, 900, 990, 1100, 5000))
+        return [*texts, "[" * deep + "]" * deep if random_source.random() < 0.5 else '{"a":' * deep + "1" + "}" * deep]
+    if way == 6 and random_source.random() < 0.002:
+        count = random_source.choice((9_999, 10_000, 10_001))
         return ((texts or ["0"]) * count)[:count]
     if way == 7:
         return [
             *texts,
-            json.dumps({"dateFrom": _MIDNIGHT, "note": chance.choice('xé\ud800"') * chance.choice((1, 500, 5000))}),
+            json.dumps(
+                {
+                    "dateFrom": _MIDNIGHT,
+                    "note": random_source.choice('xé\ud800"') * random_source.choice((1, 500, 5000)),
+                }
+            ),
         ]
     return texts
 
@@ -293,35 +306,40 @@ _DATA = (
 )
 
 
-def _envelope(listed: str, chance: random.Random, wild: bool) -> str:
-    fields = [("errorId", chance.choice(("0", "0", "0", '"0"'))), ("data", listed)]
-    for _ in range(chance.randrange(1, 3) if wild else 0):
-        _odd_envelope(fields, chance)
-    if chance.random() < 0.1:
+def _envelope(records: str, random_source: random.Random, wild: bool) -> str:
+    fields = [("errorId", random_source.choice(("0", "0", "0", '"0"'))), ("data", records)]
+    for _ in range(random_source.randrange(1, 3) if wild else 0):
+        _odd_envelope(fields, random_source)
+    if random_source.random() < 0.1:
         fields.reverse()
     return "{" + ",".join(f'"{name}":{text}' for name, text in fields) + "}"
 
 
-def _odd_envelope(fields: Fields, chance: random.Random) -> None:
-    way = chance.randrange(8)
+def _odd_envelope(fields: Fields, random_source: random.Random) -> None:
+    way = random_source.randrange(8)
     if way == 0:
-        fields[0] = ("errorId", chance.choice((*_ODD, "1", "2", "21", '"1"', '"00"', "-0", "0.0", "12")))
+        fields[0] = ("errorId", random_source.choice((*_ODD, "1", "2", "21", '"1"', '"00"', "-0", "0.0", "12")))
     elif way == 1:
         fields[0] = ("errorId", "1")
-        fields += [("errorCode", f'"{chance.choice(NAMES)}"'), ("errorDescription", f'"{chance.choice(NAMES) * 50}"')]
+        fields += [
+            ("errorCode", f'"{random_source.choice(NAMES)}"'),
+            ("errorDescription", f'"{random_source.choice(NAMES) * 50}"'),
+        ]
     elif way == 2:
-        fields.append((chance.choice(("errorCode", "errorDescription", "data2", "errorId ")), chance.choice(_ODD)))
+        fields.append(
+            (random_source.choice(("errorCode", "errorDescription", "data2", "errorId ")), random_source.choice(_ODD))
+        )
     elif way == 3:
-        fields[-1] = ("data", chance.choice(_DATA))
+        fields[-1] = ("data", random_source.choice(_DATA))
     elif way == 4:
-        fields.append(chance.choice((("errorId", "1"), ("errorId", "0"), ("data", "[]"), ("data", "null"))))
+        fields.append(random_source.choice((("errorId", "1"), ("errorId", "0"), ("data", "[]"), ("data", "null"))))
     elif way == 5:
-        fields[0] = (fields[0][0], chance.choice(_ODD))
+        fields[0] = (fields[0][0], random_source.choice(_ODD))
     elif way == 6:
-        fields[0] = (chance.choice(("errorid", "error_id", "ErrorId", "errorId\\u0000")), "0")
+        fields[0] = (random_source.choice(("errorid", "error_id", "ErrorId", "errorId\\u0000")), "0")
     else:
-        fields[0] = ("errorId", chance.choice(("1", "[]", "null", "false")))
-        fields.append(("errorCode", chance.choice(_ODD)))
+        fields[0] = ("errorId", random_source.choice(("1", "[]", "null", "false")))
+        fields.append(("errorCode", random_source.choice(_ODD)))
 
 
 # ---------------------------------------------------------------- bodies
@@ -376,20 +394,22 @@ _MORE_SOIL = (
 )
 
 
-def _soiled(body: bytes, chance: random.Random) -> bytes:
-    here = chance.randint(0, len(body))
-    there = min(len(body), here + chance.choice((1, 1, 1, 2, 5, 20, 100)))
+def _damage(body: bytes, random_source: random.Random) -> bytes:
+    here = random_source.randint(0, len(body))
+    there = min(len(body), here + random_source.choice((1, 1, 1, 2, 5, 20, 100)))
     piece = body[here:there]
-    return chance.choice(
+    return random_source.choice(
         (
             lambda: body[:here],
             lambda: body[:here] + body[there:],
             lambda: body[:there] + piece + body[there:],
-            lambda: body[:here] + chance.choice(_MORE_SOIL) + body[here:],
-            lambda: body[:here] + chance.choice(_MORE_SOIL) + body[there:],
-            lambda: body[:here] + chance.randbytes(len(piece)) + body[there:],
-            lambda: body[:here] + bytes(byte ^ 1 << chance.randrange(8) for byte in piece[:1]) + body[here + 1 :],
-            lambda: body[:here] + str(chance.randrange(10)).encode() + body[here + 1 :],
+            lambda: body[:here] + random_source.choice(_MORE_SOIL) + body[here:],
+            lambda: body[:here] + random_source.choice(_MORE_SOIL) + body[there:],
+            lambda: body[:here] + random_source.randbytes(len(piece)) + body[there:],
+            lambda: (
+                body[:here] + bytes(byte ^ 1 << random_source.randrange(8) for byte in piece[:1]) + body[here + 1 :]
+            ),
+            lambda: body[:here] + str(random_source.randrange(10)).encode() + body[here + 1 :],
         )
     )()
 
@@ -400,22 +420,24 @@ _REPEATED = (b"[", b'{"a":', b'{"errorId":0,"data":[', b'"', b"9", b"-", b"0.", 
 _CODECS = ("utf-16", "utf-16-le", "utf-32", "cp1252")
 
 
-def _wrapped(body: bytes, chance: random.Random) -> bytes:
-    return chance.choice(
+def _wrap(body: bytes, random_source: random.Random) -> bytes:
+    return random_source.choice(
         (
-            lambda: b"\xef\xbb\xbf" * chance.choice((1, 1, 1, 2)) + body,
-            lambda: body.decode(errors="replace").encode(chance.choice(_CODECS), errors="replace"),
-            lambda: body + chance.choice((b"", b"\n")) + body,
-            lambda: body + chance.choice(_TAILS),
-            lambda: chance.choice(_HEADS) + body,
+            lambda: b"\xef\xbb\xbf" * random_source.choice((1, 1, 1, 2)) + body,
+            lambda: body.decode(errors="replace").encode(random_source.choice(_CODECS), errors="replace"),
+            lambda: body + random_source.choice((b"", b"\n")) + body,
+            lambda: body + random_source.choice(_TAILS),
+            lambda: random_source.choice(_HEADS) + body,
             lambda: json.dumps(body.decode(errors="replace")).encode(),
             lambda: b"[" + body + b"]",
             lambda: gzip.compress(body, 1),
-            lambda: chance.choice((b" ", b"\n", b"\t\r\n", b"\xc2\xa0")) * chance.choice((1, 1000)) + body,
-            lambda: chance.choice(_PAGES),
+            lambda: (
+                random_source.choice((b" ", b"\n", b"\t\r\n", b"\xc2\xa0")) * random_source.choice((1, 1000)) + body
+            ),
+            lambda: random_source.choice(_PAGES),
             lambda: b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
-            lambda: chance.choice(_REPEATED) * chance.choice((10, 1000, 20_000)),
-            lambda: chance.randbytes(chance.choice((1, 8, 100, 1000))),
+            lambda: random_source.choice(_REPEATED) * random_source.choice((10, 1000, 20_000)),
+            lambda: random_source.randbytes(random_source.choice((1, 8, 100, 1000))),
             lambda: body.replace(b"e", b"\xe9").replace(b"dat\xe9", b"date"),
         )
     )()
@@ -468,33 +490,35 @@ _DATES = (
     ),
 )
 
-# ---------------------------------------------------------------- the whole
+# ---------------------------------------------------------------- whole responses
 
 
 KINDS = ("spellings", "records", "lists", "bodies")
-"""From what must be read to what must be refused."""
+"""From responses that must be accepted to responses that must be rejected."""
 
 
-def made(seed: int, kind: str) -> Came:
-    """The answer of this seed. Equal seeds give equal answers, on every machine."""
-    chance = random.Random(f"{kind} {seed}")
+def generate(seed: int, kind: str) -> HttpResponse:
+    """Return the response of this seed. Equal seeds give equal responses on every machine."""
+    random_source = random.Random(f"{kind} {seed}")
     level = KINDS.index(kind)
-    context = chance.choice(CONTEXTS)
-    records = _day(chance, context.grid)
+    context = random_source.choice(CONTEXTS)
+    records = _day(random_source, context.hour_offset)
     for fields in records:
-        _respell(fields, chance)
-    for _ in range(chance.randrange(1, 4) if level >= 1 else 0):
-        fields = chance.choice(records)
-        if fields:  # a mutation may have taken its last field
-            chance.choice(_BY_RECORD)(fields, chance)
-    texts = [_text(fields, chance) for fields in records]
+        _change_notation(fields, random_source)
+    for _ in range(random_source.randrange(1, 4) if level >= 1 else 0):
+        fields = random_source.choice(records)
+        if fields:  # a mutation may have removed the last field
+            random_source.choice(_BY_RECORD)(fields, random_source)
+    texts = [_text(fields, random_source) for fields in records]
     wild = level >= 2
-    text = _envelope(_listed(texts, chance, wild), chance, wild and chance.random() < 0.5)
+    text = _envelope(_listed(texts, random_source, wild), random_source, wild and random_source.random() < 0.5)
     body = text.encode(errors="surrogatepass")
     if level >= 3:
-        if chance.random() < 0.4:
-            body = _wrapped(body, chance)
-        for _ in range(chance.randrange(1, 4) if chance.random() < 0.8 else 0):
-            body = _soiled(body, chance)
-    status = 200 if chance.random() < 0.9 else chance.choice(STATUSES)
-    return Came(body, status, chance.choice(PLACES), chance.choice(_DATES), chance.choice(_DATES), context)
+        if random_source.random() < 0.4:
+            body = _wrap(body, random_source)
+        for _ in range(random_source.randrange(1, 4) if random_source.random() < 0.8 else 0):
+            body = _damage(body, random_source)
+    status = 200 if random_source.random() < 0.9 else random_source.choice(STATUSES)
+    return HttpResponse(
+        body, status, random_source.choice(PLACES), random_source.choice(_DATES), random_source.choice(_DATES), context
+    )

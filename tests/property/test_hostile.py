@@ -1,7 +1,6 @@
-"""Whatever the service, or something in front of it, may send: no crash, no wrong number, every refusal explained.
+"""Any response, also from a proxy in front of the API: no crash, no wrong number, a reason for every rejection.
 
-Twenty thousand answers here, a million in ``make fuzz``. Answers worth remembering are kept in ``hostile/`` and read
-again.
+Twenty thousand responses here, a million in ``make fuzz``. Interesting responses are kept in ``hostile/``.
 """
 
 import sys
@@ -18,52 +17,52 @@ from etl.extract import protocol
 from etl.models import Rejection
 from etl.responses import Response
 from etl.transform import parse
-from tests.property.hostile import CONTEXTS, KINDS, PLACES, STATUSES, Came, made
-from tests.property.oracle import judge
+from tests.property.hostile import CONTEXTS, KINDS, PLACES, STATUSES, HttpResponse, generate
+from tests.property.oracle import compare
 
-EACH = 5_000
-"""Examples of every kind."""
+EXAMPLES_PER_KIND = 5_000
+"""Examples of each kind."""
 
-KEPT = sorted((Path(__file__).parent / "hostile").glob("*.bin"))
+STORED_BODIES = sorted((Path(__file__).parent / "hostile").glob("*.bin"))
 
 
-@settings(max_examples=EACH, deadline=None, database=None)
+@settings(max_examples=EXAMPLES_PER_KIND, deadline=None, database=None)
 @given(seed=st.integers(0, 2**64))
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_answer_is_read_exactly_or_refused_with_its_reason(kind: str, seed: int) -> None:
-    came = made(seed, kind)
-    note(ascii(came))
-    judge(came)
+def test_every_response_is_read_exactly_or_rejected_with_a_reason(kind: str, seed: int) -> None:
+    response = generate(seed, kind)
+    note(ascii(response))
+    compare(response)
 
 
 @settings(max_examples=500, deadline=None, database=None)
 @given(body=st.binary(max_size=60), status=st.integers(0, 999), headers=st.tuples(st.text(), st.text(), st.text()))
-def test_no_status_and_no_header_is_a_surprise(body: bytes, status: int, headers: tuple[str, str, str]) -> None:
-    judge(Came(body, status, *headers))
+def test_any_status_and_any_headers_are_handled(body: bytes, status: int, headers: tuple[str, str, str]) -> None:
+    compare(HttpResponse(body, status, *headers))
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_a_kept_answer_keeps_every_promise_whatever_was_asked(path: Path) -> None:
+@pytest.mark.parametrize("path", STORED_BODIES, ids=lambda path: path.stem)
+def test_stored_responses_are_handled_for_every_request(path: Path) -> None:
     body = path.read_bytes()
     for context, status in product(CONTEXTS, (200, 500)):
-        judge(Came(body, status, context=context))
+        compare(HttpResponse(body, status, context=context))
 
 
-@pytest.mark.parametrize(("status", "place"), [*product(STATUSES, PLACES)])
-def test_a_place_pointed_to_is_named_or_said_to_be_none(status: int, place: str) -> None:
-    judge(Came(b"", status, place))
+@pytest.mark.parametrize(("status", "location"), [*product(STATUSES, PLACES)])
+def test_a_redirect_names_its_host_or_that_it_has_none(status: int, location: str) -> None:
+    compare(HttpResponse(b"", status, location))
 
 
 # ---------------------------------------------------------------- how long it takes
 
 
-def steps(body: bytes) -> int:
-    """How many calls, of Python and of C, it takes to read ``body``."""
-    counted = 0
+def count_calls(body: bytes) -> int:
+    """Count the Python and C calls needed to parse ``body``."""
+    calls = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal counted
-        counted += event in ("call", "c_call")
+        nonlocal calls
+        calls += event in ("call", "c_call")
 
     context = CONTEXTS[1]
     before = sys.getprofile()
@@ -74,7 +73,7 @@ def steps(body: bytes) -> int:
         )
     finally:
         sys.setprofile(before)
-    return counted
+    return calls
 
 
 RECORD = b'{"dateFrom":1767225600,"dateTill":1767229199,"volume":%d,"money":1.5}'
@@ -95,15 +94,15 @@ RECORD = b'{"dateFrom":1767225600,"dateTill":1767229199,"volume":%d,"money":1.5}
     ],
     ids=["one-hour", "repeats", "rejections", "fields", "nested", "digits", "text", "open", "noise"],
 )
-def test_work_grows_with_the_answer_and_no_faster(body: Callable[[int], bytes]) -> None:
-    assert steps(body(4_000)) <= 4.5 * steps(body(1_000)) + 100
+def test_the_work_grows_linearly_with_the_response(body: Callable[[int], bytes]) -> None:
+    assert count_calls(body(4_000)) <= 4.5 * count_calls(body(1_000)) + 100
 
 
-def test_a_kept_text_is_bounded_whatever_the_record() -> None:
+def test_the_text_of_a_rejection_is_bounded() -> None:
     body = b'{"errorId":0,"data":[' + b",".join([b'"' + b"\xff" * 10_000 + b'"'] * 50) + b"]}"
     context = CONTEXTS[1]
     snapshot = parse.parse_snapshot(
         Response(context.window, context.requested_at, protocol.parse_response(200, body)), 1, 0
     )
-    kept = '"' + "\\ufffd" * 400
-    assert snapshot.rejections == (Rejection("dateFrom is missing", kept[: protocol.RAW_CHARS], None),) * 50
+    text = '"' + "\\ufffd" * 400
+    assert snapshot.rejections == (Rejection("dateFrom is missing", text[: protocol.RAW_CHARS], None),) * 50

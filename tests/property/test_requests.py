@@ -1,7 +1,7 @@
-"""How many requests a sync needs, against how few it could: whole runs over years of the stand-in's books.
+"""Number of requests of a sync compared with the minimum, for whole runs over years of generated data.
 
-The least is what a run that knew every answer beforehand would ask: each day's total, each queue on the days it
-spent, and once in an account's life a queue that cannot exist.
+The minimum is what a run needs that knows all data in advance: the total of each day, each queue on its days with spend,
+and one request per account for a queue that cannot exist.
 """
 
 import random
@@ -29,19 +29,19 @@ from etl.models import (
     queue,
 )
 from etl.sandbox.dataset import Dataset
-from tests.property.nightly_lives import Nights
+from tests.property.simulated_account import SimulatedAccount
 
 NOW = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
 YEARS = timedelta(days=730)
-NIGHTS = 30
+NIGHT_COUNT = 30
 EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """So many queues, of which so many spend on any day, each for 30 days at a stretch.
+    """A number of queues and how many of them spend on any day, each for 30 days in a row.
 
-    ``backfill`` and ``nightly``: the most requests allowed, by the least that there could be.
+    ``backfill`` and ``nightly``: the allowed number of requests as a multiple of the minimum.
     """
 
     queues: int
@@ -51,22 +51,22 @@ class Shape:
 
 
 SHAPES = {
-    "one busy queue": Shape(1, 1, 1.02),
+    "one active queue": Shape(1, 1, 1.02),
     "two of nine": Shape(9, 2, 1.15),
     "five of sixty": Shape(60, 5, 1.6),
 }
 
 
-class Watched(Nights):
-    """Nights against a dataset, with full answers and names known; no clue of when or at what price they work."""
+class CountedAccount(SimulatedAccount):
+    """Syncs of a generated dataset with complete responses and known names, but unknown active periods and prices."""
 
     def __init__(self, shape: Shape, seed: int, history: timedelta = YEARS) -> None:
         super().__init__(NOW, random.Random(seed))
-        self.begins = (NOW - history + DAY).date()
+        self.first_day = (NOW - history + DAY).date()
         active_periods = None if shape.queues == shape.active else (30, shape.active)
         self.dataset = Dataset(
             seed=seed,
-            begins=self.begins,
+            begins=self.first_day,
             queues=shape.queues,
             active_periods=active_periods,
             idle_hours=0,
@@ -78,55 +78,57 @@ class Watched(Nights):
 
     def read(self, window: Window, requested_at: datetime) -> Snapshot:
         assert sum(plan.is_discovering for plan in self.state.open_days.values()) <= 1, (
-            "two days hunt for a name at once"
+            "two days discover names at the same time"
         )
         hours = self.dataset.day((window.day - EPOCH).days, int(requested_at.timestamp()), window.series.member)
         start = day_start(window.day)
-        begun = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= requested_at]
-        return Snapshot(self.number, window, requested_at, Outcome.SUCCESS, tuple(Record(*hour) for hour in begun))
+        started = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= requested_at]
+        return Snapshot(self.number, window, requested_at, Outcome.SUCCESS, tuple(Record(*hour) for hour in started))
 
-    def night(self, concurrency: int = 4) -> float:
-        """One sync: its requests, by the least of them."""
-        options = SyncOptions("default", self.now.date(), since=self.begins, known_queues=(), concurrency=concurrency)
+    def nightly_sync(self, concurrency: int = 4) -> float:
+        """Run one sync; return its requests as a multiple of the minimum."""
+        options = SyncOptions(
+            "default", self.now.date(), since=self.first_day, known_queues=(), concurrency=concurrency
+        )
         assert self.sync(options) is StopReason.DONE
-        totals = Counter(window.day for window in self.asked if window.series == TOTAL)
-        assert set(totals.values()) == {1}, "a total was asked twice"
-        return len(self.asked) / len(self.useful)
+        totals = Counter(window.day for window in self.requested if window.series == TOTAL)
+        assert set(totals.values()) == {1}, "a total was requested twice"
+        return len(self.requested) / len(self.useful)
 
     def backfill(self) -> float:
-        """The first sync: its requests, by the least of them as the books tell it."""
-        self.night()
-        days = [self.begins + timedelta(days=n) for n in range((NOW.date() - self.begins).days + 1)]
+        """Run the first sync; return its requests as a multiple of the minimum for the dataset."""
+        self.nightly_sync()
+        days = [self.first_day + timedelta(days=n) for n in range((NOW.date() - self.first_day).days + 1)]
         pairs = sum(self.dataset.is_active(name, (day - EPOCH).days) for day in days for name in self.dataset.names)
-        assert {window.day for window in self.asked} == set(days)
-        return len(self.asked) / (len(days) + pairs + 1)
+        assert {window.day for window in self.requested} == set(days)
+        return len(self.requested) / (len(days) + pairs + 1)
 
 
-def nights_after(account: Watched) -> list[float]:
-    """Nights in a row, each with its requests by the least of them."""
+def nightly_ratios(account: CountedAccount) -> list[float]:
+    """Run syncs on consecutive days; return the requests of each as a multiple of its minimum."""
     ratios = []
-    for night in range(1, NIGHTS + 1):
-        account.now = NOW + night * DAY
-        ratios.append(account.night())
+    for nightly_sync in range(1, NIGHT_COUNT + 1):
+        account.now = NOW + nightly_sync * DAY
+        ratios.append(account.nightly_sync())
     return ratios
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long if name == "five of sixty" else ()) for name in SHAPES]
 )
-def test_a_backfill_and_the_nights_after_it_ask_hardly_more_than_they_must(name: str) -> None:
+def test_a_backfill_and_nightly_syncs_send_few_more_requests_than_the_minimum(name: str) -> None:
     shape = SHAPES[name]
-    account = Watched(shape, seed=2)
+    account = CountedAccount(shape, seed=2)
     assert account.backfill() <= shape.backfill
-    assert mean(nights_after(account)) <= shape.nightly
+    assert mean(nightly_ratios(account)) <= shape.nightly
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SHAPES)
-def test_whatever_the_history_a_backfill_and_the_nights_after_it_ask_hardly_more_than_they_must(name: str) -> None:
+def test_the_request_limits_hold_for_many_histories(name: str) -> None:
     shape, nightly = SHAPES[name], []
     for seed in range(2, 6):
-        account = Watched(shape, seed)
+        account = CountedAccount(shape, seed)
         assert account.backfill() <= shape.backfill
-        nightly += nights_after(account)
+        nightly += nightly_ratios(account)
     assert mean(nightly) <= shape.nightly

@@ -1,4 +1,4 @@
-"""From any bytes to exact records: nothing crashes, and no number comes out that did not go in."""
+"""Parsing any bytes: no crash, and no number that was not in the response."""
 
 import json
 import random
@@ -24,13 +24,15 @@ NINE = Decimal("1e-9")
 amounts = st.decimals(min_value=Decimal(-999999999), max_value=Decimal(999999999), places=9)
 volumes = st.integers(min_value=0, max_value=2**63 - 1)
 days = st.dictionaries(st.integers(min_value=0, max_value=23), st.tuples(volumes, amounts)).map(
-    lambda held: tuple(Record(START + hour * HOUR, volume, amount) for hour, (volume, amount) in sorted(held.items()))
+    lambda by_hour: tuple(
+        Record(START + hour * HOUR, volume, amount) for hour, (volume, amount) in sorted(by_hour.items())
+    )
 )
 
 GOOD_BODY = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":1899,"money":7.495948}]}'
 
 
-def answer(content: bytes) -> Response:
+def response(content: bytes) -> Response:
     return Response(WINDOW, START + 2 * DAY, protocol.parse_response(200, content), 200, content)
 
 
@@ -41,7 +43,7 @@ def answer(content: bytes) -> Response:
 @given(st.sampled_from([200, 204, 302, 404, 500]), st.binary(max_size=300), st.text(max_size=30))
 @example(200, b'{"errorId":0,"data":[' * 5000, "")
 @example(200, b'{"errorId":0,"data":[{"money":' + b"9" * 5000 + b"}]}", "")
-def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> None:
+def test_any_bytes_give_a_result(status: int, content: bytes, location: str) -> None:
     reply = protocol.parse_response(status, content, location)
     assert isinstance(reply, SuccessPayload | ApiError | InvalidResponse)
     if isinstance(reply, InvalidResponse):
@@ -51,17 +53,17 @@ def test_any_bytes_are_a_reply(status: int, content: bytes, location: str) -> No
 
 @quick
 @given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1))
-def test_no_cut_body_is_an_answer(length: int) -> None:
+def test_a_truncated_body_is_invalid(length: int) -> None:
     assert isinstance(protocol.parse_response(200, GOOD_BODY[:length]), InvalidResponse)
 
 
 @quick
 @given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1), st.integers(min_value=0, max_value=255))
-def test_one_wrong_byte_never_brings_another_type_of_number(position: int, byte: int) -> None:
+def test_one_wrong_byte_never_results_in_a_float(position: int, byte: int) -> None:
     broken = bytearray(GOOD_BODY)
     broken[position] = byte
-    snapshot = parse_snapshot(answer(bytes(broken)), 1, None)
-    for record in snapshot.records:  # digits may have changed, floats may not have come
+    snapshot = parse_snapshot(response(bytes(broken)), 1, None)
+    for record in snapshot.records:  # digits may differ, but there are no floats
         assert type(record.volume) is int
         assert type(record.money) is Decimal
         assert str(record.volume).encode() in broken
@@ -79,23 +81,23 @@ json_values = st.recursive(
 
 @quick
 @given(json_values, st.sampled_from([None, 0, -900]))
-def test_any_json_as_records_is_a_reading(value: object, grid: int | None) -> None:
-    snapshot = parse_snapshot(answer(json.dumps({"errorId": 0, "data": value}).encode()), 1, grid)
+def test_any_json_as_records_gives_a_snapshot(value: object, hour_offset: int | None) -> None:
+    snapshot = parse_snapshot(response(json.dumps({"errorId": 0, "data": value}).encode()), 1, hour_offset)
     assert all(len(rejection.raw) <= protocol.RAW_CHARS for rejection in snapshot.rejections)
     assert all(record.volume >= 0 and record.money.as_tuple().exponent == -9 for record in snapshot.records)
 
 
-# ---------------------------------------------------------------- every spelling
+# ---------------------------------------------------------------- every notation
 
 
-def spelled(record: Record, draw: random.Random) -> str:
-    """One record in one of the spellings that the service has been seen to use, or may."""
-    begins = int(record.hour_start.timestamp())
+def random_notation(record: Record, draw: random.Random) -> str:
+    """Return a record as JSON in a random notation that the API uses or may use."""
+    start_second = int(record.hour_start.timestamp())
     noise = draw.choice(["", "0", "0000000000003" if record.money >= 0 else "0000000000004"])
     amounts = [f"{record.money:f}", f"{record.money:f}{noise}", f"{record.money:.17e}"]
     fields = {
-        "dateFrom": str(begins),
-        "dateTill": str(begins + 3599),
+        "dateFrom": str(start_second),
+        "dateTill": str(start_second + 3599),
         "volume": draw.choice([str(record.volume), f"{record.volume}.0"]),
         "money": draw.choice(amounts),
     }
@@ -109,14 +111,16 @@ def spelled(record: Record, draw: random.Random) -> str:
 
 @quick
 @given(days, st.randoms(use_true_random=False))
-def test_records_survive_every_spelling_exactly(records: tuple[Record, ...], draw: random.Random) -> None:
-    sent = [spelled(record, draw) for record in (*records, *draw.sample(records, draw.randint(0, len(records))))]
+def test_records_are_read_exactly_in_every_notation(records: tuple[Record, ...], draw: random.Random) -> None:
+    sent = [
+        random_notation(record, draw) for record in (*records, *draw.sample(records, draw.randint(0, len(records))))
+    ]
     draw.shuffle(sent)
     as_list = "[" + ",".join(sent) + "]"
     as_object = "{" + ",".join(f'"{number}":{text}' for number, text in enumerate(sent)) + "}"
     error_id, data = draw.choice(["0", '"0"']), draw.choice([as_list, as_object])
     content = f'{{"errorId":{error_id},"data":{data}}}'
-    snapshot = parse_snapshot(answer(content.encode()), 1, draw.choice([0, None]))
+    snapshot = parse_snapshot(response(content.encode()), 1, draw.choice([0, None]))
     assert (snapshot.outcome, snapshot.records, snapshot.rejections, snapshot.out_of_window) == (
         Outcome.SUCCESS,
         records,
@@ -130,32 +134,32 @@ def test_records_survive_every_spelling_exactly(records: tuple[Record, ...], dra
 
 @quick
 @given(st.decimals(min_value=Decimal(-(10**9) + 1), max_value=Decimal(10**9 - 1), allow_nan=False))
-def test_exact_is_decimal_arithmetic(value: Decimal) -> None:
+def test_amounts_are_rounded_like_decimals(value: Decimal) -> None:
     expected = value.quantize(NINE, context=Context(prec=200, rounding=ROUND_HALF_EVEN))
     assert money.parse_money(value) == money.parse_money(str(value)) == expected
 
 
 @quick
 @given(st.text(max_size=12) | st.from_regex(r"[+-]?[0-9]{0,5}\.?[0-9]{0,5}([eE][+-]?[0-9]{1,3})?", fullmatch=True))
-def test_a_text_is_the_number_that_decimal_reads_or_none(text: str) -> None:
-    found = money.parse_decimal(text)
-    if found is not None:
+def test_a_number_in_text_equals_decimals_or_is_none(text: str) -> None:
+    parsed = money.parse_decimal(text)
+    if parsed is not None:
         assert text.isascii()
-        assert found == Decimal(text)
+        assert parsed == Decimal(text)
 
 
 @quick
 @given(st.integers())
-def test_whole_is_the_integer_itself_within_bigint(value: int) -> None:
+def test_integers_are_returned_unchanged_within_64_bits(value: int) -> None:
     fits = -(2**63) <= value < 2**63
     for spelling in (value, str(value), Decimal(value), f"{value}.000"):
         assert money.parse_int(spelling) == (value if fits else None)
 
 
-# ---------------------------------------------------------------- one an hour
+# ---------------------------------------------------------------- one record an hour
 
 
-few_records = st.lists(
+record_lists = st.lists(
     st.tuples(
         st.builds(
             lambda hour, volume, amount: Record(START + hour * HOUR, volume, Decimal(amount)),
@@ -170,15 +174,17 @@ few_records = st.lists(
 
 
 @quick
-@given(few_records, st.randoms(use_true_random=False))
-def test_who_wins_does_not_depend_on_the_order(records: list[tuple[Record, str]], draw: random.Random) -> None:
-    kept, lost = deduplicate_hours(records)
-    assert deduplicate_hours(draw.sample(records, len(records))) == (kept, lost)
-    assert kept == tuple(
+@given(record_lists, st.randoms(use_true_random=False))
+def test_the_record_chosen_for_an_hour_does_not_depend_on_the_order(
+    records: list[tuple[Record, str]], draw: random.Random
+) -> None:
+    chosen, rejected = deduplicate_hours(records)
+    assert deduplicate_hours(draw.sample(records, len(records))) == (chosen, rejected)
+    assert chosen == tuple(
         max((r for r, _ in records if r.hour_start == hour), key=lambda r: (r.volume, r.money))
         for hour in sorted({r.hour_start for r, _ in records})
     )
-    assert len(kept) + len(lost) == len({record for record, _ in records})
+    assert len(chosen) + len(rejected) == len({record for record, _ in records})
 
 
 @quick
@@ -187,7 +193,7 @@ def test_who_wins_does_not_depend_on_the_order(records: list[tuple[Record, str]]
         st.builds(RawRecord, *[st.none() | st.integers(-5, 5) | st.text(max_size=3)] * 4, st.just("raw")), max_size=6
     )
 )
-def test_every_record_is_kept_refused_or_set_aside(raws: list[RawRecord]) -> None:
+def test_every_record_is_used_rejected_or_out_of_the_window(raws: list[RawRecord]) -> None:
     window = Window.whole_day("default", TOTAL, date(1970, 1, 1))
     snapshot = parse_snapshot(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
     collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.out_of_window

@@ -1,8 +1,8 @@
-"""Nights of syncs against the stand-in's own decisions, whatever it does where its documentation is silent.
+"""Repeated syncs against a sandbox with any behaviour that the API documentation leaves open.
 
-After every night, also one that was killed: each hour of each cut sums to exactly the total last given for it; no
-queue, app or address holds money that is not its own; who is doubted or set aside holds nothing; a contradicted hour
-is all rest.
+After every sync, even a killed one: each hour of each dimension adds up exactly to the last returned total; no queue, app
+or address has spend that is not its own; unverified and excluded names have none; an over-allocated hour is all
+unattributed.
 """
 
 import json
@@ -45,7 +45,7 @@ from etl.secret import Secret
 from etl.transform import parse
 from etl.transform.breakdown import ROUNDING_TOLERANCE
 from etl.transform.reconcile import ReconciledDay, diff
-from tests.property.nightly_lives import Nights
+from tests.property.simulated_account import SimulatedAccount
 
 TODAY = date(2026, 11, 22)
 EPOCH = date(1970, 1, 1)
@@ -57,27 +57,27 @@ LISTED = (
     app("1011"), app("1022"), app("1033"), app("999"), app("998"),
     ip("192.0.2.10"), ip("192.0.2.20"), ip("203.0.113.9"),
 )  # fmt: skip
-"""What users list: misspelt queues and foreign apps and addresses are among it."""
+"""Names that users list, including misspelt queues and apps and addresses of others."""
 KEY = Secret("a-key-for-the-sandbox")
-PLACE = Decimal("1e-9")
-LATE = timedelta(seconds=30)
-"""How long a request may lie with the service before it looks into its books."""
+NINE_PLACES = Decimal("1e-9")
+MAX_DELAY = timedelta(seconds=30)
+"""The API takes its data at most this long after it received a request."""
 
-LOUD = (
+FAILING_FAULTS = (
     FaultKind.UNKNOWN_CODE, FaultKind.NO_SLOT, FaultKind.HTML, FaultKind.HTML_500, FaultKind.HTML_503, FaultKind.RETRY_AFTER,
     FaultKind.REDIRECT, FaultKind.EMPTY, FaultKind.TRUNCATED, FaultKind.RESET, FaultKind.NAN, FaultKind.NEGATIVE_VOLUME,
     FaultKind.VENDOR_PAGE, FaultKind.VENDOR_EXAMPLE,
 )  # fmt: skip
-FATAL = (FaultKind.IP_BLOCKED, FaultKind.ZERO_BALANCE)
-UNTRUE = (FaultKind.NEGATIVE, FaultKind.NULL_DATA, FaultKind.NO_DATA)
-"""Good answers that are wrong. They are kept from strangers: that one never differs from the total is all that gives
-it away."""
-SPOILED = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
-"""They refuse one record; where the other of two for the hour is left, the answer is good and wrong too."""
+ACCOUNT_FAULTS = (FaultKind.IP_BLOCKED, FaultKind.ZERO_BALANCE)
+WRONG_DATA_FAULTS = (FaultKind.NEGATIVE, FaultKind.NULL_DATA, FaultKind.NO_DATA)
+"""Successful responses that are wrong. Not used for names that do not exist: those are only recognised because they never
+differ from the total."""
+UNUSABLE_RECORD_FAULTS = (FaultKind.NAN, FaultKind.NEGATIVE_VOLUME)
+"""They make one record unusable; if a second record of the hour remains, the response is successful and wrong too."""
 
 
-class EffectiveSetting(NamedTuple):
-    """What the stand-in told in one reading, when it made up its mind, and what was wrong with it."""
+class ReturnedHours(NamedTuple):
+    """What the sandbox returned for one snapshot, the time of its data, and the fault, if any."""
 
     at: datetime
     hours: dict[datetime, Measures]
@@ -85,9 +85,9 @@ class EffectiveSetting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Night:
-    """One sync and the pause before it. ``slow``: most seconds between two answers. ``failure``: per cent of
-    answers."""
+class SyncStep:
+    """One sync and the pause before it. ``slow``: maximum seconds between two responses. ``failure``: percentage of failing
+    responses."""
 
     hours_before: int = 24
     known: int = len(NAMES)
@@ -117,24 +117,23 @@ class Night:
         )
 
 
-class World(Nights):
-    """A stand-in, and what a warehouse of its answers would hold, kept up to date by the changes of every commit
-    alone."""
+class SimulatedApi(SimulatedAccount):
+    """A sandbox, and the facts of a warehouse that is updated only by the changes of every commit."""
 
     def __init__(self, dataset: Dataset, behaviour: Behaviour, now: datetime, seed: int) -> None:
         super().__init__(now, random.Random(seed))
         self.sandbox = Sandbox(dataset, behaviour, now=lambda: self.decides_at)
         self.decides_at = now
-        self.night = Night()
-        self.told: dict[int, EffectiveSetting] = {}
+        self.night = SyncStep()
+        self.responses: dict[int, ReturnedHours] = {}
         self.facts: dict[date, dict[tuple[SeriesKey, datetime], Fact]] = {}
-        self.said: list[str] = []
-        self.lied = False
+        self.log: list[str] = []
+        self.has_wrong_values = False
 
-    def play(self, night: Night) -> StopReason | None:
+    def play(self, night: SyncStep) -> StopReason | None:
         self.now += night.hours_before * HOUR
         self.night = night
-        self.said.append(f"--- {self.now} {night}")
+        self.log.append(f"--- {self.now} {night}")
         return self.sync(night.options(self.now.date()), night.kill_after)
 
     def pause(self) -> timedelta:
@@ -156,49 +155,52 @@ class World(Nights):
             *dataset.ips,
         )
 
-    def beliefs_in_doubt(self) -> set[SeriesKey]:
-        """Those who have only ever answered with the total."""
+    def unverified_names(self) -> set[SeriesKey]:
+        """Return the names whose responses always equalled the total."""
         return {
             series for series, member_status in self.member_statuses.items() if member_status is MemberStatus.UNVERIFIED
         }
 
-    # -- asking
+    # -- requests
 
     def read(self, window: Window, requested_at: datetime) -> Snapshot:
-        self.decides_at = requested_at + min(self.now - requested_at, LATE) * self.random.random()
-        kind = self._trouble(window)
+        self.decides_at = requested_at + min(self.now - requested_at, MAX_DELAY) * self.random.random()
+        kind = self._random_fault(window)
         self.sandbox.faults = (Fault(kind),) if kind else ()
         reply = self.sandbox.respond(METHOD, protocol.encode_request(window, KEY))
         body = reply.body[: len(reply.body) // 2] if kind is FaultKind.TRUNCATED else reply.body
-        answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
+        raw_response = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
-            answer = Response(window, requested_at, TransportError("reset", "for a test"))
-        snapshot = parse.parse_snapshot(answer, self.number, self.grid)
-        is_told = snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL)
-        self.told[self.number] = EffectiveSetting(self.decides_at, _hours(body) if is_told else {}, kind)
+            raw_response = Response(window, requested_at, TransportError("reset", "for a test"))
+        snapshot = parse.parse_snapshot(raw_response, self.number, self.hour_offset)
+        has_records = snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL)
+        self.responses[self.number] = ReturnedHours(self.decides_at, _hours(body) if has_records else {}, kind)
         tasks = [record.volume for record in snapshot.records]
-        came = f"{snapshot.number}: {snapshot.outcome} {snapshot.code}, {len(tasks)} hours, {sum(tasks)} tasks"
-        self.said.append(f"{requested_at:%d %H:%M:%S} {self.decides_at:%d %H:%M:%S} {window}: {came} {kind or ''}")
+        summary = f"{snapshot.number}: {snapshot.outcome} {snapshot.code}, {len(tasks)} hours, {sum(tasks)} tasks"
+        self.log.append(f"{requested_at:%d %H:%M:%S} {self.decides_at:%d %H:%M:%S} {window}: {summary} {kind or ''}")
         return snapshot
 
-    def _trouble(self, window: Window) -> FaultKind | None:
+    def _random_fault(self, window: Window) -> FaultKind | None:
         if self.random.random() * 100 >= self.night.failure:
             return None
-        is_stranger = not self.exists(window.series)
-        untrue = {*UNTRUE, *(SPOILED if self.sandbox.behaviour.duplicates == "differing" else ())}
-        kinds = [kind for kind in (*LOUD, *UNTRUE) if not (is_stranger and kind in untrue)] + [
-            *FATAL
+        is_unknown = not self.exists(window.series)
+        wrong_kinds = {
+            *WRONG_DATA_FAULTS,
+            *(UNUSABLE_RECORD_FAULTS if self.sandbox.behaviour.duplicates == "differing" else ()),
+        }
+        kinds = [kind for kind in (*FAILING_FAULTS, *WRONG_DATA_FAULTS) if not (is_unknown and kind in wrong_kinds)] + [
+            *ACCOUNT_FAULTS
         ] * self.night.fatal
         if window.series in NONEXISTENT_MEMBERS.values():
-            kinds.remove(FaultKind.UNKNOWN_CODE)  # the one refusal that cannot be told from the service's own
+            kinds.remove(FaultKind.UNKNOWN_CODE)  # looks exactly like the API's own error for an unknown name
         kind: FaultKind = self.random.choice(kinds)
-        self.lied = self.lied or kind in untrue
+        self.has_wrong_values = self.has_wrong_values or kind in wrong_kinds
         return kind
 
-    # -- what should be
+    # -- what must be true
 
     def own(self, series: SeriesKey, hour: datetime, at: datetime) -> Measures:
-        """What the books held at a moment, of one hour of a member that exists."""
+        """Return the API's own value of an hour of an existing member at a given time."""
         shift = timedelta(seconds=self.sandbox.behaviour.grid_seconds)
         kind = {Dimension.QUEUE: "queue", Dimension.APP: "soft_id", Dimension.IP: "ip"}.get(series.dimension)
         member = int(series.member or 0) if series.dimension is Dimension.APP else series.member
@@ -209,43 +211,41 @@ class World(Nights):
         return Measures(*hours[stored_facts.hour])
 
     def check(self) -> None:
-        for day in self.expected_rows:
+        for day in self.snapshots_by_day:
             self._check_totals(day)
             self._check_sums(day)
             self._check_members(day)
-            self._check_contradictions(day)
+            self._check_over_allocation(day)
 
     def _check_totals(self, day: date) -> None:
-        """Each hour's total is the last that was given for it."""
-        given: dict[datetime, set[Measures]] = {}
-        totals = [snapshot for snapshot in self.expected_rows[day].snapshots if snapshot.window.series == TOTAL]
+        """Assert that each hour's total is the last returned one."""
+        returned: dict[datetime, set[Measures]] = {}
+        totals = [snapshot for snapshot in self.snapshots_by_day[day].snapshots if snapshot.window.series == TOTAL]
         for snapshot in sorted(totals, key=lambda snapshot: (snapshot.requested_at, snapshot.number)):
-            told = self.told[snapshot.number]
+            response = self.responses[snapshot.number]
             if snapshot.outcome is Outcome.PARTIAL or snapshot.is_success:
                 for hour in self._own_hours(day):
-                    if (said := _said(told, snapshot, hour)) is not None:
-                        given[hour] = {said}
-                    elif hour not in told.hours and not _is_refused(snapshot, hour):
-                        given[hour] = given.get(hour, set()) | {
-                            ZERO_MEASURES
-                        }  # it may be taken for idle, but need not be
-        held = {
+                    if (value := _certain_value(response, snapshot, hour)) is not None:
+                        returned[hour] = {value}
+                    elif hour not in response.hours and not _is_rejected(snapshot, hour):
+                        returned[hour] = returned.get(hour, set()) | {ZERO_MEASURES}  # may count as zero, but need not
+        stored = {
             hour: Measures(fact.volume, fact.money)
             for (series, hour), fact in self.facts[day].items()
             if series == TOTAL
         }
-        for hour, values in given.items():
-            assert hour in held or values == {ZERO_MEASURES}, f"{day}: the total of {hour} is not held"
-        for hour, value in held.items():
-            assert value in given.get(hour, {ZERO_MEASURES}), (
-                f"{day}: the total of {hour} is {value}, given was {given.get(hour)}"
+        for hour, values in returned.items():
+            assert hour in stored or values == {ZERO_MEASURES}, f"{day}: the total of {hour} is missing"
+        for hour, value in stored.items():
+            assert value in returned.get(hour, {ZERO_MEASURES}), (
+                f"{day}: the total of {hour} is {value}, the API returned {returned.get(hour)}"
             )
 
     def _own_hours(self, day: date) -> list[datetime]:
-        return [day_start(day) + timedelta(seconds=self.grid or 0) + n * HOUR for n in range(24)]
+        return [day_start(day) + timedelta(seconds=self.hour_offset or 0) + n * HOUR for n in range(24)]
 
     def _check_sums(self, day: date) -> None:
-        """Members and rest of each cut sum to the total in every hour."""
+        """Assert that the members and the unattributed amount of each dimension add up to the total in every hour."""
         facts = self.facts[day]
         totals = {hour: Measures(fact.volume, fact.money) for (series, hour), fact in facts.items() if series == TOTAL}
         for dimension in SPLIT_DIMENSIONS:
@@ -256,37 +256,39 @@ class World(Nights):
                 summed = Measures(
                     sum(fact.volume for fact in of_hour), sum((fact.money for fact in of_hour), Decimal(0))
                 )
-                assert summed == total, f"{day}: {dimension} of {hour} sums to {summed}, not {total}"
+                assert summed == total, f"{day}: {dimension} of {hour} adds up to {summed}, not {total}"
 
     def _check_members(self, day: date) -> None:
-        """Who holds money exists, is believed, and spent just that when it was read."""
+        """Assert that members with facts exist, are verified, and spent exactly that when they were read."""
         for (series, hour), fact in self.facts[day].items():
             if series.dimension is Dimension.TOTAL or series.is_unattributed:
                 continue
-            assert self.exists(series), f"{day}: {series}, which does not exist, holds money in {hour}"
+            assert self.exists(series), f"{day}: {series}, which does not exist, has money in {hour}"
             member_status = self.member_statuses.get(series)
-            is_doubted = self.state.members.needs_verification(series.dimension) and member_status in (
+            is_unverified = self.state.members.needs_verification(series.dimension) and member_status in (
                 None,
                 MemberStatus.UNVERIFIED,
             )
-            assert not is_doubted, f"{day}: {series} is {member_status} and holds money in {hour}"
+            assert not is_unverified, f"{day}: {series} is {member_status} and has money in {hour}"
             assert member_status is not MemberStatus.EXCLUDED, (
-                f"{day}: {series} is {member_status} and holds money in {hour}"
+                f"{day}: {series} is {member_status} and has money in {hour}"
             )
-            told = self.told[fact.snapshot]
-            own = told.hours.get(hour) if told.fault else self.own(series, hour, told.at)
-            assert (fact.volume, fact.money) == own, f"{day}: {series} holds {fact}, its own is {own}"
+            response = self.responses[fact.snapshot]
+            own = response.hours.get(hour) if response.fault else self.own(series, hour, response.at)
+            assert (fact.volume, fact.money) == own, f"{day}: {series} has {fact}, expected {own}"
 
-    def _check_contradictions(self, day: date) -> None:
-        """Where members exceed the total, the hour is one row, the rest; elsewhere they do not."""
-        facts, reconciled = self.facts[day], self.folds[day]
+    def _check_over_allocation(self, day: date) -> None:
+        """Assert that an over-allocated hour only has an unattributed row, and that no other hour is over-allocated."""
+        facts, reconciled = self.facts[day], self.reconciled_days[day]
         for unattributed, hour in reconciled.over_allocations:
             of_hour = [
                 fact
                 for fact in facts.values()
                 if fact.series.dimension is unattributed.dimension and fact.hour_start == hour
             ]
-            assert {fact.series for fact in of_hour} <= {unattributed}, f"{day}: {hour} is contradicted and split"
+            assert {fact.series for fact in of_hour} <= {unattributed}, (
+                f"{day}: {hour} is over-allocated and has members"
+            )
         members = [
             fact
             for fact in facts.values()
@@ -294,47 +296,49 @@ class World(Nights):
         ]
         for dimension, hour in {(fact.series.dimension, fact.hour_start) for fact in members}:
             count = sum(fact.series.dimension is dimension and fact.hour_start == hour for fact in members)
-            left = facts.get((SeriesKey(dimension, None), hour))
-            if left is not None and (left.volume or abs(left.money) > ROUNDING_TOLERANCE * (count + 1)):
-                assert left.volume >= 0, f"{day}: {dimension} exceeds the total in {hour}"
-                assert left.money >= -ROUNDING_TOLERANCE * (count + 1), (
+            unattributed_fact = facts.get((SeriesKey(dimension, None), hour))
+            if unattributed_fact is not None and (
+                unattributed_fact.volume or abs(unattributed_fact.money) > ROUNDING_TOLERANCE * (count + 1)
+            ):
+                assert unattributed_fact.volume >= 0, f"{day}: {dimension} exceeds the total in {hour}"
+                assert unattributed_fact.money >= -ROUNDING_TOLERANCE * (count + 1), (
                     f"{day}: {dimension} exceeds the total in {hour}"
                 )
 
     def __repr__(self) -> str:
-        return "\n".join([repr(self.sandbox.behaviour), repr(self.sandbox.dataset), *self.said])
+        return "\n".join([repr(self.sandbox.behaviour), repr(self.sandbox.dataset), *self.log])
 
 
 def _hours(body: bytes) -> dict[datetime, Measures]:
-    """The hours of an answer, read without the program's own parser; of two records of an hour the larger."""
-    found = json.loads(body, parse_float=Decimal).get("data") or []
+    """Parse the hours of a response without the program's parser; of two records of an hour the larger wins."""
+    data = json.loads(body, parse_float=Decimal).get("data") or []
     hours: dict[datetime, Measures] = {}
-    for record in found.values() if isinstance(found, dict) else found:
-        money = Decimal(record["money"]).quantize(PLACE, ROUND_HALF_EVEN)
+    for record in data.values() if isinstance(data, dict) else data:
+        money = Decimal(record["money"]).quantize(NINE_PLACES, ROUND_HALF_EVEN)
         hour, value = datetime.fromtimestamp(record["dateFrom"], UTC), Measures(int(record["volume"]), money)
         if value.volume >= 0 and money.is_finite():
             hours[hour] = max(value, hours.get(hour, value))
     return hours
 
 
-def _said(told: EffectiveSetting, snapshot: Snapshot, hour: datetime) -> Measures | None:
-    """What a total's answer says of an hour without any doubt."""
-    if hour in told.hours:
-        return told.hours[hour] if hour <= snapshot.requested_at else None
+def _certain_value(response: ReturnedHours, snapshot: Snapshot, hour: datetime) -> Measures | None:
+    """Return the value that the response of a total certainly has for an hour, or None."""
+    if hour in response.hours:
+        return response.hours[hour] if hour <= snapshot.requested_at else None
     own = [record.hour_start for record in snapshot.records]
     is_inside = bool(own) and own[0] < hour < own[-1]
-    return ZERO_MEASURES if is_inside and not _is_refused(snapshot, hour) else None
+    return ZERO_MEASURES if is_inside and not _is_rejected(snapshot, hour) else None
 
 
-def _is_refused(snapshot: Snapshot, hour: datetime) -> bool:
+def _is_rejected(snapshot: Snapshot, hour: datetime) -> bool:
     return any(rejection.hour_start in (None, hour) for rejection in snapshot.rejections)
 
 
-# ---------------------------------------------------------------- any world, any nights
+# ---------------------------------------------------------------- any account, any syncs
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def accounts(draw: st.DrawFn) -> SimulatedApi:
     dataset = Dataset(
         seed=draw(st.integers(0, 10**6)),
         begins=TODAY - timedelta(days=draw(st.integers(2, 9))),
@@ -364,11 +368,11 @@ def worlds(draw: st.DrawFn) -> World:
         retention_days=draw(st.sampled_from([None, None, None, 5])),
     )
     now = datetime(2026, 11, 22, draw(st.integers(0, 23)), draw(st.integers(0, 59)), tzinfo=UTC)
-    return World(dataset, behaviour, now, draw(st.integers(0, 10**6)))
+    return SimulatedApi(dataset, behaviour, now, draw(st.integers(0, 10**6)))
 
 
-nights = st.builds(
-    Night,
+sync_steps = st.builds(
+    SyncStep,
     hours_before=st.sampled_from([0, 1, 5, 24, 24, 24, 72]),
     known=st.sampled_from([5, 5, 2, 0]),
     configured=st.lists(st.sampled_from(LISTED), max_size=4, unique=True).map(tuple),
@@ -383,88 +387,95 @@ nights = st.builds(
     fatal=st.booleans(),
 )
 
-plans = st.lists(nights, min_size=1, max_size=5)
-calm_nights = st.builds(
-    Night,
+step_lists = st.lists(sync_steps, min_size=1, max_size=5)
+undisturbed_steps = st.builds(
+    SyncStep,
     hours_before=st.just(0),
     configured=st.sampled_from([(), LISTED]),
     lookback=st.integers(0, 3),
     concurrency=st.integers(1, 6),
 )
-slowly = settings(deadline=None, suppress_health_check=list(HealthCheck))
+without_deadline = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def play(world: World, plan: Iterable[Night]) -> None:
-    """Nights, each with what must hold after it; an error tells the service's habits and all that was asked and
-    answered."""
+def play(world: SimulatedApi, steps: Iterable[SyncStep]) -> None:
+    """Run the syncs and check the account after each; an error shows the behaviour and all requests and responses."""
     try:
-        for night in plan:
-            why = world.play(night)
-            assert why is not StopReason.LIMIT or night.max_requests is not None
+        for night in steps:
+            stop_reason = world.play(night)
+            assert stop_reason is not StopReason.LIMIT or night.max_requests is not None
             world.check()
-            if why is StopReason.DONE:
+            if stop_reason is StopReason.DONE:
                 check_explained(world, night)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{world}") from error
 
 
-def check_explained(world: World, night: Night) -> None:
-    """After a night in which nothing failed, closed days are explained, if names are known and none is in doubt."""
+def check_explained(world: SimulatedApi, night: SyncStep) -> None:
+    """Assert that closed days are explained after a sync without failures, if all names are known and verified."""
     options, dataset = world.state.options, world.sandbox.dataset
     member_statuses = [world.member_statuses.get(queue(name)) for name in dataset.names]
-    in_doubt = any(series.dimension is Dimension.QUEUE for series in world.beliefs_in_doubt())
-    is_ended = any(member_status is not None and not member_status.is_requested for member_status in member_statuses)
+    has_unverified = any(series.dimension is Dimension.QUEUE for series in world.unverified_names())
+    has_unrequested = any(
+        member_status is not None and not member_status.is_requested for member_status in member_statuses
+    )
     is_known = {*map(queue, dataset.names)} <= {*map(queue, options.known_queues), *options.configured}
-    forgets = world.sandbox.behaviour.retention_days is not None
-    if night.failure or not is_known or in_doubt or is_ended or world.lied or dataset.corrections or forgets:
+    deletes_days = world.sandbox.behaviour.retention_days is not None
+    if (
+        night.failure
+        or not is_known
+        or has_unverified
+        or has_unrequested
+        or world.has_wrong_values
+        or dataset.corrections
+        or deletes_days
+    ):
         return
-    for day in world.expected_rows:
-        day_state = world.folds[day].day_state
+    for day in world.snapshots_by_day:
+        day_state = world.reconciled_days[day].day_state
         if day <= options.end_day:
             assert day_state.is_explained or not day_state.is_closed, f"{day} is not explained: {day_state}"
 
 
-@settings(slowly, max_examples=250)
-@given(worlds(), plans)
-def test_whatever_the_service_does_each_hour_sums_to_its_total_and_nobody_holds_what_is_not_its_own(
-    world: World, plan: list[Night]
+@settings(without_deadline, max_examples=250)
+@given(accounts(), step_lists)
+def test_every_hour_adds_up_to_its_total_and_every_member_has_only_its_own_spend(
+    world: SimulatedApi, steps: list[SyncStep]
 ) -> None:
-    play(world, plan)
+    play(world, steps)
 
 
 @pytest.mark.long
-@settings(slowly, max_examples=1_500)
-@given(worlds(), plans)
-def test_over_many_more_nights_each_hour_sums_to_its_total_and_nobody_holds_what_is_not_its_own(
-    world: World, plan: list[Night]
-) -> None:
-    play(world, plan)
+@settings(without_deadline, max_examples=1_500)
+@given(accounts(), step_lists)
+def test_every_hour_adds_up_to_its_total_in_many_more_examples(world: SimulatedApi, steps: list[SyncStep]) -> None:
+    play(world, steps)
 
 
-@settings(slowly, max_examples=60)
-@given(worlds(), calm_nights)
-def test_a_second_run_right_after_asks_the_totals_that_may_change_and_changes_nothing(
-    world: World, night: Night
+@settings(without_deadline, max_examples=60)
+@given(accounts(), undisturbed_steps)
+def test_an_immediate_second_sync_requests_only_totals_that_can_change_and_changes_nothing(
+    world: SimulatedApi, night: SyncStep
 ) -> None:
     world.sandbox.dataset = replace(world.sandbox.dataset, corrections=False)
     play(world, [night])
-    if world.beliefs_in_doubt() or world.sandbox.behaviour.retention_days:  # are weighed again; forgets from day to day
+    if world.unverified_names() or world.sandbox.behaviour.retention_days:  # are requested again; the API deletes days
         return
-    growing = {day for day in world.expected_rows if not world.folds[day].day_state.is_closed}
+    growing = {day for day in world.snapshots_by_day if not world.reconciled_days[day].day_state.is_closed}
     before = {day: dict(facts) for day, facts in world.facts.items() if day not in growing}
     play(world, [replace(night, hours_before=0)])
     options = world.state.options
-    asked = [window for window in world.asked if window.day not in growing and window.day != options.today]
+    requested = [window for window in world.requested if window.day not in growing and window.day != options.today]
     try:
-        assert all(window.series == TOTAL and options.is_in_lookback(window.day) for window in asked), [
-            str(window) for window in asked
+        assert all(window.series == TOTAL and options.is_in_lookback(window.day) for window in requested), [
+            str(window) for window in requested
         ]
         assert {day: facts for day, facts in world.facts.items() if day in before} == before
     except AssertionError as error:
         raise AssertionError(f"{error}\n{world}") from error
 
 
-def test_a_refusal_is_what_the_sandbox_gives_for_a_name_that_cannot_exist() -> None:
+def test_the_sandbox_returns_an_error_for_a_name_that_cannot_exist() -> None:
     reply = Sandbox(Dataset()).respond(
         METHOD, protocol.encode_request(Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], TODAY), KEY)
     )

@@ -9,8 +9,8 @@ from etl.sync.fleet import least_recent_first
 from etl.sync.results import AccountOutcome, FleetResult, RequestPlan, SyncResult
 from etl.sync.summary import format_fleet_plan, format_fleet_result, format_plan, format_result, total_counts
 
-NOTE = Finding("one", Severity.INFO, "as expected")
-WARNING = Finding("two", Severity.WARNING, "look at this")
+EXPECTED = Finding("one", Severity.INFO, "as expected")
+UNEXPECTED = Finding("two", Severity.WARNING, "look at this")
 
 
 def at(day: int) -> datetime:
@@ -29,7 +29,7 @@ def test_accounts_never_synced_come_first_then_the_least_recent() -> None:
     assert least_recent_first(["a", "b", "c", "d", "e"], last_syncs) == ["c", "e", "b", "d", "a"]
 
 
-def test_equal_waits_keep_the_order_of_the_toml() -> None:
+def test_accounts_that_are_equally_recent_keep_the_order_of_the_configuration() -> None:
     assert least_recent_first(["z", "y", "x"], {}) == ["z", "y", "x"]
     assert least_recent_first(["z", "y", "x"], dict.fromkeys("xyz", at(22))) == ["z", "y", "x"]
 
@@ -60,8 +60,10 @@ def test_a_summary_has_period_requests_spend_and_new_values() -> None:
     assert list(format_result(result, verbose=True))[1] == "  1.02 times the 800 requests needed at least"
 
 
-def test_a_summary_names_what_failed_and_what_is_left() -> None:
-    result = SyncResult("a", 1, days=1, requests=1, rejections=1, windows_failed=2, windows_left=3, findings=(NOTE,))
+def test_a_summary_shows_failures_and_what_is_left() -> None:
+    result = SyncResult(
+        "a", 1, days=1, requests=1, rejections=1, windows_failed=2, windows_left=3, findings=(EXPECTED,)
+    )
     assert list(format_result(result)) == [
         "Partly synced a: 1 day, 1 request, 0.0 s",
         "  $0.00 spent on the days read",
@@ -88,7 +90,7 @@ SHOP = outcome(
     hourly_values_new=12000,
     hourly_values_changed=3,
     money=Decimal("1234.567"),
-    findings=(NOTE,),
+    findings=(EXPECTED,),
 )
 LAB = outcome(
     "lab",
@@ -97,7 +99,7 @@ LAB = outcome(
     requests=60,
     windows_failed=2,
     money=Decimal("0.5"),
-    findings=(WARNING,),
+    findings=(UNEXPECTED,),
     messages=("stopped: why",),
 )
 REFUSED = AccountOutcome("old", 3, problem=AccountRejectedError("the API refused the account: gone", "fix it"))

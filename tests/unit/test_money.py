@@ -34,12 +34,12 @@ from etl.transform.money import parse_int, parse_money
         ("0e999999999", "0"),
     ],
 )
-def test_numbers_become_dollars_of_nine_places(value: object, dollars: str) -> None:
-    found = parse_money(value)
-    assert found == Decimal(dollars)
-    assert found is not None
-    assert found.as_tuple().exponent == -9
-    assert not (found == 0 and found.is_signed())
+def test_amounts_are_rounded_to_nine_decimal_places(value: object, dollars: str) -> None:
+    result = parse_money(value)
+    assert result == Decimal(dollars)
+    assert result is not None
+    assert result.as_tuple().exponent == -9
+    assert not (result == 0 and result.is_signed())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_numbers_become_dollars_of_nine_places(value: object, dollars: str) -> N
         "1e999999999",
     ],
 )
-def test_what_is_no_amount_is_refused(value: object) -> None:
+def test_invalid_amounts_are_none(value: object) -> None:
     assert parse_money(value) is None
 
 
@@ -94,25 +94,25 @@ def test_what_is_no_amount_is_refused(value: object) -> None:
         (-(2**63), -(2**63)),
     ],
 )
-def test_whole_numbers_are_whole_in_every_spelling(value: object, number: int) -> None:
+def test_integers_are_accepted_in_every_notation(value: object, number: int) -> None:
     assert parse_int(value) == number
 
 
 @pytest.mark.parametrize(
     "value", [None, False, 1.0, "1.5", Decimal("0.1"), 2**63, -(2**63) - 1, "1e999999999", "1e-999999999", "x"]
 )
-def test_what_is_no_whole_number_is_refused(value: object) -> None:
+def test_invalid_integers_are_none(value: object) -> None:
     assert parse_int(value) is None
 
 
-def test_the_threads_own_decimal_context_changes_nothing() -> None:
+def test_the_decimal_context_of_the_thread_has_no_effect() -> None:
     with localcontext() as context:
         context.prec, context.rounding = 3, ROUND_UP
         assert parse_money("123456.0000000014") == Decimal("123456.000000001")
         assert parse_int("123456") == 123456
 
 
-def test_a_million_digits_take_no_time() -> None:
+def test_a_million_digits_are_parsed_quickly() -> None:
     digits = "9" * 1_000_000
     for text in (digits, "0." + digits, digits + "x", "1." + digits + "e-5", "1." + "0" * 1_000_000):
         parse_money(text)

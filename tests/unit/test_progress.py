@@ -14,7 +14,7 @@ from etl import logging_setup, progress
 from etl.sync.results import FleetProgress, Progress
 
 
-def known(days: int) -> Progress:
+def progress_after(days: int) -> Progress:
     return Progress(
         day=date(2026, 3, 1),
         days_done=days,
@@ -27,8 +27,8 @@ def known(days: int) -> Progress:
     )
 
 
-def test_progress_has_share_rate_and_remaining_time() -> None:
-    assert progress.describe(known(30)) == (
+def test_progress_shows_days_done_rate_and_remaining_time() -> None:
+    assert progress.describe(progress_after(30)) == (
         "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 hourly values · $12.34 · about 2 "
         "min left"
     )
@@ -37,7 +37,7 @@ def test_progress_has_share_rate_and_remaining_time() -> None:
     )
 
 
-def test_progress_says_what_is_known_while_the_first_day_is_not() -> None:
+def test_progress_says_that_it_is_still_searching_for_the_first_day() -> None:
     searching = Progress(day=date(2026, 3, 1), days_done=30, requests=150, seconds=30)
     assert progress.describe(searching) == (
         "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 hourly values · $0.00 · still searching for the "
@@ -62,7 +62,7 @@ def test_a_duration_has_the_unit_people_would_use(seconds: float, text: str) -> 
     assert progress.format_duration(seconds) == text
 
 
-def test_log_lines_appear_above_the_progress_line_and_erase_leaves_nothing() -> None:
+def test_log_lines_appear_above_the_progress_line_and_erase_removes_it() -> None:
     terminal = StringIO()
     line = progress.ProgressLine(terminal)
     line.write("before\n")
@@ -78,7 +78,7 @@ def test_the_progress_line_is_drawn_at_most_ten_times_a_second() -> None:
     terminal = StringIO()
     report = progress.terminal_reporter(progress.ProgressLine(terminal), lambda: next(times), progress.describe)
     for days in (1, 2, 3):
-        report(known(days))
+        report(progress_after(days))
     assert [days for days in (1, 2, 3) if f" {days} of" in terminal.getvalue()] == [1, 3]
 
 
@@ -89,7 +89,7 @@ def test_a_sync_of_five_minutes_logs_six_progress_lines(caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, "etl"):
         for second in range(301):
             now[0] = float(second)
-            report(known(second))
+            report(progress_after(second))
             if len(caplog.records) > len(logged_at):
                 logged_at.append(second)
     assert logged_at == [10, 30, 70, 130, 190, 250]
@@ -102,7 +102,7 @@ def test_no_line_is_logged_while_nothing_progresses(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, "etl"):
         for second in range(100):
             now[0] = float(second)
-            report(known(7))
+            report(progress_after(7))
     assert len(caplog.records) == 1
 
 

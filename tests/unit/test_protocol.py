@@ -49,7 +49,7 @@ def code(status: int, content: bytes, location: str = "") -> str:
         (SeriesKey(Dimension.IP, "192.0.2.7"), {"ip": "192.0.2.7"}),
     ],
 )
-def test_a_body_names_the_key_the_hour_and_the_filter(series: SeriesKey, extra: dict[str, object]) -> None:
+def test_a_request_body_has_the_key_the_hour_and_the_member(series: SeriesKey, extra: dict[str, object]) -> None:
     assert json.loads(protocol.encode_request(window(series), KEY)) == {
         "clientKey": KEY.get_secret_value(),
         "date": 1550534400,
@@ -63,7 +63,7 @@ def test_an_unattributed_amount_is_never_requested() -> None:
 
 
 @pytest.mark.parametrize("off", [timedelta(seconds=1), timedelta(minutes=30), timedelta(microseconds=1)])
-def test_an_off_hour_is_never_asked(off: timedelta) -> None:
+def test_a_window_that_starts_within_an_hour_cannot_be_requested(off: timedelta) -> None:
     start = datetime(2019, 2, 19, tzinfo=UTC) + off
     with pytest.raises(ValueError, match="whole UTC hour"):
         protocol.encode_request(Window("default", TOTAL, DAY, start, start + timedelta(hours=1)), KEY)
@@ -72,7 +72,7 @@ def test_an_off_hour_is_never_asked(off: timedelta) -> None:
 # ---------------------------------------------------------------- records
 
 
-def test_the_vendors_three_records_are_read_exactly() -> None:
+def test_the_three_records_of_the_vendors_example_are_read_exactly() -> None:
     first, _, last = records((VENDOR % "").encode())
     assert first == RawRecord(
         1550533500,
@@ -84,49 +84,49 @@ def test_the_vendors_three_records_are_read_exactly() -> None:
     assert (last.date_from, last.money) == (1550612700, Decimal("7.827058"))
 
 
-def test_the_vendors_page_as_printed_is_refused() -> None:
+def test_the_vendors_example_as_printed_is_not_json() -> None:
     assert code(200, (VENDOR % ".....").encode()) == "not_json"
 
 
 @pytest.mark.parametrize("data", ['"data":[]', '"data":null', '"data":{}', '"error":null'])
-def test_no_data_is_no_records(data: str) -> None:
+def test_missing_data_means_no_records(data: str) -> None:
     assert records(b'{"errorId":"0",' + data.encode() + b"}") == ()
 
 
-def test_a_php_list_sent_as_an_object_is_a_list() -> None:
+def test_a_php_list_sent_as_an_object_is_read_as_a_list() -> None:
     assert [r.volume for r in records(b'{"errorId":0,"data":{"0":{"volume":1},"2":{"volume":"2"}}}')] == [1, "2"]
 
 
-def test_elements_that_are_no_objects_are_kept_with_their_text() -> None:
+def test_elements_that_are_not_objects_keep_their_raw_text() -> None:
     assert records(b'{"errorId":0,"data":[7.50,"x",null,[1.10]]}') == tuple(
         RawRecord(None, None, None, None, raw) for raw in ("7.50", '"x"', "null", "[1.10]")
     )
 
 
-def test_raw_text_keeps_every_decimal_and_ends_at_its_limit() -> None:
-    (noise,) = records(b'{"errorId":0, "data":[ {"money": 7.4959480000000003, "x": [true, null, "\\u0000"]} ]}')
-    assert noise.raw == '{"money":7.4959480000000003,"x":[true,null,"\\u0000"]}'
-    assert noise.money == Decimal("7.4959480000000003")
+def test_raw_text_keeps_all_decimals_and_is_truncated_at_its_limit() -> None:
+    (noisy,) = records(b'{"errorId":0, "data":[ {"money": 7.4959480000000003, "x": [true, null, "\\u0000"]} ]}')
+    assert noisy.raw == '{"money":7.4959480000000003,"x":[true,null,"\\u0000"]}'
+    assert noisy.money == Decimal("7.4959480000000003")
     (long,) = records(b'{"errorId":0,"data":["' + b"x" * 5000 + b'"]}')
     assert len(long.raw) == protocol.RAW_CHARS
 
 
-def test_a_gigantic_number_stays_one_records_affair() -> None:
+def test_a_gigantic_number_affects_only_its_own_record() -> None:
     (record,) = records(b'{"errorId":0,"data":[{"volume":' + b"9" * 10_000 + b',"money":1e999999999}]}')
     assert record.volume == Decimal("9" * 10_000)
     assert record.money == Decimal("1e999999999")
     assert len(record.raw) <= protocol.RAW_CHARS
 
 
-def test_a_byte_order_mark_is_no_trouble() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert records(b'\xef\xbb\xbf{"errorId":0,"data":[]}') == ()
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- API errors
 
 
 @pytest.mark.parametrize(
-    ("name", "effect"),
+    ("name", "scope"),
     [
         ("ERROR_KEY_DOES_NOT_EXIST", ErrorScope.ACCOUNT),
         ("ERROR_IP_NOT_ALLOWED", ErrorScope.ACCOUNT),
@@ -139,14 +139,14 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
         ("ERROR_NEVER_SEEN", ErrorScope.WINDOW),
     ],
 )
-def test_an_error_code_says_what_it_ends(name: str, effect: ErrorScope) -> None:
+def test_each_error_code_has_a_scope(name: str, scope: ErrorScope) -> None:
     content = json.dumps({"errorId": 12, "errorCode": name, "errorDescription": "why"}).encode()
-    assert protocol.parse_response(200, content) == ApiError(name, "why", effect)
-    assert (name in protocol.ACCOUNT_ERRORS) is (effect is ErrorScope.ACCOUNT)
+    assert protocol.parse_response(200, content) == ApiError(name, "why", scope)
+    assert (name in protocol.ACCOUNT_ERRORS) is (scope is ErrorScope.ACCOUNT)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
-def test_the_body_speaks_before_the_http_status(status: int) -> None:
+def test_the_error_in_the_body_wins_over_the_http_status(status: int) -> None:
     content = b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no\\u0000such\\nkey"}'
     assert protocol.parse_response(status, content) == ApiError(
         "ERROR_KEY_DOES_NOT_EXIST", "no such key", ErrorScope.ACCOUNT
@@ -154,7 +154,7 @@ def test_the_body_speaks_before_the_http_status(status: int) -> None:
 
 
 @pytest.mark.parametrize("error_id", ["1", '"1"', "false", "null", "0.5", '""', "[]", "-1", '"00"'])
-def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
+def test_any_error_id_except_zero_is_an_error(error_id: str) -> None:
     reply = protocol.parse_response(200, b'{"errorId":' + error_id.encode() + b',"data":[]}')
     assert isinstance(reply, ApiError)
     assert (reply.code, reply.scope) == ("ERROR_WITHOUT_CODE", ErrorScope.WINDOW)
@@ -162,12 +162,12 @@ def test_any_error_id_but_zero_is_an_error(error_id: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["false", "true", "null", "[]", "{}", '""', '" "', '"\\u0000"', '"\\ud800"'])
-def test_what_is_no_text_is_no_error_code(name: str) -> None:
+def test_an_error_code_that_is_not_text_is_replaced(name: str) -> None:
     reply = protocol.parse_response(200, b'{"errorId":false,"errorCode":' + name.encode() + b',"errorDescription":[1]}')
     assert reply == ApiError("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
 
 
-# ---------------------------------------------------------------- unreadable
+# ---------------------------------------------------------------- invalid responses
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_what_is_no_text_is_no_error_code(name: str) -> None:
         ('{"errorId":0}'.encode("utf-16"), "not_json"),
     ],
 )
-def test_what_is_no_answer_of_the_api_is_named(content: bytes, expected: str) -> None:
+def test_each_kind_of_invalid_response_has_a_code(content: bytes, expected: str) -> None:
     assert code(200, content) == expected
 
 
-def test_the_limit_of_nesting_is_ours_and_the_same_for_every_caller() -> None:
+def test_the_nesting_limit_does_not_depend_on_the_callers_stack_depth() -> None:
     def nested(depth: int) -> bytes:
         return b'{"errorId":0,"data":[' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"]}"
 
@@ -214,11 +214,11 @@ def test_the_limit_of_nesting_is_ours_and_the_same_for_every_caller() -> None:
 @pytest.mark.parametrize(
     ("status", "content"), [(502, b"<html>bad gateway</html>"), (403, b""), (500, b'{"message":"x"}'), (204, b"")]
 )
-def test_another_status_without_the_apis_body_is_named_by_its_number(status: int, content: bytes) -> None:
+def test_an_http_error_without_an_api_body_has_its_status_as_code(status: int, content: bytes) -> None:
     assert code(status, content) == f"http_{status}"
 
 
-def test_the_reason_shows_what_came_in_one_clean_line() -> None:
+def test_the_reason_shows_the_start_of_the_body_in_one_printable_line() -> None:
     reply = protocol.parse_response(200, b"\x1b[31mWarning:\x00\n mysql\xff " + b"x" * 500)
     assert isinstance(reply, InvalidResponse)
     assert "[31mWarning: mysql" in reply.reason
@@ -235,6 +235,6 @@ def test_the_reason_shows_what_came_in_one_clean_line() -> None:
         ("http://\u200b/", "no host"),
     ],
 )
-def test_a_redirect_names_only_the_host_it_points_to(location: str, shown: str) -> None:
+def test_the_reason_of_a_redirect_names_only_the_target_host(location: str, shown: str) -> None:
     reply = protocol.parse_response(302, b'{"errorId":0,"data":[]}', location)
     assert reply == InvalidResponse("redirect", f"HTTP 302 points to {shown}; redirects are not followed")

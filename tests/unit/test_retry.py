@@ -7,15 +7,15 @@ from etl.models import ErrorScope
 from etl.responses import ApiError, InvalidResponse, ParsedResponse, SuccessPayload, TransportError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BROKEN = TransportError("reset", "")
-PAGE = InvalidResponse("html", "")
+CONNECTION_RESET = TransportError("reset", "")
+HTML_PAGE = InvalidResponse("html", "")
 
 
-def refusal(effect: ErrorScope, code: str = "ERROR_X") -> ApiError:
-    return ApiError(code, "", effect)
+def api_error(scope: ErrorScope, code: str = "ERROR_X") -> ApiError:
+    return ApiError(code, "", scope)
 
 
-def ask_again(
+def delay(
     reply: ParsedResponse,
     status: int | None = 200,
     attempt: int = 1,
@@ -39,61 +39,61 @@ def ask_again(
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
-        (BROKEN, None),
-        (PAGE, 200),
-        (PAGE, 408),
-        (PAGE, 429),
-        (PAGE, 500),
-        (PAGE, 503),
-        (refusal(ErrorScope.TRANSIENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
+        (CONNECTION_RESET, None),
+        (HTML_PAGE, 200),
+        (HTML_PAGE, 408),
+        (HTML_PAGE, 429),
+        (HTML_PAGE, 500),
+        (HTML_PAGE, 503),
+        (api_error(ErrorScope.TRANSIENT, "ERROR_NO_SLOT_AVAILABLE"), 200),
     ],
 )
-def test_trouble_on_the_way_is_waited_out_six_requests_long(reply: ParsedResponse, status: int | None) -> None:
-    waits = [ask_again(reply, status, attempt, rejected_attempts=attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, None]
+def test_temporary_failures_are_retried_up_to_six_requests(reply: ParsedResponse, status: int | None) -> None:
+    delays = [delay(reply, status, attempt, rejected_attempts=attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, None]
 
 
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
         (SuccessPayload(()), 200),
-        (PAGE, 302),
-        (PAGE, 400),
-        (PAGE, 403),
-        (PAGE, 404),
-        (refusal(ErrorScope.ACCOUNT), 200),
-        (refusal(ErrorScope.ACCOUNT), 503),
-        (refusal(ErrorScope.SERIES), 200),
+        (HTML_PAGE, 302),
+        (HTML_PAGE, 400),
+        (HTML_PAGE, 403),
+        (HTML_PAGE, 404),
+        (api_error(ErrorScope.ACCOUNT), 200),
+        (api_error(ErrorScope.ACCOUNT), 503),
+        (api_error(ErrorScope.SERIES), 200),
     ],
 )
-def test_what_would_come_again_is_not_asked_again(reply: ParsedResponse, status: int) -> None:
-    assert ask_again(reply, status, rejected_attempts=1, retry_after=5.0) is None
+def test_permanent_results_are_not_retried(reply: ParsedResponse, status: int) -> None:
+    assert delay(reply, status, rejected_attempts=1, retry_after=5.0) is None
 
 
-def test_an_api_error_gets_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(refusal(ErrorScope.WINDOW), rejected_attempts=1) == 5.0
-    assert ask_again(refusal(ErrorScope.WINDOW), attempt=4, rejected_attempts=1) == 5.0
-    assert ask_again(refusal(ErrorScope.WINDOW), attempt=2, rejected_attempts=2) is None
+def test_an_api_error_is_retried_once_after_five_seconds() -> None:
+    assert delay(api_error(ErrorScope.WINDOW), rejected_attempts=1) == 5.0
+    assert delay(api_error(ErrorScope.WINDOW), attempt=4, rejected_attempts=1) == 5.0
+    assert delay(api_error(ErrorScope.WINDOW), attempt=2, rejected_attempts=2) is None
 
 
-def test_records_that_cannot_be_used_get_one_spaced_retry_whatever_came_between() -> None:
-    assert ask_again(SuccessPayload(()), rejected_attempts=1, is_usable=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=4, rejected_attempts=1, is_usable=False) == 5.0
-    assert ask_again(SuccessPayload(()), attempt=2, rejected_attempts=2, is_usable=False) is None
-    assert ask_again(SuccessPayload(()), attempt=MAX_ATTEMPTS, rejected_attempts=1, is_usable=False) is None
+def test_unusable_records_are_retried_once_after_five_seconds() -> None:
+    assert delay(SuccessPayload(()), rejected_attempts=1, is_usable=False) == 5.0
+    assert delay(SuccessPayload(()), attempt=4, rejected_attempts=1, is_usable=False) == 5.0
+    assert delay(SuccessPayload(()), attempt=2, rejected_attempts=2, is_usable=False) is None
+    assert delay(SuccessPayload(()), attempt=MAX_ATTEMPTS, rejected_attempts=1, is_usable=False) is None
 
 
-def test_a_final_codes_code_is_final_at_once() -> None:
-    assert ask_again(refusal(ErrorScope.WINDOW), rejected_attempts=1, final_codes=frozenset({"ERROR_X"})) is None
+def test_a_final_error_code_is_not_retried() -> None:
+    assert delay(api_error(ErrorScope.WINDOW), rejected_attempts=1, final_codes=frozenset({"ERROR_X"})) is None
 
 
-def test_the_servers_own_wish_only_lengthens_the_wait() -> None:
-    assert ask_again(PAGE, 429, retry_after=30.0) == 30.0
-    assert ask_again(PAGE, 429, attempt=4, retry_after=0.0) == 8.0
-    assert ask_again(refusal(ErrorScope.WINDOW), 429, rejected_attempts=1, retry_after=30.0) == 30.0
+def test_retry_after_only_lengthens_the_delay() -> None:
+    assert delay(HTML_PAGE, 429, retry_after=30.0) == 30.0
+    assert delay(HTML_PAGE, 429, attempt=4, retry_after=0.0) == 8.0
+    assert delay(api_error(ErrorScope.WINDOW), 429, rejected_attempts=1, retry_after=30.0) == 30.0
 
 
-def test_backoff_doubles_up_to_its_cap_and_jitter_takes_off_at_most_half() -> None:
+def test_backoff_doubles_up_to_its_maximum_and_jitter_halves_it_at_most() -> None:
     assert [backoff(n, 0.0) for n in (1, 2, 6, 7, 8, 10_000)] == [1.0, 2.0, 32.0, 60.0, 60.0, 60.0]
     assert backoff(1, 0.999) == pytest.approx(0.5, abs=0.001)
 
@@ -120,10 +120,10 @@ def test_backoff_doubles_up_to_its_cap_and_jitter_takes_off_at_most_half() -> No
         ("Thu, 01 Jan 2026 00:00:00 +99999999999999", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_and_never_absurd(text: str, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date_and_at_most_five_minutes(text: str, seconds: float | None) -> None:
     assert retry_after_seconds(text, NOW) == seconds
 
 
-def test_an_http_date_is_aware_utc() -> None:
+def test_an_http_date_is_read_as_utc() -> None:
     assert http_date("Thu, 01 Jan 2026 00:00:00 GMT") == NOW
     assert http_date("yesterday") is None
