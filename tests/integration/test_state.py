@@ -150,7 +150,7 @@ def test_a_closed_day_has_its_over_allocated_dimensions(state: AccountState) -> 
     ]
     state.requested(ip("192.0.2.10"))
     assert state.store.coverage([Dimension.IP]).known[MARCH].breakdowns[Dimension.IP] == Breakdown(
-        over_allocated_days=True
+        is_over_allocated=True
     )
 
 
