@@ -1,4 +1,4 @@
-"""A table of scenarios: each row is printed in the README and runs as a test."""
+"""A table of scenarios: each row is printed in the documentation and runs as a test."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,5 +50,5 @@ class Matrix(Generic[Stage]):
         return add
 
     def table(self) -> str:
-        titles = (self.what, self.does, "Exit code", "What is held afterwards")
+        titles = (self.what, self.does, "Exit code", "What is stored afterwards")
         return markdown(titles, [row.cells for row in self.rows.values()])

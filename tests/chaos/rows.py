@@ -145,7 +145,7 @@ def _restore(world: World, copy: Path, log_of: Path | None = None) -> None:
 
 # ---------------------------------------------------------------- killed
 
-KILLED = "is gone at once, with whatever it was about"
+KILLED = "ends at once, whatever it was doing"
 
 
 def _assert_no_losses(losses: kills.Losses) -> int:
@@ -154,61 +154,61 @@ def _assert_no_losses(losses: kills.Losses) -> int:
 
 
 @row(
-    "SIGKILL while it syncs",
+    "SIGKILL during sync",
     does=KILLED,
     code=KILLED_CODE,
-    stored="what was committed; the next run goes on, and asks at most twice `--concurrency` requests again",
+    stored="what was committed; the next run continues and repeats at most twice `--concurrency` requests",
 )
 def killed_sync(folder: Path) -> int:
     return _assert_no_losses(kills.sync(folder, 7, random.Random(1)))
 
 
 @row(
-    "SIGKILL while it replays",
+    "SIGKILL during replay",
     does=KILLED,
     code=KILLED_CODE,
-    stored="each day as before or as replayed; the next replay ends with the same rows",
+    stored="each day as before or as replayed; the next replay gives the same rows",
 )
 def killed_replay(folder: Path) -> int:
     return _assert_no_losses(kills.replay(folder, 3, random.Random(1)))
 
 
 @row(
-    "SIGKILL while it publishes",
+    "SIGKILL during publish",
     does=KILLED,
     code=KILLED_CODE,
-    stored="the copy before or the new one, whole; the next publish clears up",
+    stored="the old copy or the new one, complete; the next publish removes leftovers",
 )
 def killed_publish(folder: Path) -> int:
     return _assert_no_losses(kills.publish(folder, 3, random.Random(1)))
 
 
 @row(
-    "SIGKILL while it exports",
+    "SIGKILL during export",
     does=KILLED,
     code=KILLED_CODE,
-    stored="the folder before or the new one, whole; in the instant of the swap none, and the next export puts the "
-    "one before back",
+    stored="the old folder or the new one, complete; for a moment none, and then the next export "
+    "restores the old one",
 )
 def killed_export(folder: Path) -> int:
     return _assert_no_losses(kills.exported(folder, 3, random.Random(1)))
 
 
 @row(
-    "SIGKILL while it upgrades the schema",
+    "SIGKILL during a schema upgrade",
     does=KILLED,
     code=KILLED_CODE,
-    stored="the schema before or the new one, all facts with it",
+    stored="the old schema or the new one, with all facts",
 )
 def killed_migrate(folder: Path) -> int:
     return _assert_no_losses(kills.migrate_killed(folder, 3, random.Random(1)))
 
 
 @row(
-    "an upgrade of the schema dies half-way",
-    does="whoever opens it next takes back what was done",
+    "a schema upgrade ends halfway",
+    does="the next program that opens the file rolls it back",
     code=KILLED_CODE,
-    stored="the schema before; the next upgrade has the same facts",
+    stored="the old schema; the next upgrade has the same facts",
 )
 def died_migrate(folder: Path) -> int:
     with World(folder, small(12)) as world:
@@ -239,10 +239,10 @@ def died_migrate(folder: Path) -> int:
 
 # ---------------------------------------------------------------- stopped
 
-STOPS = "stops, says so in a sentence"
+STOPS = "stops with one sentence"
 
 
-@row("Ctrl-C or SIGTERM while it syncs", does=STOPS, code=130, stored="what was committed; the next run goes on")
+@row("Ctrl-C or SIGTERM during sync", does=STOPS, code=130, stored="what was committed; the next run continues")
 def stopped_sync(folder: Path) -> int:
     with _world(folder, latency=0.03) as world:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -280,10 +280,10 @@ MODULES = {
 
 
 @row(
-    "Ctrl-C or SIGTERM while it does anything else: migrate, publish, export, replay, query, report, check, doctor",
+    "Ctrl-C or SIGTERM during another command: migrate, publish, export, replay, query, report, check, doctor",
     does=STOPS,
     code=130,
-    stored="what was there before, or what was about to be; nothing half",
+    stored="the state before or after it, nothing in between",
 )
 def stopped_others(folder: Path) -> int:
     random_source = random.Random(1)
@@ -316,10 +316,10 @@ def stopped_others(folder: Path) -> int:
 _LIMIT_FILE_SIZE = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 """Limits the size of files, which is like a full disk for one process and also works for the superuser."""
 
-FULL = "says what to make room for"
+FULL = "reports that the disk is full"
 
 
-@row("the disk is full while it syncs", does=FULL, code=4, stored="what was committed; the next run with room goes on")
+@row("the disk is full during sync", does=FULL, code=4, stored="what was committed; the next run with free space continues")
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
@@ -337,10 +337,10 @@ def full_sync(folder: Path) -> int:
 
 
 @row(
-    "the disk is full while it publishes, exports, replays or upgrades the schema",
+    "the disk is full during publish, export, replay or a schema upgrade",
     does=FULL,
     code=4,
-    stored="what was there before; the next run with room ends as if nothing had been",
+    stored="what was there before; the next run with free space completes",
 )
 def full_others(folder: Path) -> int:
     with _world(folder, days=60) as world:
@@ -380,10 +380,10 @@ def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 @row(
-    "a file system that is full to the last byte",
+    "a file system without a single free byte",
     does=FULL,
     code=4,
-    stored="what was committed; the next run with room goes on",
+    stored="what was committed; the next run with free space continues",
 )
 def full_file_system(folder: Path) -> int:
     with _mounted(folder, 8) as folder_of_world, _world(folder_of_world, days=60) as world:
@@ -404,10 +404,10 @@ def full_file_system(folder: Path) -> int:
 
 
 @row(
-    "a read-only file system, or a folder that one may not write in",
-    does="says so; sync asks nothing",
+    "a read-only file system or folder",
+    does="reports it; sync sends no requests",
     code=4,
-    stored="what was there before; reading works",
+    stored="what was there before; it can still be read",
 )
 def read_only(folder: Path) -> int:
     with (
@@ -464,10 +464,10 @@ def _set_modes(folder_of_world: Path, folder: int, file: int) -> None:
 
 
 @row(
-    "a copy of the file is put back, taken beside a killed sync, with its `.wal` or without; or yesterday's",
-    does="goes on from what the copy holds",
+    "a copy of the file is restored: taken during a killed sync, with or without its `.wal`, or from yesterday",
+    does="continues from the content of the copy",
     code=0,
-    stored="everything; without the `.wal` some seconds' requests are asked again",
+    stored="everything; without the `.wal`, some requests are repeated",
 )
 def restored(folder: Path) -> int:
     with World(folder, small(40)) as world:
@@ -489,10 +489,10 @@ def restored(folder: Path) -> int:
 
 
 @row(
-    "a copy of the file is put back beside another's `.wal`",
-    does="DuckDB takes that log for the file's own: sync finds it out and asks nothing, `check` finds it too",
+    "a copy of the file is restored beside the `.wal` of another file",
+    does="DuckDB applies that log to the file: sync notices and sends no requests, `check` reports it",
     code=4,
-    stored="two states in one: put the copy back once more, without that `.wal`",
+    stored="a mixture: restore the copy again, without that `.wal`",
 )
 def restored_beside_another_log(folder: Path) -> int:
     with World(folder, small(40)) as world:
@@ -528,10 +528,10 @@ def _keep_open(file: Path, seconds: float) -> "subprocess.Popen[str]":
 
 
 @row(
-    "two syncs of one account, the first takes too long",
-    does="waits for `--lock-wait`, then names the other by its PID; asks nothing",
+    "two syncs of one account, the first one takes long",
+    does="waits for `--lock-wait`, then names the other process by its PID; sends no requests",
     code=4,
-    stored="what the first reads",
+    stored="what the first sync loads",
 )
 def two_syncs(folder: Path) -> int:
     with _world(folder, latency=0.1) as world:
@@ -548,7 +548,7 @@ def two_syncs(folder: Path) -> int:
 
 @row(
     "two syncs of one account, the first ends in time",
-    does="the second waits, then asks only what every sync asks",
+    does="the second waits, then requests only the open days",
     code=0,
     stored="everything",
 )
@@ -569,10 +569,10 @@ def two_syncs_one_after_the_other(folder: Path) -> int:
 
 
 @row(
-    "two syncs of two accounts, one warehouse",
-    does="they take turns for each commit",
+    "two syncs of two accounts in one warehouse",
+    does="they take turns, one commit each",
     code=0,
-    stored="everything of both",
+    stored="everything of both accounts",
 )
 def two_accounts(folder: Path) -> int:
     with _world(folder, latency=0.01) as world:
@@ -601,9 +601,9 @@ def two_accounts(folder: Path) -> int:
 
 @row(
     "a program keeps the warehouse open for minutes",
-    does="sync waits for `--lock-wait` at a commit, then names it with its PID",
+    does="sync waits for `--lock-wait` before a commit, then names the program by its PID",
     code=4,
-    stored="what was committed; the next run goes on",
+    stored="what was committed; the next run continues",
 )
 def reader_for_long(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
@@ -647,7 +647,7 @@ def _reader_between_commits(world: World, seconds: float = 60) -> "Iterator[subp
         yield reader
 
 
-@row("a program keeps the warehouse open for some seconds", does="sync waits and goes on", code=0, stored="everything")
+@row("a program keeps the warehouse open for some seconds", does="sync waits and continues", code=0, stored="everything")
 def reader_for_short(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
         syncing = _start(world, "sync", "--lock-wait", "60")
@@ -663,9 +663,9 @@ def reader_for_short(folder: Path) -> int:
 
 @row(
     "a BI tool keeps the published copy open",
-    does="nobody waits for anybody: the tool keeps what it has open, and sees the next when it opens it again",
+    does="neither waits: the tool keeps the copy it has open, and sees the new one when it opens the file again",
     code=0,
-    stored="everything, the copy too",
+    stored="everything, also in the copy",
 )
 def reader_of_the_copy(folder: Path) -> int:
     with _world(folder) as world:
@@ -686,8 +686,8 @@ def reader_of_the_copy(folder: Path) -> int:
 
 
 @row(
-    "publish, query and export while it syncs",
-    does="they take turns; each reader sees whole commits",
+    "publish, query and export during a sync",
+    does="they take turns; each reader sees complete commits",
     code=0,
     stored="everything",
 )

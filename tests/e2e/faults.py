@@ -87,11 +87,11 @@ MATRIX = Matrix[Scene]("What goes wrong", "What a sync does")
 row = MATRIX.row
 
 EVERYTHING = "everything"
-NOTHING = "nothing; the next run reads it all"
-EVERYTHING_ELSE = "everything else; those days are `failed`, the next run asks them"
-READ_BEFORE = "what was read before"
-RETRIES = f"asks again, up to {MAX_ATTEMPTS} times a window with growing, jittered pauses"
-GIVES_UP = "after five windows in a row (some two minutes) gives up"
+NOTHING = "nothing; the next run loads everything"
+EVERYTHING_ELSE = "everything else; these days are `failed`, and the next run requests them again"
+READ_BEFORE = "what was loaded before"
+RETRIES = f"retries, up to {MAX_ATTEMPTS} requests per window, with growing random pauses"
+GIVES_UP = "stops after five failed windows in a row (about two minutes)"
 
 
 # ---------------------------------------------------------------- no connection
@@ -151,7 +151,7 @@ def reset(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.RESET)
 
 
-@row("the host name is not known from the start", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=NOTHING)
+@row("unknown host name from the start", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=NOTHING)
 def unknown_host_at_start(scene: Scene) -> int:
     _break_name_resolution(scene, lambda request_count: True)
     code = scene.sync_at(_by_name(scene.world))
@@ -160,7 +160,7 @@ def unknown_host_at_start(scene: Scene) -> int:
     return code
 
 
-@row("the host name is not known for some requests midway", does=RETRIES, code=0, stored=EVERYTHING)
+@row("unknown host name for some requests midway", does=RETRIES, code=0, stored=EVERYTHING)
 def unknown_host_midway(scene: Scene) -> int:
     failures: list[int] = []
     _break_name_resolution(scene, lambda request_count: request_count >= 30 and len(failures) < 2, failures)
@@ -201,21 +201,21 @@ def _fail_first_requests(scene: Scene, kind: FaultKind, rate: float = 0.3, **key
     return code
 
 
-@row("silence instead of an answer", does=f"gives up after 60 s without a byte; {RETRIES}", code=0, stored=EVERYTHING)
+@row("no response", does=f"gives up after 60 s without a byte; {RETRIES}", code=0, stored=EVERYTHING)
 def silence(scene: Scene) -> int:
     scene.shorten_timeouts()
     return _fail_first_requests(scene, FaultKind.HANG, seconds=1)
 
 
-@row("an answer that drips in, byte by byte", does=f"breaks off after 120 s; {RETRIES}", code=0, stored=EVERYTHING)
+@row("a response that arrives byte by byte", does=f"ends the request after 120 s; {RETRIES}", code=0, stored=EVERYTHING)
 def slow_drip(scene: Scene) -> int:
     scene.shorten_timeouts()
     return _fail_first_requests(scene, FaultKind.SLOW_DRIP, seconds=2)
 
 
 @row(
-    "an answer that never ends, or of more than 1 MB",
-    does=f"breaks off and keeps none of it; {RETRIES}",
+    "a response that never ends, or of more than 1 MB",
+    does=f"ends the request and stores nothing of it; {RETRIES}",
     code=0,
     stored=EVERYTHING,
 )
@@ -223,12 +223,12 @@ def endless(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.ENDLESS)
 
 
-@row("half of an answer, then the connection closes", does=RETRIES, code=0, stored=EVERYTHING)
+@row("half of a response, then the connection closes", does=RETRIES, code=0, stored=EVERYTHING)
 def half_sent(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.HALF_SENT)
 
 
-@row("half of an answer, sent as if it were whole", does=RETRIES, code=0, stored=EVERYTHING)
+@row("half of a response, sent as if it were complete", does=RETRIES, code=0, stored=EVERYTHING)
 def truncated(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.TRUNCATED)
 
@@ -243,20 +243,20 @@ def _refuses_tls(scene: Scene, url: str, requests: list[bytes]) -> int:
     return code
 
 
-@row("a certificate nobody signed", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
+@row("a self-signed certificate", does=f"sends nothing, in particular not the key; {GIVES_UP}", code=1, stored=NOTHING)
 def self_signed(scene: Scene) -> int:
     with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url, server.requests)
 
 
-@row("a certificate of another host", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
+@row("a certificate of another host", does=f"sends nothing, in particular not the key; {GIVES_UP}", code=1, stored=NOTHING)
 def wrong_host(scene: Scene) -> int:
     scene.monkeypatch.setenv("SSL_CERT_FILE", str(scene.world.folder / "cert.pem"))
     with serving_tls(scene.world.folder, respond(b"")) as server:
         return _refuses_tls(scene, server.url.replace("localhost", "127.0.0.1"), server.requests)
 
 
-@row("plain HTTP where TLS should be", does=f"sends nothing, the key least of all; {GIVES_UP}", code=1, stored=NOTHING)
+@row("plain HTTP instead of TLS", does=f"sends nothing, in particular not the key; {GIVES_UP}", code=1, stored=NOTHING)
 def no_tls(scene: Scene) -> int:
     with serving(send(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
         server.on_connect = lambda _, peer: _respond_to_hello(peer)
@@ -272,7 +272,7 @@ def _respond_to_hello(peer: socket.socket) -> None:
 # ---------------------------------------------------------------- another server responds
 
 
-@row("a redirect", does="never follows it; that window fails; after five in a row gives up", code=1, stored=READ_BEFORE)
+@row("a redirect", does="never follows it; the window fails; stops after five in a row", code=1, stored=READ_BEFORE)
 def redirect(scene: Scene) -> int:
     assert scene.sync(until=ago(6)) == 0
     before = scene.fact_count
@@ -296,7 +296,7 @@ def empty(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.EMPTY)
 
 
-@row("5xx to everything for a while", does=RETRIES, code=0, stored=EVERYTHING)
+@row("5xx for all requests for a while", does=RETRIES, code=0, stored=EVERYTHING)
 def many_server_errors(scene: Scene) -> int:
     kinds = (FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503)
     days = tuple(ago(days) for days in range(3, 9))
@@ -305,25 +305,25 @@ def many_server_errors(scene: Scene) -> int:
     return code
 
 
-@row("5xx to everything for good", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=READ_BEFORE)
+@row("5xx for all requests permanently", does=f"{RETRIES}; {GIVES_UP}", code=1, stored=READ_BEFORE)
 def down(scene: Scene) -> int:
     return _permanent_fault(scene, Fault(FaultKind.HTML_503), concurrency=1, limit=5 * MAX_ATTEMPTS)
 
 
-@row("429 with `Retry-After` in seconds", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
+@row("429 with `Retry-After` in seconds", does="sends no request until then, then retries", code=0, stored=EVERYTHING)
 def retry_after_seconds(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.RETRY_AFTER, retry_after="120")
 
 
-@row("429 with `Retry-After` as a date", does="nobody asks anything until then; asks again", code=0, stored=EVERYTHING)
+@row("429 with `Retry-After` as a date", does="sends no request until then, then retries", code=0, stored=EVERYTHING)
 def retry_after_date(scene: Scene) -> int:
     until = format_datetime(scene.world.now + timedelta(minutes=2), usegmt=True)
     return _fail_first_requests(scene, FaultKind.RETRY_AFTER, retry_after=until)
 
 
 @row(
-    "429 with an absurd `Retry-After` (years, negative, no time at all)",
-    does="waits five minutes at most, by its own pauses where it makes no sense; asks again",
+    "429 with an unusable `Retry-After` (years, negative, not a time)",
+    does="waits at most five minutes, or its own pauses if the value is unusable, then retries",
     code=0,
     stored=EVERYTHING,
 )
@@ -357,30 +357,30 @@ def _account_error_midway(scene: Scene, kind: FaultKind) -> int:
     return code
 
 
-STOPS = "stops at once: nothing new is asked, nothing is asked again; says what to mend"
+STOPS = "stops at once, without further requests; the error says what to fix"
 
 
-@row("midway the key is refused", does=STOPS, code=3, stored=READ_BEFORE)
+@row("the key is refused midway", does=STOPS, code=3, stored=READ_BEFORE)
 def key_refused(scene: Scene) -> int:
     return _account_error_midway(scene, FaultKind.REFUSE_KEY)
 
 
-@row("midway this machine's IP is blocked", does=STOPS, code=3, stored=READ_BEFORE)
+@row("this machine's IP is blocked midway", does=STOPS, code=3, stored=READ_BEFORE)
 def ip_blocked(scene: Scene) -> int:
     return _account_error_midway(scene, FaultKind.IP_BLOCKED)
 
 
-@row("midway this machine's IP is no more on the account's list", does=STOPS, code=3, stored=READ_BEFORE)
+@row("this machine's IP is removed from the account's list midway", does=STOPS, code=3, stored=READ_BEFORE)
 def ip_not_allowed(scene: Scene) -> int:
     return _account_error_midway(scene, FaultKind.IP_NOT_ALLOWED)
 
 
-@row("midway the account is suspended", does=STOPS, code=3, stored=READ_BEFORE)
+@row("the account is suspended midway", does=STOPS, code=3, stored=READ_BEFORE)
 def suspended(scene: Scene) -> int:
     return _account_error_midway(scene, FaultKind.SUSPENDED)
 
 
-@row("midway the balance is zero", does=STOPS, code=3, stored=READ_BEFORE)
+@row("the balance becomes zero midway", does=STOPS, code=3, stored=READ_BEFORE)
 def zero_balance(scene: Scene) -> int:
     return _account_error_midway(scene, FaultKind.ZERO_BALANCE)
 
@@ -398,7 +398,7 @@ def no_slot(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.NO_SLOT)
 
 
-@row("an unknown error code once", does="asks once more after 5 s", code=0, stored=EVERYTHING)
+@row("an unknown error code once", does="retries once after 5 s", code=0, stored=EVERYTHING)
 def unknown_code_once(scene: Scene) -> int:
     code = scene.sync(
         Fault(FaultKind.UNKNOWN_CODE, rate=0.3, attempts=(1,), days=tuple(ago(days) for days in range(1, 10)))
@@ -409,7 +409,7 @@ def unknown_code_once(scene: Scene) -> int:
 
 @row(
     "an unknown error code for one window",
-    does="asks once more after 5 s, then that window fails",
+    does="retries once after 5 s, then the window fails",
     code=1,
     stored=EVERYTHING_ELSE,
 )
@@ -420,8 +420,8 @@ def unknown_code_for_one(scene: Scene) -> int:
 
 
 @row(
-    "an unknown error code for everything",
-    does="asks each window twice; after five in a row gives up",
+    "an unknown error code for all requests",
+    does="requests each window twice; stops after five failed windows in a row",
     code=1,
     stored=READ_BEFORE,
 )
@@ -433,8 +433,8 @@ def unknown_code_everywhere(scene: Scene) -> int:
 
 
 @row(
-    "once, a record that cannot be used (a negative volume, NaN)",
-    does="asks once more after 5 s",
+    "once, an unusable record (a negative volume, NaN)",
+    does="retries once after 5 s",
     code=0,
     stored=EVERYTHING,
 )
@@ -447,8 +447,8 @@ def bad_record_once(scene: Scene) -> int:
 
 
 @row(
-    "a record that can never be used",
-    does="asks once more, keeps it with its reason in `spending_rejections`; that window fails",
+    "a record that is never usable",
+    does="retries once, stores it with its reason in `spending_rejections`; the window fails",
     code=1,
     stored=EVERYTHING_ELSE,
 )
@@ -459,17 +459,17 @@ def bad_record(scene: Scene) -> int:
     return code
 
 
-@row("once, hours of another day", does="asks once more after 5 s", code=0, stored=EVERYTHING)
+@row("once, hours of another day", does="retries once after 5 s", code=0, stored=EVERYTHING)
 def other_hours_once(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.VENDOR_EXAMPLE)
 
 
-@row("what is no JSON", does=RETRIES, code=0, stored=EVERYTHING)
+@row("a body that is not JSON", does=RETRIES, code=0, stored=EVERYTHING)
 def not_json(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.VENDOR_PAGE)
 
 
-@row("once, no records where spend is held", does="asks once more before it is believed", code=0, stored=EVERYTHING)
+@row("once, no records although spend is stored", does="requests the window once more before it counts", code=0, stored=EVERYTHING)
 def no_records_once(scene: Scene) -> int:
     assert scene.sync() == 0
     days = tuple(ago(days) for days in range(1, 4))
@@ -481,12 +481,12 @@ def no_records_once(scene: Scene) -> int:
 # ---------------------------------------------------------------- this machine
 
 
-OPEN = "everything; no day is final until a run by a right clock"
+OPEN = "everything; no day is final before a run with a correct clock"
 
 
 @row(
     "the clock is days ahead",
-    does="dates readings by the server's time, makes no day final, says so",
+    does="uses the server's time, makes no day final, and warns",
     code=0,
     stored=OPEN,
 )
@@ -494,7 +494,7 @@ def clock_ahead(scene: Scene) -> int:
     return _sync_with_wrong_clock(scene, timedelta(days=3))
 
 
-@row("the clock is days behind", does="reads the days that it knows of, makes none final, says so", code=0, stored=OPEN)
+@row("the clock is days behind", does="loads the days up to its own date, makes none final, and warns", code=0, stored=OPEN)
 def clock_behind(scene: Scene) -> int:
     return _sync_with_wrong_clock(scene, timedelta(days=-3))
 
@@ -509,7 +509,7 @@ def _sync_with_wrong_clock(scene: Scene, clock_error: timedelta) -> int:
 
 @row(
     "the clock jumps midway by days, ahead and back",
-    does="makes no day final from then on, says so",
+    does="makes no day final from then on, and warns",
     code=0,
     stored=OPEN,
 )
@@ -530,8 +530,8 @@ def clock_jumps(scene: Scene) -> int:
 
 
 @row(
-    "an answer that the warehouse kept is damaged or gone, and its day is read again",
-    does="asks the day's windows anew",
+    "a stored raw response is damaged or missing, and its day is read again",
+    does="requests the windows of the day again",
     code=0,
     stored=EVERYTHING,
 )
