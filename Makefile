@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos fleet bench lint lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos fleet bench lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,15 @@ lint: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs ## the documentation as a web site in site/; warnings, such as broken links, are errors
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
+
+reference: $(VENV)/.dev ## write the generated parts of docs/reference again
+	$(BIN)/python -m tools.reference
+
+screenshot: $(VENV)/.dev ## take docs/images/report.png again, from the demo's report; needs Chromium and its driver
+	$(BIN)/python -m tools.screenshot
+
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
@@ -72,7 +81,7 @@ lock: ## resolve the dependencies anew, with hashes, for every platform and Pyth
 	$(subst  pyproject.toml,,$(PIN)) --group pyproject.toml:docs --output-file requirements-docs.lock
 
 clean: ## remove what was made here, warehouses excepted
-	rm -rf $(VENV) $(VENV)-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-* dist build site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer that can make a virtual environment was found (Debian, Ubuntu: apt install python3-venv).' >&2; exit 2; }

@@ -1,4 +1,4 @@
-"""Cost of a year of one account with 20 busy queues on each engine, in the units of ``docs/scale.md``."""
+"""Cost of a year of one account with 20 busy queues on each engine, in the units of ``docs/explanation/scale.md``."""
 
 import tempfile
 from collections.abc import Callable, Iterator

@@ -1,3 +1,3 @@
-"""Anti-Captcha spending history in a local warehouse. The rooms and the way of one record: README, "Architecture"."""
+"""Anti-Captcha spending history in a local warehouse. See docs/explanation/architecture.md."""
 
 __version__ = "0.1.0"

@@ -1,18 +1,18 @@
-"""What can stop the program, grouped by what the reader can do about it.
+"""Errors that stop the program, grouped by what the reader can do about them.
 
-    AppError                  what failed, where, and a hint; exit code of the class
-     +-- UsageError               2   the command line, a setting, the key's place
-     +-- AccountRejectedError      3   the API refused the account: mend that first, nothing is retried
-     +-- WarehouseError           4   the warehouse: locked, unreadable, newer schema, disk
+    AppError                       what failed, where, and a hint
+     +-- UsageError            2   the command line, a setting, the place of the key
+     +-- AccountRejectedError  3   the API refused the account: fix that first, nothing is retried
+     +-- WarehouseError        4   the warehouse: locked, unreadable, newer schema, disk
      |    +-- WarehouseLockedError
      |    +-- SchemaTooNewError
-     +-- ChecksFailedError            5   loaded, but a blocking check or --max-age failed
-     +-- InterruptedRunError    130   Ctrl-C or SIGTERM: what was committed stays
+     +-- ChecksFailedError     5   data is loaded, but a blocking check or --max-age failed
+     +-- InterruptedRunError 130   Ctrl-C or SIGTERM: what was committed is kept
 
-Windows that failed or were left (exit code 1) raise nothing: the run's summary tells of them.
+The number is the exit code. Windows that failed or are left (exit code 1) raise nothing: the run's summary lists them.
 
-Bad data is not here: it is a value (Rejection, Unreadable, Refusal) and the run goes on. Anything else that is raised
-is a defect of the program and keeps its traceback.
+Bad data is not an error but a value (Rejection, InvalidResponse, ApiError), and the run goes on. Any other exception is
+a defect of the program and keeps its traceback.
 """
 
 from typing import ClassVar

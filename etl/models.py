@@ -63,7 +63,7 @@ class SeriesKey(NamedTuple):
 TOTAL = SeriesKey(Dimension.TOTAL)
 
 SPLIT_DIMENSIONS = (Dimension.QUEUE, Dimension.APP, Dimension.IP)
-"""The dimensions besides the total, in the order in which they are requested."""
+"""The dimensions besides the total, in the order of their requests."""
 
 
 def queue(name: str) -> SeriesKey:
@@ -214,7 +214,7 @@ class Snapshot:
 
 
 class Fact(NamedTuple):
-    """One hour of one series as it stands in the warehouse, and the snapshot its value came from."""
+    """One hour of one series as it is stored, and the snapshot its value came from."""
 
     series: SeriesKey
     hour_start: datetime
@@ -334,7 +334,7 @@ class DayState:
 
 
 class ActivePeriod(NamedTuple):
-    """First and last day of a period in which a member had spend; idle gaps of up to a week are part of it."""
+    """First and last day of a period of spend; idle gaps of up to a week are part of it."""
 
     first: date
     last: date
@@ -383,7 +383,7 @@ class UnknownNameBehaviour(NamedTuple):
 class Severity(StrEnum):
     """What a finding asks of a person."""
 
-    NOTE = "note"  # nothing; for information
+    INFO = "note"  # nothing; for information
     WARNING = "warning"  # something should be fixed; the numbers are right
     BLOCKING = "blocking"  # do not trust the numbers before someone has looked
 

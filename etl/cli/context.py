@@ -4,10 +4,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from etl.clock import Clock
 from etl.config import Accounts, Environment, Settings, accounts, load
 
 if TYPE_CHECKING:
-    from etl.clock import Clock
     from etl.logging_setup import TextStream
     from etl.secret import Secret
 
@@ -17,6 +17,7 @@ class CliContext:
     """State of one invocation."""
 
     environment: Environment
+    clock: Clock = field(default_factory=Clock)
     given: dict[str, object] = field(default_factory=dict)
     """Options from the command line, by the names in ``SETTINGS``."""
     code: int = 0
@@ -32,20 +33,20 @@ class CliContext:
     keeps_progress: bool = False
     """True for commands that continue where they were interrupted."""
 
-    def settings(self, clock: "Clock", *, needs_key: bool = False, stream: "TextStream | None" = None) -> Settings:
+    def settings(self, *, needs_key: bool = False, stream: "TextStream | None" = None) -> Settings:
         """Load the settings and send log lines to ``stream`` (default: standard error)."""
-        settings = load(self.given, clock.now(), self.environment)
+        settings = load(self.given, self.clock.now(), self.environment)
         self._configure_logging(settings, stream)
         if needs_key:
             self.ping_url = settings.ping_url  # a missing key is reported to the health check too
-            settings = load(self.given, clock.now(), self.environment, needs_key=True)
+            settings = load(self.given, self.clock.now(), self.environment, needs_key=True)
         _log_warnings(settings)
         return settings
 
-    def accounts(self, clock: "Clock", *, stream: "TextStream | None" = None) -> tuple[Accounts, Settings]:
+    def accounts(self, *, stream: "TextStream | None" = None) -> tuple[Accounts, Settings]:
         """Load all accounts of the configuration file and the settings they share."""
         every = accounts(self.given, self.environment)
-        defaults = every.general(clock.now())
+        defaults = every.general(self.clock.now())
         self._configure_logging(defaults, stream, fleet=True)
         _log_warnings(defaults)
         return every, defaults

@@ -24,13 +24,22 @@ FIRST_QUERY = (
     "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
 )
 
-BEHAVIOURS: dict[str, tuple[Any, Any, str]] = {
+DATASET_OPTIONS = ("seed", "queues", "corrections")
+"""Options of the generated history."""
+
+SANDBOX_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "port": (click.IntRange(0, 65535), 8484, "Port on 127.0.0.1; 0 = any."),
+    "seed": (int, 1, "Seed of the generated history."),
+    "days": (click.IntRange(0, 20000), 400, "Days of history before today."),
+    "queues": (click.IntRange(1, 500), 6, "Number of queues with spend."),
+    "corrections": (bool, False, "Correct some closed hours 1 h, 24 h or 7 days after their end."),
+    "latency": (click.FloatRange(0, 60), 0, "Seconds per response."),
     "idle": (["zero", "omit"], "zero", "Hours without spend: records of zero, or omitted."),
-    "buckets": (["23", "24", "25"], "24", "Number of hourly records per response."),
+    "buckets": ([23, 24, 25], 24, "Number of hourly records per response."),
     "numbers": (["number", "string", "noise"], "number", "How numbers are written."),
-    "listed": (["array", "object"], "array", 'data as [...] or as {"0":...}.'),
+    "listed": (["array", "object"], "array", 'Form of data: [...] or {"0":...}.'),
     "unknown-queue": (["error", "zeros", "totals"], "error", "Response for an unknown queue."),
-    "off-hour": (["snap", "shift"], "snap", "A date that is not on a whole hour."),
+    "off-hour": (["snap", "shift"], "snap", "Response for a date that is not on a whole hour."),
     "grid-seconds": (click.IntRange(-3599, 3599), 0, "Where hours begin; -900 means at minute 45."),
     "running/--no-running": (bool, True, "Include the running hour."),
     "unbegun/--no-unbegun": (bool, False, "Include hours that have not begun, as zeros."),
@@ -40,29 +49,20 @@ BEHAVIOURS: dict[str, tuple[Any, Any, str]] = {
     "duplicates": (["none", "identical", "differing"], "none", "Send one record twice."),
     "date-skew-seconds": (int, 0, "Error of the server's clock."),
 }
-"""Options for what is unknown about the real API: allowed values, default, help text."""
+"""Allowed values, default, help text. Most options are about what is unknown about the real API."""
 
 
-def _behaviour_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for name, (kind, default, text) in reversed(BEHAVIOURS.items()):
-        choice = click.Choice(kind) if isinstance(kind, list) else None if kind is bool else kind
-        function = click.option(f"--{name}", type=choice, default=default, show_default=True, help=text)(function)
+def _sandbox_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (kind, default, text) in reversed(SANDBOX_OPTIONS.items()):
+        choice = click.Choice(kind) if isinstance(kind, list) else kind
+        is_flag = kind is bool
+        option = click.option(f"--{name}", type=choice, is_flag=is_flag, default=default, show_default=True, help=text)
+        function = option(function)
     return function
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="Port on 127.0.0.1; 0 = any."
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the generated history.")
-@click.option(
-    "--days", type=click.IntRange(0, 20000), default=400, show_default=True, help="Days of history before today."
-)
-@click.option(
-    "--queues", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of queues with spend."
-)
-@click.option("--corrections", is_flag=True, help="Correct some closed hours 1 h, 24 h or 7 days after their end.")
-@click.option("--latency", type=click.FloatRange(0, 60), default=0, show_default=True, help="Seconds per response.")
+@_sandbox_options
 @click.option(
     "--fault",
     "faults",
@@ -70,21 +70,10 @@ def _behaviour_options(function: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     help="Fault for this share of requests, 0 to 1. Repeatable. An unknown KIND lists all.",
 )
-@_behaviour_options
 @common
 @click.pass_obj
 def sandbox(
-    context: CliContext,
-    /,
-    port: int,
-    seed: int,
-    days: int,
-    queues: int,
-    corrections: bool,
-    latency: float,
-    faults: tuple[str, ...],
-    buckets: str,
-    **behaviour: Any,
+    context: CliContext, /, port: int, days: int, latency: float, faults: tuple[str, ...], **options: Any
 ) -> None:
     """Serve a local stand-in for the API until Ctrl-C.
 
@@ -96,17 +85,15 @@ def sandbox(
     anticaptcha-etl sandbox --days 1000 --queues 12 --latency 0.05
     anticaptcha-etl sandbox --fault html_502=0.05 --fault cut=0.02 --idle omit
     """
-    from etl.clock import Clock
     from etl.sandbox.behaviour import Behaviour
     from etl.sandbox.dataset import Dataset
     from etl.sandbox.server import Sandbox, run_forever
 
-    clock = Clock()
-    context.settings(clock)
-    begins = clock.now().date() - timedelta(days=days)
-    dataset = Dataset(seed=seed, begins=begins, queues=queues, corrections=corrections)
-    settings = Behaviour(latency_seconds=latency, buckets=int(buckets), **behaviour)  # type: ignore[arg-type]  # click checked it
-    server = Sandbox(dataset, settings, tuple(map(_parse_fault, faults)), port=port)
+    context.settings()
+    begins = context.clock.now().date() - timedelta(days=days)
+    dataset = Dataset(begins=begins, **{name: options.pop(name) for name in DATASET_OPTIONS})
+    behaviour = Behaviour(latency_seconds=latency, **options)
+    server = Sandbox(dataset, behaviour, tuple(map(_parse_fault, faults)), port=port)
 
     def announce(url: str) -> None:
         click.echo(f"The sandbox serves {url} with {days} days of history until Ctrl-C. In another terminal:")
@@ -150,10 +137,9 @@ def demo(context: CliContext, keep: str | None) -> None:
 
     \b
     anticaptcha-etl demo
-    anticaptcha-etl demo --keep try-out               then explore try-out/warehouse.duckdb
+    anticaptcha-etl demo --keep try-out     keeps try-out/warehouse.duckdb
     """
     from etl.cli.app import run
-    from etl.clock import Clock
     from etl.sandbox.behaviour import Behaviour
     from etl.sandbox.dataset import Dataset
     from etl.sandbox.server import Sandbox
@@ -169,7 +155,7 @@ def demo(context: CliContext, keep: str | None) -> None:
                 "choose a new folder, so that demo data never mixes with yours",
             )
         folder.mkdir(parents=True, exist_ok=True)
-        now = Clock().now()  # fixed, so that the running hour is the same in every response
+        now = context.clock.now()  # fixed, so that the running hour is the same in every response
         dataset = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
         server = stack.enter_context(Sandbox(dataset, Behaviour(unknown_queue="zeros"), now=lambda: now))
         variables = {f"{PREFIX}API_URL": server.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}

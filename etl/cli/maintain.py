@@ -35,15 +35,13 @@ def replay(context: CliContext) -> None:
     anticaptcha-etl replay
     anticaptcha-etl replay --account shop
     """
-    from etl.clock import Clock
     from etl.sync.replay import replay as replay_account
 
     context.keeps_progress = True
-    clock = Clock()
-    settings = context.settings(clock)
-    result = replay_account(settings, clock)
-    context.code = ChecksFailedError.exit_code if result.lost else 0
-    if not settings.quiet or result.rows or result.lost:
+    settings = context.settings()
+    result = replay_account(settings, context.clock)
+    context.code = ChecksFailedError.exit_code if result.unreadable else 0
+    if not settings.quiet or result.rows or result.unreadable:
         click.echo("\n".join(_replay_lines(result)))
 
 
@@ -61,7 +59,7 @@ def _replay_lines(result: "ReplayResult") -> Iterable[str]:
         yield "  no differences"
     for days, reason in (
         (result.dropped, "their raw responses were deleted (raw retention)"),
-        (result.lost, "their raw responses are missing or damaged; restore them from a backup"),
+        (result.unreadable, "their raw responses are missing or damaged; restore them from a backup"),
     ):
         if days:
             yield f"  {count(len(days), 'day')} ({min(days)} to {max(days)}) left unchanged: {reason}"
@@ -87,15 +85,13 @@ def migrate(context: CliContext, revision: str | None, down: bool) -> None:
     anticaptcha-etl migrate
     anticaptcha-etl migrate --down --to 0001
     """
-    from etl.clock import Clock
     from etl.warehouse.engine import name_of, open_warehouse, require_warehouse, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
-    clock = Clock()
-    settings = context.settings(clock)
+    settings = context.settings()
     url = warehouse_url(settings.warehouse)
-    require_warehouse(url, wait=settings.lock_wait, clock=clock)
-    engine = open_warehouse(url, wait=settings.lock_wait, clock=clock)
+    require_warehouse(url, wait=settings.lock_wait, clock=context.clock)
+    engine = open_warehouse(url, wait=settings.lock_wait, clock=context.clock)
     before = current(engine) or "base"
     target = _target_revision(["base", *revisions()], before, revision, down=down)
     if down:
@@ -142,19 +138,17 @@ def transfer(context: CliContext, source: str, target: str) -> None:
     accounts. Stop syncs into SOURCE first; afterwards use TARGET with --warehouse.
 
     \b
-    anticaptcha-etl transfer warehouse.duckdb postgresql+psycopg://etl@db.example/spending
-    anticaptcha-etl transfer postgresql+psycopg://etl@db.example/spending archive.duckdb
+    anticaptcha-etl transfer warehouse.duckdb postgresql+psycopg://db.example/etl
+    anticaptcha-etl transfer postgresql+psycopg://db.example/etl archive.duckdb
     """
-    from etl.clock import Clock
     from etl.maintenance.transfer import transfer as copy_warehouse
 
-    clock = Clock()
-    settings = context.settings(clock)
+    settings = context.settings()
 
     def resolve(text: str) -> str:
         return text if "://" in text else str(context.environment.folder / Path(text).expanduser())
 
-    made = copy_warehouse(resolve(source), resolve(target), clock, wait=settings.lock_wait)
+    made = copy_warehouse(resolve(source), resolve(target), context.clock, wait=settings.lock_wait)
     if not settings.quiet:
         click.echo(f"{made.source} -> {made.target}")
         for table, rows in made.rows.items():
@@ -165,7 +159,7 @@ def transfer(context: CliContext, source: str, target: str) -> None:
 
 @click.command()
 @setting("account", "Account whose key and history to check.", metavar="NAME")
-@click.option("--probe", is_flag=True, help="Probe undocumented API behavior (at most 11 requests, one per second).")
+@click.option("--probe", is_flag=True, help="Probe undocumented API behaviour (at most 11 requests, one per second).")
 @json_output
 @common
 @click.pass_obj
@@ -180,14 +174,12 @@ def doctor(context: CliContext, probe: bool, as_json: bool) -> None:
     anticaptcha-etl doctor --probe
     anticaptcha-etl doctor --json > doctor.json
     """
-    from etl.clock import Clock
     from etl.maintenance.doctor import run_diagnostics
     from etl.maintenance.doctor_output import as_text, to_json
 
-    clock = Clock()
     with suppress(UsageError):  # reported below as a diagnostic
-        context.settings(clock)
-    found = run_diagnostics(context.given, context.environment, clock, probe=probe)
+        context.settings()
+    found = run_diagnostics(context.given, context.environment, context.clock, probe=probe)
     context.code = found.exit_code
     if found.needs_attention or not found.quiet:
         click.echo(to_json(found) if as_json else as_text(found), nl=False)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from etl import __version__
 from etl.config import CONFIG_NAME, PREFIX, SETTINGS
@@ -14,23 +15,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def store(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Options before and after the command share one store; the later one wins."""
-    if value not in (None, (), False):
+    """Save a value from the command line. Options before and after the command share one store; the later one wins."""
+    if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
         context.obj.given[parameter.name] = value
 
 
 def setting(name: str, help_text: str, *flags: str, **more: Any) -> Callable[[Function], Function]:
-    """An option that can also be set in the environment and in the configuration file."""
+    """An option that can also be set in the environment and in the configuration file, with its old name hidden."""
     found = SETTINGS[name]
-    default = found.default
-    shown = ""
-    if default not in (None, False, ()):
-        shown = f"default: {default:g}, " if isinstance(default, float) else f"default: {default}, "
+    default = f"{found.default:g}" if isinstance(found.default, float) else found.default
+    shown = f"default: {default}, " if default not in (None, False, ()) else ""
     text = f"{help_text}  [{shown}env: {found.variable}]"
-    return click.option(found.flag, *flags, name, expose_value=False, callback=store, help=text, **more)
+    more |= {"expose_value": False, "callback": store, "help": text}
+    option = click.option(found.flag, *flags, name, **more)
+    if not found.old_name:
+        return option
+    return _all_of(option, click.option(found.old_flag, found.old_name, hidden=True, **more))
 
 
-def _decorator(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+def _all_of(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """One decorator for several options, in the order of the help text."""
+
     def decorate(function: Function) -> Function:
         for option in reversed(options):
             function = option(function)
@@ -39,19 +44,16 @@ def _decorator(*options: Callable[[Any], Any]) -> Callable[[Function], Function]
     return decorate
 
 
-common = _decorator(
-    setting(
-        "warehouse",
-        "DuckDB file (in the configuration file: relative to it) or SQLAlchemy URL.",
-        metavar="URL",
-    ),
+common = _all_of(
+    setting("warehouse", "DuckDB file or SQLAlchemy URL.", metavar="URL"),
     setting("lock_wait", "Seconds to wait for a locked warehouse; 0 fails immediately.", metavar="SECONDS"),
     click.option(
         "--config",
         metavar="FILE",
         expose_value=False,
         callback=store,
-        help=f"Configuration file (TOML).  [default: ./{CONFIG_NAME} if it exists, env: {PREFIX}CONFIG]",
+        help="Configuration file (TOML). Paths in it start at its folder.  "
+        f"[default: {CONFIG_NAME} if it exists, env: {PREFIX}CONFIG]",
     ),
     setting("verbose", "Print debug messages.", "-v", is_flag=True),
     setting("quiet", "Print only problems that need attention.", "-q", is_flag=True),
@@ -71,55 +73,33 @@ one_account = click.option(
 
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-sync_options = _decorator(
+REPEATABLE = "Repeatable; comma-separated in the environment."
+
+sync_options = _all_of(
     setting("account", "Name of the account in the warehouse and in the configuration file.", metavar="NAME"),
-    setting(
-        "since",
-        "First UTC day to load, or 'all'. Saved for later runs; overrides --empty-days.",
-        metavar="DATE",
-    ),
+    setting("since", "First UTC day to load, or 'all'. Saved for later runs; overrides --empty-days.", metavar="DATE"),
     setting("until", "Last UTC day to load, inclusive. Without it: today.", metavar="DATE"),
-    setting(
-        "queues",
-        "Queue name as shown in the account's statistics. Repeatable; comma-separated in the environment.",
-        metavar="NAME",
-        multiple=True,
-    ),
+    setting("queues", f"Queue name as shown in the account's statistics. {REPEATABLE}", metavar="NAME", multiple=True),
     setting(
         "soft_ids",
-        "softId to report separately in spending_by_app_daily. Repeatable; comma-separated in the environment.",
+        f"softId to report separately in spending_by_app_daily. {REPEATABLE}",
         metavar="N",
         multiple=True,
     ),
     setting(
-        "ips",
-        "IP address to report separately in spending_by_ip_daily. Repeatable; comma-separated in the environment.",
-        metavar="ADDR",
-        multiple=True,
+        "ips", f"IP address to report separately in spending_by_ip_daily. {REPEATABLE}", metavar="ADDR", multiple=True
     ),
-    setting(
-        "lookback",
-        "Number of days before today to re-read on every sync; recent values may still change.",
-        metavar="DAYS",
-    ),
-    setting(
-        "empty_days",
-        "Stop looking further back after this many consecutive days without spend.",
-        metavar="DAYS",
-    ),
+    setting("lookback", "Days before today to re-read on every sync; recent values may still change.", metavar="DAYS"),
+    setting("empty_days", "Stop looking further back after this many consecutive days without spend.", metavar="DAYS"),
     setting("concurrency", "Number of requests to send at the same time, 1 to 64.", metavar="N"),
     setting("rate", "Maximum requests per second; 0 = no limit.", metavar="PER_SECOND"),
+    setting("max_requests", "Stop after this many requests (exit code 1); run again to continue.", metavar="N"),
     setting(
-        "max_requests",
-        "Stop after this many requests (exit code 1); run again to continue.",
-        metavar="N",
+        "raw_retention_days",
+        "Days to keep raw responses, at least 31. Without it: all are kept. Old name: --keep-answers.",
+        metavar="DAYS",
     ),
-    setting("keep_answers", "Days to keep raw responses. Without it: all are kept.", metavar="DAYS"),
-    setting(
-        "totals_only",
-        "Load account totals only, without queues, apps and IPs: one request per day.",
-        is_flag=True,
-    ),
+    setting("totals_only", "Load account totals only: one request per day, no queues, apps or IPs.", is_flag=True),
     setting("key_changed", "Accept a new key for an account with history, after a key rotation.", is_flag=True),
     click.option("--all", "all_accounts", is_flag=True, help="All accounts in the configuration file."),
     setting("shard", "With --all: only part I of N of the accounts, I from 0 to N-1.", metavar="I/N"),

@@ -14,7 +14,7 @@ import click
 from etl import __version__
 from etl.cli.context import CliContext
 from etl.cli.options import NAME
-from etl.config import SETTINGS
+from etl.config import SETTINGS, config_path
 from etl.errors import AppError, UsageError
 
 MAX_WIDTH = 100
@@ -78,8 +78,17 @@ def wants_json(context: CliContext) -> bool:
     return context.log_format == "json"
 
 
-def reject_protected_output(target: Path, warehouse: Path | None, config: Path) -> None:
-    """Raise UsageError if the output file is the warehouse, the configuration file, or a file that belongs to them."""
+def output_target(output: str | None, warehouse_url: str, context: CliContext) -> Path | None:
+    """Return the output file, None for standard output.
+
+    Raises UsageError if it is the warehouse, a file that belongs to the warehouse, or the configuration file.
+    """
+    if not output or output == "-":
+        return None
+    from etl.warehouse.engine import warehouse_path
+
+    target = context.environment.folder / output
+    warehouse, config = warehouse_path(warehouse_url), config_path(context.given, context.environment)[0]
     real = Path(os.path.realpath(target))
     for protected, what in ((warehouse, "the warehouse"), (config, "the configuration file")):
         is_same = real == protected
@@ -90,6 +99,7 @@ def reject_protected_output(target: Path, warehouse: Path | None, config: Path) 
     pattern = re.escape(warehouse.name) + r"\.(wal|.*\.lock)" if warehouse else ""
     if warehouse and real.parent == warehouse.parent and re.fullmatch(pattern, real.name):
         raise UsageError(f"{target} belongs to the warehouse", "choose another file with -o")
+    return target
 
 
 @contextmanager

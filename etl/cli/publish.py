@@ -36,24 +36,17 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
     anticaptcha-etl publish /srv/bi
     anticaptcha-etl publish /srv/bi/spending.duckdb
     """
-    from etl.clock import Clock
     from etl.outputs.publish import publish as write_copy
     from etl.outputs.publish import resolve_target
 
-    clock = Clock()
-    context.given["publish"] = path
-    settings = context.settings(clock)
+    if path:
+        context.given["publish"] = path
+    settings = context.settings()
     if settings.publish is None:
         raise UsageError("no path to publish to", f"{NAME} publish PATH, or set publish = PATH in {CONFIG_NAME}")
     target = resolve_target(settings.warehouse, settings.publish)
-    made = write_copy(
-        settings.warehouse,
-        target,
-        clock,
-        wait=settings.lock_wait,
-        checks_folder=settings.checks_folder,
-        force=force,
-    )
+    wait, checks = settings.lock_wait, settings.checks_folder
+    made = write_copy(settings.warehouse, target, context.clock, wait=wait, checks_folder=checks, force=force)
     if not settings.quiet:
         hours = count(made.rows["spending_hourly"], "row")
         click.echo(f"Published {made.path}: {hours} in spending_hourly, {made.size:,} bytes")
@@ -75,24 +68,22 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
 def export(context: CliContext, folder: str, file_format: Literal["parquet", "csv"]) -> None:
     """Write all views to a folder as Parquet or CSV files.
 
-    Parquet files are Hive-partitioned. DIR is replaced as a whole, so nobody sees a half-written export. It must
+    Parquet files are Hive-partitioned. DIR is replaced as a whole, so readers never see a half-written export. It must
     be new, empty, or an earlier export.
 
     \b
     anticaptcha-etl export lake
     anticaptcha-etl export --format csv --account shop sheets
     """
-    from etl.clock import Clock
     from etl.outputs.export import export as write_files
 
-    clock = Clock()
-    settings = context.settings(clock)
+    settings = context.settings()
     target = (context.environment.folder / Path(folder).expanduser()).absolute()
     made = write_files(
         settings.warehouse,
         target,
         file_format,
-        clock,
+        context.clock,
         wait=settings.lock_wait,
         account=selected_account(settings),
         mode=context.file_mode,

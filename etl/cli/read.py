@@ -9,8 +9,7 @@ import click
 
 from etl.cli.context import CliContext, selected_account
 from etl.cli.options import NAME, common, json_output, one_account, setting
-from etl.cli.output import open_output, reject_protected_output, terminal_width
-from etl.config import config_path
+from etl.cli.output import open_output, output_target, terminal_width
 from etl.errors import ChecksFailedError, UsageError
 
 SQL_COMMENT = re.compile(r"--(\s|.*\n)")
@@ -30,16 +29,15 @@ def status(context: CliContext, as_json: bool) -> None:
 
     \b
     anticaptcha-etl status
-    anticaptcha-etl status --json --max-age 26        for monitoring: exit 5 if stale
+    anticaptcha-etl status --json --max-age 26     for monitoring: exit 5 if stale
     """
-    from etl.clock import Clock
     from etl.outputs.status import as_text, is_stale, load_status, to_json
     from etl.warehouse.engine import open_warehouse, warehouse_url
 
-    clock = Clock()
-    settings = context.settings(clock)
-    engine = open_warehouse(warehouse_url(settings.warehouse), read_only=True, wait=settings.lock_wait, clock=clock)
-    found = load_status(engine, selected_account(settings), clock.now(), settings.empty_days)
+    settings = context.settings()
+    url = warehouse_url(settings.warehouse)
+    engine = open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=context.clock)
+    found = load_status(engine, selected_account(settings), context.clock.now(), settings.empty_days)
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:
@@ -66,18 +64,16 @@ def check(context: CliContext, as_json: bool) -> None:
     anticaptcha-etl check --account shop --json
     anticaptcha-etl check --checks-folder my-checks
     """
-    from etl.clock import Clock
     from etl.outputs.check_report import as_text, run_checks, to_json
     from etl.warehouse.engine import warehouse_url
 
-    clock = Clock()
-    settings = context.settings(clock)
+    settings = context.settings()
     folder = settings.checks_folder
     # A folder from the environment or the file may be gone for a while: then it is a warning among the results.
     if folder and "checks_folder" in context.given and not folder.is_dir():
         raise UsageError(f"--checks-folder {folder} is not a folder", "name the folder that contains your SQL files")
     account = selected_account(settings)
-    found = run_checks(warehouse_url(settings.warehouse), account, folder, clock, wait=settings.lock_wait)
+    found = run_checks(warehouse_url(settings.warehouse), account, folder, context.clock, wait=settings.lock_wait)
     context.code = ChecksFailedError.exit_code if found.is_blocking else 0
     if found.needs_attention or not settings.quiet:
         click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
@@ -109,7 +105,7 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
     """Run read-only SQL: text, @FILE.sql, @cookbook/NAME, or -.
 
     \b
-    anticaptcha-etl query "select month, sum(money) from spending_monthly group by month order by month"
+    anticaptcha-etl query "select month, queue, money from spending_monthly"
     anticaptcha-etl query @report.sql --format csv -o report.csv
     anticaptcha-etl query --list
     anticaptcha-etl query @cookbook/month_to_date_with_forecast
@@ -121,28 +117,23 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
         return
     if sql is None:
         raise UsageError("no SQL given", "give SQL, @FILE.sql, @cookbook/NAME (see --list), or - for standard input")
-    from etl.clock import Clock
     from etl.outputs.query import run as run_query
     from etl.outputs.query import write_csv, write_json, write_parquet, write_table
-    from etl.warehouse.engine import warehouse_path, warehouse_url
+    from etl.warehouse.engine import warehouse_url
 
-    clock = Clock()
-    settings = context.settings(clock)
+    settings = context.settings()
     url = warehouse_url(settings.warehouse)
-    target = context.environment.folder / output if output and output != "-" else None
-    if target:
-        config = config_path(context.given, context.environment)[0]
-        reject_protected_output(target, warehouse_path(url), config)
+    target = output_target(output, url, context)
     file_format = file_format or _format_of(target)
     statement = _read_sql(sql, context.environment.folder)
     if file_format == "parquet":
         if target is None:
             raise UsageError("Parquet needs an output file", "add -o FILE.parquet")
-        write_parquet(url, statement, target, wait=settings.lock_wait, clock=clock, mode=context.file_mode)
+        write_parquet(url, statement, target, wait=settings.lock_wait, clock=context.clock, mode=context.file_mode)
         return
     with (
         open_output(target, context.file_mode) as file,
-        run_query(url, statement, wait=settings.lock_wait, clock=clock) as result,
+        run_query(url, statement, wait=settings.lock_wait, clock=context.clock) as result,
     ):
         if file_format == "table":
             write_table(result, file, shutil.get_terminal_size().columns if file.isatty() else None)
@@ -190,11 +181,7 @@ def _format_of(target: Path | None) -> str:
 )
 @one_account
 @click.option(
-    "--days",
-    type=click.IntRange(1, 3660),
-    default=90,
-    show_default=True,
-    help="Number of days up to today to show in detail.",
+    "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Days up to today to show in detail."
 )
 @common
 @click.pass_obj
@@ -207,15 +194,10 @@ def report(context: CliContext, output: str, days: int) -> None:
     anticaptcha-etl report -o report.html
     anticaptcha-etl report -o year.html --days 365 --account shop
     """
-    from etl.clock import Clock
-    from etl.warehouse.engine import warehouse_path, warehouse_url
+    from etl.warehouse.engine import warehouse_url
 
-    clock = Clock()
-    settings = context.settings(clock)
-    target = None if output == "-" else context.environment.folder / output
-    if target:
-        config = config_path(context.given, context.environment)[0]
-        reject_protected_output(target, warehouse_path(warehouse_url(settings.warehouse)), config)
+    settings = context.settings()
+    target = output_target(output, warehouse_url(settings.warehouse), context)
     try:
         from etl.outputs.report.page import render_page
     except ModuleNotFoundError as error:
@@ -224,14 +206,8 @@ def report(context: CliContext, output: str, days: int) -> None:
         raise UsageError("the report needs Altair, which is not installed", f'pip install "{NAME}[report]"') from error
     from etl.outputs.report.queries import load_report
 
-    data = load_report(
-        settings.warehouse,
-        selected_account(settings),
-        days,
-        clock,
-        wait=settings.lock_wait,
-        empty_days=settings.empty_days,
-    )
+    account, wait = selected_account(settings), settings.lock_wait
+    data = load_report(settings.warehouse, account, days, context.clock, wait=wait, empty_days=settings.empty_days)
     text = render_page(data)
     with open_output(target, context.file_mode) as file:
         file.write(text)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,12 +43,12 @@ def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
     run continues. All days are UTC days.
 
     \b
-    anticaptcha-etl sync                              the whole history
-    anticaptcha-etl sync --since 2024-01-01           from that day on
+    anticaptcha-etl sync                         the whole history
+    anticaptcha-etl sync --since 2024-01-01      from that day on
     anticaptcha-etl sync --queue "Recaptcha Proxyless" --queue FunCaptcha
     anticaptcha-etl sync --soft-id 1011 --soft-id 1022 --ip 192.0.2.10
-    anticaptcha-etl sync --max-requests 1000          stop after 1,000 requests; run again to continue
-    anticaptcha-etl sync --all                        all accounts of the configuration file
+    anticaptcha-etl sync --max-requests 1000     stop early; run again to continue
+    anticaptcha-etl sync --all                   every configured account
     """
     _check_fleet_options(context, all_accounts)
     if dry_run:
@@ -85,32 +86,28 @@ def _check_fleet_options(context: CliContext, all_accounts: bool) -> None:
 
 
 def _plan(context: CliContext, all_accounts: bool) -> None:
-    from etl.clock import Clock
     from etl.sync import fleet
     from etl.sync.plan import plan_account
 
-    clock = Clock()
     if all_accounts:
-        accounts, defaults = context.accounts(clock)
-        plans, failed = fleet.plan_accounts(accounts, defaults, clock)
+        accounts, defaults = context.accounts()
+        plans, failed = fleet.plan_accounts(accounts, defaults, context.clock)
         context.code = most_severe([outcome.exit_code for outcome in failed])
         click.echo("\n".join(format_fleet_plan(plans, failed, defaults.rate)))
         return
-    settings = context.settings(clock)
-    click.echo("\n".join(format_plan(plan_account(settings, clock))))
+    settings = context.settings()
+    click.echo("\n".join(format_plan(plan_account(settings, context.clock))))
 
 
 def _sync_account(context: CliContext) -> None:
     from etl import progress
-    from etl.clock import Clock
     from etl.sync.run import sync_account
 
-    clock = Clock()
     line = progress.ProgressLine(sys.stderr)
-    settings = context.settings(clock, needs_key=True, stream=line)
-    watch = _reporter(settings, clock, line, progress.describe, lambda state: state.days_done)
+    settings = context.settings(needs_key=True, stream=line)
+    watch = _reporter(settings, context.clock, line, progress.describe, lambda state: state.days_done)
     try:
-        result = sync_account(settings, clock, watch)
+        result = sync_account(settings, context.clock, watch)
     finally:
         line.erase()
     context.code = result.exit_code
@@ -121,29 +118,26 @@ def _sync_account(context: CliContext) -> None:
         click.echo("\n".join(context.report_lines))
     if settings.publish:
         is_changed = bool(result.requests or result.facts_changed)
-        publish_after_sync(settings, settings.publish, clock, is_changed=is_changed)
+        publish_after_sync(settings, settings.publish, context.clock, is_changed=is_changed)
 
 
 def _sync_fleet(context: CliContext) -> None:
     from etl import progress
-    from etl.clock import Clock
     from etl.sync import fleet
 
-    clock = Clock()
     line = progress.ProgressLine(sys.stderr)
-    accounts, defaults = context.accounts(clock, stream=line)
+    accounts, defaults = context.accounts(stream=line)
     context.ping_url = defaults.ping_url
-    watch = _reporter(defaults, clock, line, progress.describe_fleet, lambda state: state.requests)
+    watch = _reporter(defaults, context.clock, line, progress.describe_fleet, lambda state: state.requests)
     try:
-        result = fleet.sync_accounts(
-            accounts, defaults, clock, watch, lambda outcome: _report_outcome(outcome, context)
-        )
+        report = partial(_report_outcome, context)
+        result = fleet.sync_accounts(accounts, defaults, context.clock, watch, report)
     finally:
         line.erase()
     context.code = result.exit_code
     if defaults.publish and not result.was_interrupted:
         try:
-            publish_after_fleet(defaults, defaults.publish, result, clock)
+            publish_after_fleet(defaults, defaults.publish, result, context.clock)
         except AppError as error:
             print_error(error, context)
             context.code = most_severe([context.code, error.exit_code])
@@ -171,7 +165,7 @@ def _reporter(
     return progress.log_reporter(clock.monotonic, describe, steps)
 
 
-def _report_outcome(outcome: "AccountOutcome", context: CliContext) -> None:
+def _report_outcome(context: CliContext, outcome: "AccountOutcome") -> None:
     """Log the outcome of one of several accounts when it ends, and call its own health check."""
     import logging
 

@@ -23,7 +23,7 @@ from etl.secret import Secret
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2**20
-"""Reading stops at longer bodies, and nothing of them is stored. A day of records is about 2 kB."""
+"""Longer bodies are not read to their end, and nothing of them is stored. A day of records is about 2 kB."""
 
 _MIN_MASKED_LENGTH = 8
 """A shorter key could be part of any text."""
@@ -207,7 +207,7 @@ class Client:
             code, problem = reply.code, reply.description if isinstance(reply, ApiError) else reply.reason
             problem = f"{code}, {problem}"
         fields = {**window.log_fields, "code": code, "attempt": attempt, "wait_seconds": round(wait, 3)}
-        # The request for a name that cannot exist is meant to fail: nobody has to look.
+        # The request for a name that cannot exist is meant to fail.
         is_expected = isinstance(reply, ApiError) and window.series in NONEXISTENT_MEMBERS.values()
         write = log.debug if is_expected else self._retry_log.warning
         write("%s: %s; retry %d in %.1f s", window, problem, attempt, wait, extra=fields)

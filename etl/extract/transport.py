@@ -187,7 +187,7 @@ class _Network(httpcore.SyncBackend):
 
 
 def decompressed(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the body in small chunks, also if it is compressed although none was asked for.
+    """Yield the body in small chunks, also if it is compressed although the request did not allow it.
 
     Raises httpx.DecodingError.
     """

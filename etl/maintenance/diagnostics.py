@@ -28,7 +28,7 @@ FAILED_WINDOWS = 1
 
 class Level(StrEnum):
     OK = "ok"
-    NOTE = "note"
+    INFO = "note"
     """Worth knowing; nothing to do now."""
     WARNING = "warning"
     """Should be fixed, but a sync works."""
@@ -67,7 +67,7 @@ def check_packages(
     if fitting:
         yield Diagnostic("packages", Level.OK, ", ".join(fitting))
     else:
-        yield Diagnostic("packages", Level.NOTE, "not installed as a package, so required versions are unknown")
+        yield Diagnostic("packages", Level.INFO, "not installed as a package, so required versions are unknown")
     yield from warnings
 
 
@@ -106,7 +106,7 @@ def check_file(file: WarehouseFile) -> Iterator[Diagnostic]:
     path, folder = file.path, file.path.parent
     if file.size is None:
         message = f"there is no warehouse at {path} yet"
-        yield Diagnostic("file", Level.NOTE, message, "create it with anticaptcha-etl sync")
+        yield Diagnostic("file", Level.INFO, message, "create it with anticaptcha-etl sync")
     else:
         yield Diagnostic("file", Level.OK, f"{path}, {_format_bytes(file.size)}")
     if not file.is_writable:
@@ -115,7 +115,7 @@ def check_file(file: WarehouseFile) -> Iterator[Diagnostic]:
         yield from_error("file", WarehouseError(f"{what} is not writable by this user", hint))
     if file.size is not None and file.mode & 0o077:
         message = f"other users of this machine have access to it (mode {file.mode:03o})"
-        yield Diagnostic("file", Level.NOTE, message, f"chmod 600 '{path}', unless this is intended")
+        yield Diagnostic("file", Level.INFO, message, f"chmod 600 '{path}', unless this is intended")
     message, hint = f"{_format_bytes(file.free)} free", "free up disk space"
     if file.free < MIN_FREE_SPACE:
         yield from_error("space", WarehouseError(f"{message}: the disk is almost full", hint))
@@ -134,12 +134,12 @@ def check_schema(state: State, revision: str | None, newest: str) -> Diagnostic:
         message = f"schema {revision} is newer than this program's {newest}"
         return from_error("schema", SchemaTooNewError(message, "upgrade anticaptcha-etl"))
     if state == "none":
-        return Diagnostic("schema", Level.NOTE, "no tables yet", "create them with anticaptcha-etl sync")
+        return Diagnostic("schema", Level.INFO, "no tables yet", "create them with anticaptcha-etl sync")
     if state == "old":
         message = f"schema {revision}, this program uses {newest}"
         if revision == newest:
             message = f"schema {newest}, but its views are from another version"
-        return Diagnostic("schema", Level.NOTE, message, "anticaptcha-etl migrate (sync also upgrades it)")
+        return Diagnostic("schema", Level.INFO, message, "anticaptcha-etl migrate (sync also upgrades it)")
     return Diagnostic("schema", Level.OK, f"{newest}, up to date")
 
 
@@ -167,7 +167,7 @@ def check_api(result: Reachability, host: str, *, is_custom_url: bool) -> Iterat
 
 def _check_clock(result: Reachability) -> Diagnostic:
     if result.server_time is None:
-        return Diagnostic("clock", Level.NOTE, "the server sent no time to compare with")
+        return Diagnostic("clock", Level.INFO, "the server sent no time to compare with")
     difference = abs(result.server_time - result.requested_at)
     message = f"{round(difference.total_seconds()):,} s from the server's"
     if difference > MAX_CLOCK_SKEW:
@@ -197,7 +197,7 @@ def behaviour_changed(change: BehaviourChange) -> Diagnostic:
         message = f"{message}; requested again from now on: {', '.join(change.reset)}"
     if change.now.answer is UnknownNameAnswer.TOTALS:
         return Diagnostic("names", Level.WARNING, message, "check the spelling of every listed name")
-    return Diagnostic("names", Level.NOTE, message)
+    return Diagnostic("names", Level.INFO, message)
 
 
 def _format_behaviour(behaviour: UnknownNameBehaviour) -> str:

@@ -91,7 +91,7 @@ def run_diagnostics(
         settings = config.load(given, report.now, environment)
     except UsageError as error:
         skipped = Diagnostic(
-            "the rest", Level.NOTE, "key, warehouse and API were not checked", "fix the settings first"
+            "the rest", Level.INFO, "key, warehouse and API were not checked", "fix the settings first"
         )
         report.diagnostics += [from_error("settings", error), skipped]
         return report
@@ -110,7 +110,7 @@ def run_diagnostics(
         report.requests += 1
         report.diagnostics += _diagnose_api(result, settings)
     if probe:
-        report.diagnostics.append(Diagnostic("probe", Level.NOTE, "no requests sent", "fix the problems above first"))
+        report.diagnostics.append(Diagnostic("probe", Level.INFO, "no requests sent", "fix the problems above first"))
     return report
 
 
@@ -260,7 +260,7 @@ def _probe(settings: Settings, key: Secret, clock: Clock, report: DoctorReport) 
     if not warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
         _send_probes(settings, key, clock, ProbeBaseline(), report)
         message = "answers were not stored: there is no warehouse yet"
-        report.diagnostics.append(Diagnostic("probe", Level.NOTE, message))
+        report.diagnostics.append(Diagnostic("probe", Level.INFO, message))
         return
     with account_lock(url, settings.account, clock, wait=LOCK_TIMEOUT):
         engine = warehouse.open_warehouse(url, wait=LOCK_TIMEOUT, clock=clock)

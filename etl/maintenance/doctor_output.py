@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl import __version__
+from etl.config import SETTINGS
 from etl.maintenance.diagnostics import Diagnostic, Level
 from etl.maintenance.doctor import DoctorReport
 from etl.maintenance.probes import Confidence, ProbeResult
@@ -60,7 +61,12 @@ def to_json(report: DoctorReport) -> str:
         "exit_code": report.exit_code,
         "requests": report.requests,
         "advice": [_diagnostic_fields(diagnostic) for diagnostic in report.diagnostics],
-        "settings": {one.name: {"value": one.value, "source": one.source} for one in report.settings},
+        "settings": {
+            name: {"value": one.value, "source": one.source}
+            for one in report.settings
+            for name in (one.name, SETTINGS[one.name].old_name)
+            if name
+        },
         "probes": [_probe_fields(probe) for probe in report.probes],
     }
     return as_json(fields) + "\n"

@@ -14,7 +14,7 @@ from etl.warehouse import checks
 from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
 
-_MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
+_MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.INFO)
 
 
 class CheckReport(NamedTuple):
@@ -80,9 +80,9 @@ def _lines(report: CheckReport, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:
-    first, rest = " " * indent, " " * (indent + 2)
+    first, following = " " * indent, " " * (indent + 2)
     return fill(
-        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -77,7 +77,7 @@ def resolve_target(url: str, path: Path) -> Path:
 
 
 def _is_published_copy(file: Path) -> bool:
-    """True for a read-only DuckDB file that is not a warehouse (which somebody may have made read-only).
+    """True for a read-only DuckDB file that is not a warehouse (a warehouse may have been made read-only).
 
     A file that DuckDB cannot open, because a tool has it open or left a log beside it, counts as a copy.
     """

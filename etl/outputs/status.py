@@ -21,8 +21,9 @@ MAX_RUNS = 10
 _WIDE_TERMINAL = 100
 _MAX_SPANS = 6
 _STATUSES = ("final", "open", "missing", "failed")
-_JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted"}
+_JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted", "finished_at": "ended_at"}
 """Fields that have another name in JSON, where keys never change."""
+_COLUMNS = {"finished_at": "ended_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One sync or replay. ``ended_at`` and ``exit_code`` are None while it runs, and remain so if it was killed.
+    """One sync or replay. ``finished_at`` and ``exit_code`` are None while it runs, and remain so if it was killed.
 
     ``facts_unchanged`` is None for runs of versions that did not count them.
     """
@@ -46,7 +47,7 @@ class Run:
     run: int
     command: str
     started_at: datetime
-    ended_at: datetime | None
+    finished_at: datetime | None
     exit_code: int | None
     requests: int
     retries: int
@@ -191,13 +192,13 @@ def _corrections(connection: sa.Connection, account_id: int) -> Corrections | No
 
 def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
     rows = connection.execute(
-        sa.select(*(runs.c[name] for name in Run.__dataclass_fields__))
+        sa.select(*(runs.c[_COLUMNS.get(name, name)].label(name) for name in Run.__dataclass_fields__))
         .where(runs.c.account_id == account_id)
         .order_by(runs.c.run.desc())
         .limit(MAX_RUNS)
     ).mappings()
     return tuple(
-        Run(**{**row, "started_at": _utc(row["started_at"]), "ended_at": _utc(row["ended_at"])}) for row in rows
+        Run(**{**row, "started_at": _utc(row["started_at"]), "finished_at": _utc(row["finished_at"])}) for row in rows
     )
 
 

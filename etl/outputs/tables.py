@@ -66,9 +66,9 @@ def format_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], width:
     excess = _total(natural) - width
     for number in sorted(range(len(columns)), key=lambda number: -natural[number]):
         if excess > 0 and _all_are(by_column[number], str):
-            kept = max(_MIN_TEXT_WIDTH, len(headings[number]), natural[number] - excess)
-            excess -= max(0, natural[number] - kept)
-            natural[number] = min(natural[number], kept)
+            new_width = max(_MIN_TEXT_WIDTH, len(headings[number]), natural[number] - excess)
+            excess -= max(0, natural[number] - new_width)
+            natural[number] = min(natural[number], new_width)
     if excess <= 0:
         return render(_table(headings, by_column, cells, natural), width=width), True
     blocks = [grid(zip(headings, row, strict=True)) for row in zip(*cells, strict=True)]

@@ -73,7 +73,7 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"
     EMPTY = "empty"
     # transport
-    CUT = "cut"
+    TRUNCATED = "cut"
     HALF_SENT = "half_sent"
     RESET = "reset"
     HANG = "hang"

@@ -211,7 +211,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         sandbox, body, fault = self.server.sandbox, response.body, response.fault
         sandbox.stopping.wait(sandbox.behaviour.latency_seconds)
         match fault.kind if fault else None:
-            case FaultKind.CUT:
+            case FaultKind.TRUNCATED:
                 body = body[: len(body) // 2]
             case FaultKind.HALF_SENT:
                 self.close_connection = True

@@ -82,7 +82,7 @@ class AccountSync:
         return self._finish(stop_reason)
 
     def _missing_days(self) -> list[date]:
-        """Days of the known range of which nothing is stored; coverage shows them until they are loaded."""
+        """Days of the known range without any stored data; coverage shows them until they are loaded."""
         first = self._state.first_day
         days = (first + timedelta(days=n) for n in range((self._options.end_day - first).days + 1))
         return [day for day in days if day not in self._stored.days]
@@ -258,7 +258,7 @@ class AccountSync:
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
         self._findings.add_checks(broken.finding for broken in self._check().broken)
-        retention = self._settings.keep_answers
+        retention = self._settings.raw_retention_days
         if retention is not None:
             self._store.prune_raw_responses(self._options.today - timedelta(days=retention))
         is_done = stop_reason is planner.StopReason.DONE

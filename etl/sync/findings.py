@@ -53,14 +53,14 @@ class Findings:
                 f"{state.days_without_raw} days stay without the new names, because their raw responses were deleted "
                 "(raw_retention_days)"
             )
-            self._at_end.append(Finding("every name listed was asked", Severity.NOTE, message))
+            self._at_end.append(Finding("every name listed was asked", Severity.INFO, message))
         seen = requested | state.members.member_statuses.keys()
         missing = [one for one in self._options.configured if one not in seen]
         missing = [one for one in missing if one.dimension not in state.failed_probes]
         if missing and not self._options.totals_only:
             were = "was" if len(missing) == 1 else "were"
             message = f"{_sample(map(str, missing))} {were} not requested: all closed days are already fully explained"
-            self._at_end.append(Finding("every name listed was asked", Severity.NOTE, message))
+            self._at_end.append(Finding("every name listed was asked", Severity.INFO, message))
         if state.found_no_spend:
             days = self._options.empty_days * planner.NO_SPEND_FACTOR
             message = f"no spend in the last {days} days; --since DATE looks further back"
@@ -108,7 +108,7 @@ class Findings:
             money = sum(self._unattributed.values(), Decimal(0))
             yield Finding(
                 "queues explain the total",
-                Severity.NOTE,
+                Severity.INFO,
                 f"{money:f} US dollars on {_format_days(self._unattributed)} belong to no known queue and stay "
                 "(unattributed); if you know the queue's name, add it with --queue NAME",
                 max(self._unattributed),
@@ -132,7 +132,7 @@ class Findings:
                 yield Finding("every name listed is believed", Severity.WARNING, message, queue=queue)
             elif status is MemberStatus.VERIFIED and similar and series not in members.active_periods:
                 message = f"{series} was requested and never had spend{did_you_mean}"
-                yield Finding("every queue listed has had spend", Severity.NOTE, message, queue=queue)
+                yield Finding("every queue listed has had spend", Severity.INFO, message, queue=queue)
 
     def _refused(self, refused: Sequence[SeriesKey], members: planner.Members) -> Finding:
         similar = self._similar(refused[0], members) if len(refused) == 1 else []

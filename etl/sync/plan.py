@@ -26,7 +26,7 @@ def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
         at_most=estimate.at_most,
         minutes_at_least=minutes(estimate.at_least),
         minutes_at_most=minutes(estimate.at_most),
-        notes=(unbounded,) if estimate.at_most is None else (),
+        hints=(unbounded,) if estimate.at_most is None else (),
     )
 
 

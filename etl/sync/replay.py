@@ -38,7 +38,7 @@ class ReplayResult:
     """What a replay of one account found and corrected.
 
     Days are left as they are if their raw responses were deleted by raw_retention_days (``dropped``) or are missing or
-    damaged (``lost``).
+    damaged (``unreadable``).
     """
 
     account: str
@@ -48,7 +48,7 @@ class ReplayResult:
     differences: tuple[FactDifference, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[date, ...] = ()
-    lost: tuple[date, ...] = ()
+    unreadable: tuple[date, ...] = ()
 
 
 def replay(settings: Settings, clock: Clock) -> ReplayResult:
@@ -75,7 +75,7 @@ def replay(settings: Settings, clock: Clock) -> ReplayResult:
             done = f"{result.days} days are done, {len(result.differences)} facts corrected"
             message = f"account {account.name}: interrupted; {done}"
             raise errors.InterruptedRunError(message, "run it again") from None
-        _finish_run(store, result, errors.ChecksFailedError.exit_code if result.lost else 0)
+        _finish_run(store, result, errors.ChecksFailedError.exit_code if result.unreadable else 0)
     return result
 
 
@@ -111,7 +111,7 @@ def _replay_days(store: SyncStateStore) -> Iterator[ReplayResult]:
             differences=(*result.differences, *found.facts),
             rows={name: result.rows.get(name, 0) + found.rows.get(name, 0) for name in {*result.rows, *found.rows}},
             dropped=(*result.dropped, *(day for day in unreadable if day in without_raw)),
-            lost=(*result.lost, *(day for day in unreadable if day not in without_raw)),
+            unreadable=(*result.unreadable, *(day for day in unreadable if day not in without_raw)),
         )
         yield result
 

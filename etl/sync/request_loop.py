@@ -16,7 +16,7 @@ from etl.models import Window
 from etl.responses import Response
 
 _Event = Response | BaseException | None
-"""A response, a cancelled window, an error, or None for a commit that made room for further requests."""
+"""A response, a cancelled window, an error, or None after a commit, which allows further requests."""
 
 
 @dataclass(frozen=True, slots=True)

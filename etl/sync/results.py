@@ -69,7 +69,7 @@ class SyncResult:
     @property
     def needs_attention(self) -> bool:
         """True if a person should look: a non-zero exit code or a finding above ``note``."""
-        return self.exit_code != 0 or any(finding.severity is not Severity.NOTE for finding in self.findings)
+        return self.exit_code != 0 or any(finding.severity is not Severity.INFO for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +132,4 @@ class RequestPlan:
     at_most: int | None
     minutes_at_least: float | None
     minutes_at_most: float | None
-    notes: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()

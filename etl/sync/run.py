@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _creating = threading.Lock()
-"""Held while a warehouse is created or migrated, so that accounts running in parallel do it once."""
+"""Locked while a warehouse is created or migrated, so that accounts running in parallel do it once."""
 
 
 def sync_account(
@@ -66,16 +66,10 @@ def sync_account(
         if migrate.state(engine) != "current":
             with _creating:
                 migrate.upgrade(engine)
-        client = stack.enter_context(
-            Client(
-                settings.api_url,
-                settings.key,
-                rate_limiter or RateLimiter(settings.rate, clock),
-                clock,
-                random.Random().random,  # noqa: S311 - spreads retries
-                settings.concurrency,
-            )
-        )
+        rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
+        jitter = random.Random().random  # noqa: S311 - spreads retries
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.through(connection):

@@ -69,7 +69,7 @@ def _format_estimate(plan: "RequestPlan") -> Iterator[str]:
     yield f"  requests  {_range(plan.at_least, plan.at_most, '{:,}')}"
     if plan.minutes_at_least is not None:
         yield f"  minutes   {_range(plan.minutes_at_least, plan.minutes_at_most, '{:,.1f}')} at the current --rate"
-    yield from (f"  note: {note}" for note in plan.notes)
+    yield from (f"  note: {text}" for text in plan.hints)
 
 
 def _range(low: float, high: float | None, style: str) -> str:

@@ -1,4 +1,4 @@
-"""Log what became of each window: failures and rejected records as warnings, the rest at debug level."""
+"""Log what became of each window: failures and rejected records as warnings, successes at debug level."""
 
 import logging
 

@@ -93,13 +93,13 @@ class Writer:
             raise self._error
 
     def close(self) -> None:
-        """Commit the rest and end the thread. Raises what the thread failed with."""
+        """Commit what is queued and end the thread. Raises what the thread failed with."""
         self.stop()
         if self._error:
             raise self._error
 
     def stop(self) -> None:
-        """Commit the rest and end the thread, after the run has failed: further errors are not raised."""
+        """Commit what is queued and end the thread, after the run has failed: further errors are not raised."""
         self._queue.put(None)
         self._thread.join()
 

@@ -50,14 +50,14 @@ def _break_down(total: Measures, values: Sequence[Measures]) -> HourBreakdown:
 
 
 def day_breakdown(
-    by_hour: Mapping[datetime, HourBreakdown], ended: Sequence[datetime], *, has_total: bool
+    by_hour: Mapping[datetime, HourBreakdown], complete: Sequence[datetime], *, has_total: bool
 ) -> Breakdown:
-    """Return the breakdown of a day. ``ended`` are the hours that had ended when the total was requested."""
+    """Return the breakdown of a day. ``complete`` are the hours that had ended when the total was requested."""
     return Breakdown(
         unattributed=sum_measures(breakdown.unattributed for breakdown in by_hour.values()),
-        is_explained=has_total and all(by_hour[hour].is_explained for hour in ended),
-        is_over_allocated=any(by_hour[hour].is_over_allocated for hour in ended),
-        unattributed_by_hour={hour: by_hour[hour].unattributed for hour in ended if not by_hour[hour].is_explained},
+        is_explained=has_total and all(by_hour[hour].is_explained for hour in complete),
+        is_over_allocated=any(by_hour[hour].is_over_allocated for hour in complete),
+        unattributed_by_hour={hour: by_hour[hour].unattributed for hour in complete if not by_hour[hour].is_explained},
     )
 
 

@@ -14,12 +14,12 @@ def deduplicate_hours(records: Sequence[tuple[Record, str]]) -> tuple[tuple[Reco
     """
     if all(one.hour_start < other.hour_start for (one, _), (other, _) in pairwise(records)):  # nearly every response
         return tuple(record for record, _ in records), ()
-    kept: list[Record] = []
+    unique: list[Record] = []
     rejected: list[Rejection] = []
     for _, same_hour in groupby(sorted(records), key=lambda pair: pair[0].hour_start):
         raw_by_record = dict(reversed(list(same_hour)))  # of equal records, the first raw text in order is kept
         winner, *others = raw_by_record
-        kept.append(winner)
+        unique.append(winner)
         reason = f"another record of this hour has more: volume {winner.volume}, money {winner.money:f}"
         rejected += [Rejection(reason, raw_by_record[record], record.hour_start) for record in others]
-    return tuple(kept), tuple(rejected)
+    return tuple(unique), tuple(rejected)

@@ -24,7 +24,7 @@ class FactVersion(NamedTuple):
 
 
 class RevisionVersion(NamedTuple):
-    """A revision, the time it was seen, and when and from which snapshot the value before it was loaded.
+    """A revision, the time it was seen, and the load time and snapshot of the value before.
 
     The last two are None if that value was zero, which no fact stores.
     """

@@ -103,7 +103,7 @@ class ReconciledDay:
 
     @cached_property
     def over_allocations(self) -> Mapping[Key, Fact]:
-        """Hours in which a dimension's members exceed the total, with what they add up to."""
+        """Hours whose members exceed the total in a dimension, with what they add up to."""
         found: dict[Key, Fact] = {}
         for dimension, by_hour in self.breakdowns.items():
             series = SeriesKey(dimension, None)
@@ -214,7 +214,7 @@ def _day_state(
 ) -> DayState:
     requested_at = {series: at for series, snapshots in by_series.items() if (at := _last_full_read(snapshots))}
     total_at = requested_at.get(TOTAL)
-    ended = [hour for hour, source in totals.items() if source.was_complete(hour)]
+    complete = [hour for hour, source in totals.items() if source.was_complete(hour)]
     active = (
         series
         for hours_by_series in members.values()
@@ -227,7 +227,7 @@ def _day_state(
         total_requested_at=total_at,
         is_closed=total_at is not None and total_at >= day_start(day.day) + DAY + CLOSED_AFTER,
         breakdowns={
-            dimension: day_breakdown(by_hour, ended, has_total=total_at is not None)
+            dimension: day_breakdown(by_hour, complete, has_total=total_at is not None)
             for dimension, by_hour in breakdowns.items()
         },
         failed=_failed(by_series) - day.retired,
@@ -267,7 +267,7 @@ def _outstanding(
 ) -> tuple[tuple[SeriesKey, datetime], ...]:
     """Per series, the ``date`` to request for its first hour that is not covered.
 
-    Of the total, any ended hour counts; of a member, one with an unattributed amount. Members wait for the total.
+    Of the total, any complete hour counts; of a member, one with an unattributed amount. Members wait for the total.
     """
     if TOTAL not in requested_at:
         return ()

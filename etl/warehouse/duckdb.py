@@ -51,7 +51,9 @@ def file_url(path: str) -> str:
     if path in {"", ":memory:"}:
         raise UsageError("the warehouse must be a file", "use a path, for example --warehouse warehouse.duckdb")
     if path.startswith(("md:", "motherduck:")):
-        raise UsageError("a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/scale.md")
+        raise UsageError(
+            "a warehouse cannot be in MotherDuck", "sync into a file and upload a copy: see docs/explanation/scale.md"
+        )
     if "?" in path:  # DuckDB inserts .wal before it, so the log has another name, or is in a folder that does not exist
         raise UsageError(
             f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
@@ -234,7 +236,7 @@ _HINTS = (
     ("Is a directory", "it is a folder", "name a file in it with --warehouse"),
     ("Failure while replaying WAL", "the log beside it (.wal) is damaged or another file's", PUT_BACK),
     ("Corrupt", "it is damaged", _LOAD_AGAIN),
-    ("Could not read enough bytes", "it is cut short", _LOAD_AGAIN),
+    ("Could not read enough bytes", "it is truncated", _LOAD_AGAIN),
     ("created with a newer version", "a newer DuckDB wrote it", "upgrade this program"),
 )
 """Words of DuckDB's message, what happened, and what to do."""

@@ -1,4 +1,4 @@
--- every response with loaded values is stored, unless keep_answers deleted it
+-- every response with loaded values is stored, unless raw_retention_days deleted it
 -- severity: warning
 -- remedy: the numbers are right, but a replay cannot rebuild these days. Restore the responses from a copy of the warehouse
 select

@@ -225,7 +225,7 @@ def half_sent(scene: Scene) -> int:
 
 @row("half of an answer, sent as if it were whole", does=AGAIN, code=0, held=EVERYTHING)
 def dimension(scene: Scene) -> int:
-    return _first_askings(scene, FaultKind.CUT)
+    return _first_askings(scene, FaultKind.TRUNCATED)
 
 
 # ---------------------------------------------------------------- TLS

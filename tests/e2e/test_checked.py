@@ -31,7 +31,7 @@ NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
 
 
 def wanting(findings: tuple[Finding, ...]) -> list[str]:
-    return [f"{finding.severity} {finding.message}" for finding in findings if finding.severity is not Severity.NOTE]
+    return [f"{finding.severity} {finding.message}" for finding in findings if finding.severity is not Severity.INFO]
 
 
 def checked(world: World) -> list[str]:

@@ -94,7 +94,7 @@ def test_a_queue_no_catalogue_names_stays_unattributed_until_it_is_named_and_the
 
 
 FLAKY = (
-    FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503, FaultKind.HTML, FaultKind.EMPTY, FaultKind.CUT, FaultKind.HALF_SENT,
+    FaultKind.HTML_500, FaultKind.HTML_502, FaultKind.HTML_503, FaultKind.HTML, FaultKind.EMPTY, FaultKind.TRUNCATED, FaultKind.HALF_SENT,
     FaultKind.RESET, FaultKind.RETRY_AFTER, FaultKind.NO_SLOT,
 )  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_a_replay_of_an_eventful_life_finds_nothing_to_mend(tmp_path: Path) -> N
         live(world)
         before = export(world)
         result = replayed(world)
-        assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
+        assert (result.differences, result.rows, result.dropped, result.unreadable) == ((), {}, (), ())
         assert result.facts == len(before["facts"])
         assert export(world) == before
 
@@ -170,7 +170,7 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
     with World(tmp_path, small(50, (ALONE,), turnover=False)) as world:
         world.sync()
         held, bodies = world.hourly(), world.one("select count(*) from internal.responses")
-        world.sync(keep_answers=31)
+        world.sync(raw_retention_days=31)
         assert world.one("select count(*) from internal.responses") < bodies
         kept = "internal.snapshots r join internal.responses a using (account_id, hash) join internal.series s using (account_id, series_id)"
         assert world.one(f"select min(r.day) from {kept} where s.dimension = 'queue' and s.member = '{ALONE}'") == ago(
@@ -186,7 +186,7 @@ def test_old_answers_are_dropped_and_their_days_stay_as_they_are(tmp_path: Path)
         assert (result.differences, result.rows) == ((), {})
         assert result.dropped
         assert max(result.dropped) == ago(32)
-        assert not result.lost
+        assert not result.unreadable
         assert world.hourly() == held
 
 
@@ -293,7 +293,7 @@ def test_an_answer_that_is_not_what_its_hash_says_leaves_its_day_as_it_is_and_is
         for n, body in ((1, zlib.compress(b'{"errorId":0,"data":[]}')), (2, b"garbage")):
             world.rows(f"update internal.responses set body = %s where hash in ({own} and r.day = %s)", body, ago(n))
         result = replayed(world)
-        assert set(result.lost) == {ago(1), ago(2)}
+        assert set(result.unreadable) == {ago(1), ago(2)}
         assert (result.differences, result.rows) == ((), {})
         assert export(world) == before
 

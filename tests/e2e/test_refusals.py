@@ -115,7 +115,7 @@ def test_an_error_in_an_answer_of_http_200_is_never_an_empty_page(tmp_path: Path
 
 def test_a_day_on_which_everything_goes_wrong_is_a_gap_and_is_filled_later(tmp_path: Path) -> None:
     day = ago(8)
-    ways = (FaultKind.RESET, FaultKind.HTML_502, FaultKind.CUT, FaultKind.EMPTY, FaultKind.HALF_SENT, FaultKind.HTML)
+    ways = (FaultKind.RESET, FaultKind.HTML_502, FaultKind.TRUNCATED, FaultKind.EMPTY, FaultKind.HALF_SENT, FaultKind.HTML)
     faults = tuple(Fault(kind, days=(day,), attempts=(attempt,)) for attempt, kind in enumerate(ways, start=1))
     with World(tmp_path, small(days=15), faults=faults) as world:
         summary = world.sync()

@@ -83,7 +83,7 @@ def test_the_traces_looked_for_would_be_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_verbose_sync_that_meets_trouble_shows_no_key(tmp_path: Path, form: str) -> None:
-    kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
+    kinds = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
     with _world(tmp_path, *faults) as world:
         done = _run(world, "-v", "--log-format", form)
@@ -152,7 +152,7 @@ def test_a_whole_life_leaves_the_key_nowhere(tmp_path: Path) -> None:
     folder = tmp_path / "life"
     folder.mkdir()
     (folder / "bi").mkdir()
-    kinds = (FaultKind.RESET, FaultKind.CUT, FaultKind.HTML_502)
+    kinds = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_502)
     faults = tuple(Fault(kind, numbers=(number,)) for number, kind in enumerate(kinds, start=5))
     crash = "import etl.extract.protocol as room\nroom.parse_response = lambda *_, **__: 1 / 0\nfrom etl.cli import main\nmain()"
     with _world(folder, *faults) as world:

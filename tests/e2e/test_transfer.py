@@ -71,7 +71,7 @@ def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_wi
         assert rows(again) == before
         for world.warehouse in (on_a_server, again):
             result = replayed(world)
-            assert (result.differences, result.rows, result.dropped, result.lost) == ((), {}, (), ())
+            assert (result.differences, result.rows, result.dropped, result.unreadable) == ((), {}, (), ())
             assert result.facts == len(before["facts"])
 
 

@@ -251,7 +251,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
                 world.warehouse = new_database()
             for world.now in (NOW, SECOND_SYNC):
                 summary = world.sync(soft_ids=("1011",), ips=("192.0.2.10",))
-                assert [finding.message for finding in summary.findings if finding.severity is not Severity.NOTE] == []
+                assert [finding.message for finding in summary.findings if finding.severity is not Severity.INFO] == []
                 assert summary.exit_code == 0
             assert world.statuses()["final"] > 15
             return world.warehouse

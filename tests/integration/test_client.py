@@ -392,9 +392,7 @@ def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCapt
     with serving(says(b"oops", "502 Bad Gateway"), says(GOOD)) as server:
         ask(server.url)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "etl.extract.client"]
-    assert line == (
-        "default 2026-01-01 total: http_502, HTTP 502 with 4 bytes, 'oops'; retry 1 in 1.0 s"
-    )
+    assert line == ("default 2026-01-01 total: http_502, HTTP 502 with 4 bytes, 'oops'; retry 1 in 1.0 s")
 
 
 # ---------------------------------------------------------------- stopping

@@ -28,27 +28,25 @@ default,2026-01-01,FunCaptcha,1000,1.000000000,1.000000000,false
 """
 
 
-def test_a_list_names_every_recipe_and_what_a_row_of_its_answer_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_has_every_query_with_its_first_comment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["query", "--list"], Environment({}, tmp_path)) == 0
-    told = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     files = sorted((folder("sql") / "cookbook").glob("*.sql"))
-    assert told == [[file.stem, file.read_text().splitlines()[0].removeprefix("-- ")] for file in files]
+    assert listed == [[file.stem, file.read_text().splitlines()[0].removeprefix("-- ")] for file in files]
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("said", ["@cookbook/spend_by_month_and_queue", "@cookbook/spend_by_month_and_queue.sql"])
-def test_a_recipe_is_run_by_its_name_and_written_as_any_answer(
-    place: Environment, said: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("argument", ["@cookbook/spend_by_month_and_queue", "@cookbook/spend_by_month_and_queue.sql"])
+def test_a_cookbook_query_runs_by_name_in_every_format(
+    place: Environment, argument: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["query", said, "--format", "csv"], place) == 0
+    assert run(["query", argument, "--format", "csv"], place) == 0
     assert capsys.readouterr().out == BY_MONTH
-    assert run(["query", said, "-o", "months.csv"], place) == 0
+    assert run(["query", argument, "-o", "months.csv"], place) == 0
     assert (place.folder / "months.csv").read_text() == BY_MONTH
-    assert run(["query", said, "--format", "json"], place) == 0
+    assert run(["query", argument, "--format", "json"], place) == 0
     assert '"queue": "FunCaptcha", "volume": 1000, "money": 1.000000000' in capsys.readouterr().out
-    assert run(["query", said], place) == 0
+    assert run(["query", argument], place) == 0
     assert "(2 rows)" in capsys.readouterr().out
 
 
@@ -61,23 +59,23 @@ def test_a_recipe_is_run_by_its_name_and_written_as_any_answer(
         ("", "--list"),
     ],
 )
-def test_a_wrong_name_is_refused_with_names_that_come_close(
+def test_an_unknown_name_is_refused_with_similar_names(
     place: Environment, name: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["query", f"@cookbook/{name}"], place) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"the cookbook has no query {name!r}" in said.err
-    assert meant in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"the cookbook has no query {name!r}" in output.err
+    assert meant in output.err
 
 
-def test_a_file_of_ones_own_comes_before_a_recipe(place: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_file_wins_over_a_cookbook_query(place: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     (place.folder / "cookbook").mkdir()
     (place.folder / "cookbook" / "spend_by_month_and_queue").write_text("select 7 as mine")
     assert run(["query", "@cookbook/spend_by_month_and_queue", "--format", "csv"], place) == 0
     assert capsys.readouterr().out == "mine\n7\n"
 
 
-def test_a_query_without_sql_says_what_to_give(place: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_query_without_sql_lists_the_possible_arguments(place: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["query"], place) == 2
     assert "@cookbook/NAME" in capsys.readouterr().err

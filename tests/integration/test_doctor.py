@@ -66,7 +66,7 @@ def test_without_probe_one_request_is_sent_without_the_key(tmp_path: Path) -> No
         assert request.startswith(b"GET / HTTP/1.1\r\n")
         assert KEY.encode() not in request
         assert found.requests == 1
-        assert levels(found, "clock") == [Level.NOTE]
+        assert levels(found, "clock") == [Level.INFO]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ FILE = WarehouseFile(Path("/w/a.duckdb"), is_writable=True, size=10**6, mode=0o6
         (FILE._replace(free=10**6), "space", Level.PROBLEM, 4),
         (FILE._replace(is_writable=False), "file", Level.PROBLEM, 4),
         (FILE._replace(size=None, is_writable=False), "file", Level.PROBLEM, 4),
-        (FILE._replace(mode=0o644), "file", Level.NOTE, 0),
+        (FILE._replace(mode=0o644), "file", Level.INFO, 0),
     ],
 )
 def test_file_or_disk_where_sync_would_fail_is_a_problem(

@@ -270,7 +270,7 @@ def test_probing_creates_no_warehouse(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         found = diagnose(world, probe=True)
         assert list(tmp_path.iterdir()) == []
-        assert levels(found, "file") == [Level.NOTE]
+        assert levels(found, "file") == [Level.INFO]
         assert "not stored" in text_of(found, "probe")
         assert found.exit_code == 0
 
@@ -278,7 +278,7 @@ def test_probing_creates_no_warehouse(tmp_path: Path) -> None:
 def test_probing_upgrades_an_older_schema(loaded: World) -> None:
     engine = open_warehouse(warehouse_url(str(loaded.file)))
     migrate.downgrade(engine, "0002")
-    assert levels(diagnose(loaded), "schema") == [Level.NOTE]
+    assert levels(diagnose(loaded), "schema") == [Level.INFO]
     assert diagnose(loaded, probe=True).exit_code == 0
     assert migrate.state(engine) == "current"
     assert loaded.one("select count(*) from internal.probes")

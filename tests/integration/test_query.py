@@ -83,13 +83,13 @@ def test_no_rows_are_a_header_in_csv_and_an_empty_array_in_json(warehouse: sa.En
     assert "(0 rows)" in printed(warehouse, "select day from internal.day_coverage", write_table)
 
 
-def test_json_refuses_two_columns_of_one_name_that_csv_takes(warehouse: sa.Engine) -> None:
+def test_json_refuses_duplicate_column_names_and_csv_allows_them(warehouse: sa.Engine) -> None:
     with pytest.raises(UsageError, match="'a'"):
         printed(warehouse, "select 1 as a, 2 as a", write_json)
     assert printed(warehouse, "select 1 as a, 2 as a", write_csv) == "a,a\n1,2\n"
 
 
-def test_a_table_aligns_numbers_right_and_cuts_nothing(warehouse: sa.Engine) -> None:
+def test_a_table_aligns_numbers_right_and_shortens_nothing(warehouse: sa.Engine) -> None:
     lines = printed(warehouse, "select * from (values ('x', 5), ('y', 12345)) t(word, n)", write_table).splitlines()
     assert lines == ["word      n", "───────────", "x         5", "y     12345", "(2 rows)"]
     assert "abcdefghij" * 30 in printed(warehouse, "select repeat('abcdefghij', 30) as long", write_table)
@@ -152,7 +152,7 @@ def test_times_with_a_zone_are_shown_in_utc(warehouse: sa.Engine, tmp_path: Path
     assert (at, kind) == (datetime(2026, 11, 21, 1, tzinfo=UTC), "TIMESTAMP WITH TIME ZONE")
 
 
-def test_values_do_not_steer_the_terminal(warehouse: sa.Engine) -> None:
+def test_control_characters_in_values_do_not_reach_the_terminal(warehouse: sa.Engine) -> None:
     text = printed(warehouse, "select '[bold]' || chr(27) || '[2J' as a", write_table)
     assert "\x1b" not in text
     assert "[bold]\\x1b[2J" in text
@@ -164,7 +164,7 @@ def test_a_large_result_is_streamed_in_order(warehouse: sa.Engine) -> None:
         assert [next(result.rows)[0] for _ in range(25_000)] == [n for n in range(1, 25_002) if n != 7]
 
 
-def test_the_warehouse_is_free_again_when_the_block_ends(warehouse: sa.Engine) -> None:
+def test_the_warehouse_is_released_at_the_end_of_the_block(warehouse: sa.Engine) -> None:
     with run(str(warehouse.url), "select * from generate_series(1, 50000) t") as result:
         next(result.rows)
     with warehouse.begin() as connection:
@@ -297,7 +297,7 @@ REFUSED = [
 
 @pytest.mark.of_the_file
 @pytest.mark.parametrize("sql", REFUSED)
-def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.Engine, sql: str) -> None:
+def test_a_query_reads_only_the_warehouse_and_writes_nothing(warehouse: sa.Engine, sql: str) -> None:
     path = file_of(warehouse.url)
     before = path.read_bytes()
     with pytest.raises(UsageError) as caught:
@@ -309,7 +309,7 @@ def test_nothing_but_the_warehouse_is_read_and_nothing_is_written(warehouse: sa.
 
 
 @pytest.mark.of_the_file
-def test_an_own_check_reaches_no_further(warehouse: sa.Engine, tmp_path: Path) -> None:
+def test_a_users_check_reads_only_the_warehouse(warehouse: sa.Engine, tmp_path: Path) -> None:
     attempts = [sql for sql in REFUSED if sql and not sql.startswith("--") and "\n" not in sql]
     own = tmp_path / "own"
     own.mkdir()
@@ -327,7 +327,7 @@ def test_an_own_check_reaches_no_further(warehouse: sa.Engine, tmp_path: Path) -
 
 
 @pytest.mark.of_the_file
-def test_of_files_the_warehouse_itself_alone_is_within_reach(warehouse: sa.Engine) -> None:
+def test_the_warehouse_is_the_only_readable_file(warehouse: sa.Engine) -> None:
     path = file_of(warehouse.url)
     path.with_name("other.duckdb").write_bytes(path.read_bytes())
     sql = "select size from read_blob('{}')"
@@ -347,7 +347,7 @@ ENDLESS = "with recursive a(n) as (select 1 union all select n + 1 from a) selec
 @pytest.mark.of_the_file
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_query_without_end_is_ended_by_a_signal(warehouse: sa.Engine, tmp_path: Path, form: str, number: int) -> None:
+def test_a_signal_interrupts_an_endless_query(warehouse: sa.Engine, tmp_path: Path, form: str, number: int) -> None:
     path = file_of(warehouse.url)
     words = ["query", ENDLESS, "--warehouse", str(path), "--format", form, "-o", "out", "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "etl", *words], cwd=tmp_path, stderr=subprocess.PIPE)
@@ -356,8 +356,8 @@ def test_a_query_without_end_is_ended_by_a_signal(warehouse: sa.Engine, tmp_path
         threading.Event().wait(0.1)
     threading.Event().wait(0.3)  # it is in the midst of it
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert (process.returncode, said.splitlines()[0]) == (130, b"error: interrupted"), said.decode()
+    _, error_output = process.communicate(timeout=20)
+    assert (process.returncode, error_output.splitlines()[0]) == (130, b"error: interrupted"), error_output.decode()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -371,13 +371,13 @@ def _is_open(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("words", ["Corrupt", "Permission denied", "No space left on device", "sqlite_scanner"])
-def test_words_of_a_query_are_not_taken_for_trouble_with_the_file(warehouse: sa.Engine, words: str) -> None:
+def test_an_error_message_with_words_of_the_query_is_not_a_file_error(warehouse: sa.Engine, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         printed(warehouse, f"select cast('{words}' as integer)", write_csv)
 
 
 @pytest.mark.of_the_file
-def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse: sa.Engine) -> None:
+def test_the_database_refuses_what_the_statement_check_misses(warehouse: sa.Engine) -> None:
     sealed = open_warehouse(str(warehouse.url), read_only=True)
     folder = file_of(warehouse.url).parent
     for sql in (
@@ -403,23 +403,23 @@ def test_the_database_itself_refuses_what_the_first_look_lets_through(warehouse:
         "select 1;",
     ],
 )
-def test_every_way_to_read_is_open(warehouse: sa.Engine, sql: str) -> None:
+def test_every_reading_statement_is_allowed(warehouse: sa.Engine, sql: str) -> None:
     assert printed(warehouse, sql, write_csv)
 
 
-def test_a_wrong_query_is_told_in_the_engines_words_and_at_its_place(warehouse: sa.Engine) -> None:
+def test_an_invalid_query_shows_the_engines_message_and_position(warehouse: sa.Engine) -> None:
     with pytest.raises(UsageError, match=r'"statuss" (not found|does not exist)[\s\S]*LINE 1: select statuss[\s\S]*\^'):
         printed(warehouse, "select statuss from internal.day_coverage", write_csv)
 
 
-def test_an_error_in_the_middle_of_the_rows_is_a_usage_error_too(warehouse: sa.Engine) -> None:
+def test_an_error_while_fetching_rows_is_a_usage_error(warehouse: sa.Engine) -> None:
     sql = "select cast(case when n = 300000 then 'x' else '1' end as integer) as n from generate_series(1, 400000) t(n)"
     with pytest.raises(UsageError, match=r"Could not convert|invalid input syntax"):
         printed(warehouse, sql, write_csv)
 
 
 @pytest.mark.of_the_file
-def test_a_missing_warehouse_is_named_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_warehouse_is_named_and_not_created(tmp_path: Path) -> None:
     with (
         pytest.raises(WarehouseError, match=str(tmp_path)) as caught,
         run(warehouse_url(str(tmp_path / "w.duckdb")), "select 1"),
@@ -428,6 +428,6 @@ def test_a_missing_warehouse_is_named_and_not_made(tmp_path: Path) -> None:
     assert "anticaptcha-etl sync" in caught.value.hint
 
 
-def test_what_the_caller_raises_comes_through_unchanged(warehouse: sa.Engine) -> None:
+def test_an_exception_of_the_caller_is_passed_on_unchanged(warehouse: sa.Engine) -> None:
     with pytest.raises(BrokenPipeError), run(str(warehouse.url), "select 1"):
         raise BrokenPipeError

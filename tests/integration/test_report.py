@@ -316,7 +316,7 @@ def test_missing_failed_and_open_days_are_marked_counted_and_listed(filled: Inse
     assert "60 days" in read
     assert "2 days missing and not included in any sum: 9 Mar 2026 to 10 Mar 2026." in read
     assert "1 day failed at the last attempt: 28 Feb 2026." in read
-    assert [row["note"] for row in chart_rows(text)["spend"]["days"]] == [
+    assert [row["label"] for row in chart_rows(text)["spend"]["days"]] == [
         "",
         "28 Feb 2026: failed",
         "9 Mar 2026: missing",
@@ -410,7 +410,7 @@ def test_a_day_missing_from_several_accounts_is_hatched_once_and_names_them(
     filled(day_coverage, {"account_id": 2, "day": ago(12), "status": "final", "fetched_at": datetime(2026, 3, 20)})
     rows = chart_rows(html(warehouse, None))["spend"]["days"]
     assert len({row["from"] for row in rows[1:]}) == len(rows[1:])
-    assert "10 Mar 2026: missing, account default; missing, account shop <&>" in {row["note"] for row in rows}
+    assert "10 Mar 2026: missing, account default; missing, account shop <&>" in {row["label"] for row in rows}
 
 
 def test_the_page_names_its_warehouse_account_time_and_time_zone(filled: Insert, warehouse: sa.Engine) -> None:

@@ -92,7 +92,7 @@ def test_empty_body_has_status_200() -> None:
 def test_truncated_body_matches_its_content_length() -> None:
     with sandbox() as server:
         _, whole = post(server)
-        server.faults = (Fault(FaultKind.CUT),)
+        server.faults = (Fault(FaultKind.TRUNCATED),)
         response, body = post(server)
     assert int(response.getheader("Content-Length") or 0) == len(body) == len(whole) // 2
     assert whole.startswith(body)

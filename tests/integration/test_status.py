@@ -1,4 +1,4 @@
-"""What is held and how fresh it is, from rows put in by hand."""
+"""The status command on rows inserted by the tests."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.contract
 Insert = Callable[..., None]
 
 NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
-ASKED = datetime(2026, 3, 20, 9, 5)
+CHECKED_AT = datetime(2026, 3, 20, 9, 5)
 
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
@@ -54,7 +54,7 @@ def day(number: int, status: str, **unattributed: object) -> dict[str, object]:
         "day": march(number),
         "status": status,
         "is_explained": True,
-        "fetched_at": ASKED,
+        "fetched_at": CHECKED_AT,
         **unattributed,
     }
 
@@ -68,8 +68,8 @@ def total(hour_start: datetime, series_id: int = 1) -> dict[str, object]:
 
 
 @pytest.fixture
-def held(insert: Insert) -> Insert:
-    """One account with a week, and another that must not show in it."""
+def stored(insert: Insert) -> Insert:
+    """One account with a week of days, and another account."""
     insert(accounts, {"account_id": 1, "name": "default"}, {"account_id": 2, "name": "other"})
     insert(
         series,
@@ -104,7 +104,7 @@ def held(insert: Insert) -> Insert:
     return insert
 
 
-def test_days_are_counted_and_named_by_what_they_lack(held: Insert, warehouse: sa.Engine) -> None:
+def test_days_are_counted_and_listed_by_status(stored: Insert, warehouse: sa.Engine) -> None:
     (account,) = load_status(warehouse, "default", NOW).accounts
     assert account == replace(
         NOTHING,
@@ -132,17 +132,15 @@ def test_days_before_the_known_history_are_not_gaps(insert: Insert, warehouse: s
     assert account.first_day == date(2020, 1, 1)
 
 
-def test_days_since_a_remembered_first_day_are_gaps(insert: Insert, warehouse: sa.Engine) -> None:
+def test_missing_days_after_a_saved_since_are_gaps(insert: Insert, warehouse: sa.Engine) -> None:
     insert(accounts, {"account_id": 1, "name": "default", "since": march(5)})
     insert(day_coverage, day(2, "final"), {**day(10, "final"), "volume": 5})
     (account,) = load_status(warehouse, None, NOW, empty_days=1).accounts
     assert account.gaps == (Days(march(5), march(9)),)
 
 
-def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_asked(
-    held: Insert, warehouse: sa.Engine
-) -> None:
-    held(
+def test_freshness_counts_from_the_end_of_the_newest_completed_hour(stored: Insert, warehouse: sa.Engine) -> None:
+    stored(
         facts,
         *(total(datetime(2026, 3, 20, hour)) for hour in range(10)),
         total(datetime(2026, 3, 20, 10), series_id=2),
@@ -155,18 +153,18 @@ def test_freshness_counts_from_the_end_of_the_newest_hour_that_had_ended_when_as
 
 
 def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
-    held: Insert, warehouse: sa.Engine
+    stored: Insert, warehouse: sa.Engine
 ) -> None:
     started = datetime(2026, 3, 20, 9)
-    held(
+    stored(
         runs,
         *(
             {"account_id": 1, "run": number, "command": "sync", "started_at": started, "exit_code": 1}
             for number in range(1, 13)
         ),
     )
-    held(runs, {"account_id": 1, "run": 13, "command": "sync", "started_at": started})
-    held(runs, {"account_id": 1, "run": 14, "command": "replay", "started_at": started})
+    stored(runs, {"account_id": 1, "run": 13, "command": "sync", "started_at": started})
+    stored(runs, {"account_id": 1, "run": 14, "command": "replay", "started_at": started})
     finding = {
         "account_id": 1,
         "check_name": "split",
@@ -175,29 +173,29 @@ def test_the_last_runs_come_newest_first_with_the_findings_of_the_newest_sync(
         "message": "does not fit",
         "seen_at": started,
     }
-    held(findings, {**finding, "run": 12}, {**finding, "run": 13, "queue": "A"})
+    stored(findings, {**finding, "run": 12}, {**finding, "run": 13, "queue": "A"})
     (account,) = load_status(warehouse, "default", NOW).accounts
     assert [run.run for run in account.runs] == list(range(14, 14 - MAX_RUNS, -1))
     assert [run.command for run in account.runs[:2]] == ["replay", "sync"]
-    assert (account.runs[0].ended_at, account.runs[0].exit_code) == (None, None)
+    assert (account.runs[0].finished_at, account.runs[0].exit_code) == (None, None)
     assert account.runs[1].started_at == started.replace(tzinfo=UTC)
     assert account.findings == (Finding("split", Severity.BLOCKING, "does not fit", march(2), "A"),)
 
 
-def test_every_account_is_shown_unless_one_is_named(held: Insert, warehouse: sa.Engine) -> None:
+def test_every_account_is_shown_unless_one_is_selected(stored: Insert, warehouse: sa.Engine) -> None:
     assert [account.account for account in load_status(warehouse, None, NOW).accounts] == ["default", "other"]
     with pytest.raises(UsageError, match="'nobody'") as caught:
         load_status(warehouse, "nobody", NOW)
     assert "default, other" in caught.value.hint
 
 
-def test_status_needs_no_more_than_to_read(held: Insert, warehouse: sa.Engine) -> None:
+def test_status_works_on_a_read_only_connection(stored: Insert, warehouse: sa.Engine) -> None:
     assert load_status(open_warehouse(str(warehouse.url), read_only=True), None, NOW) == load_status(
         warehouse, None, NOW
     )
 
 
-def test_a_warehouse_without_tables_says_what_to_do(warehouse: sa.Engine) -> None:
+def test_a_warehouse_without_tables_gets_a_hint(warehouse: sa.Engine) -> None:
     migrate.downgrade(warehouse, "base")
     with pytest.raises(WarehouseError) as caught:
         load_status(warehouse, None, NOW)
@@ -225,7 +223,7 @@ def test_spans_name_every_day_once_and_do_not_touch(found: set[date]) -> None:
         ([0.1, 4.9], False),
     ],
 )
-def test_stale_is_when_any_account_is_older_than_allowed(ages: list[float | None], stale: bool) -> None:
+def test_status_is_stale_if_any_account_is_too_old(ages: list[float | None], stale: bool) -> None:
     status = Status("w", NOW, tuple(replace(NOTHING, freshness_hours=age) for age in ages))
     assert is_stale(status, 5.0) is stale
 
@@ -233,22 +231,22 @@ def test_stale_is_when_any_account_is_older_than_allowed(ages: list[float | None
 # ---------------------------------------------------------------- showing
 
 
-def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehouse: sa.Engine) -> None:
-    held(facts, total(datetime(2026, 3, 20, 8)))
-    held(
+def test_the_whole_text_of_a_warehouse_in_use(stored: Insert, warehouse: sa.Engine) -> None:
+    stored(facts, total(datetime(2026, 3, 20, 8)))
+    stored(
         runs,
         {
             "account_id": 1,
             "run": 1,
             "command": "sync",
-            "started_at": ASKED,
+            "started_at": CHECKED_AT,
             "exit_code": 1,
             "requests": 1234,
             "windows_good": 1200,
             "windows_failed": 34,
         },
     )
-    held(
+    stored(
         findings,
         {
             "account_id": 1,
@@ -281,7 +279,7 @@ def test_the_text_of_a_warehouse_in_use_is_calm_and_whole(held: Insert, warehous
     )
 
 
-def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
+def test_of_many_gaps_only_the_newest_and_a_count_are_shown() -> None:
     gaps = tuple(Days(march(number), march(number)) for number in range(1, 31, 2))
     account = replace(NOTHING, first_day=march(1), last_day=march(31), gaps=gaps)
     for width in (100, 80):
@@ -290,7 +288,7 @@ def test_many_gaps_fold_into_the_newest_and_a_count() -> None:
         assert max(map(len, text.splitlines())) <= width
 
 
-def test_runs_of_large_numbers_fit_a_terminal_of_80_columns_and_no_number_is_broken() -> None:
+def test_large_numbers_fit_80_columns_unbroken() -> None:
     run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0, 123_456)
     status = Status("w", NOW, (replace(NOTHING, runs=(run,)),))
     row = as_text(status, 80).splitlines()[-1]
@@ -299,15 +297,17 @@ def test_runs_of_large_numbers_fit_a_terminal_of_80_columns_and_no_number_is_bro
     assert as_text(status, 20).splitlines()[-1] == row
 
 
-def test_with_nothing_held_the_text_says_what_to_do() -> None:
+def test_the_text_of_an_empty_warehouse_says_what_to_do() -> None:
     assert "anticaptcha-etl sync" in as_text(Status("w", NOW, ()), 80)
     assert "anticaptcha-etl sync" in as_text(Status("w", NOW, (NOTHING,)), 80)
 
 
-def test_the_json_has_money_to_the_last_digit_and_known_keys(held: Insert, warehouse: sa.Engine) -> None:
-    held(facts, total(datetime(2026, 3, 20, 8)))
-    held(runs, {"account_id": 1, "run": 1, "command": "sync", "started_at": ASKED})
-    held(findings, {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "message": "does not fit"})
+def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.Engine) -> None:
+    stored(facts, total(datetime(2026, 3, 20, 8)))
+    stored(runs, {"account_id": 1, "run": 1, "command": "sync", "started_at": CHECKED_AT})
+    stored(
+        findings, {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "message": "does not fit"}
+    )
     text = to_json(load_status(warehouse, "default", NOW))
     assert '"unattributed": {"volume": 2, "money": 0.000000002}' in text
     assert json.loads(text, parse_float=Decimal) == {

@@ -200,7 +200,7 @@ def damaged(sound: bytes) -> bytes:
         (lambda _: b"", "not a DuckDB file"),
         (lambda _: b"SQLite format 3\0" + bytes(4096), "not a DuckDB file"),
         (damaged, "damaged"),
-        (lambda sound: sound[:20_000], "cut short"),
+        (lambda sound: sound[:20_000], "truncated"),
     ],
 )
 def test_an_unreadable_file_is_a_warehouse_error_with_a_hint(

@@ -65,7 +65,7 @@ LATE = timedelta(seconds=30)
 
 LOUD = (
     FaultKind.UNKNOWN_CODE, FaultKind.NO_SLOT, FaultKind.HTML, FaultKind.HTML_500, FaultKind.HTML_503, FaultKind.RETRY_AFTER,
-    FaultKind.REDIRECT, FaultKind.EMPTY, FaultKind.CUT, FaultKind.RESET, FaultKind.NAN, FaultKind.NEGATIVE_VOLUME,
+    FaultKind.REDIRECT, FaultKind.EMPTY, FaultKind.TRUNCATED, FaultKind.RESET, FaultKind.NAN, FaultKind.NEGATIVE_VOLUME,
     FaultKind.VENDOR_PAGE, FaultKind.VENDOR_EXAMPLE,
 )  # fmt: skip
 FATAL = (FaultKind.IP_BLOCKED, FaultKind.ZERO_BALANCE)
@@ -169,7 +169,7 @@ class World(Nights):
         kind = self._trouble(window)
         self.sandbox.faults = (Fault(kind),) if kind else ()
         reply = self.sandbox.respond(METHOD, protocol.encode_request(window, KEY))
-        body = reply.body[: len(reply.body) // 2] if kind is FaultKind.CUT else reply.body
+        body = reply.body[: len(reply.body) // 2] if kind is FaultKind.TRUNCATED else reply.body
         answer = Response(window, requested_at, protocol.parse_response(reply.status, body), reply.status, body)
         if kind is FaultKind.RESET:
             answer = Response(window, requested_at, TransportError("reset", "for a test"))

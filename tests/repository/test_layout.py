@@ -1,4 +1,4 @@
-"""What holds for the house as a whole, whatever happens in a room."""
+"""Rules for the repository as a whole: commands, imports, names, locks and what is shipped."""
 
 import ast
 import subprocess
@@ -26,12 +26,11 @@ def subclasses(parent: type[errors.AppError]) -> Iterator[type[errors.AppError]]
         yield from subclasses(child)
 
 
-# ---------------------------------------------------------------- the front door
+# ---------------------------------------------------------------- commands and exit codes
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_readme_and_shows_how_it_is_typed(name: str) -> None:
-    assert f"anticaptcha-etl {name}" in (ROOT / "README.md").read_text()
+def test_every_command_shows_how_it_is_typed(name: str) -> None:
     command = cli.commands[name]
     assert command.help
     assert f"anticaptcha-etl {name}" in command.help
@@ -57,11 +56,11 @@ sys.exit(", ".join(sorted(heavy & sys.modules.keys())) or code)
     assert done.stdout.startswith("Usage: anticaptcha-etl")
 
 
-def test_every_problem_is_drawn_in_the_tree_with_an_exit_code_of_the_contract() -> None:
+def test_every_error_class_is_in_the_tree_with_an_exit_code_of_the_contract() -> None:
     tree = errors.__doc__ or ""
-    for problem in subclasses(errors.AppError):
-        assert f"+-- {problem.__name__}" in tree
-        assert problem.exit_code in errors.PRECEDENCE
+    for error in subclasses(errors.AppError):
+        assert f"+-- {error.__name__}" in tree
+        assert error.exit_code in errors.PRECEDENCE
     assert not [
         line for line in tree.splitlines() if "+--" in line and not hasattr(errors, line.split("+--")[1].split()[0])
     ]
@@ -72,16 +71,16 @@ def test_every_exit_code_is_explained_in_the_help() -> None:
         assert f"\n{code:5}  " in (cli.epilog or "")
 
 
-# ---------------------------------------------------------------- the rooms
+# ---------------------------------------------------------------- source files
 
 
-def test_imports_keep_their_direction() -> None:
+def test_imports_follow_the_contracts() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 
-def test_no_room_has_a_name_that_says_nothing() -> None:
+def test_no_module_has_a_meaningless_name() -> None:
     forbidden = {"utils", "util", "helpers", "helper", "common", "manager", "process", "handle", "misc"}
     assert not [path for path in SOURCES if forbidden & {*path.stem.split("_"), *path.parent.relative_to(ROOT).parts}]
 
@@ -99,7 +98,7 @@ FLOATS_BESIDE_MONEY = {
 
 
 def floats(path: Path) -> Iterator[tuple[str, object]]:
-    """Where a float could come to be: its literals, the name ``float`` outside of annotations, true division."""
+    """Float literals and calls of ``float``, each with the name of its file."""
     name = path.relative_to(ROOT).as_posix()
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -109,27 +108,27 @@ def floats(path: Path) -> Iterator[tuple[str, object]]:
             yield name, f"float() in line {node.lineno}"
 
 
-def test_no_float_comes_near_money() -> None:
-    rooms = ("etl/transform/", "etl/load/", "etl/models.py", "etl/warehouse/")
-    found = {hit for path in SOURCES if path.relative_to(ROOT).as_posix().startswith(rooms) for hit in floats(path)}
+def test_no_floats_in_modules_that_process_money() -> None:
+    folders = ("etl/transform/", "etl/load/", "etl/models.py", "etl/warehouse/")
+    found = {hit for path in SOURCES if path.relative_to(ROOT).as_posix().startswith(folders) for hit in floats(path)}
     assert found - FLOATS_BESIDE_MONEY.keys() == set()
     assert FLOATS_BESIDE_MONEY.keys() - found == set()
 
 
-def test_one_version_and_the_changelog_knows_it() -> None:
+def test_changelog_has_the_current_version() -> None:
     assert "version" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"]
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
-def test_the_locks_pin_by_hash_and_name_no_place_to_fetch_from(name: str) -> None:
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-docs.lock"])
+def test_locks_pin_by_hash_and_name_no_index(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     pins = [line for line in lines if not line.startswith(" ")]
     assert all("==" in pin and pin.endswith("\\") for pin in pins)
     assert all(line.startswith("    --hash=sha256:") for line in lines if line not in pins)
 
 
-def test_the_locks_hold_what_the_package_needs() -> None:
+def test_locks_contain_all_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime, everything = ((ROOT / name).read_text() for name in ("requirements.lock", "requirements-dev.lock"))
     for need in [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]:
@@ -150,8 +149,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_what_the_checkout_has_and_nothing_else(wheel: Path) -> None:
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+def test_wheel_contains_exactly_the_package_migrations_and_sql(wheel: Path) -> None:
+    found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     outside = [
         path
         for name in ("migrations", "sql")
@@ -164,11 +163,11 @@ def test_the_wheel_holds_what_the_checkout_has_and_nothing_else(wheel: Path) -> 
     )
     other_files = [ROOT / "etl/py.typed", *report_files]
     expected = {path.relative_to(ROOT).as_posix() for path in [*SOURCES, *other_files]}
-    assert held == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
+    assert found == expected | {f"etl/{path.relative_to(ROOT).as_posix()}" for path in outside}
 
 
 def test_the_installed_wheel_works_from_another_directory(wheel: Path, tmp_path: Path) -> None:
-    """The package's own files come from the wheel, its dependencies from here, so that nothing is fetched."""
+    """The package comes from the wheel, its dependencies from this environment, so nothing is downloaded."""
     home = tmp_path / "venv"
     venv.create(home, symlinks=True)
     site = next(home.glob("lib/python*/site-packages"))

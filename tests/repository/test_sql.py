@@ -1,4 +1,4 @@
-"""Every SQL file keeps the house's form, and says what both engines understand."""
+"""Every SQL file has the required form and uses only SQL that both engines understand."""
 
 import re
 import tomllib
@@ -8,7 +8,6 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from etl.outputs import cookbook
 from etl.warehouse import checks, migrate, views
 from etl.warehouse.package_files import folder
 from etl.warehouse.schema import metadata
@@ -18,7 +17,6 @@ CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
 COOKBOOK = sorted((folder("sql") / "cookbook").glob("*.sql"))
 FUNCTIONS = sorted((folder("sql") / "functions").glob("*.sql"))
 ROOT = folder("sql").parent
-README = (ROOT / "README.md").read_text()
 DUCKDB_ALONE = [
     "arg_max",
     "arg_min",
@@ -35,11 +33,11 @@ DUCKDB_ALONE = [
 
 
 def bare(sql: str) -> str:
-    """Without comments, quoted texts and quoted names."""
+    """Return the SQL without comments, string literals and quoted names."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "''", re.sub(r"--.*", "", sql))
 
 
-def test_every_key_and_index_begins_with_the_account_by_which_a_distributed_server_would_split() -> None:
+def test_every_key_and_index_begins_with_the_account() -> None:
     for table in metadata.tables.values():
         keys = [[*table.primary_key.columns], *([*index.columns] for index in table.indexes)]
         assert {columns[0].name for columns in keys if columns} == {"account_id"}, table.name
@@ -52,24 +50,24 @@ def test_every_join_carries_the_account(file: Path) -> None:
     assert not [join for join in joins if "account" not in re.split(r"\son\s", join)[-1]]
 
 
-def test_the_statements_that_distribute_a_warehouse_name_every_table() -> None:
-    said = re.findall(
+def test_citus_file_distributes_every_table() -> None:
+    distributed = re.findall(
         r"create_(?:reference|distributed)_table\('([\w.]+)'", (ROOT / "deploy" / "citus.sql").read_text()
     )
-    assert sorted(said) == sorted(metadata.tables)
+    assert sorted(distributed) == sorted(metadata.tables)
 
 
-def test_the_views_of_the_contract_are_there() -> None:
-    promised = {
+def test_views_of_the_contract_exist() -> None:
+    public = {
         "spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly",
         "coverage_daily", "spending_revisions", "spending_rejections", "spending_by_app_daily", "spending_by_ip_daily",
         "reconciliation_hourly", "sync_runs",
     }  # fmt: skip
-    assert promised <= {file.stem for file in VIEWS}
+    assert public <= {file.stem for file in VIEWS}
 
 
 @pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
-def test_a_view_says_its_grain_first_and_makes_what_its_file_is_named_for(file: Path) -> None:
+def test_view_file_begins_with_its_grain_and_creates_the_view_of_its_name(file: Path) -> None:
     sql = file.read_text()
     assert sql.startswith("-- one row per ")
     assert re.search(rf"^create view (internal\.)?{file.stem} as$", sql, re.MULTILINE)
@@ -77,7 +75,7 @@ def test_a_view_says_its_grain_first_and_makes_what_its_file_is_named_for(file: 
 
 
 @pytest.mark.parametrize("file", CHECKS, ids=lambda file: file.stem)
-def test_a_check_is_one_select_and_says_what_should_hold_how_grave_it_is_and_what_to_do(file: Path) -> None:
+def test_check_is_one_select_with_sentence_severity_and_hint(file: Path) -> None:
     check = checks.parse(file.stem, file.read_text())
     assert list(views.head(check.sql)[1]) == ["severity", "remedy"]
     assert check.sentence
@@ -88,7 +86,7 @@ def test_a_check_is_one_select_and_says_what_should_hold_how_grave_it_is_and_wha
 
 
 @pytest.mark.parametrize("file", COOKBOOK, ids=lambda file: file.stem)
-def test_a_recipe_says_its_grain_and_why_and_is_one_select_to_be_pasted_anywhere(file: Path) -> None:
+def test_saved_query_is_one_portable_select_with_grain_and_reason(file: Path) -> None:
     grain, gap, why, *_ = file.read_text().splitlines()
     assert grain.startswith("-- one row per ")
     assert not grain.endswith(".")
@@ -106,39 +104,33 @@ def test_a_recipe_says_its_grain_and_why_and_is_one_select_to_be_pasted_anywhere
 
 
 @pytest.mark.parametrize("file", COOKBOOK, ids=lambda file: file.stem)
-def test_a_recipe_reads_the_promised_views(file: Path) -> None:
-    """One asks for what no view tells: the reading behind a number."""
+def test_saved_query_reads_only_public_views(file: Path) -> None:
+    """One query reads tables, because no view shows the snapshot behind a number."""
     sql = re.sub(r"extract\(\w+ from", "", bare(file.read_text()))
     named = {*re.findall(r"\b(?:from|join) ([\w.]+)", sql)}
     own = {*re.findall(r"(\w+) as \(", sql)}
     tables = set(metadata.tables)
-    promised = {view.stem for view in VIEWS} | {"spending_as_of"}
+    public = {view.stem for view in VIEWS} | {"spending_as_of"}
     assert named
-    assert named - own <= (tables if file.stem == "where_a_number_came_from" else promised)
-
-
-def test_the_readme_lists_the_cookbook_as_its_files_say() -> None:
-    told = [f"| `{recipe.name}` | {recipe.grain} |" for recipe in cookbook.load()]
-    assert len(told) >= 20
-    assert [line for line in README.splitlines() if re.match(r"\| `\w+` \| one row per ", line)] == told
+    assert named - own <= (tables if file.stem == "where_a_number_came_from" else public)
 
 
 @pytest.mark.parametrize("file", [*VIEWS, *CHECKS, *COOKBOOK], ids=lambda file: file.stem)
-def test_a_file_is_lower_case_and_common_to_both_engines(file: Path) -> None:
+def test_sql_is_lower_case_and_portable(file: Path) -> None:
     sql = bare(file.read_text())
     assert sql == sql.lower()
     assert [word for word in DUCKDB_ALONE if word in sql] == []
     assert max(map(len, file.read_text().splitlines())) <= 132
 
 
-def test_a_view_comes_after_the_views_it_names() -> None:
+def test_view_comes_after_the_views_it_uses() -> None:
     b = views.parse("b", "-- one row per x, see a\ncreate view b as select * from c;")
     c = views.parse("c", "create view c as select 1;")
     a = views.parse("a", "create view a as select * from b;")
     assert [view.name for view in views.in_order([a, b, c])] == ["c", "b", "a"]
 
 
-def test_a_views_comments_are_read_from_its_head_alone() -> None:
+def test_view_comments_come_from_the_leading_comment_only() -> None:
     view = views.parse(
         "v",
         "-- one row per day:\n-- of the year\n--\n-- day: the day,\n-- in UTC\n-- money: dollars\nselect 1 -- "
@@ -148,7 +140,7 @@ def test_a_views_comments_are_read_from_its_head_alone() -> None:
     assert view.columns == {"day": "the day, in UTC", "money": "dollars"}
 
 
-def test_the_revisions_are_read_from_file_names_as_alembic_chains_them() -> None:
+def test_revisions_from_file_names_match_alembic() -> None:
     config = Config()
     config.set_main_option("script_location", str(folder("migrations")))
     script = ScriptDirectory.from_config(config)
@@ -156,7 +148,7 @@ def test_the_revisions_are_read_from_file_names_as_alembic_chains_them() -> None
     assert migrate.revisions()[-1:] == script.get_heads()
 
 
-def test_the_wheel_carries_what_the_program_reads_beside_its_code() -> None:
+def test_wheel_includes_migrations_and_sql() -> None:
     project = tomllib.loads((folder("sql").parent / "pyproject.toml").read_text())
-    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert carried == {"migrations": "etl/migrations", "sql": "etl/sql"}
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"migrations": "etl/migrations", "sql": "etl/sql"}

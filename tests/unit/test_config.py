@@ -15,8 +15,8 @@ from etl.secret import Secret
 NOW = datetime(2026, 3, 10, 23, 59, tzinfo=UTC)
 
 
-class Desk:
-    """A folder with an environment and a TOML of its own."""
+class Workspace:
+    """A working directory with its own variables and configuration file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,17 +44,17 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
-# ---------------------------------------------------------------- the ladder
+# ---------------------------------------------------------------- precedence
 
 
-def test_with_nothing_said_the_defaults_of_the_contract_hold(desk: Desk) -> None:
-    settings = desk.load()
+def test_without_any_configuration_the_documented_defaults_apply(workspace: Workspace) -> None:
+    settings = workspace.load()
     assert (settings.account, settings.api_url) == ("default", "https://api.anti-captcha.com")
-    assert settings.warehouse == f"duckdb:///{desk.folder}/warehouse.duckdb"
+    assert settings.warehouse == f"duckdb:///{workspace.folder}/warehouse.duckdb"
     assert (settings.lookback, settings.empty_days, settings.concurrency, settings.rate) == (3, 90, 4, 5.0)
     assert (settings.since, settings.since_all, settings.until, settings.max_requests, settings.max_age) == (
         None,
@@ -70,17 +70,17 @@ def test_with_nothing_said_the_defaults_of_the_contract_hold(desk: Desk) -> None
     assert set(settings.sources.values()) == {"default"}
 
 
-def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Desk) -> None:
-    config = desk.toml("lookback = 1\n")
-    settings = desk.load()
+def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspace: Workspace) -> None:
+    config = workspace.toml("lookback = 1\n")
+    settings = workspace.load()
     assert (settings.lookback, settings.sources["lookback"]) == (1, f"lookback in {config}")
-    desk.toml("lookback = 1\n[accounts.default]\nlookback = 2\n")
-    settings = desk.load()
+    workspace.toml("lookback = 1\n[accounts.default]\nlookback = 2\n")
+    settings = workspace.load()
     assert (settings.lookback, settings.sources["lookback"]) == (2, f"[accounts.default] lookback in {config}")
-    desk.environ["ANTICAPTCHA_LOOKBACK"] = "4"
-    settings = desk.load()
+    workspace.environ["ANTICAPTCHA_LOOKBACK"] = "4"
+    settings = workspace.load()
     assert (settings.lookback, settings.sources["lookback"]) == (4, "ANTICAPTCHA_LOOKBACK")
-    settings = desk.load(lookback="5")
+    settings = workspace.load(lookback="5")
     assert (settings.lookback, settings.sources["lookback"]) == (5, "--lookback")
 
 
@@ -102,7 +102,7 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("empty_days", "3650", 3650),
         ("concurrency", "64", 64),
         ("rate", "0.5", 0.5),
-        ("keep_answers", "31", 31),
+        ("raw_retention_days", "31", 31),
         ("max_requests", "1", 1),
         ("totals_only", "yes", True),
         ("key_changed", "1", True),
@@ -118,14 +118,14 @@ def test_each_step_of_the_ladder_beats_the_one_below_and_is_remembered(desk: Des
         ("shard", "2/8", (2, 8)),
     ],
 )
-def test_every_setting_can_be_said_in_the_environment(desk: Desk, name: str, text: str, value: object) -> None:
-    desk.environ[SETTINGS[name].variable] = text
-    assert getattr(desk.load(), name) == value
+def test_every_setting_can_be_set_by_a_variable(workspace: Workspace, name: str, text: str, value: object) -> None:
+    workspace.environ[SETTINGS[name].variable] = text
+    assert getattr(workspace.load(), name) == value
 
 
-def test_the_test_above_knows_every_setting() -> None:
-    said = test_every_setting_can_be_said_in_the_environment.pytestmark[0].args[1]  # type: ignore[attr-defined]  # set by the decorator
-    assert {row[0] for row in said} == set(SETTINGS)
+def test_the_test_above_covers_every_setting() -> None:
+    rows = test_every_setting_can_be_set_by_a_variable.pytestmark[0].args[1]  # type: ignore[attr-defined]  # set by the decorator
+    assert {row[0] for row in rows} == set(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -137,96 +137,117 @@ def test_the_test_above_knows_every_setting() -> None:
     ],
 )
 @pytest.mark.parametrize("letters", [slice(None), slice(-1)])
-def test_a_list_is_said_in_one_variable_or_one_key_by_its_plural_or_its_singular(
-    desk: Desk, name: str, text: str, value: object, letters: slice
+def test_a_list_setting_has_a_plural_and_a_singular_name(
+    workspace: Workspace, name: str, text: str, value: object, letters: slice
 ) -> None:
-    desk.environ[f"ANTICAPTCHA_{name[letters].upper()}"] = text
-    assert getattr(desk.load(), name) == value
-    desk.environ.clear()
-    desk.toml(f"[accounts.default]\n{name[letters]} = '{text}'\n")
-    assert getattr(desk.load(), name) == value
+    workspace.environ[f"ANTICAPTCHA_{name[letters].upper()}"] = text
+    assert getattr(workspace.load(), name) == value
+    workspace.environ.clear()
+    workspace.toml(f"[accounts.default]\n{name[letters]} = '{text}'\n")
+    assert getattr(workspace.load(), name) == value
 
 
-def test_an_empty_variable_says_nothing(desk: Desk) -> None:
-    desk.environ["ANTICAPTCHA_SINCE"] = " "
-    assert desk.load().since is None
+OLD_NAMES = [(setting.name, setting.old_name) for setting in SETTINGS.values() if setting.old_name]
 
 
-def test_a_flag_of_the_toml_can_be_taken_back_by_the_environment(desk: Desk) -> None:
-    desk.toml("totals_only = true\n")
-    assert desk.load().totals_only
-    desk.environ["ANTICAPTCHA_TOTALS_ONLY"] = "0"
-    assert not desk.load().totals_only
+@pytest.mark.parametrize(("name", "old_name"), OLD_NAMES)
+def test_an_old_name_is_accepted_everywhere_and_the_new_name_wins(
+    workspace: Workspace, name: str, old_name: str
+) -> None:
+    path = workspace.toml(f"{old_name} = 31\n")
+    assert (getattr(workspace.load(), name), workspace.load().sources[name]) == (31, f"{old_name} in {path}")
+    workspace.environ[f"ANTICAPTCHA_{old_name.upper()}"] = "32"
+    assert getattr(workspace.load(), name) == 32
+    given: dict[str, Any] = {old_name: "33"}
+    assert getattr(workspace.load(**given), name) == 33
+    assert getattr(workspace.load(**(given | {name: "34"})), name) == 34
+    given[old_name] = "1"
+    assert f"--{old_name.replace('_', '-')} is '1'" in workspace.refused(**given)
+    assert workspace.load().ignored == ()
 
 
-def test_settings_of_another_account_do_not_leak(desk: Desk) -> None:
-    desk.toml(
+def test_an_empty_variable_counts_as_unset(workspace: Workspace) -> None:
+    workspace.environ["ANTICAPTCHA_SINCE"] = " "
+    assert workspace.load().since is None
+
+
+def test_a_variable_can_turn_off_a_flag_of_the_file(workspace: Workspace) -> None:
+    workspace.toml("totals_only = true\n")
+    assert workspace.load().totals_only
+    workspace.environ["ANTICAPTCHA_TOTALS_ONLY"] = "0"
+    assert not workspace.load().totals_only
+
+
+def test_an_account_does_not_get_settings_of_another_account(workspace: Workspace) -> None:
+    workspace.toml(
         "[accounts.a]\nrate = 1\nqueues = ['FunCaptcha']\nsoft_ids = [1011]\nips = ['::1']\n[accounts.b]\nrate = 2\n"
     )
-    a, b = desk.load(account="a"), desk.load(account="b")
+    a, b = workspace.load(account="a"), workspace.load(account="b")
     assert (a.rate, a.queues, a.soft_ids, a.ips) == (1.0, ("FunCaptcha",), ("1011",), ("::1",))
     assert (b.rate, b.queues, b.soft_ids, b.ips) == (2.0, (), (), ())
-    assert desk.load().rate == 5.0
+    assert workspace.load().rate == 5.0
 
 
-def test_the_account_itself_may_stand_at_the_top_of_the_toml(desk: Desk) -> None:
-    desk.toml("account = 'b'\n[accounts.b]\nlookback = 7\n")
-    assert (desk.load().account, desk.load().lookback) == ("b", 7)
+def test_the_top_of_the_file_can_select_the_account(workspace: Workspace) -> None:
+    workspace.toml("account = 'b'\n[accounts.b]\nlookback = 7\n")
+    assert (workspace.load().account, workspace.load().lookback) == ("b", 7)
 
 
-def test_the_config_is_found_by_option_then_by_variable(desk: Desk) -> None:
-    desk.toml("lookback = 1\n")
-    desk.toml("lookback = 2\n", "two.toml")
-    desk.toml("lookback = 3\n", "three.toml")
-    desk.environ["ANTICAPTCHA_CONFIG"] = "two.toml"
-    assert desk.load().lookback == 2
-    assert desk.load(config="three.toml").lookback == 3
+def test_the_config_option_beats_the_config_variable(workspace: Workspace) -> None:
+    workspace.toml("lookback = 1\n")
+    workspace.toml("lookback = 2\n", "two.toml")
+    workspace.toml("lookback = 3\n", "three.toml")
+    workspace.environ["ANTICAPTCHA_CONFIG"] = "two.toml"
+    assert workspace.load().lookback == 2
+    assert workspace.load(config="three.toml").lookback == 3
 
 
-def test_since_all_is_told_apart_from_nothing_said(desk: Desk) -> None:
-    assert (desk.load(since="all").since, desk.load(since="all").since_all) == (None, True)
-    assert not desk.load(since="2024-01-01").since_all
+def test_since_all_differs_from_an_unset_since(workspace: Workspace) -> None:
+    assert (workspace.load(since="all").since, workspace.load(since="all").since_all) == (None, True)
+    assert not workspace.load(since="2024-01-01").since_all
 
 
 # ---------------------------------------------------------------- apps, IPs
 
 
-def test_a_soft_id_is_its_digits_once_however_it_was_written(desk: Desk) -> None:
-    assert desk.load(soft_ids=("1022", "+1011", " 01011", "2147483647")).soft_ids == ("1022", "1011", "2147483647")
-    desk.toml("soft_ids = [1022, '1011', 1011]\n")
-    assert desk.load().soft_ids == ("1022", "1011")
+def test_soft_ids_are_normalized_and_deduplicated(workspace: Workspace) -> None:
+    assert workspace.load(soft_ids=("1022", "+1011", " 01011", "2147483647")).soft_ids == ("1022", "1011", "2147483647")
+    workspace.toml("soft_ids = [1022, '1011', 1011]\n")
+    assert workspace.load().soft_ids == ("1022", "1011")
 
 
-def test_an_address_is_its_canonical_text_once_however_it_was_written(desk: Desk) -> None:
+def test_addresses_are_normalized_and_deduplicated(workspace: Workspace) -> None:
     written = ("2001:DB8:0:0::1", " 192.0.2.10", "2001:db8::1", "::ffff:192.0.2.10", "::FFFF:C000:20A", "::1")
-    assert desk.load(ips=written).ips == ("2001:db8::1", "192.0.2.10", "::1")
+    assert workspace.load(ips=written).ips == ("2001:db8::1", "192.0.2.10", "::1")
 
 
 # ---------------------------------------------------------------- paths
 
 
-def test_a_relative_warehouse_starts_where_it_was_said(desk: Desk) -> None:
-    desk.toml("warehouse = 'held/w.duckdb'\n", "etc/a.toml")
-    assert desk.load(config="etc/a.toml").warehouse == f"duckdb:///{desk.folder}/etc/held/w.duckdb"
-    assert desk.load(config="etc/a.toml", warehouse="w.duckdb").warehouse == f"duckdb:///{desk.folder}/w.duckdb"
+def test_a_relative_warehouse_starts_at_the_folder_of_its_source(workspace: Workspace) -> None:
+    workspace.toml("warehouse = 'data/w.duckdb'\n", "etc/a.toml")
+    assert workspace.load(config="etc/a.toml").warehouse == f"duckdb:///{workspace.folder}/etc/data/w.duckdb"
+    assert (
+        workspace.load(config="etc/a.toml", warehouse="w.duckdb").warehouse == f"duckdb:///{workspace.folder}/w.duckdb"
+    )
 
 
-def test_a_relative_folder_of_checks_starts_where_it_was_said(desk: Desk) -> None:
-    assert desk.load().checks_folder is None
-    desk.toml("checks_folder = 'checks'\n", "etc/a.toml")
-    assert desk.load(config="etc/a.toml").checks_folder == desk.folder / "etc" / "checks"
-    assert desk.load(config="etc/a.toml", checks_folder="mine").checks_folder == desk.folder / "mine"
+def test_a_relative_checks_folder_starts_at_the_folder_of_its_source(workspace: Workspace) -> None:
+    assert workspace.load().checks_folder is None
+    workspace.toml("checks_folder = 'checks'\n", "etc/a.toml")
+    assert workspace.load(config="etc/a.toml").checks_folder == workspace.folder / "etc" / "checks"
+    assert workspace.load(config="etc/a.toml", checks_folder="mine").checks_folder == workspace.folder / "mine"
 
 
-def test_a_url_of_a_warehouse_stays_as_it_is(desk: Desk) -> None:
-    assert desk.load(warehouse="postgresql://u:p@h/d").warehouse == "postgresql://u:p@h/d"
+def test_a_warehouse_url_is_unchanged(workspace: Workspace) -> None:
+    assert workspace.load(warehouse="postgresql://u:p@h/d").warehouse == "postgresql://u:p@h/d"
 
 
-def test_a_question_mark_in_a_warehouses_path_is_refused_before_it_cuts_the_name(desk: Desk) -> None:
-    assert "question mark" in desk.refused(warehouse="what?.duckdb")
+def test_a_warehouse_path_with_a_question_mark_is_refused(workspace: Workspace) -> None:
+    assert "question mark" in workspace.refused(warehouse="what?.duckdb")
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- invalid values
 
 
 @pytest.mark.parametrize(
@@ -253,27 +274,29 @@ def test_a_question_mark_in_a_warehouses_path_is_refused_before_it_cuts_the_name
         ({"since": "2024-01-02", "until": "2024-01-01"}, "which is after 2024-01-01 of --until"),
         (
             {"soft_ids": ("1011", "x")},
-            "--soft-id is '1011', 'x': 'x' is no softId, which is a whole number from 1 to 2147483647",
+            "--soft-id is '1011', 'x': 'x' is not a softId (a whole number from 1 to 2147483647)",
         ),
-        ({"soft_ids": ("0",)}, "'0' is no softId"),
-        ({"soft_ids": ("-7",)}, "'-7' is no softId"),
-        ({"soft_ids": ("2147483648",)}, "'2147483648' is no softId"),
-        ({"soft_ids": ("1011,1022",)}, "'1011,1022' is no softId"),
-        ({"soft_ids": ("\u0661",)}, "is no softId"),
+        ({"soft_ids": ("0",)}, "'0' is not a softId"),
+        ({"soft_ids": ("-7",)}, "'-7' is not a softId"),
+        ({"soft_ids": ("2147483648",)}, "'2147483648' is not a softId"),
+        ({"soft_ids": ("1011,1022",)}, "'1011,1022' is not a softId"),
+        ({"soft_ids": ("\u0661",)}, "is not a softId"),
         (
             {"ips": ("192.0.2.10", "10.0.0.0/8")},
-            "--ip is '192.0.2.10', '10.0.0.0/8': '10.0.0.0/8' is a network; name single",
+            "--ip is '192.0.2.10', '10.0.0.0/8': '10.0.0.0/8' is a network; list single",
         ),
         ({"ips": ("fe80::1%eth0",)}, "'fe80::1%eth0' has a zone"),
-        ({"ips": ("192.0.2.010",)}, "'192.0.2.010' is no IP address"),
-        ({"ips": ("192.0.2",)}, "'192.0.2' is no IP address, such as '192.0.2.10' or '2001:db8::1'"),
-        ({"account": "a/b"}, "no slash"),
-        ({"account": "a\nb"}, "nothing unprintable"),
+        ({"ips": ("192.0.2.010",)}, "'192.0.2.010' is not an IP address"),
+        ({"ips": ("192.0.2",)}, "'192.0.2' is not an IP address like '192.0.2.10' or '2001:db8::1'"),
+        ({"account": "a/b"}, "must not contain a slash"),
+        ({"account": "a\nb"}, "control characters"),
         ({"log_format": "xml"}, "text or json"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_what_it_must_be(desk: Desk, given: dict[str, Any], must: str) -> None:
-    assert must in desk.refused(**given)
+def test_an_invalid_value_is_refused_with_what_it_must_be(
+    workspace: Workspace, given: dict[str, Any], must: str
+) -> None:
+    assert must in workspace.refused(**given)
 
 
 @pytest.mark.parametrize(
@@ -291,27 +314,27 @@ def test_a_value_that_cannot_be_is_refused_with_what_it_must_be(desk: Desk, give
         ("queues = { a = 1 }", "text"),
         ("soft_ids = [1011, '1022']", ""),
         ("soft_id = 1011", ""),
-        ("soft_ids = [1011.0]", "1011.0 is no softId"),
-        ("soft_ids = [true]", "true is no softId"),
-        ("trusted_soft_ids = [0]", "0 is no softId"),
+        ("soft_ids = [1011.0]", "1011.0 is not a softId"),
+        ("soft_ids = [true]", "true is not a softId"),
+        ("trusted_soft_ids = [0]", "0 is not a softId"),
         ("ips = ['192.0.2.10']", ""),
-        ("ips = [3221225994]", "3221225994 is no IP address"),
+        ("ips = [3221225994]", "3221225994 is not an IP address"),
         ("trusted_ips = ['192.0.2.0/24']", "is a network"),
         ("totals_only = 'perhaps'", "true or false"),
-        ("keep_answers = false", "is false: it must"),
+        ("raw_retention_days = false", "is false: it must"),
         ("lookback = 2024-01-01", "is 2024-01-01: it must"),
         ("since = 2024-01-01T00:00:00Z", "is 2024-01-01T00:00:00+00:00: it must"),
         ("queues = [['a', true], { a = 1 }]", "is ['a', true], {a = 1}: it must"),
         ("account = 7", "text"),
     ],
 )
-def test_the_types_of_the_toml_are_checked_too_and_shown_as_it_writes_them(desk: Desk, toml: str, must: str) -> None:
-    desk.toml(toml)
+def test_toml_types_are_checked_and_shown_in_toml_notation(workspace: Workspace, toml: str, must: str) -> None:
+    workspace.toml(toml)
     if must:
-        assert must in desk.refused()
-        assert "anticaptcha-etl.toml" in desk.refused()
+        assert must in workspace.refused()
+        assert "anticaptcha-etl.toml" in workspace.refused()
     else:
-        desk.load()
+        workspace.load()
 
 
 @pytest.mark.parametrize(
@@ -324,23 +347,23 @@ def test_the_types_of_the_toml_are_checked_too_and_shown_as_it_writes_them(desk:
         ("trusted_ips = ['x']", ""),
     ],
 )
-def test_the_help_that_is_pointed_to_explains_the_setting(desk: Desk, toml: str, hint: str) -> None:
-    path = desk.toml(toml)
-    assert desk.refused().endswith(f"| fix {toml.partition(' ')[0]} in {path}{hint}")
+def test_the_hint_names_the_help_that_describes_the_setting(workspace: Workspace, toml: str, hint: str) -> None:
+    path = workspace.toml(toml)
+    assert workspace.refused().endswith(f"| fix {toml.partition(' ')[0]} in {path}{hint}")
 
 
 @pytest.mark.parametrize(
     "url", ["http://hc.example/token", "ftp://hc.example/token", "token", "https://[token", "http://127.1.evil/token"]
 )
-def test_a_ping_url_must_be_secure_and_is_shown_nowhere(desk: Desk, url: str) -> None:
-    desk.toml(f"[accounts.default]\nping_url = '{url}'\n")
-    assert "token" not in desk.refused()
-    assert "ping_url in" in desk.refused()
-    desk.toml("ping_url = 'http://127.0.0.1:8000/token'\n")
-    assert "token" not in repr(desk.load())
+def test_a_ping_url_must_be_secure_and_is_never_printed(workspace: Workspace, url: str) -> None:
+    workspace.toml(f"[accounts.default]\nping_url = '{url}'\n")
+    assert "token" not in workspace.refused()
+    assert "ping_url in" in workspace.refused()
+    workspace.toml("ping_url = 'http://127.0.0.1:8000/token'\n")
+    assert "token" not in repr(workspace.load())
 
 
-def test_every_option_is_of_the_command_it_is_said_to_be_of() -> None:
+def test_the_command_of_every_setting_has_its_option() -> None:
     for setting in SETTINGS.values():
         commands = [
             name
@@ -350,67 +373,67 @@ def test_every_option_is_of_the_command_it_is_said_to_be_of() -> None:
         assert setting.command in commands if setting.command else not commands
 
 
-def test_several_in_one_option_are_told_to_be_repeated_but_only_there(desk: Desk) -> None:
-    assert "repeat --ip for each of several" in desk.refused(ips=("192.0.2.1,192.0.2.2",))
-    desk.environ["ANTICAPTCHA_IP"] = "192.0.2.1,x"
-    assert "repeat" not in desk.refused()
+def test_a_comma_in_a_repeatable_option_gets_a_hint_to_repeat_it(workspace: Workspace) -> None:
+    assert "repeat --ip for each value" in workspace.refused(ips=("192.0.2.1,192.0.2.2",))
+    workspace.environ["ANTICAPTCHA_IP"] = "192.0.2.1,x"
+    assert "repeat" not in workspace.refused()
 
 
 @pytest.mark.parametrize(
     "url",
     ["http://api.anti-captcha.com", "http://10.0.0.1:80", "http://127.evil.example", "ftp://x", "api.x", "https://"],
 )
-def test_the_key_never_travels_unencrypted_nor_to_no_host(desk: Desk, url: str) -> None:
-    desk.environ["ANTICAPTCHA_API_URL"] = url
-    assert "ANTICAPTCHA_API_URL" in desk.refused()
+def test_an_api_url_without_encryption_or_host_is_refused(workspace: Workspace, url: str) -> None:
+    workspace.environ["ANTICAPTCHA_API_URL"] = url
+    assert "ANTICAPTCHA_API_URL" in workspace.refused()
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8484", "http://localhost:1", "http://[::1]:1", "https://proxy.example/api"]
 )
-def test_plain_http_is_for_this_machine(desk: Desk, url: str) -> None:
-    desk.environ["ANTICAPTCHA_API_URL"] = url
-    assert desk.load().api_url == url
+def test_plain_http_is_allowed_for_this_machine(workspace: Workspace, url: str) -> None:
+    workspace.environ["ANTICAPTCHA_API_URL"] = url
+    assert workspace.load().api_url == url
 
 
-def test_a_misspelt_key_of_the_toml_is_refused_with_what_was_meant(desk: Desk) -> None:
-    desk.toml("lookbak = 3\n")
-    assert "lookbak" in desk.refused()
-    assert "did you mean lookback?" in desk.refused()
-    desk.toml("[accounts.b]\nempty-days = 3\n")
-    assert "[accounts.b] empty-days" in desk.refused()
-    assert "did you mean empty_days?" in desk.refused()
+def test_an_unknown_toml_key_is_refused_with_a_suggestion(workspace: Workspace) -> None:
+    workspace.toml("lookbak = 3\n")
+    assert "lookbak" in workspace.refused()
+    assert "did you mean lookback?" in workspace.refused()
+    workspace.toml("[accounts.b]\nempty-days = 3\n")
+    assert "[accounts.b] empty-days" in workspace.refused()
+    assert "did you mean empty_days?" in workspace.refused()
 
 
-def test_an_account_within_an_account_is_refused(desk: Desk) -> None:
-    desk.toml("[accounts.b]\naccount = 'c'\n")
-    assert "[accounts.b] account" in desk.refused()
+def test_an_account_table_cannot_select_another_account(workspace: Workspace) -> None:
+    workspace.toml("[accounts.b]\naccount = 'c'\n")
+    assert "[accounts.b] account" in workspace.refused()
 
 
 @pytest.mark.parametrize("text", ["lookback = ", "accounts = 3\n", "[accounts]\nb = 3\n"])
-def test_a_broken_toml_is_a_usage_error_that_names_the_file(desk: Desk, text: str) -> None:
-    path = desk.toml(text)
-    assert str(path) in desk.refused()
+def test_invalid_toml_is_a_usage_error_with_the_file_name(workspace: Workspace, text: str) -> None:
+    path = workspace.toml(text)
+    assert str(path) in workspace.refused()
 
 
-def test_a_toml_in_another_encoding_gets_a_hint_about_the_encoding(desk: Desk) -> None:
-    path = desk.toml("")
+def test_toml_in_another_encoding_gets_a_hint(workspace: Workspace) -> None:
+    path = workspace.toml("")
     path.write_bytes("lookback = 3\n".encode("utf-16"))
     with pytest.raises(UsageError, match="is not UTF-8 text") as caught:
-        desk.load()
+        workspace.load()
     assert str(path) in caught.value.message
-    assert caught.value.hint == "save the file with the encoding UTF-8"
+    assert caught.value.hint == "save it in the encoding UTF-8"
 
 
-def test_a_toml_that_was_asked_for_must_be_there(desk: Desk) -> None:
-    assert "nowhere.toml" in desk.refused(config="nowhere.toml")
+def test_a_named_configuration_file_must_exist(workspace: Workspace) -> None:
+    assert "nowhere.toml" in workspace.refused(config="nowhere.toml")
 
 
-def test_a_password_in_the_warehouse_is_not_printed(desk: Desk) -> None:
-    assert "hunter2" not in repr(desk.load(warehouse="postgresql://u:hunter2@h/d"))
+def test_a_password_in_the_warehouse_is_not_printed(workspace: Workspace) -> None:
+    assert "hunter2" not in repr(workspace.load(warehouse="postgresql://u:hunter2@h/d"))
 
 
-# ---------------------------------------------------------------- variables that are no settings
+# ---------------------------------------------------------------- unknown variables
 
 
 @pytest.mark.parametrize(
@@ -426,42 +449,47 @@ def test_a_password_in_the_warehouse_is_not_printed(desk: Desk) -> None:
         ("ANTICAPTCHA_BALANCE_ALERT", "ANTICAPTCHA_BALANCE_ALERT is not a setting and is ignored"),
     ],
 )
-def test_a_variable_that_is_no_setting_is_told_of_with_what_was_meant(desk: Desk, variable: str, sentence: str) -> None:
-    desk.environ[variable] = "7"
-    assert desk.load().ignored == (sentence,)
+def test_an_unknown_variable_is_reported_with_a_suggestion(workspace: Workspace, variable: str, sentence: str) -> None:
+    workspace.environ[variable] = "7"
+    assert workspace.load().ignored == (sentence,)
 
 
-def test_a_misspelt_variable_of_the_key_is_told_of_without_its_value(desk: Desk) -> None:
-    desk.environ |= {"ANTICAPTCHA_CLIENTKEY": "0123abcd", "ANTICAPTCHA_CLIENT_KEY": "4567"}
-    settings = desk.load(needs_key=True)
+def test_a_misspelt_key_variable_is_reported_without_its_value(workspace: Workspace) -> None:
+    workspace.environ |= {"ANTICAPTCHA_CLIENTKEY": "0123abcd", "ANTICAPTCHA_CLIENT_KEY": "4567"}
+    settings = workspace.load(needs_key=True)
     assert settings.ignored == (
         "ANTICAPTCHA_CLIENTKEY is not a setting and is ignored; did you mean ANTICAPTCHA_CLIENT_KEY?",
     )
     assert "0123abcd" not in repr(settings)
 
 
-def test_nothing_is_told_of_variables_that_are_known_empty_or_another_programs(desk: Desk) -> None:
-    desk.toml(
+def test_known_empty_and_foreign_variables_are_not_reported(workspace: Workspace) -> None:
+    workspace.toml(
         "client_key_env = 'ANTICAPTCHA_MINE'\n[accounts.b]\nclient_key_env = 'ANTICAPTCHA_KEY_OF_B'\n", "two.toml"
     )
-    desk.environ |= {setting.variable: "" for setting in SETTINGS.values()}
-    desk.environ |= {"ANTICAPTCHA_QUEUES": "FunCaptcha", "ANTICAPTCHA_CONFIG": "two.toml", "ANTICAPTCHA_QUEU": " "}
-    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "a", "ANTICAPTCHA_CLIENT_KEY_FILE": "key", "PATH": "/bin", "QUEU": "a"}
-    desk.environ |= {"ANTICAPTCHA_MINE": "a", "ANTICAPTCHA_KEY_OF_B": "b"}
-    assert desk.load().ignored == ()
+    workspace.environ |= {setting.variable: "" for setting in SETTINGS.values()}
+    workspace.environ |= {"ANTICAPTCHA_QUEUES": "FunCaptcha", "ANTICAPTCHA_CONFIG": "two.toml", "ANTICAPTCHA_QUEU": " "}
+    workspace.environ |= {
+        "ANTICAPTCHA_CLIENT_KEY": "a",
+        "ANTICAPTCHA_CLIENT_KEY_FILE": "key",
+        "PATH": "/bin",
+        "QUEU": "a",
+    }
+    workspace.environ |= {"ANTICAPTCHA_MINE": "a", "ANTICAPTCHA_KEY_OF_B": "b"}
+    assert workspace.load().ignored == ()
 
 
 # ---------------------------------------------------------------- the key
 
 
-def test_the_key_is_read_only_for_commands_that_need_it(desk: Desk) -> None:
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "missing"
-    assert desk.load().key is None
-    assert "missing" in desk.refused(needs_key=True)
+def test_the_key_is_not_read_unless_the_command_needs_it(workspace: Workspace) -> None:
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "missing"
+    assert workspace.load().key is None
+    assert "missing" in workspace.refused(needs_key=True)
 
 
-def test_a_missing_key_says_every_way_to_give_one(desk: Desk) -> None:
-    said = desk.refused(needs_key=True, account="b")
+def test_a_missing_key_lists_every_way_to_set_one(workspace: Workspace) -> None:
+    message = workspace.refused(needs_key=True, account="b")
     for way in (
         "account 'b'",
         "ANTICAPTCHA_CLIENT_KEY=",
@@ -470,196 +498,196 @@ def test_a_missing_key_says_every_way_to_give_one(desk: Desk) -> None:
         "[accounts.b]",
         "demo",
     ):
-        assert way in said
+        assert way in message
 
 
-def test_a_variable_that_almost_names_the_key_is_pointed_out_without_its_value(desk: Desk) -> None:
-    desk.environ["ANTICAPTCHA_KEY"] = "0123abcd"
-    assert "ANTICAPTCHA_KEY is set, but" in desk.refused(needs_key=True)
-    assert "0123abcd" not in desk.refused(needs_key=True)
+def test_a_missing_key_mentions_a_similar_variable_without_its_value(workspace: Workspace) -> None:
+    workspace.environ["ANTICAPTCHA_KEY"] = "0123abcd"
+    assert "ANTICAPTCHA_KEY is set, but" in workspace.refused(needs_key=True)
+    assert "0123abcd" not in workspace.refused(needs_key=True)
 
 
-def test_the_key_is_stripped_and_its_place_remembered(desk: Desk) -> None:
-    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = " 0123abcd\n"
-    settings = desk.load(needs_key=True)
+def test_the_key_is_stripped_and_its_source_recorded(workspace: Workspace) -> None:
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = " 0123abcd\n"
+    settings = workspace.load(needs_key=True)
     assert (settings.key, settings.sources["key"]) == (Secret("0123abcd"), "ANTICAPTCHA_CLIENT_KEY")
 
 
-def test_a_key_file_is_read_from_the_working_directory(desk: Desk) -> None:
-    (desk.folder / "key").write_text("\ufeff0123abcd\r\n")
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
-    assert desk.key() == "0123abcd"
+def test_a_key_file_in_a_variable_is_relative_to_the_working_directory(workspace: Workspace) -> None:
+    (workspace.folder / "key").write_text("\ufeff0123abcd\r\n")
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert workspace.key() == "0123abcd"
 
 
 @pytest.mark.parametrize(
     ("mode", "exposed"), [(0o400, False), (0o640, False), (0o660, False), (0o644, True), (0o444, True)]
 )
-def test_a_key_file_that_everybody_can_read_is_told_of(desk: Desk, mode: int, exposed: bool) -> None:
-    (desk.folder / "key").write_text("0123abcd")
-    (desk.folder / "key").chmod(mode)
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
-    said = desk.load(needs_key=True).exposed
+def test_a_key_file_that_everyone_can_read_gets_a_warning(workspace: Workspace, mode: int, exposed: bool) -> None:
+    (workspace.folder / "key").write_text("0123abcd")
+    (workspace.folder / "key").chmod(mode)
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    said = workspace.load(needs_key=True).exposed
     assert (said is not None) is exposed
     assert said is None or "chmod 600" in said.hint
-    assert desk.load().exposed is None
+    assert workspace.load().exposed is None
     assert "0123abcd" not in f"{said}"
 
 
-def test_where_containers_mount_secrets_files_are_nobody_elses_to_read_or_write(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (desk.folder / "key").write_text("0123abcd")
-    (desk.folder / "key").chmod(0o444)
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
-    assert desk.load(needs_key=True).exposed
-    monkeypatch.setattr("etl.config._SECRETS", (desk.folder,))
-    assert desk.load(needs_key=True).exposed is None
-    (desk.folder / "key").chmod(0o777)  # as a drive without modes shows every file
-    desk.toml("lookback = 5\n").chmod(0o777)
-    settings = desk.load(needs_key=True)
+def test_file_modes_of_mounted_secrets_are_not_checked(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace.folder / "key").write_text("0123abcd")
+    (workspace.folder / "key").chmod(0o444)
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert workspace.load(needs_key=True).exposed
+    monkeypatch.setattr("etl.config.permissions.SECRET_MOUNTS", (workspace.folder,))
+    assert workspace.load(needs_key=True).exposed is None
+    (workspace.folder / "key").chmod(0o777)  # as a drive without modes shows every file
+    workspace.toml("lookback = 5\n").chmod(0o777)
+    settings = workspace.load(needs_key=True)
     assert (settings.lookback, settings.exposed) == (5, None)
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o602])
-def test_a_key_file_that_everybody_can_write_to_is_refused(desk: Desk, mode: int) -> None:
-    (desk.folder / "key").write_text("0123abcd")
-    (desk.folder / "key").chmod(mode)
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
-    assert "chmod 600" in desk.refused(needs_key=True)
+def test_a_key_file_that_everyone_can_write_is_refused(workspace: Workspace, mode: int) -> None:
+    (workspace.folder / "key").write_text("0123abcd")
+    (workspace.folder / "key").chmod(mode)
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+    assert "chmod 600" in workspace.refused(needs_key=True)
 
 
-def test_a_configuration_that_everybody_can_write_to_is_refused_for_it_says_where_the_key_goes(desk: Desk) -> None:
-    desk.toml("lookback = 5\n").chmod(0o664)
-    assert desk.load().lookback == 5
-    desk.toml("lookback = 5\n").chmod(0o666)
-    assert "chmod 644" in desk.refused()
-    assert "chmod 644" in desk.refused(config="anticaptcha-etl.toml")
+def test_a_configuration_file_that_everyone_can_write_is_refused(workspace: Workspace) -> None:
+    workspace.toml("lookback = 5\n").chmod(0o664)
+    assert workspace.load().lookback == 5
+    workspace.toml("lookback = 5\n").chmod(0o666)
+    assert "chmod 644" in workspace.refused()
+    assert "chmod 644" in workspace.refused(config="anticaptcha-etl.toml")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_configuration_that_a_stranger_put_there_counts_only_when_it_is_named(desk: Desk) -> None:
-    config = desk.toml("lookback = 5\n")
+def test_another_users_configuration_file_is_read_only_if_it_is_named(workspace: Workspace) -> None:
+    config = workspace.toml("lookback = 5\n")
     os.chown(config, 65534, -1)
-    assert "another user" in desk.refused()
-    assert desk.load(config=str(config)).lookback == 5
-    os.chown(desk.folder, 65534, -1)  # the whole folder is his, and we are in it
-    assert desk.load().lookback == 5
+    assert "another user" in workspace.refused()
+    assert workspace.load(config=str(config)).lookback == 5
+    os.chown(workspace.folder, 65534, -1)  # the folder belongs to the same user
+    assert workspace.load().lookback == 5
 
 
-def test_two_general_keys_are_one_too_many(desk: Desk) -> None:
-    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "a", "ANTICAPTCHA_CLIENT_KEY_FILE": "key"}
-    assert "both set" in desk.refused(needs_key=True)
+def test_two_key_variables_are_refused(workspace: Workspace) -> None:
+    workspace.environ |= {"ANTICAPTCHA_CLIENT_KEY": "a", "ANTICAPTCHA_CLIENT_KEY_FILE": "key"}
+    assert "both set" in workspace.refused(needs_key=True)
 
 
-def test_the_place_an_account_names_wins_over_the_general_variable(desk: Desk) -> None:
-    desk.toml("[accounts.b]\nclient_key_env = 'KEY_OF_B'\n[accounts.c]\nclient_key_file = 'key-of-c'\n", "etc/a.toml")
-    (desk.folder / "etc/key-of-c").write_text("ccc")
-    desk.environ |= {"ANTICAPTCHA_CLIENT_KEY": "aaa", "KEY_OF_B": "bbb"}
-    assert desk.key(config="etc/a.toml") == "aaa"
-    assert desk.key(config="etc/a.toml", account="b") == "bbb"
-    assert desk.key(config="etc/a.toml", account="c") == "ccc"
+def test_an_accounts_own_key_beats_the_general_variable(workspace: Workspace) -> None:
+    workspace.toml(
+        "[accounts.b]\nclient_key_env = 'KEY_OF_B'\n[accounts.c]\nclient_key_file = 'key-of-c'\n", "etc/a.toml"
+    )
+    (workspace.folder / "etc/key-of-c").write_text("ccc")
+    workspace.environ |= {"ANTICAPTCHA_CLIENT_KEY": "aaa", "KEY_OF_B": "bbb"}
+    assert workspace.key(config="etc/a.toml") == "aaa"
+    assert workspace.key(config="etc/a.toml", account="b") == "bbb"
+    assert workspace.key(config="etc/a.toml", account="c") == "ccc"
 
 
-def test_an_accounts_variable_that_is_not_set_never_falls_back_to_another_key(desk: Desk) -> None:
-    desk.toml("[accounts.b]\nclient_key_env = 'KEY_OF_B'\n")
-    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
-    assert "KEY_OF_B, which is not set" in desk.refused(needs_key=True, account="b")
+def test_an_unset_account_variable_never_falls_back_to_another_key(workspace: Workspace) -> None:
+    workspace.toml("[accounts.b]\nclient_key_env = 'KEY_OF_B'\n")
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
+    assert "KEY_OF_B, which is not set" in workspace.refused(needs_key=True, account="b")
 
 
-def test_the_environment_wins_over_the_top_of_the_toml(desk: Desk) -> None:
-    desk.toml("client_key_env = 'MINE'\n")
-    desk.environ["MINE"] = "mmm"
-    assert desk.key() == "mmm"
-    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
-    assert desk.key() == "aaa"
+def test_the_key_variable_beats_the_top_of_the_file(workspace: Workspace) -> None:
+    workspace.toml("client_key_env = 'MINE'\n")
+    workspace.environ["MINE"] = "mmm"
+    assert workspace.key() == "mmm"
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = "aaa"
+    assert workspace.key() == "aaa"
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [("", "empty"), ("  \n", "empty"), ("01 23", "space"), ("a\nb", "space"), ("a\x00b", "control"), ('"a"', "quotes")],
 )
-def test_a_text_that_is_no_key_is_refused_and_never_quoted(desk: Desk, text: str, why: str) -> None:
-    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = text
-    said = desk.refused(needs_key=True)
+def test_an_invalid_key_is_refused_and_never_printed(workspace: Workspace, text: str, why: str) -> None:
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = text
+    said = workspace.refused(needs_key=True)
     assert "ANTICAPTCHA_CLIENT_KEY" in said
     assert why in said
     assert not text.strip() or text.strip() not in said
 
 
-def test_a_key_file_that_is_not_a_text_is_refused_without_its_bytes(desk: Desk) -> None:
-    (desk.folder / "key").write_bytes(b"secret\xff")
-    desk.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
+def test_a_binary_key_file_is_refused_and_never_printed(workspace: Workspace) -> None:
+    (workspace.folder / "key").write_bytes(b"secret\xff")
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY_FILE"] = "key"
     with pytest.raises(UsageError, match="not a text") as caught:
-        desk.load(needs_key=True)
+        workspace.load(needs_key=True)
     assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
     "toml", ["client_key = '0123abcd'", "[accounts.b]\nclient_key = '0123abcd'", "[accounts.b]\nkey = '0123abcd'"]
 )
-def test_a_key_in_the_toml_is_refused_with_where_it_belongs(desk: Desk, toml: str) -> None:
-    desk.toml(toml)
-    assert "client_key_file" in desk.refused()
-    assert "0123abcd" not in desk.refused()
+def test_a_key_in_the_configuration_file_is_refused(workspace: Workspace, toml: str) -> None:
+    workspace.toml(toml)
+    assert "client_key_file" in workspace.refused()
+    assert "0123abcd" not in workspace.refused()
 
 
-def test_two_places_of_one_account_are_one_too_many(desk: Desk) -> None:
-    desk.toml("[accounts.b]\nclient_key_env = 'B'\nclient_key_file = 'b'\n")
-    assert "both" in desk.refused(needs_key=True, account="b")
+def test_two_key_locations_of_one_account_are_refused(workspace: Workspace) -> None:
+    workspace.toml("[accounts.b]\nclient_key_env = 'B'\nclient_key_file = 'b'\n")
+    assert "both" in workspace.refused(needs_key=True, account="b")
 
 
-# ---------------------------------------------------------------- every account
+# ---------------------------------------------------------------- all accounts
 
 
-def every(desk: Desk, **given: object) -> Accounts:
-    return accounts(given, Environment(desk.environ, desk.folder))
+def all_accounts(workspace: Workspace, **given: object) -> Accounts:
+    return accounts(given, Environment(workspace.environ, workspace.folder))
 
 
-def test_every_account_of_the_toml_has_the_settings_that_its_name_would_give(desk: Desk) -> None:
-    desk.toml("rate = 3\n[accounts.shop]\nrate = 1\nclient_key_env = 'S'\n[accounts.lab]\n")
-    desk.environ |= {"S": "sss", "ANTICAPTCHA_CLIENT_KEY": "ggg"}
-    both = every(desk, lookback="7")
+def test_each_account_gets_the_settings_of_its_name(workspace: Workspace) -> None:
+    workspace.toml("rate = 3\n[accounts.shop]\nrate = 1\nclient_key_env = 'S'\n[accounts.lab]\n")
+    workspace.environ |= {"S": "sss", "ANTICAPTCHA_CLIENT_KEY": "ggg"}
+    both = all_accounts(workspace, lookback="7")
     assert both.names == ("shop", "lab")
     for name in both.names:
-        assert both.settings(name, NOW) == desk.load(account=name, lookback="7")
+        assert both.settings(name, NOW) == workspace.load(account=name, lookback="7")
     keys = [both.settings(name, NOW, needs_key=True).key for name in both.names]
     assert [key.get_secret_value() for key in keys if key] == ["sss", "ggg"]
     assert both.general(NOW).rate == 3
 
 
-def test_what_holds_in_general_is_no_account_s_not_even_the_default_one_s(desk: Desk) -> None:
-    desk.toml("[accounts.default]\nrate = 'fast'\n")
-    assert every(desk).general(NOW).rate == 5
+def test_general_settings_ignore_account_tables(workspace: Workspace) -> None:
+    workspace.toml("[accounts.default]\nrate = 'fast'\n")
+    assert all_accounts(workspace).general(NOW).rate == 5
     with pytest.raises(UsageError, match="fast"):
-        every(desk).settings("default", NOW)
+        all_accounts(workspace).settings("default", NOW)
 
 
-def test_every_account_and_one_account_contradict_each_other(desk: Desk) -> None:
-    desk.toml("account = 'shop'\n[accounts.shop]\n")
-    assert every(desk).names == ("shop",)  # which one a plain sync means
+def test_all_accounts_and_a_selected_account_are_refused(workspace: Workspace) -> None:
+    workspace.toml("account = 'shop'\n[accounts.shop]\n")
+    assert all_accounts(workspace).names == ("shop",)  # it selects the account of a sync without --all
     with pytest.raises(UsageError, match="--account is one"):
-        every(desk, account="shop")
-    desk.environ["ANTICAPTCHA_ACCOUNT"] = "shop"
+        all_accounts(workspace, account="shop")
+    workspace.environ["ANTICAPTCHA_ACCOUNT"] = "shop"
     with pytest.raises(UsageError, match="ANTICAPTCHA_ACCOUNT is one"):
-        every(desk)
+        all_accounts(workspace)
 
 
 @pytest.mark.parametrize("toml", [None, "rate = 1\n"])
-def test_without_a_table_there_is_no_account_to_sync_and_it_is_said_what_to_write(desk: Desk, toml: str | None) -> None:
+def test_all_accounts_without_any_table_are_refused(workspace: Workspace, toml: str | None) -> None:
     if toml:
-        desk.toml(toml)
+        workspace.toml(toml)
     with pytest.raises(UsageError, match="has none") as caught:
-        every(desk)
+        all_accounts(workspace)
     assert "[accounts.NAME]" in caught.value.hint
 
 
-def test_every_account_is_in_one_shard_and_another_account_moves_none() -> None:
+def test_every_account_is_in_exactly_one_shard() -> None:
     names = [f"account-{number}" for number in range(1000)]
     parts = [[name for name in names if Shard(part, 8).has(name)] for part in range(8)]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert all(90 < len(part) < 160 for part in parts)
     assert all(Shard(0, 1).has(name) for name in names)
-    # These are promises to those who have several machines at work.
+    # Must never change: several machines share the accounts by it.
     assert [next(part for part in range(8) if Shard(part, 8).has(name)) for name in ("default", "shop", "lab")] == [
         7,
         0,
@@ -668,19 +696,19 @@ def test_every_account_is_in_one_shard_and_another_account_moves_none() -> None:
 
 
 @pytest.mark.parametrize("text", ["8/8", "-1/8", "1", "1/0", "0/0", "a/b", "1/8/2", ""])
-def test_a_shard_is_a_part_of_several_counted_from_0(desk: Desk, text: str) -> None:
-    desk.toml(f"shard = '{text}'\n")
-    assert "from 0 to N-1" in desk.refused()
+def test_an_invalid_shard_is_refused(workspace: Workspace, text: str) -> None:
+    workspace.toml(f"shard = '{text}'\n")
+    assert "from 0 to N-1" in workspace.refused()
 
 
-# ---------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------- secrecy
 
 
-def test_settings_are_frozen_and_show_no_key(desk: Desk) -> None:
-    desk.environ["ANTICAPTCHA_CLIENT_KEY"] = "0123abcd"
-    settings = desk.load(needs_key=True)
-    assert "0123abcd" not in f"{settings} {settings!r} {Environment(desk.environ, desk.folder)!r}"
+def test_settings_are_frozen_and_never_print_the_key(workspace: Workspace) -> None:
+    workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = "0123abcd"
+    settings = workspace.load(needs_key=True)
+    assert "0123abcd" not in f"{settings} {settings!r} {Environment(workspace.environ, workspace.folder)!r}"
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(settings.key)
     with pytest.raises(FrozenInstanceError):
-        settings.account = "b"  # type: ignore[misc]  # that it cannot be is the promise
+        settings.account = "b"  # type: ignore[misc]  # assignment must fail

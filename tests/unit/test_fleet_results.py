@@ -9,7 +9,7 @@ from etl.sync.fleet import least_recent_first
 from etl.sync.results import AccountOutcome, FleetResult, RequestPlan, SyncResult
 from etl.sync.summary import format_fleet_plan, format_fleet_result, format_plan, format_result, total_counts
 
-NOTE = Finding("one", Severity.NOTE, "as expected")
+NOTE = Finding("one", Severity.INFO, "as expected")
 WARNING = Finding("two", Severity.WARNING, "look at this")
 
 

@@ -53,12 +53,12 @@ def new_day_plan(state: PlannerState, day: date) -> DayPlan:
     if plan.needs_total:
         return plan
     stale = _read_before_final(options, day_state) | _failed(members, day_state)
-    return replace(plan, stale=stale, done_series=_answered(day_state) - stale)
+    return replace(plan, stale=stale, done_series=_read_series(day_state) - stale)
 
 
 def reopen_day_plan(day_state: DayState) -> DayPlan:
     """Return the plan of a finished day that has outstanding hours since."""
-    return DayPlan(day_state.day, day_state, needs_total=False, done_series=_answered(day_state))
+    return DayPlan(day_state.day, day_state, needs_total=False, done_series=_read_series(day_state))
 
 
 def unrequested_members(members: Members, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
@@ -193,7 +193,7 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     if plan.rechecked_dimensions or snapshot.window.is_partial_day:
         return replace(plan, stale=plan.stale | day_state.active_members) if has_changed else plan
     if not snapshot.is_success:
-        return replace(plan, done_series=_answered(day_state))
+        return replace(plan, done_series=_read_series(day_state))
     failed, early = _failed(state.members, day_state), _read_before_final(state.options, day_state)
     if has_changed:
         return replace(plan, stale=day_state.active_members | failed)
@@ -201,7 +201,7 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     # an unattributed amount is normal.
     queues = frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
     stale = early | failed | (frozenset() if day_state.is_explained else queues)
-    done_series = _answered(day_state) - stale
+    done_series = _read_series(day_state) - stale
     if not day_state.is_explained and any(series.dimension is Dimension.QUEUE for series in early):
         done_series = frozenset(series for series in done_series if series.dimension is not Dimension.QUEUE)
     return replace(plan, stale=stale, done_series=done_series)
@@ -260,5 +260,5 @@ def _failed(members: Members, day_state: DayState) -> frozenset[SeriesKey]:
     )
 
 
-def _answered(day_state: DayState) -> frozenset[SeriesKey]:
+def _read_series(day_state: DayState) -> frozenset[SeriesKey]:
     return frozenset(day_state.requested_at.keys() - day_state.failed)

@@ -52,7 +52,7 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
         members=known,
         first_day=first_day,
         days_without_raw=sum(_lacks_members(options, known, stored.days[day]) for day in stored.without_raw),
-        pending=tuple(day for day in newest_first if _needs_visit(options, stored, known, day)),
+        pending=tuple(day for day in newest_first if _needs_requests(options, stored, known, day)),
         stored=stored.days,
         next_older_day=None if options.since else first_day - timedelta(days=1),
         oldest_spend=oldest_spend,
@@ -68,7 +68,7 @@ def _first_known_day(options: SyncOptions, stored: StoredState, oldest_spend: da
     return min(max(first, oldest_spend - timedelta(days=options.empty_days)), options.end_day)
 
 
-def _needs_visit(options: SyncOptions, stored: StoredState, known: Members, day: date) -> bool:
+def _needs_requests(options: SyncOptions, stored: StoredState, known: Members, day: date) -> bool:
     day_state = stored.days.get(day)
     if day in stored.without_raw:
         return False
@@ -229,8 +229,8 @@ def is_expected_error(state: PlannerState, snapshot: Snapshot) -> bool:
     """True if an API error only showed which names exist: no window failed."""
     series = snapshot.window.series
     is_probe = series == NONEXISTENT_MEMBERS.get(series.dimension)
-    is_answered_probe = is_probe and series.dimension in state.members.unknown_name_behaviours
-    return snapshot.outcome is Outcome.API_ERROR and (is_answered_probe or state.members.is_refused(series))
+    is_known_behaviour = is_probe and series.dimension in state.members.unknown_name_behaviours
+    return snapshot.outcome is Outcome.API_ERROR and (is_known_behaviour or state.members.is_refused(series))
 
 
 def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:

@@ -57,20 +57,20 @@ def _spend_rows(view: View) -> Rows:
 def _day_rows(view: View) -> Rows:
     """The whole period, then every missing or failed day once, even if several accounts lack it: overlapping hatches
     would look darker."""
-    notes: dict[date, list[str]] = defaultdict(list)
+    labels: dict[date, list[str]] = defaultdict(list)
     for account in view.coverage:
         for day, status in account.status.items():
             if status in {"missing", "failed"} and day >= view.period.first:
-                notes[day].append(f"{status}, account {account.account}" if view.has_many_accounts else status)
+                labels[day].append(f"{status}, account {account.account}" if view.has_many_accounts else status)
     rows: Rows = [_day_row(view.period.first, view.period.end, "transparent", "")]
     rows += (
-        _day_row(day, day + DAY, "url(#hatch)", f"{long_date(day)}: {'; '.join(notes[day])}") for day in sorted(notes)
+        _day_row(day, day + DAY, "url(#hatch)", f"{long_date(day)}: {'; '.join(labels[day])}") for day in sorted(labels)
     )
     return rows
 
 
-def _day_row(start: date, end: date, fill: str, note: str) -> dict[str, object]:
-    return {"from": _midnight(start), "to": _midnight(end), "fill": fill, "note": note}
+def _day_row(start: date, end: date, fill: str, label: str) -> dict[str, object]:
+    return {"from": _midnight(start), "to": _midnight(end), "fill": fill, "label": label}
 
 
 def _price_rows(view: View, number: int) -> Rows:

@@ -79,7 +79,7 @@ def _spec(chart: alt.TopLevelMixin) -> Spec:
 def spend() -> Spec:
     """Stacked bars from the rows ``spend`` (from, to, label, queue, money, volume, color, is_final).
 
-    Behind them the rows ``days`` (from, to, fill, note): one for the whole period, so that the axis shows all of it,
+    Behind them the rows ``days`` (from, to, fill, label): one for the whole period, so that the axis shows all of it,
     and one for each day that is missing or failed.
     """
     x = alt.X("from:T", bin="binned", scale=alt.Scale(type="utc"), axis=_date_axis(8))
@@ -90,7 +90,7 @@ def spend() -> Spec:
             x=x,
             x2="to:T",
             fill=alt.Fill("fill:N", scale=None),
-            tooltip=alt.condition("datum.note", alt.Tooltip("note:N"), alt.value(None)),
+            tooltip=alt.condition("datum.label", alt.Tooltip("label:N"), alt.value(None)),
         )
     )
     bars = (

@@ -1,0 +1,30 @@
+"""Where a command runs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PREFIX = "ANTICAPTCHA_"
+"""Start of every environment variable that this program reads."""
+CONFIG_NAME = "anticaptcha-etl.toml"
+"""Configuration file that is read if it exists in the working directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Environment variables and working directory."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    """Not in the repr: it contains the client key."""
+    folder: Path
+    """Relative paths on the command line and in variables start here."""
+
+    @classmethod
+    def here(cls) -> "Environment":
+        return cls(os.environ, Path.cwd())
+
+
+def resolve_path(folder: Path, path: str) -> Path:
+    """Return the path, relative to ``folder`` unless it is absolute or starts with ``~``."""
+    return folder / Path(path).expanduser()
