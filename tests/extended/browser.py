@@ -69,7 +69,7 @@ class Browser:
         """Run a command of the DevTools protocol."""
         return self._post("/goog/cdp/execute", {"cmd": name, "params": parameters})
 
-    def set_screen(self, width: int, *, dark: bool) -> None:
+    def look(self, width: int, *, dark: bool) -> None:
         """Use a screen of this width in pixels and this color scheme."""
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
@@ -98,5 +98,5 @@ class Browser:
         """Return new messages: ``browser`` is the console, ``performance`` the DevTools events as JSON."""
         return [entry["message"] for entry in self._post("/se/log", {"type": kind})]
 
-    def screenshot(self) -> bytes:
+    def picture(self) -> bytes:
         return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])

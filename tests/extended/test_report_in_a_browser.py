@@ -62,7 +62,7 @@ def test_every_chart_is_drawn_and_nothing_is_loaded_or_logged(
     browser: Browser, reports: dict[int, Path], days: int
 ) -> None:
     for width, dark in SCREENS:
-        browser.set_screen(width, dark=dark)
+        browser.look(width, dark=dark)
         open_report(browser, reports[days])
         charts = browser.evaluate(SIZES)
         assert {name for name, _, _ in charts} == {"spend", "week", *(f"price-{place}" for place in range(8))}
@@ -84,7 +84,7 @@ def test_dark_mode_is_dark_and_a_printed_report_is_not(browser: Browser, reports
     bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--queue-0)\"]')).fill"
     seen = {}
     for dark in (False, True):
-        browser.set_screen(1280, dark=dark)
+        browser.look(1280, dark=dark)
         open_report(browser, reports[90])
         seen[dark] = (browser.evaluate(brightness), browser.evaluate(bar))
     assert seen[False][0] > 600 > 150 > seen[True][0]
@@ -96,7 +96,7 @@ def test_dark_mode_is_dark_and_a_printed_report_is_not(browser: Browser, reports
 
 
 def test_a_name_with_markup_is_text_in_the_tooltip_too(browser: Browser, reports: dict[int, Path]) -> None:
-    browser.set_screen(1280, dark=False)
+    browser.look(1280, dark=False)
     open_report(browser, reports[90])
     text = browser.evaluate("return document.querySelector('#chart-data').textContent")
     rows = json.loads(text)["charts"][0]["rows"]["spend"]
@@ -124,7 +124,7 @@ def test_readers_in_other_time_zones_see_the_same_days(browser: Browser, reports
         open_report(browser, reports[90])
         return list(browser.evaluate(script))
 
-    browser.set_screen(1280, dark=False)
+    browser.look(1280, dark=False)
     seen = []
     for zone in ("UTC", "Pacific/Auckland", "America/Los_Angeles"):
         browser.command("Emulation.setTimezoneOverride", timezoneId=zone)
