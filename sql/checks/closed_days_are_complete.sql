@@ -1,9 +1,9 @@
--- every hour of a closed day is stored for the account's total
+-- the account's total is stored for every hour of a closed day
 -- severity: blocking
--- remedy: sums of these days lack the missing hours. The next anticaptcha-etl sync requests a day that is not final again;
--- anticaptcha-etl replay rebuilds a final one from the stored responses
+-- remedy: sums of these days lack the missing hours. The next anticaptcha-etl sync requests days that are not final again;
+-- anticaptcha-etl replay rebuilds final days from the stored responses
 
--- A run that was stopped may leave its last days half read: they are the next run's, and have a week's time.
+-- A stopped run may leave its last days incomplete. The next run completes them, so this check allows them a week.
 select
     a.name                   as account,
     d.day                    as day,

@@ -1,8 +1,8 @@
--- the coverage of a day is the sum of its hours, in total and unattributed
+-- the sums stored for a day equal the sums of its hours, in total and unattributed
 -- severity: blocking
--- remedy: coverage_daily and status show other sums than the hours of these days. anticaptcha-etl replay rebuilds them from
+-- remedy: for these days coverage_daily and status show other sums than the hours. anticaptcha-etl replay rebuilds them from
 -- the stored responses
-with told as (
+with differences as (
     select
         d.account_id          as account_id,
         d.day                 as day,
@@ -34,7 +34,7 @@ select
     sum(t.money)               as money_over,
     sum(t.unattributed_volume) as unattributed_volume_over,
     sum(t.unattributed_money)  as unattributed_money_over
-from told t
+from differences t
 join internal.accounts a on a.account_id = t.account_id
 group by a.name, t.day
 having sum(t.volume) <> 0

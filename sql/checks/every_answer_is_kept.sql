@@ -1,6 +1,6 @@
--- every response that a number was read from is stored, unless raw_retention_days deleted it
+-- every response with loaded values is stored, unless raw_retention_days deleted it
 -- severity: warning
--- remedy: the numbers stand, but a replay cannot rebuild these days; restore the responses from a copy of the warehouse
+-- remedy: the numbers are right, but a replay cannot rebuild these days. Restore the responses from a copy of the warehouse
 select
     a.name   as account,
     r.day    as day,

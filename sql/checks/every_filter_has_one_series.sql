@@ -1,6 +1,6 @@
--- the account's total, and each queue, app, IP and unattributed amount, is one series
+-- the account's total, each queue, app and IP, and each unattributed amount has exactly one series
 -- severity: blocking
--- remedy: money of a name with two series counts twice. Restore the warehouse from a copy, or move it away and load again with
+-- remedy: a name with two series counts twice in sums. Restore the warehouse from a copy, or move it away and load again with
 -- anticaptcha-etl sync
 select
     a.name                                                                                     as account,

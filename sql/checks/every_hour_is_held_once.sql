@@ -1,9 +1,10 @@
 -- an hour of a series is stored once
 -- severity: blocking
--- remedy: these hours count twice in every sum, and a sync does not correct that. anticaptcha-etl replay rebuilds them from the
--- stored responses; then look for a second program that writes to the file
+-- remedy: these hours count twice in sums, and sync does not correct that. anticaptcha-etl replay rebuilds them from the
+-- stored responses; then find out which other program writes to the file
 
--- Each hour of a day is a bit: without a repetition their sum is their union. Three times as fast as to group all by the hour.
+-- Each hour of a day is one bit: without duplicates the sum of the bits equals their union. This is three times
+-- as fast as grouping by hour.
 with bits as (
     select account_id, series_id, day, cast(1 as bigint) << cast(extract(hour from hour_start) as integer) as hour
     from internal.facts
@@ -16,7 +17,7 @@ suspects as (
     group by account_id, series_id, day
     having sum(hour) <> bit_or(hour)
 ),
-twice as (
+duplicates as (
     select distinct f.account_id, f.series_id, f.day
     from suspects p
     join internal.facts f on f.account_id = p.account_id and f.series_id = p.series_id and f.day = p.day and f.day >= :since
@@ -27,7 +28,7 @@ select
     a.name   as account,
     t.day    as day,
     count(*) as series
-from twice t
+from duplicates t
 join internal.accounts a on a.account_id = t.account_id
 group by a.name, t.day
 order by t.day desc;

@@ -1,8 +1,8 @@
--- hours begin where the account's hours begin and count towards their own UTC day, so that no two overlap
+-- hours start at the account's hour offset and belong to their own UTC day, so that no two hours overlap
 -- severity: blocking
--- remedy: these hours may overlap others, so that sums count money twice. anticaptcha-etl replay rebuilds them from the stored
+-- remedy: these hours may overlap others, so sums may count money twice. anticaptcha-etl replay rebuilds them from the stored
 -- responses
-with placed as (
+with starts as (
     select
         f.account_id as account_id,
         f.day        as day,
@@ -16,7 +16,7 @@ select
     a.name   as account,
     p.day    as day,
     count(*) as hours
-from placed p
+from starts p
 join internal.accounts a on a.account_id = p.account_id
 where mod(p.seconds, 3600) <> 0
    or p.seconds < 0

@@ -1,6 +1,6 @@
--- snapshots are numbered one by one, so that each fact has one source and none is missing
+-- snapshots of an account are numbered without gaps, so that each fact has exactly one source
 -- severity: blocking
--- remedy: these numbers decide which of two responses applies. The file is inconsistent: restore it from a copy, with that
+-- remedy: the numbers decide which of two responses applies. The file is inconsistent: restore it from a copy, with that
 -- copy's own .wal or without one, or move it away and load again with anticaptcha-etl sync
 with numbered as (
     select

@@ -1,7 +1,7 @@
--- in every hour the queues and what is unattributed add up to exactly the account's total; and so, on days for which one is held,
--- do the apps (the IPs)
+-- in every hour, queues and the unattributed amount add up to exactly the account's total; on days with data for apps (or IPs),
+-- so do these
 -- severity: blocking
--- remedy: sums over queues (or apps, or IPs) are not the account's money in these hours. anticaptcha-etl replay rebuilds them
+-- remedy: in these hours sums over queues (or apps, or IPs) differ from the account's money. anticaptcha-etl replay rebuilds them
 -- from the stored responses
 with parts as (
     select f.account_id, s.dimension, f.day, f.hour_start, f.volume, f.money
@@ -10,23 +10,23 @@ with parts as (
     where f.account_id in :accounts
       and f.day >= :since
 ),
-divided as (
+breakdowns as (
     select distinct account_id, case dimension when 'total' then 'queue' else dimension end as dimension, day
     from parts
 ),
-sided as (
+differences as (
     select account_id, dimension, day, hour_start, -volume as volume, -money as money
     from parts
     where dimension <> 'total'
     union all
     select p.account_id, d.dimension, p.day, p.hour_start, p.volume, p.money
     from parts p
-    join divided d on d.account_id = p.account_id and d.day = p.day
+    join breakdowns d on d.account_id = p.account_id and d.day = p.day
     where p.dimension = 'total'
 ),
 unequal as (
     select account_id, dimension, day, hour_start, sum(volume) as volume, sum(money) as money
-    from sided
+    from differences
     group by account_id, dimension, day, hour_start
     having sum(volume) <> 0 or sum(money) <> 0
 )

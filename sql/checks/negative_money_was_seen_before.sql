@@ -1,7 +1,7 @@
 -- no hour of a closed day has negative money that an earlier sync has not reported
 -- severity: warning
--- remedy: the numbers are as the API gave them, and this is reported once. If you know the refunds, nothing needs to be done;
--- otherwise ask the service about these hours
+-- remedy: the numbers are what the API returned, and this is reported once. If you know the refunds, no action is needed;
+-- otherwise ask Anti-Captcha about these hours
 select
     a.name                        as account,
     f.day                         as day,

@@ -1,9 +1,9 @@
--- a day that was first read more than a week ago, and is older than a final one, is final too
+-- a day that was first read more than a week ago is final if a later day is final
 -- severity: warning
--- remedy: these days may still change and are requested again by every sync. If they stay open, see anticaptcha-etl status: a
--- sync may be stopped before it reaches them, or the API may not return some of their hours
+-- remedy: these days may still change, and every sync requests them again. If they stay open, run anticaptcha-etl status: syncs
+-- may stop before they reach these days, or the API may not return some hours
 
--- It needs no knowledge of --lookback: with any, the days before a final one have been due.
+-- This does not depend on --lookback: days before a final one are always past their lookback, too.
 with newest as (
     select account_id, max(day) as day
     from internal.day_coverage

@@ -1,9 +1,9 @@
--- a queue's price per 1000 tasks is within ten times and a tenth of its usual one, on the last closed days
+-- on the last closed days, the price per 1000 tasks of each queue is between a tenth and ten times its usual price
 -- severity: warning
--- remedy: the numbers are as the API gave them, and this is reported once. Compare price_per_1000 of spending_daily with the
--- service's price list; a tenfold price is more often a changed unit or a reused queue name than a price
+-- remedy: the numbers are what the API returned, and this is reported once. Compare price_per_1000 in spending_daily with the
+-- price list of Anti-Captcha; a tenfold price usually means a changed unit or a reused queue name
 
--- Usual is the median of the sixty days before the last seven, of at least 14 days with at least 1000 tasks.
+-- The usual price is the median of the 60 days before the last 7, over at least 14 days with at least 1000 tasks each.
 with last_closed as (
     select account_id, max(day) as day
     from internal.closed_days

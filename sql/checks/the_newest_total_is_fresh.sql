@@ -1,7 +1,7 @@
--- the newest stored total reaches to within 48 hours of now
+-- the newest stored total is at most 48 hours old
 -- severity: warning
--- remedy: what is stored is right, but the last days are missing. Run anticaptcha-etl sync; if it runs every night, look at its
--- output, and at --until in its settings
+-- remedy: what is stored is right, but the last days are missing. Run anticaptcha-etl sync; if it runs every night, check its
+-- output and its --until setting
 with reached as (
     select account_id, max(least(cast(day + 1 as timestamp), fetched_at)) as reached_to
     from internal.day_coverage

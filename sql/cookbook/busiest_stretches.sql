@@ -1,7 +1,8 @@
--- one row per account and UTC month: the 24 hours in a row in which most was spent
+-- one row per account and UTC month: the 24 consecutive hours with the highest spend
 --
--- A day's sum hides a peak over midnight. Only stretches of which every hour was read count; one belongs to the month it begins in.
-with stretches as (
+-- Sums by day hide a peak around midnight. Only periods with all 24 hours read are compared; each belongs to the month it
+-- starts in.
+with periods as (
     select
         account,
         hour_start,
@@ -22,7 +23,7 @@ ranked as (
             partition by account, date_trunc('month', hour_start)
             order by money desc, hour_start
         ) as place
-    from stretches
+    from periods
     where hours = 24
       and money > 0
 )

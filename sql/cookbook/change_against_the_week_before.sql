@@ -1,7 +1,8 @@
--- one row per account and queue: the last 7 whole days against the 7 before, and whether tasks or prices made the difference
+-- one row per account and queue: the last 7 full days compared with the 7 before, split into the effects of tasks and prices
 --
--- tasks_effect is what the change in tasks would have cost at the old price, price_effect the rest: the two add up to the change.
--- A queue without tasks before has no old price: all is tasks_effect. The newest day held is left out, it may still be running.
+-- tasks_effect is what the change in tasks would have cost at the old price, price_effect is the remaining change.
+-- Without tasks in the week before there is no old price, so the entire change is tasks_effect. The newest stored day is left out
+-- because it may still be running.
 with newest as (
     select account, max(day) as day
     from coverage_daily

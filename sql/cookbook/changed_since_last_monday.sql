@@ -1,13 +1,13 @@
--- one row per account, UTC day and queue before last Monday that says something else now than it did on that Monday
+-- one row per account, UTC day and queue before last Monday whose stored values have changed since that Monday
 --
--- Corrections of the API, money that was unattributed then, and days first read since. Monday is the last one before the newest day
--- held, at 00:00 UTC: take another moment in the first lines to compare with last month's report.
+-- Includes corrections by the API, amounts that were unattributed then, and days that were first read since. Monday is the last one
+-- before the newest stored day, at 00:00 UTC. To compare with last month's report, change the moment in the first lines.
 with monday as (
     select date_trunc('week', cast(max(day) - 1 as timestamp)) as moment
     from coverage_daily
     where fetched_at is not null
 ),
-told as (
+compared as (
     select h.account, cast(h.hour_start as date) as day, h.queue, h.volume, h.money, 0 as volume_then, 0.0 as money_then
     from spending_hourly h
     cross join monday m
@@ -27,7 +27,7 @@ select
     cast(sum(money_then) as decimal(18, 9))              as money_then,
     cast(sum(money) as decimal(18, 9))                   as money_now,
     cast(sum(money) - sum(money_then) as decimal(18, 9)) as change
-from told
+from compared
 group by account, day, queue
 having sum(volume) <> sum(volume_then) or sum(money) <> sum(money_then)
 order by account, day desc, queue;

@@ -1,6 +1,6 @@
--- one row per account and UTC month: how many of its days can be trusted, and how much of its money no queue explains
+-- one row per account and UTC month: number of days by status, and how much of the money no queue explains
 --
--- The page to read before any other: with missing days a month's sum is too small, with open days it may still change.
+-- Look at this first: with missing days the sum of a month is too small, with open days it may still change.
 select
     account,
     cast(date_trunc('month', cast(day as timestamp)) as date)                               as month,

@@ -1,9 +1,9 @@
--- one row per account, queue and hour with spend, in the columns of FOCUS 1.2 that can be filled truthfully
+-- one row per account, queue and hour with spend, in the columns of FOCUS 1.2 for which the API has data
 --
 -- EffectiveCost is what the tasks cost, paid from a balance. A queue is the service; "(unattributed)" is what no queue explains.
--- The other mandatory columns are left out, for the API tells nothing of them: BilledCost, InvoiceIssuerName, BillingPeriodStart,
--- BillingPeriodEnd (invoices); ChargeClass (what corrects an earlier invoice); ListCost, ContractedCost, PricingQuantity,
--- PricingUnit (price lists); BillingAccountId, BillingAccountName (x_Account is the name you gave it).
+-- The API has no data for the other mandatory columns: BilledCost, InvoiceIssuerName, BillingPeriodStart, BillingPeriodEnd
+-- (invoices); ChargeClass (corrections of earlier invoices); ListCost, ContractedCost, PricingQuantity, PricingUnit (price lists);
+-- BillingAccountId, BillingAccountName (x_Account is the name in the configuration).
 select
     currency                               as "BillingCurrency",
     'Usage'                                as "ChargeCategory",

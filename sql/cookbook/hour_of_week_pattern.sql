@@ -1,7 +1,7 @@
--- one row per account, weekday (1 is Monday) and hour, in UTC: what such an hour cost over the last 8 weeks
+-- one row per account, weekday (1 is Monday) and hour in UTC: spend in this hour of the week over the last 8 weeks
 --
--- From every hour read, idle ones included. The median is not moved by a single runaway hour; of an even number it is the lower of
--- the middle two, so that it is a value that occurred. The newest hour is left out, it may still be running.
+-- Includes idle hours that were read. The median is not affected by a single extreme hour; of an even number of hours it is the
+-- lower of the middle two, so that it is a value that occurred. The newest hour is left out because it may still be running.
 with newest as (
     select account, max(hour_start) as hour_start
     from spending_total_hourly

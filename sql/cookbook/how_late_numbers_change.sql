@@ -1,7 +1,7 @@
 -- one row per account and number of days after which the API corrected totals of hours that had ended
 --
--- When to close the books: after the last of these. Days are counted from the hour's UTC day to the one on which it was seen, which
--- is no earlier than the next sync.
+-- Close the books after the largest number. Days are counted from the hour's UTC day to the day on which a sync saw the correction,
+-- which may be later than the correction itself.
 select
     account,
     cast(seen_at as date) - cast(hour_start as date)             as days_later,

@@ -1,7 +1,7 @@
--- one row per account and day of its newest month: spend since the 1st, beside that of the month before up to the same day
+-- one row per account and day of its newest month: spend since the 1st, and spend of the previous month up to the same day
 --
--- Two lines of a chart. month_before is null where the month before has no such day, or that day was never read.
-with held as (
+-- Draw money and month_before as two lines. month_before is null if the previous month has no such day or it was never read.
+with read_days as (
     select
         account,
         day,
@@ -18,7 +18,7 @@ running as (
         month,
         newest_day,
         cast(sum(money) over (partition by account, month order by day) as decimal(18, 9)) as money
-    from held
+    from read_days
 )
 select
     r.account         as account,

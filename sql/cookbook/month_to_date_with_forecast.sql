@@ -1,9 +1,10 @@
--- one row per account: its newest month so far, what it will have cost at its end, and a range
+-- one row per account: spend of its newest month so far, and a forecast for the whole month with a range
 --
--- A day to come counts as the median of its weekday in the 13 weeks before; low and high are the 10 % and 90 % quantiles, on all
--- days at once, so the range is rather too wide. Assumed: weeks like those behind (no growth, no holidays), no day left unread. The
--- newest day is still running: what it cost so far is its least. Rounded to cents; null where a weekday to come was never seen.
-with recursive held as (
+-- Each coming day counts as the median of its weekday in the 13 weeks before; low and high use the 10 % and 90 % quantiles of every
+-- day at once, so the range is rather too wide. The forecast assumes that weeks stay alike (no growth, no holidays) and that all
+-- days were read. The newest day is still running: its spend so far is the minimum. Rounded to cents; null if a weekday that
+-- is still to come has no data.
+with recursive read_days as (
     select
         account,
         day,
@@ -20,7 +21,7 @@ usual as (
         percentile_disc(0.1) within group (order by money) as low,
         percentile_disc(0.5) within group (order by money) as middle,
         percentile_disc(0.9) within group (order by money) as high
-    from held
+    from read_days
     where day >= greatest(begins, today - 91)
       and day < today
     group by 1, 2
@@ -30,7 +31,7 @@ ahead as (
         account,
         today                                                                            as day,
         cast(date_trunc('month', cast(today as timestamp)) + interval '1 month' as date) as month_end
-    from held
+    from read_days
     where day = today
     union all
     select account, day + 1, month_end
@@ -45,8 +46,8 @@ expected as (
         sum(greatest(u.middle - coalesce(h.money, 0), 0)) as middle,
         sum(greatest(u.high - coalesce(h.money, 0), 0))   as high
     from ahead a
-    left join usual u on u.account = a.account and u.weekday = extract(isodow from a.day)
-    left join held h  on h.account = a.account and h.day = a.day
+    left join usual u     on u.account = a.account and u.weekday = extract(isodow from a.day)
+    left join read_days h on h.account = a.account and h.day = a.day
     group by a.account
 ),
 so_far as (
@@ -55,7 +56,7 @@ so_far as (
         cast(date_trunc('month', cast(today as timestamp)) as date) as month,
         max(today)                                                  as newest_day,
         cast(sum(money) as decimal(18, 9))                          as money
-    from held
+    from read_days
     where day >= cast(date_trunc('month', cast(today as timestamp)) as date)
     group by 1, 2
 )

@@ -1,6 +1,7 @@
--- one row per account, queue and week (named by its Monday, UTC) with tasks: the price per 1000, and its change
+-- one row per account, queue and week (named by its Monday, UTC) with tasks: price per 1000 tasks, and its change
 --
--- Prices follow load and bids, so weeks say more than hours. The change is against the queue's last week with tasks before.
+-- Prices depend on load and bids, so weeks are more meaningful than hours. The change is relative to the queue's previous week with
+-- tasks.
 with weekly as (
     select
         account,

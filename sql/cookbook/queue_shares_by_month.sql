@@ -1,6 +1,6 @@
--- one row per account, UTC month and queue with spend: its share of the month's money and of its tasks, in per cent
+-- one row per account, UTC month and queue with spend: its share of the month's money and tasks, in percent
 --
--- Where the two differ a queue is dearer, or cheaper, than the account's average.
+-- If the money share is larger than the task share, the queue is more expensive than the account's average.
 select
     account,
     month,

@@ -1,6 +1,6 @@
--- one row per account and queue: when it was first and last used, and how many days it has been silent
+-- one row per account and queue: when it was first and last used, and how many days it has been inactive
 --
--- Counted to the newest day held, not to today: a sync that did not run makes no queue silent.
+-- Inactive days are counted to the newest stored day, not to today: a sync that did not run makes no queue inactive.
 with newest as (
     select account, max(day) as day
     from coverage_daily

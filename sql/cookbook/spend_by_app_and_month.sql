@@ -1,6 +1,6 @@
--- one row per account, UTC month and app with spend, of the days for which an app is held
+-- one row per account, UTC month and app with spend, for days with data for an app
 --
--- soft_id is null for what no app asked for explains. By IP it is the same with spending_by_ip_daily and ip; never add the two.
+-- soft_id is null for the part that no requested app explains. For IPs use spending_by_ip_daily and ip instead; never add the two.
 with monthly as (
     select
         account,

@@ -1,6 +1,6 @@
--- one row per account, UTC day and queue with spend, of the last 30 days held
+-- one row per account, UTC day and queue with spend, for the last 30 stored days
 --
--- Sums over the queues are the account's totals. The newest day may still be running; is_final says what can no longer change.
+-- Sums over the queues are the account's totals. The newest day may still be running; days with is_final no longer change.
 with newest as (
     select account, max(day) as day
     from coverage_daily

@@ -1,7 +1,7 @@
 -- one row per account and day of a local time zone
 --
--- Replace UTC in the next line by your time zone, for example Europe/Berlin. A day has 23 or 25 hours when clocks change
--- there, and fewer if not all of it was fetched. In zones with half-hour offsets an hour counts for the day it starts in.
+-- Replace UTC in the next line with your time zone, for example Europe/Berlin. A day has 23 or 25 hours when clocks change
+-- there, and fewer if not all of it was fetched. In zones with half-hour offsets an hour counts towards the day it starts in.
 with time_zone as (select 'UTC' as name),
 hourly as (
     select

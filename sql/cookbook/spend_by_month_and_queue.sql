@@ -1,6 +1,6 @@
 -- one row per account, UTC month and queue with spend
 --
--- is_final is true once every day of the month is: the moment to close the books.
+-- is_final is true once all days of the month are final: then the books can be closed.
 select
     account,
     month,

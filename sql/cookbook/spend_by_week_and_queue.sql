@@ -1,6 +1,7 @@
 -- one row per account, week (named by its Monday, UTC) and queue with spend
 --
--- A price is made from the week's sums: an average of the days' prices would weigh a quiet Sunday like a busy Tuesday.
+-- The price is computed from the sums of the week: in an average of daily prices, a quiet Sunday would count as much as a busy
+-- Tuesday.
 with weekly as (
     select
         account,

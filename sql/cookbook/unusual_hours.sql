@@ -1,7 +1,8 @@
--- one row per account and hour of the last 8 weeks that cost far more, or far less, than that hour of the day usually does
+-- one row per account and hour of the last 8 weeks with far more or far less spend than usual at that hour of the day
 --
--- Usual is the median; the yardstick is the median distance from it, which runaway hours cannot stretch. Six times that is about
--- four standard deviations of a bell curve. An hour of the day that mostly costs the same, or nothing, has no yardstick: left out.
+-- Usual is the median. Hours are listed if they differ from it by more than six times the median difference, which extreme hours do
+-- not affect; for a normal distribution that is about four standard deviations. Hours of the day whose spend is mostly the same (or
+-- zero) have a median difference of zero and are left out.
 with newest as (
     select account, max(hour_start) as hour_start
     from spending_total_hourly

@@ -1,8 +1,8 @@
--- one row per account, queue and hour of the newest final day: the question that gave the number, its answer and its run
+-- one row per account, queue and hour of the newest final day: the value, and the snapshot, response and run it comes from
 --
--- Every fact carries its reading, every reading its run and the hash of its answer. The answer itself is answers.body: zlib's
--- compression of the bytes as they came. What is (unattributed) comes from the total's reading. Ask the warehouse itself, for a
--- published copy holds no answers.
+-- Every fact has a snapshot, and every snapshot has its run and the hash of its response. The response itself is in
+-- internal.responses.body, compressed with zlib. An (unattributed) value has the snapshot of the total. Run this on the warehouse
+-- itself: published copies have no responses.
 select
     a.name                               as account,
     coalesce(s.member, '(unattributed)') as queue,

@@ -1,6 +1,6 @@
--- US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks, or when it does not fit
+-- one value: US dollars per 1000 tasks, rounded half away from zero to 9 decimals; null without tasks or if it does not fit
 --
--- DuckDB divides decimals in DOUBLE; whole numbers it divides exactly. So the money is counted in billionths of a dollar.
+-- DuckDB divides decimals as DOUBLE but divides integers exactly. So the money is converted to billionths of a dollar.
 create macro price_per_1000(money, volume) as
     case when abs(money) / 999999 < volume then
         cast(

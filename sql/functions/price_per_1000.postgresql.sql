@@ -1,6 +1,7 @@
--- US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks, or when it does not fit
+-- one value: US dollars per 1000 tasks, rounded half away from zero to 9 decimals; null without tasks or if it does not fit
 --
--- A quotient of numerics is rounded where PostgreSQL likes. So whole numbers are divided: the money in billionths of a dollar.
+-- PostgreSQL rounds a quotient of numerics to a number of places it chooses, but divides integers exactly. So the money is
+-- converted to billionths of a dollar.
 create function price_per_1000(money numeric, volume bigint) returns numeric
     language sql
     immutable

@@ -1,7 +1,8 @@
--- one row per account, queue and hour with spend, as had been committed at a moment: what spending_hourly showed then
+-- one row per account, queue and hour with spend, as committed at a given moment: what spending_hourly showed then
 --
--- The moment is UTC without zone; one with a zone is refused, for a cast would follow the session's zone: say at time zone 'UTC'.
--- A value is held from its commit until the commit that changed it: facts hold those that still stand, revisions the others.
+-- The moment is a timestamp without time zone, in UTC. One with a time zone is refused, because a cast would use the session's time
+-- zone: convert it with at time zone 'UTC'. A value applies from its commit until the commit that changed it. Facts have the values
+-- that still apply, revisions the earlier ones.
 create function spending_as_of(moment timestamp)
     returns table (
         account    text,
@@ -18,7 +19,7 @@ create function spending_as_of(moment timestamp)
     parallel safe
     security definer
 begin atomic
-with held as (
+with values_then as (
     select f.account_id, f.series_id, f.hour_start, f.volume, f.money, f.loaded_at
     from internal.facts f
     where f.loaded_at <= moment
@@ -37,12 +38,12 @@ select
     h.money                              as money,
     'USD'                                as currency,
     h.loaded_at                          as loaded_at
-from held h
+from values_then h
 join internal.series s   on s.account_id = h.account_id and s.series_id = h.series_id
 join internal.accounts a on a.account_id = h.account_id
 where s.dimension = 'queue'
   and (h.volume <> 0 or h.money <> 0);
 end;
 
--- It reads the tables with the rights of its owner, as the views do. So not everybody may run it.
+-- The function reads tables with the rights of its owner, as the views do. So it needs an explicit grant.
 revoke execute on function spending_as_of(timestamp) from public;

@@ -1,9 +1,9 @@
--- one row per account and closed UTC day: the run that closed it, for checks that report a number once
+-- one row per account and closed UTC day: the run that closed it; checks use it to report each value only once
 --
--- account_id: the account's number
+-- account_id: account
 -- day: UTC day
 -- closed_by: run of the first successful total of the whole day that was requested at least 10 minutes after the end of the day
--- reported_by_run: latest sync before the newest one that ran to its end and so reported its findings; 0: none
+-- reported_by_run: latest sync before the newest one that ran to its end and so reported its findings; 0 if there is none
 create view internal.closed_days as
 with newest as (
     select account_id, max(run) as run

@@ -3,14 +3,14 @@
 -- account: the account's name
 -- day: UTC day
 -- status: final, open (may still change), missing (never read), failed (the last attempt failed)
--- fetched_at: when the last successful request for the day's total began, UTC; null: never
+-- fetched_at: start of the last successful request for the day's total, UTC; null if there is none
 -- unattributed_volume: tasks of the day's total that no verified queue explains
 -- unattributed_money: US dollars of the day's total that no verified queue explains
 -- volume: tasks of the day over all queues
 -- money: US dollars of the day over all queues
--- contradicted_hours: hours whose queues (or apps, or IPs) add up to more than the total, so that all of it is unattributed
+-- contradicted_hours: hours whose queues (or apps, or IPs) add up to more than the total; such an hour is entirely unattributed
 create view coverage_daily as
-with contradicted as (
+with over_allocated as (
     select account_id, day, count(distinct hour_start) as hours
     from internal.over_allocated_hours
     group by account_id, day
@@ -27,4 +27,4 @@ select
     coalesce(c.hours, 0)  as contradicted_hours
 from internal.day_coverage d
 join internal.accounts a on a.account_id = d.account_id
-left join contradicted c on c.account_id = d.account_id and c.day = d.day;
+left join over_allocated c on c.account_id = d.account_id and c.day = d.day;

@@ -1,12 +1,12 @@
 -- one row per account, IP address and UTC day with spend, on days with data for an address
 --
 -- account: the account's name
--- ip: address that the requests came from; null: money of the account's total that no requested address explains
+-- ip: address that the requests came from; null: part of the account's total that no requested address explains
 -- day: UTC day its hours count towards
 -- volume: tasks; sums over all addresses are exactly the account's total of the day; never add them to queues or apps
 -- money: US dollars, exact; sums over all addresses are exactly the account's total of the day; never add them to queues or apps
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
--- is_final: true if the day was read after its lookback had passed; false: it may still change
+-- price_per_1000: US dollars per 1000 tasks, rounded half away from zero to 9 decimals; null without tasks; cannot be summed
+-- is_final: true if the day was read after its lookback had passed; otherwise it may still change
 create view spending_by_ip_daily as
 with spent as (
     select
@@ -15,7 +15,7 @@ with spent as (
         day,
         cast(sum(volume) as bigint)        as volume,
         cast(sum(money) as decimal(18, 9)) as money
-    from internal.facts -- with spend, all but the total's
+    from internal.facts -- only totals have rows without spend
     group by account_id, series_id, day
 )
 select

@@ -1,13 +1,13 @@
 -- one row per account, queue and hour with spend
 --
 -- account: the account's name
--- queue: queue name; (unattributed): money of the account's total that no verified queue explains
+-- queue: queue name; (unattributed): part of the account's total that no verified queue explains
 -- hour_start: first second of the hour, UTC
 -- hour_end: exclusive end of the hour, UTC
--- volume: tasks; sums over all queues are exactly the account's total as last read
--- money: US dollars, exact; sums over all queues are exactly the account's total as last read
+-- volume: tasks; sums over all queues are exactly the account's latest total
+-- money: US dollars, exact; sums over all queues are exactly the account's latest total
 -- currency: always USD
--- is_final: true if the hour's day was read after its lookback had passed; false: it may still change
+-- is_final: true if the hour's day was read after its lookback had passed; otherwise it may still change
 -- loaded_at: commit time of this value, UTC
 create view spending_hourly as
 select

@@ -1,13 +1,13 @@
 -- one row per account, queue and UTC month with spend
 --
 -- account: the account's name
--- queue: queue name; (unattributed): money of the account's total that no verified queue explains
+-- queue: queue name; (unattributed): part of the account's total that no verified queue explains
 -- month: first day of the UTC month
 -- volume: tasks
 -- money: US dollars, exact
--- price_per_1000: US dollars per 1000 tasks, rounded once, half away from zero, to 9 places; null without tasks; do not sum it
--- is_final: true when every day of the month is final, from the account's first day held (or the 1st) to the month's last;
--- so the running month, and a month with a day missing, failed, open or not asked for yet, is false
+-- price_per_1000: US dollars per 1000 tasks, rounded half away from zero to 9 decimals; null without tasks; cannot be summed
+-- is_final: true if all days of the month are final, from the account's first stored day (or the 1st) to the last day of the
+-- month; false for the running month and for months with a day that is missing, failed, open or was never requested
 create view spending_monthly as
 with spent as (
     select
@@ -16,7 +16,7 @@ with spent as (
         cast(date_trunc('month', cast(day as timestamp)) as date) as month,
         cast(sum(volume) as bigint)                               as volume,
         cast(sum(money) as decimal(18, 9))                        as money
-    from internal.facts -- with spend, all but the total's
+    from internal.facts -- only totals have rows without spend
     group by 1, 2, 3
 ),
 finals as (

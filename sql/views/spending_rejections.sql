@@ -1,12 +1,12 @@
--- one row per record the API gave that was refused and is counted nowhere
+-- one row per rejected record of an API response; it is part of no sum
 --
 -- account: the account's name
--- queue: queue name; (total): the account's total; null: asked by app or by ip
--- day: the UTC day that was asked for
--- reason: why it was refused
--- raw: the record as it came
--- seen_at: when the refusal was committed, UTC
--- hour_start: first second of the record's hour, UTC; null when even that could not be read
+-- queue: queue name; (total): the account's total; null: requested for an app or an IP
+-- day: requested UTC day
+-- reason: why the record was rejected
+-- raw: the record as received
+-- seen_at: when the rejection was committed, UTC
+-- hour_start: first second of the record's hour, UTC; null if it could not be read
 create view spending_rejections as
 select
     a.name                                                                      as account,

@@ -1,7 +1,8 @@
--- one row per correction: the API gave another value for an hour that had ended when it was read before
+-- one row per correction: the API changed the value of an hour that had already ended when it was read before
 --
 -- account: the account's name
--- queue: queue name; (unattributed): the rest; (total): the account's total, not to be added to its queues
+-- queue: queue name; (unattributed): part of the total that no verified queue explains; (total): the account's total, which must
+-- not be added to its queues
 -- hour_start: first second of the corrected hour, UTC
 -- volume_before: tasks, as read before
 -- money_before: US dollars, as read before

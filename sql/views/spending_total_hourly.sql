@@ -1,11 +1,11 @@
--- one row per account and hour read, hours without spend included: the grid to join on
+-- one row per account and hour that was read, including hours without spend: a complete series of hours to join on
 --
 -- account: the account's name
 -- hour_start: first second of the hour, UTC
 -- hour_end: exclusive end of the hour, UTC
--- volume: tasks over all queues, as the API itself totals them
--- money: US dollars over all queues, as the API itself totals them
--- is_final: true if the hour's day was read after its lookback had passed; false: it may still change
+-- volume: tasks over all queues, as reported by the API
+-- money: US dollars over all queues, as reported by the API
+-- is_final: true if the hour's day was read after its lookback had passed; otherwise it may still change
 create view spending_total_hourly as
 select
     a.name                              as account,

@@ -1,26 +1,26 @@
 -- one row per sync of an account: what it did, how long it took and how it ended
 --
 -- account: the account's name
--- run: its number, counted within the account
--- version: the version of the program
--- started_at: when it began, UTC
--- ended_at: when it ended, UTC; null: still running, or killed, and then what was counted is not known
+-- run: number of the run, counted per account
+-- version: version of anticaptcha-etl
+-- started_at: start of the run, UTC
+-- ended_at: end of the run, UTC; null if it is still running or was killed: then its counts are unknown
 -- seconds: from start to end
--- exit_code: 0 done, 1 windows failed or were left, 3 the account was refused, 5 a blocking finding, 130 interrupted
--- requests: requests made
--- retries: those of them that asked again after trouble
--- windows_good: answers that could be used
--- windows_failed: windows that failed after all retries; the next sync asks them again
--- windows_left: days left for the next sync, at least
--- facts_inserted: hours of the total, of a queue, an app or an IP that were new
--- facts_changed: such hours that were held and are different now
--- facts_unchanged: such hours that were held, were read again and said the same; null: that version did not count them
--- rejections: records refused; see spending_rejections
--- notes: findings that ask nothing
--- warnings: findings that want a person; the numbers are right
--- blocking: findings because of which the numbers are not to be trusted yet
+-- exit_code: 0 done, 1 windows failed or were left, 3 the account was rejected, 5 a blocking finding, 130 interrupted
+-- requests: requests sent, including retries
+-- retries: requests sent again after an error
+-- windows_good: windows with a usable response
+-- windows_failed: windows that failed after all retries; the next sync requests them again
+-- windows_left: minimum number of days left for the next sync
+-- facts_inserted: new hourly values of the total, a queue, an app or an IP
+-- facts_changed: stored hourly values that changed
+-- facts_unchanged: stored hourly values that were read again without a change; null if that version did not count them
+-- rejections: rejected records; see spending_rejections
+-- notes: findings that need no action
+-- warnings: findings that someone should look at; the numbers are right
+-- blocking: findings that make numbers unreliable until they are fixed
 create view sync_runs as
-with told as (
+with findings_by_run as (
     select
         account_id,
         run,
@@ -51,6 +51,6 @@ select
     coalesce(t.warnings, 0)                                                 as warnings,
     coalesce(t.blocking, 0)                                                 as blocking
 from internal.runs r
-join internal.accounts a on a.account_id = r.account_id
-left join told t         on t.account_id = r.account_id and t.run = r.run
+join internal.accounts a    on a.account_id = r.account_id
+left join findings_by_run t on t.account_id = r.account_id and t.run = r.run
 where r.command = 'sync';

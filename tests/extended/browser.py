@@ -1,4 +1,4 @@
-"""A headless Chromium without network, spoken to in its own protocol: no package stands between."""
+"""A headless Chromium without network, driven through its WebDriver protocol without a package."""
 
 import base64
 import re
@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 MISSING = "needs Chromium and its driver (Debian: apt install chromium chromium-driver)"
 
-_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 _ARGUMENTS = [
     "--headless=new",
     "--no-sandbox",
@@ -28,31 +28,31 @@ _ARGUMENTS = [
 
 
 class Browser:
-    """One window, from ``with`` to the end of the block. The network is off; files of this machine can be opened."""
+    """One window, open inside a ``with`` block. It has no network but can open files of this machine."""
 
     def __init__(self) -> None:
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            driver = opened.enter_context(
+        with ExitStack() as resources:
+            driver = resources.enter_context(
                 subprocess.Popen(
                     [str(DRIVER), "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
                 )
             )
-            opened.callback(driver.terminate)
+            resources.callback(driver.terminate)
             port = next(
                 found[1] for line in driver.stdout or () if (found := re.search(r"successfully on port (\d+)", line))
             )
             base = f"http://127.0.0.1:{port}"
-            self._http = opened.enter_context(httpx.Client(base_url=base, timeout=_SECONDS, trust_env=False))
+            self._http = resources.enter_context(httpx.Client(base_url=base, timeout=_TIMEOUT_SECONDS, trust_env=False))
             options = {"binary": CHROMIUM, "args": [*_ARGUMENTS, "--host-resolver-rules=MAP * ~NOTFOUND"]}
-            logging_setup = {"browser": "ALL", "performance": "ALL"}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logging_setup}
-            answer = self._http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()
-            self._session = f"/session/{answer['value']['sessionId']}"
-            opened.callback(self._http.delete, self._session)
-            self._closing = opened.pop_all()
+            log_levels = {"browser": "ALL", "performance": "ALL"}
+            capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": log_levels}
+            response = self._http.post("/session", json={"capabilities": {"alwaysMatch": capabilities}}).json()
+            self._session = f"/session/{response['value']['sessionId']}"
+            resources.callback(self._http.delete, self._session)
+            self._closing = resources.pop_all()
         return self
 
     def __exit__(
@@ -60,17 +60,17 @@ class Browser:
     ) -> None:
         self._closing.close()
 
-    def _do(self, path: str, body: object) -> Any:
-        answer = self._http.post(self._session + path, json=body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["value"]
+    def _post(self, path: str, body: object) -> Any:
+        response = self._http.post(self._session + path, json=body)
+        assert response.status_code == 200, response.text
+        return response.json()["value"]
 
-    def command(self, name: str, **given: object) -> Any:
-        """A command of the DevTools protocol."""
-        return self._do("/goog/cdp/execute", {"cmd": name, "params": given})
+    def command(self, name: str, **parameters: object) -> Any:
+        """Run a command of the DevTools protocol."""
+        return self._post("/goog/cdp/execute", {"cmd": name, "params": parameters})
 
     def look(self, width: int, *, dark: bool) -> None:
-        """From now on through a screen of that width."""
+        """Use a screen of this width in pixels and this color scheme."""
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
         )
@@ -78,25 +78,25 @@ class Browser:
         self.command("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, file: Path) -> None:
-        self._do("/url", {"url": file.as_uri()})
+        self._post("/url", {"url": file.as_uri()})
 
-    def ask(self, script: str) -> Any:
-        """What a function body of JavaScript returns."""
-        return self._do("/execute/sync", {"script": script, "args": []})
+    def evaluate(self, script: str) -> Any:
+        """Run the body of a JavaScript function and return its value."""
+        return self._post("/execute/sync", {"script": script, "args": []})
 
     def wait_for(self, script: str) -> None:
-        until = time.monotonic() + _SECONDS
-        while not self.ask(script):
-            assert time.monotonic() < until, f"never came true: {script}; the console says {self.log('browser')}"
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not self.evaluate(script):
+            assert time.monotonic() < deadline, f"never true: {script}; console: {self.log('browser')}"
             threading.Event().wait(0.05)
 
     def move_to(self, x: float, y: float) -> None:
-        """The pointer, over a point of the window."""
+        """Move the pointer to a point of the window."""
         self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def log(self, kind: str) -> list[str]:
-        """What was said since last asked: ``browser`` is the console, ``performance`` the DevTools events as JSON."""
-        return [entry["message"] for entry in self._do("/se/log", {"type": kind})]
+        """Return new messages: ``browser`` is the console, ``performance`` the DevTools events as JSON."""
+        return [entry["message"] for entry in self._post("/se/log", {"type": kind})]
 
     def picture(self) -> bytes:
         return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])

@@ -1,5 +1,7 @@
-"""Environments of other programs, which cannot share ours: each is made once, beside ``.venv``, from the pins of a
-file here."""
+"""Virtual environments of programs whose dependencies conflict with ours.
+
+Each is created once, beside ``.venv``, with the versions pinned in a file of this folder.
+"""
 
 import shutil
 import subprocess
@@ -9,21 +11,21 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SECONDS = 1800
-"""In which everything must have been downloaded."""
+_TIMEOUT_SECONDS = 1800
+"""Long enough to download everything on a slow connection."""
 
-_FITS = "import sys, venv, ensurepip; sys.exit(not {} <= sys.version_info[:2] <= {})"
+_CHECK_VERSION = "import sys, venv, ensurepip; sys.exit(not {} <= sys.version_info[:2] <= {})"
 
 
 def environment(name: str, oldest: tuple[int, int], newest: tuple[int, int]) -> Path:
-    """The ``bin`` of ``.venv-NAME``, which holds what ``NAME.txt`` pins, for one of these Pythons.
+    """The ``bin`` folder of ``.venv-NAME``, with the packages of ``NAME.txt``, for a Python from oldest to newest.
 
-    Where it cannot be made the test is skipped, and says why.
+    If it cannot be created, the test is skipped with the reason.
     """
     pins = Path(__file__).with_name(f"{name}.txt")
     home = _ROOT / f".venv-{name}"
-    made = home / "made-from.txt"
-    if not made.exists() or made.read_text() != pins.read_text():
+    installed = home / "installed.txt"
+    if not installed.exists() or installed.read_text() != pins.read_text():
         try:
             _run(_python(oldest, newest), "-m", "venv", "--clear", str(home))
             _run(
@@ -37,18 +39,20 @@ def environment(name: str, oldest: tuple[int, int], newest: tuple[int, int]) -> 
                 str(pins),
             )
         except subprocess.SubprocessError as error:
-            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            pytest.skip(f"{home.name} could not be made from {pins.name}: {said[-1]}")
-        made.write_text(pins.read_text())
+            lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
+            pytest.skip(f"{home.name} could not be created from {pins.name}: {lines[-1]}")
+        installed.write_text(pins.read_text())
     return home / "bin"
 
 
 def _python(oldest: tuple[int, int], newest: tuple[int, int]) -> str:
-    """The newest that fits and really runs: a name on the PATH may be a version manager's stub."""
+    """The newest suitable Python that runs. A name on the PATH may be a stub of a version manager."""
     names = [sys.executable, *(f"python3.{minor}" for minor in range(newest[1], oldest[1] - 1, -1))]
     for python in filter(None, map(shutil.which, names)):
         if (
-            subprocess.run([python, "-c", _FITS.format(oldest, newest)], capture_output=True, check=False).returncode
+            subprocess.run(
+                [python, "-c", _CHECK_VERSION.format(oldest, newest)], capture_output=True, check=False
+            ).returncode
             == 0
         ):
             return python
@@ -58,4 +62,4 @@ def _python(oldest: tuple[int, int], newest: tuple[int, int]) -> str:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)

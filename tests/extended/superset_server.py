@@ -1,4 +1,4 @@
-"""Superset itself on loopback: its own web server, its metadata in a folder of the test, spoken to as its pages do."""
+"""A Superset server on loopback, with its metadata in a folder of the test, used through its REST API."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import httpx
 
-_SECONDS = 300
-_CONFIGURED = """
-SECRET_KEY = "of one test on one machine, and worth nothing"
+_TIMEOUT_SECONDS = 300
+_CONFIG = """
+SECRET_KEY = "for one test on one machine; protects nothing"
 SQLALCHEMY_DATABASE_URI = "sqlite:///{folder}/superset.db"
 WTF_CSRF_ENABLED = False
 TALISMAN_ENABLED = False
@@ -23,7 +23,7 @@ JWT_ACCESS_TOKEN_EXPIRES = 86400
 """
 _ADMIN = {
     "username": "admin",
-    "password": "of one test",
+    "password": "for one test",
     "firstname": "A",
     "lastname": "Person",
     "email": "admin@localhost",
@@ -31,7 +31,7 @@ _ADMIN = {
 
 
 class Superset:
-    """One server of one process with several threads, from ``with`` to the end of the block. It lives in New York."""
+    """One server process with several threads, running inside a ``with`` block, in the time zone of New York."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs, self._folder = programs, folder
@@ -39,31 +39,39 @@ class Superset:
 
     def __enter__(self) -> Self:
         config = self._folder / "superset_config.py"
-        config.write_text(_CONFIGURED.format(folder=self._folder))
+        config.write_text(_CONFIG.format(folder=self._folder))
         environ = {"HOME": str(self._folder), "SUPERSET_HOME": str(self._folder), "SUPERSET_CONFIG_PATH": str(config)}
         environ |= {"FLASK_APP": "superset.app:create_app()", "TZ": "America/New_York", "PATH": os.defpath}
-        for words in (["db", "upgrade"], ["fab", "create-admin", *_options()], ["init"]):
-            command = [str(self._programs / "superset"), *words]
+        for arguments in (["db", "upgrade"], ["fab", "create-admin", *_options()], ["init"]):
+            command = [str(self._programs / "superset"), *arguments]
             done = subprocess.run(
-                command, cwd=self._folder, env=environ, check=False, capture_output=True, text=True, timeout=_SECONDS
+                command,
+                cwd=self._folder,
+                env=environ,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
             )
             assert done.returncode == 0, done.stderr
-        with ExitStack() as opened:
+        with ExitStack() as resources:
             log = self._folder / "log"
             command = [str(self._programs / "gunicorn"), "--bind=127.0.0.1:0", "--worker-class=gthread", "--threads=4"]
             server = subprocess.Popen(
-                [*command, f"--timeout={_SECONDS}", environ["FLASK_APP"]],
+                [*command, f"--timeout={_TIMEOUT_SECONDS}", environ["FLASK_APP"]],
                 cwd=self._folder,
                 env=environ,
                 stdout=subprocess.DEVNULL,
-                stderr=opened.enter_context(log.open("w")),
+                stderr=resources.enter_context(log.open("w")),
             )
-            opened.callback(server.wait)
-            opened.callback(server.terminate)
-            self._http = opened.enter_context(httpx.Client(base_url=_address(log), timeout=_SECONDS, trust_env=False))
-            known = {"username": _ADMIN["username"], "password": _ADMIN["password"], "provider": "db"}
-            self._http.headers["Authorization"] = f"Bearer {self.post('security/login', known)['access_token']}"
-            self._closing = opened.pop_all()
+            resources.callback(server.wait)
+            resources.callback(server.terminate)
+            self._http = resources.enter_context(
+                httpx.Client(base_url=_address(log), timeout=_TIMEOUT_SECONDS, trust_env=False)
+            )
+            credentials = {"username": _ADMIN["username"], "password": _ADMIN["password"], "provider": "db"}
+            self._http.headers["Authorization"] = f"Bearer {self.post('security/login', credentials)['access_token']}"
+            self._closing = resources.pop_all()
         return self
 
     def __exit__(
@@ -72,14 +80,14 @@ class Superset:
         self._closing.close()
 
     def post(self, path: str, body: object) -> Any:
-        return self._told(self._http.post(path, json=body))
+        return self._json(self._http.post(path, json=body))
 
     def get(self, path: str) -> Any:
-        return self._told(self._http.get(path))
+        return self._json(self._http.get(path))
 
-    def _told(self, answer: httpx.Response) -> Any:
-        assert answer.is_success, f"{answer.request.url}: {answer.status_code} {answer.text}"
-        return answer.json(parse_float=Decimal)
+    def _json(self, response: httpx.Response) -> Any:
+        assert response.is_success, f"{response.request.url}: {response.status_code} {response.text}"
+        return response.json(parse_float=Decimal)
 
 
 def _options() -> list[str]:
@@ -87,8 +95,8 @@ def _options() -> list[str]:
 
 
 def _address(log: Path) -> str:
-    until = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not (found := re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", log.read_text())):
-        assert time.monotonic() < until, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         threading.Event().wait(0.1)
     return f"{found[1]}/api/v1/"

@@ -64,11 +64,11 @@ def test_every_chart_is_drawn_and_nothing_is_loaded_or_logged(
     for width, dark in SCREENS:
         browser.look(width, dark=dark)
         open_report(browser, reports[days])
-        charts = browser.ask(SIZES)
+        charts = browser.evaluate(SIZES)
         assert {name for name, _, _ in charts} == {"spend", "week", *(f"price-{place}" for place in range(8))}
         assert all(marks > 0 for _, marks, _ in charts), charts
         assert all(0.9 < part <= 1.001 for _, _, part in charts), charts
-        assert browser.ask("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
+        assert browser.evaluate("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
         assert browser.log("browser") == []
         events = [json.loads(entry)["message"] for entry in browser.log("performance")]
         requested = {
@@ -77,8 +77,8 @@ def test_every_chart_is_drawn_and_nothing_is_loaded_or_logged(
         assert requested == {reports[days].as_uri()}
 
 
-def test_dark_mode_is_dark_and_print_is_light(browser: Browser, reports: dict[int, Path]) -> None:
-    lightness = (
+def test_dark_mode_is_dark_and_a_printed_report_is_not(browser: Browser, reports: dict[int, Path]) -> None:
+    brightness = (
         "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
     )
     bar = "return getComputedStyle(document.querySelector('#spend path[fill=\"var(--queue-0)\"]')).fill"
@@ -86,22 +86,22 @@ def test_dark_mode_is_dark_and_print_is_light(browser: Browser, reports: dict[in
     for dark in (False, True):
         browser.look(1280, dark=dark)
         open_report(browser, reports[90])
-        seen[dark] = (browser.ask(lightness), browser.ask(bar))
+        seen[dark] = (browser.evaluate(brightness), browser.evaluate(bar))
     assert seen[False][0] > 600 > 150 > seen[True][0]
     assert seen[False][1] != seen[True][1]
     browser.command(
         "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
     )
-    assert browser.ask(lightness) > 600
+    assert browser.evaluate(brightness) > 600
 
 
 def test_a_name_with_markup_is_text_in_the_tooltip_too(browser: Browser, reports: dict[int, Path]) -> None:
     browser.look(1280, dark=False)
     open_report(browser, reports[90])
-    text = browser.ask("return document.querySelector('#chart-data').textContent")
+    text = browser.evaluate("return document.querySelector('#chart-data').textContent")
     rows = json.loads(text)["charts"][0]["rows"]["spend"]
     color = next(row["color"] for row in rows if row["queue"] == HOSTILE)
-    x, y = browser.ask(
+    x, y = browser.evaluate(
         f"""
         const bar = document.querySelector('#spend path[fill="var(--queue-{color})"]');
         bar.scrollIntoView({{block: 'center'}});
@@ -112,9 +112,9 @@ def test_a_name_with_markup_is_text_in_the_tooltip_too(browser: Browser, reports
     browser.move_to(x - 1, y)
     browser.move_to(x, y)
     browser.wait_for("return document.querySelector('#vg-tooltip-element.visible') !== null")
-    assert HOSTILE in browser.ask("return document.querySelector('#vg-tooltip-element').textContent")
-    assert browser.ask("return document.querySelectorAll('img').length") == 0
-    assert browser.ask("return document.title") == "Anti-Captcha spending"
+    assert HOSTILE in browser.evaluate("return document.querySelector('#vg-tooltip-element').textContent")
+    assert browser.evaluate("return document.querySelectorAll('img').length") == 0
+    assert browser.evaluate("return document.title") == "Anti-Captcha spending"
     assert browser.log("browser") == []
 
 
@@ -122,7 +122,7 @@ def test_readers_in_other_time_zones_see_the_same_days(browser: Browser, reports
     def labels() -> list[str]:
         script = "return [...document.querySelectorAll('#spend .role-axis-label text')].map(text => text.textContent)"
         open_report(browser, reports[90])
-        return list(browser.ask(script))
+        return list(browser.evaluate(script))
 
     browser.look(1280, dark=False)
     seen = []

@@ -1,5 +1,4 @@
-"""Superset on the published copy: every view a dataset, its charts DuckDB's numbers, while the copy is renewed
-beneath it."""
+"""Superset reads the published copy: each view is a dataset, charts have exact numbers, also while it is replaced."""
 
 import shutil
 from collections import Counter
@@ -18,7 +17,8 @@ from etl.outputs.publish import publish, resolve_target
 from etl.warehouse import views
 from tests.extended.environment import environment
 from tests.extended.superset_server import Superset
-from tests.integration.sample_warehouse import Bank, rows
+from tests.integration.sample_warehouse import SampleWarehouse
+from tests.integration.sample_warehouse import rows
 
 pytestmark = pytest.mark.extended
 
@@ -26,16 +26,16 @@ VIEWS = views.public_views()
 PUBLISHES = 100
 READERS = 3
 
-_TEMPORAL = 2
-"""Superset's number for the columns that are times."""
+_TIME_TYPE = 2
+"""Superset's number for columns with dates and times."""
 
-SuccessPayload = Counter[tuple[object, ...]]
+Rows = Counter[tuple[object, ...]]
 
-ORIGINAL = (
+SAVE_ORIGINAL = (
     "create table original_facts as from internal.facts; create table original_days as from internal.day_coverage"
 )
 
-SCALED = """
+SCALE_MONEY = """
 begin;
 delete from internal.facts;
 insert into internal.facts select * replace (money * {by} as money) from original_facts;
@@ -43,12 +43,11 @@ delete from internal.day_coverage;
 insert into internal.day_coverage select * replace (money * {by} as money, unattributed_money * {by} as unattributed_money) from original_days;
 commit
 """
-"""Every hour costs so many times what it did: the books stay in balance, and no sum of one state is a sum of
-another."""
+"""Multiplies all money by a factor, so that members still add up to totals and each state has other sums."""
 
 
 class Chart(NamedTuple):
-    """What is summed of a view and by what; ``by_day`` is a time to be shown with the grain of a day."""
+    """Sums over a view, grouped by columns; ``by_day`` is a time column that is truncated to days."""
 
     view: str
     summed: tuple[str, ...]
@@ -61,8 +60,8 @@ class Chart(NamedTuple):
         sums = [f"sum({column})" for column in self.summed]
         return f"select {', '.join([*keys, *sums])} from {self.view} group by {', '.join(keys)}"
 
-    def asked(self, dataset: int) -> dict[str, Any]:
-        """The same as Superset's pages ask for it."""
+    def request_body(self, dataset: int) -> dict[str, Any]:
+        """The same query as Superset's pages send it."""
         day = {
             "columnType": "BASE_AXIS",
             "expressionType": "SQL",
@@ -73,7 +72,7 @@ class Chart(NamedTuple):
         sums = [
             {"expressionType": "SIMPLE", "aggregate": "SUM", "column": {"column_name": name}} for name in self.summed
         ]
-        return _context(dataset, [*([day] if self.by_day else []), *self.by], sums)
+        return _chart_query(dataset, [*([day] if self.by_day else []), *self.by], sums)
 
 
 CHARTS = [
@@ -90,69 +89,67 @@ CHARTS = [
 
 
 class Dashboard(NamedTuple):
-    """Superset, connected to the published copy: a dataset for each view."""
+    """Superset, connected to the published copy, with a dataset for each view."""
 
     superset: Superset
     datasets: dict[str, int]
-    bank: Bank
+    sample: SampleWarehouse
     copy: Path
 
-    def told(self, asked: dict[str, Any]) -> SuccessPayload:
-        """The rows of a chart, read from the database and not from a cache."""
-        [result] = self.superset.post("chart/data", asked)["result"]
+    def post_chart(self, body: dict[str, Any]) -> Rows:
+        """The rows of a chart, from the database and not from a cache."""
+        [result] = self.superset.post("chart/data", body)["result"]
         kinds = dict(zip(result["colnames"], result["coltypes"], strict=True))
-        return Counter(tuple(_read(row[name], kind) for name, kind in kinds.items()) for row in result["data"])
+        return Counter(tuple(_rounded(row[name], kind) for name, kind in kinds.items()) for row in result["data"])
 
-    def draw(self, chart: Chart) -> SuccessPayload:
-        return self.told(chart.asked(self.datasets[chart.view]))
+    def query(self, chart: Chart) -> Rows:
+        return self.post_chart(chart.request_body(self.datasets[chart.view]))
 
 
-def _context(dataset: int, columns: list[Any], metrics: list[Any]) -> dict[str, Any]:
+def _chart_query(dataset: int, columns: list[Any], metrics: list[Any]) -> dict[str, Any]:
     query = {"columns": columns, "metrics": metrics, "row_limit": 50_000, "orderby": []}
     return {"datasource": {"id": dataset, "type": "table"}, "queries": [query], "force": True, "result_type": "full"}
 
 
-def published(bank: Bank) -> Path:
-    return publish(bank.url, resolve_target(bank.url, bank.folder / "bi"), Clock(), wait=60).path
+def publish_sample(sample: SampleWarehouse) -> Path:
+    return publish(sample.url, resolve_target(sample.url, sample.folder / "bi"), Clock(), wait=60).path
 
 
-def expected(copy: Path, sql: str) -> SuccessPayload:
-    """What DuckDB itself says, with times as Superset writes them: milliseconds since 1970, UTC."""
-    return Counter(tuple(map(_written, row)) for row in rows(copy, sql))
+def expected(copy: Path, sql: str) -> Rows:
+    """The rows in DuckDB, with times as Superset writes them: milliseconds since 1970, UTC."""
+    return Counter(tuple(map(_as_superset, row)) for row in rows(copy, sql))
 
 
-def _written(value: object) -> object:
+def _as_superset(value: object) -> object:
     if isinstance(value, date):
-        moment = value if isinstance(value, datetime) else datetime.combine(value, time())
-        return Decimal((moment - datetime(1970, 1, 1)) // timedelta(microseconds=1)) / 1000
+        time_value = value if isinstance(value, datetime) else datetime.combine(value, time())
+        return Decimal((time_value - datetime(1970, 1, 1)) // timedelta(microseconds=1)) / 1000
     return value
 
 
-def _read(value: Any, kind: int) -> object:
-    """Superset's times are floats and right to a quarter of a microsecond; all else is taken as it comes."""
-    return round(value, 3) if kind == _TEMPORAL and value is not None else value
+def _rounded(value: Any, kind: int) -> object:
+    """Superset returns times as floats with an error of up to a quarter of a microsecond; other values are exact."""
+    return round(value, 3) if kind == _TIME_TYPE and value is not None else value
 
 
 @pytest.fixture(scope="module")
 def dashboard(synced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     programs = environment("superset", (3, 10), (3, 12))
-    bank = Bank(tmp_path_factory.mktemp("bank"))
-    shutil.copy(synced, bank.file)
-    bank.write(ORIGINAL)
-    (bank.folder / "bi").mkdir()
-    copy = published(bank)
+    sample = SampleWarehouse(tmp_path_factory.mktemp("sample"))
+    shutil.copy(synced, sample.file)
+    sample.write(SAVE_ORIGINAL)
+    (sample.folder / "bi").mkdir()
+    copy = publish_sample(sample)
     url = f"duckdb:///{copy}?access_mode=read_only"
     with Superset(programs, tmp_path_factory.mktemp("superset")) as superset:
-        made = superset.post("database/", {"database_name": "Anti-Captcha", "sqlalchemy_uri": url})
-        about = {"database": made["id"], "schema": "warehouse.main"}
-        datasets = {view.name: superset.post("dataset/", {**about, "table_name": view.name})["id"] for view in VIEWS}
-        yield Dashboard(superset, datasets, bank, copy)
+        database = superset.post("database/", {"database_name": "Anti-Captcha", "sqlalchemy_uri": url})
+        common = {"database": database["id"], "schema": "warehouse.main"}
+        datasets = {view.name: superset.post("dataset/", {**common, "table_name": view.name})["id"] for view in VIEWS}
+        yield Dashboard(superset, datasets, sample, copy)
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-def test_every_view_is_a_dataset_with_its_columns_and_their_comments_and_gives_its_rows(
-    dashboard: Dashboard, view: views.View
-) -> None:
+def test_each_view_is_a_dataset_with_its_rows_columns_and_comments(dashboard: Dashboard, view: views.View) -> None:
     dataset = dashboard.datasets[view.name]
     columns = dashboard.superset.get(f"dataset/{dataset}")["result"]["columns"]
     assert {column["column_name"]: column["description"] for column in columns} == view.columns
@@ -164,38 +161,39 @@ def test_every_view_is_a_dataset_with_its_columns_and_their_comments_and_gives_i
         name: "NUMERIC(18, 9)" for name, kind in kinds.items() if kind == "DECIMAL(18,9)"
     }
     names = [*view.columns]
-    told = dashboard.told(_context(dataset, names, []))
-    assert told == expected(dashboard.copy, f"select distinct {', '.join(names)} from {view.name}") != Counter()
+    found = dashboard.post_chart(_chart_query(dataset, names, []))
+    assert found == expected(dashboard.copy, f"select distinct {', '.join(names)} from {view.name}") != Counter()
 
 
-def test_charts_are_one_published_state_to_the_last_digit_while_a_writer_publishes_a_hundred_times(
+def test_charts_show_exactly_one_published_state_while_a_hundred_copies_are_published(
     dashboard: Dashboard,
 ) -> None:
-    states: dict[Chart, list[SuccessPayload]] = {chart: [expected(dashboard.copy, chart.sql)] for chart in CHARTS}
+    states: dict[Chart, list[Rows]] = {chart: [expected(dashboard.copy, chart.sql)] for chart in CHARTS}
     done = Event()
 
-    def read(first: int) -> list[tuple[Chart, SuccessPayload]]:
-        drawn, turn = [], first
+    def read(first: int) -> list[tuple[Chart, Rows]]:
+        results, turn = [], first
         while not (done.is_set() and turn - first >= len(CHARTS)):
             chart = CHARTS[turn % len(CHARTS)]
-            drawn.append((chart, dashboard.draw(chart)))
+            results.append((chart, dashboard.query(chart)))
             turn += 1
-        return drawn
+        return results
 
     with ThreadPoolExecutor(READERS) as readers:
-        snapshot = [readers.submit(read, first) for first in range(READERS)]
+        futures = [readers.submit(read, first) for first in range(READERS)]
         try:
             for state in range(1, PUBLISHES + 1):
-                dashboard.bank.write(SCALED.format(by=1000 * state + 1))
-                published(dashboard.bank)
+                dashboard.sample.write(SCALE_MONEY.format(by=1000 * state + 1))
+                publish_sample(dashboard.sample)
                 for chart in CHARTS:
                     states[chart].append(expected(dashboard.copy, chart.sql))
         finally:
             done.set()
-        told = [one.result() for one in snapshot]
+        results = [future.result() for future in futures]
 
-    seen = [[states[chart].index(drawn) for chart, drawn in one] for one in told]  # a torn read is none of them
-    assert [one for one in seen if one != sorted(one)] == []  # nor does anyone go back
-    print(f"\n{PUBLISHES} publishes, {sum(map(len, seen))} charts drawn, {len(set().union(*seen))} states seen")
+    # A mix of two states is in no list. Readers never go back to an earlier state.
+    seen = [[states[chart].index(found) for chart, found in one] for one in results]
+    assert [one for one in seen if one != sorted(one)] == []
+    print(f"\n{PUBLISHES} publishes, {sum(map(len, seen))} charts read, {len(set().union(*seen))} states seen")
     assert len(set().union(*seen)) > PUBLISHES // 4
-    assert all(dashboard.draw(chart) == states[chart][-1] for chart in CHARTS)
+    assert all(dashboard.query(chart) == states[chart][-1] for chart in CHARTS)

@@ -63,9 +63,6 @@ class SampleWarehouse:
         )
 
 
-Bank = SampleWarehouse
-
-
 def rows(file: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(file, read_only=True) as connection:
         return connection.execute(sql).fetchall()

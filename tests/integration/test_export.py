@@ -1,5 +1,4 @@
-"""Open files of the views, and of a query: exact to the last digit, in types that other engines read, whole or not
-there."""
+"""Exported views and query results as files: exact values, types that other engines read, atomic replacement."""
 
 import csv
 import json
@@ -25,41 +24,42 @@ from etl.errors import UsageError, WarehouseError
 from etl.outputs.export import MANIFEST, export
 from etl.outputs.query import write_parquet
 from etl.warehouse import views
-from tests.integration.sample_warehouse import FILLED, HOURS, Bank, rows
+from tests.integration.sample_warehouse import FILLED, HOURS, rows
+from tests.integration.sample_warehouse import SampleWarehouse
 from tests.integration.test_query import REFUSED
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 7, tzinfo=UTC)
 VIEWS = [view.name for view in views.public_views()]
 EXACT = {"VARCHAR", "INTEGER", "BIGINT", "DECIMAL(12,3)", "DECIMAL(18,9)", "TIMESTAMP", "DATE", "BOOLEAN"}
-"""What Spark, Trino and ClickHouse read as it is."""
+"""Types that Spark, Trino and ClickHouse read without conversion."""
 
 
 @pytest.fixture
-def bank(migrated_file: Path, tmp_path: Path) -> Bank:
-    bank = Bank(tmp_path)
-    shutil.copy(migrated_file, bank.file)
-    bank.write(FILLED)
-    return bank
+def sample(migrated_file: Path, tmp_path: Path) -> SampleWarehouse:
+    sample = SampleWarehouse(tmp_path)
+    shutil.copy(migrated_file, sample.file)
+    sample.write(FILLED)
+    return sample
 
 
-def written(bank: Bank, form: Any = "parquet", account: str | None = None) -> Path:
-    return export(bank.url, bank.folder / "out", form, Clock(now=lambda: NOW), wait=5, account=account).path
+def export_sample(sample: SampleWarehouse, file_format: Any = "parquet", account: str | None = None) -> Path:
+    return export(sample.url, sample.folder / "out", file_format, Clock(now=lambda: NOW), wait=5, account=account).path
 
 
-def read(folder: Path, view: str) -> str:
+def parquet(folder: Path, view: str) -> str:
     return f"read_parquet('{folder}/{view}/**/*.parquet', hive_partitioning = true, hive_types_autocast = false)"
 
 
-def memory(sql: str) -> list[tuple[Any, ...]]:
+def query(sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect() as connection:
         return connection.execute(sql).fetchall()
 
 
-def columns(sql: str) -> dict[str, str]:
-    return {name: kind for name, kind, *_ in memory(f"describe from {sql}")}
+def column_types(sql: str) -> dict[str, str]:
+    return {name: kind for name, kind, *_ in query(f"describe from {sql}")}
 
 
-def files(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
@@ -67,182 +67,179 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_parquet_gives_back_the_rows_of_the_view(bank: Bank, view: str) -> None:
-    out = written(bank)
-    names = ", ".join(name for name, *_ in rows(bank.file, f"describe {view}"))
-    again = memory(f"select {names} from {read(out, view)} order by all")
-    assert again == rows(bank.file, f"select {names} from {view} order by all")
+def test_parquet_has_the_rows_of_the_view(sample: SampleWarehouse, view: str) -> None:
+    out = export_sample(sample)
+    names = ", ".join(name for name, *_ in rows(sample.file, f"describe {view}"))
+    exported = query(f"select {names} from {parquet(out, view)} order by all")
+    assert exported == rows(sample.file, f"select {names} from {view} order by all")
 
 
-def test_sums_are_the_same_to_the_last_digit(bank: Bank) -> None:
-    out = written(bank)
+def test_sums_over_parquet_are_exact(sample: SampleWarehouse) -> None:
+    out = export_sample(sample)
     sums = "select account, cast(hour_start as date) as day, sum(money), sum(volume) from {} group by all order by all"
-    assert memory(sums.format(read(out, "spending_hourly"))) == rows(bank.file, sums.format("spending_hourly"))
-    assert memory(f"select sum(money) from {read(out, 'spending_hourly')}")[0] == (HOURS * Decimal("1.000000001"),)
+    assert query(sums.format(parquet(out, "spending_hourly"))) == rows(sample.file, sums.format("spending_hourly"))
+    assert query(f"select sum(money) from {parquet(out, 'spending_hourly')}")[0] == (HOURS * Decimal("1.000000001"),)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_types_are_exact_everywhere_also_where_there_is_no_row(bank: Bank, view: str) -> None:
-    bank.write("delete from internal.revisions")
-    out = written(bank)
-    promised = {name: kind for name, kind, *_ in rows(bank.file, f"describe {view}")}
-    held = columns(read(out, view))
-    assert set(promised.values()) <= EXACT
-    assert {name: kind for name, kind in held.items() if name in promised} == promised
-    assert held.keys() - promised.keys() <= {"month"}
-    told = memory(f"select distinct type, logical_type from parquet_schema('{out}/{view}/**/*.parquet')")
-    assert {kind for kind, _ in told if kind} <= {"BYTE_ARRAY", "INT64", "INT32", "BOOLEAN"}
-    assert [kind for _, kind in told if kind and "Timestamp" in kind and "isAdjustedToUTC=0" not in kind] == []
+def test_column_types_are_exact_even_without_rows(sample: SampleWarehouse, view: str) -> None:
+    sample.write("delete from internal.revisions")
+    out = export_sample(sample)
+    expected = {name: kind for name, kind, *_ in rows(sample.file, f"describe {view}")}
+    exported = column_types(parquet(out, view))
+    assert set(expected.values()) <= EXACT
+    assert {name: kind for name, kind in exported.items() if name in expected} == expected
+    assert exported.keys() - expected.keys() <= {"month"}
+    parquet_types = query(f"select distinct type, logical_type from parquet_schema('{out}/{view}/**/*.parquet')")
+    assert {kind for kind, _ in parquet_types if kind} <= {"BYTE_ARRAY", "INT64", "INT32", "BOOLEAN"}
+    assert [kind for _, kind in parquet_types if kind and "Timestamp" in kind and "isAdjustedToUTC=0" not in kind] == []
 
 
-def test_files_stand_in_folders_by_account_and_month(bank: Bank) -> None:
-    out = written(bank)
+def test_files_are_partitioned_by_account_and_month(sample: SampleWarehouse) -> None:
+    out = export_sample(sample)
     name = "20261122T093000000007_0.parquet"
-    held = files(out)
-    assert [file for file in held if file.startswith("spending_hourly/")] == [
+    exported = list_files(out)
+    assert [file for file in exported if file.startswith("spending_hourly/")] == [
         f"spending_hourly/account={account}/month=2026-{month}/{name}"
         for account in ("default", "shop")
         for month in ("10", "11")
     ]
-    assert [file for file in held if file.startswith("spending_daily/")] == [
+    assert [file for file in exported if file.startswith("spending_daily/")] == [
         f"spending_daily/account={account}/{name}" for account in ("default", "shop")
     ]
-    inside = columns(
+    stored_columns = column_types(
         f"read_parquet('{out}/spending_hourly/account=shop/month=2026-11/{name}', hive_partitioning = false)"
     )
-    assert not {"account", "month"} & inside.keys()
+    assert not {"account", "month"} & stored_columns.keys()
 
 
 @pytest.mark.parametrize("name", ["a=b", "a?b", "%", "..", "x/../../../../gone", "ü 漢"])
-def test_whatever_an_account_is_called_its_files_stand_in_one_folder_with_or_without_rows(
-    bank: Bank, name: str
-) -> None:
-    bank.write(
+def test_an_account_with_any_name_has_one_folder_per_view_even_without_rows(sample: SampleWarehouse, name: str) -> None:
+    sample.write(
         f"update internal.accounts set name = '{name}' where account_id = 1; update internal.accounts set name = "
         "'zz' where account_id = 2"
     )
-    out = written(bank, account=name)
-    assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]
+    out = export_sample(sample, account=name)
+    assert sorted(file.name for file in sample.folder.iterdir()) == ["out", "warehouse.duckdb"]
     for view in ("spending_daily", "spending_rejections"):
         assert len(list((out / view).iterdir())) == 1
-        [(told,)] = memory(f"select distinct account from {read(out, view)}") or [(name,)]
-        assert told == name
+        [(account,)] = query(f"select distinct account from {parquet(out, view)}") or [(name,)]
+        assert account == name
 
 
-def test_the_export_says_what_it_holds_and_as_of_when(bank: Bank) -> None:
-    about = json.loads((written(bank, account="shop") / MANIFEST).read_text())
-    assert (about["exported_at"], about["account"], about["format"]) == (
+def test_the_manifest_has_the_time_the_account_and_the_row_counts(sample: SampleWarehouse) -> None:
+    manifest = json.loads((export_sample(sample, account="shop") / MANIFEST).read_text())
+    assert (manifest["exported_at"], manifest["account"], manifest["format"]) == (
         "2026-11-22T09:30:00.000007Z",
         "shop",
         "parquet",
     )
-    assert about["rows"] == {view: len(rows(bank.file, f"from {view} where account = 'shop'")) for view in VIEWS}
-    assert about["rows"]["spending_hourly"] == HOURS // 2
+    assert manifest["rows"] == {view: len(rows(sample.file, f"from {view} where account = 'shop'")) for view in VIEWS}
+    assert manifest["rows"]["spending_hourly"] == HOURS // 2
 
 
-def test_one_account_is_written_alone_and_a_strange_one_is_refused(bank: Bank) -> None:
-    out = written(bank, account="shop")
-    assert not [file for file in files(out) if "account=default" in file]
+def test_one_account_can_be_exported_and_an_unknown_one_is_rejected(sample: SampleWarehouse) -> None:
+    out = export_sample(sample, account="shop")
+    assert not [file for file in list_files(out) if "account=default" in file]
     with pytest.raises(UsageError) as caught:
-        written(bank, account="nobody")
+        export_sample(sample, account="unknown")
     assert caught.value.hint == "accounts in it: default, shop"
 
 
 # ---------------------------------------------------------------- csv
 
 
-def test_csv_is_a_file_a_view_in_order_with_every_digit(bank: Bank) -> None:
-    out = written(bank, "csv")
-    assert files(out) == sorted([MANIFEST, *(f"{view}.csv" for view in VIEWS)])
+def test_csv_has_one_sorted_file_per_view_with_exact_values(sample: SampleWarehouse) -> None:
+    out = export_sample(sample, "csv")
+    assert list_files(out) == sorted([MANIFEST, *(f"{view}.csv" for view in VIEWS)])
     with (out / "spending_hourly.csv").open(newline="") as file:
-        held = list(csv.DictReader(file))
-    assert len(held) == HOURS
-    assert {row["money"] for row in held} == {"1.000000001"}
-    assert {row["queue"] for row in held} == {"FunCaptcha", 'O\'Brien "x"'}
-    assert held == sorted(held, key=lambda row: (row["account"], row["queue"], row["hour_start"]))
-    assert held[0]["hour_start"] == "2026-10-31T00:00:00Z"
+        exported = list(csv.DictReader(file))
+    assert len(exported) == HOURS
+    assert {row["money"] for row in exported} == {"1.000000001"}
+    assert {row["queue"] for row in exported} == {"FunCaptcha", 'O\'Brien "x"'}
+    assert exported == sorted(exported, key=lambda row: (row["account"], row["queue"], row["hour_start"]))
+    assert exported[0]["hour_start"] == "2026-10-31T00:00:00Z"
     assert (out / "spending_rejections.csv").read_text() == "account,queue,day,reason,raw,seen_at,hour_start\n"
 
 
-# ---------------------------------------------------------------- whole or not there
+# ---------------------------------------------------------------- replacing
 
 
-def test_an_export_takes_the_place_of_the_one_before_and_leaves_nothing_else(bank: Bank) -> None:
-    written(bank)
-    out = written(bank, "csv")
-    assert not [file for file in files(out) if file.endswith(".parquet")]
-    assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]
+def test_an_export_replaces_the_previous_one_completely(sample: SampleWarehouse) -> None:
+    export_sample(sample)
+    out = export_sample(sample, "csv")
+    assert not [file for file in list_files(out) if file.endswith(".parquet")]
+    assert sorted(file.name for file in sample.folder.iterdir()) == ["out", "warehouse.duckdb"]
 
 
-def test_an_empty_folder_is_taken(bank: Bank) -> None:
-    (bank.folder / "out").mkdir()
-    assert files(written(bank))
+def test_an_empty_folder_can_be_exported_to(sample: SampleWarehouse) -> None:
+    (sample.folder / "out").mkdir()
+    assert list_files(export_sample(sample))
 
 
 @pytest.mark.parametrize(
-    "what", ["a file", "notes", "notes in an export", "a view's name alone", "a link", "a missing parent"]
+    "existing", ["a file", "notes", "notes in an export", "a view's name alone", "a link", "a missing parent"]
 )
-def test_what_no_export_wrote_is_not_replaced(bank: Bank, what: str) -> None:
-    out = bank.folder / "out"
-    if what == "a file":
+def test_files_that_no_export_wrote_are_not_replaced(sample: SampleWarehouse, existing: str) -> None:
+    out = sample.folder / "out"
+    if existing == "a file":
         out.write_text("mine")
-    elif what == "a link":
-        (bank.folder / "elsewhere").mkdir()
-        out.symlink_to(bank.folder / "elsewhere")
-    elif what == "a missing parent":
+    elif existing == "a link":
+        (sample.folder / "elsewhere").mkdir()
+        out.symlink_to(sample.folder / "elsewhere")
+    elif existing == "a missing parent":
         out = out / "further"
     else:
-        written(bank) if "export" in what else out.mkdir()
-        (out / ("spending_hourly.csv" if "view" in what else "notes.txt")).write_text("mine")
-    before = files(bank.folder)
+        export_sample(sample) if "export" in existing else out.mkdir()
+        (out / ("spending_hourly.csv" if "view" in existing else "notes.txt")).write_text("mine")
+    before = list_files(sample.folder)
     with pytest.raises(UsageError) as caught:
-        export(bank.url, out, "parquet", Clock(), wait=5)
+        export(sample.url, out, "parquet", Clock(), wait=5)
     assert caught.value.hint
-    assert files(bank.folder) == before
+    assert list_files(sample.folder) == before
 
 
-def test_a_warehouse_that_is_held_is_told_and_nothing_is_left(bank: Bank) -> None:
-    code = f"import duckdb, time; c = duckdb.connect({str(bank.file)!r}); print(flush=True); time.sleep(60)"
+def test_a_locked_warehouse_is_reported_and_no_file_is_left(sample: SampleWarehouse) -> None:
+    code = f"import duckdb, time; c = duckdb.connect({str(sample.file)!r}); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(WarehouseError, match="is locked by"):
-            export(bank.url, bank.folder / "out", "csv", Clock(), wait=0.1)
+            export(sample.url, sample.folder / "out", "csv", Clock(), wait=0.1)
         other.kill()
-    assert sorted(file.name for file in bank.folder.iterdir()) == ["warehouse.duckdb"]
+    assert sorted(file.name for file in sample.folder.iterdir()) == ["warehouse.duckdb"]
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_the_one_before_or_none_and_never_half(bank: Bank) -> None:
-    written(bank)
+def test_a_killed_export_leaves_the_previous_one_or_none_but_never_a_part(sample: SampleWarehouse) -> None:
+    export_sample(sample)
     for number in range(8):
         program = "import etl.outputs.export, sys; from etl.cli import run; print(flush=True); sys.exit(run(['export', 'out', '-q']))"
-        with subprocess.Popen([sys.executable, "-c", program], cwd=bank.folder, stdout=subprocess.PIPE) as exporter:
+        with subprocess.Popen([sys.executable, "-c", program], cwd=sample.folder, stdout=subprocess.PIPE) as exporter:
             assert exporter.stdout is not None
             exporter.stdout.readline()
             threading.Event().wait(number * 0.1)
             exporter.send_signal(signal.SIGKILL)
-        if (bank.folder / "out").exists():
-            assert len(list((bank.folder / "out").iterdir())) == len(VIEWS) + 1  # and what the export says of itself
-            held = memory(f"select count(*) from {read(bank.folder / 'out', 'spending_hourly')}")[0]
-            assert held == (HOURS,)
-    written(bank)
-    assert sorted(file.name for file in bank.folder.iterdir()) == ["out", "warehouse.duckdb"]
+        if (sample.folder / "out").exists():
+            assert len(list((sample.folder / "out").iterdir())) == len(VIEWS) + 1  # and the manifest
+            assert query(f"select count(*) from {parquet(sample.folder / 'out', 'spending_hourly')}") == [(HOURS,)]
+    export_sample(sample)
+    assert sorted(file.name for file in sample.folder.iterdir()) == ["out", "warehouse.duckdb"]
 
 
 # ---------------------------------------------------------------- query --format parquet
 
 
-def test_a_query_writes_parquet_with_every_digit(bank: Bank) -> None:
-    target = bank.folder / "x.parquet"
+def test_a_query_writes_parquet_with_exact_values(sample: SampleWarehouse) -> None:
+    target = sample.folder / "x.parquet"
     write_parquet(
-        bank.url,
+        sample.url,
         "select queue, sum(volume) as n, sum(money) as m, max(hour_end) as t from spending_hourly group by 1;",
         target,
     )
-    assert list(columns(f"'{target}'").values()) == ["VARCHAR", "DECIMAL(38,0)", "DECIMAL(38,9)", "TIMESTAMP"]
-    held = memory(f"from '{target}' order by queue limit 1")[0]
-    assert held == ("FunCaptcha", Decimal(216), Decimal("72.000000072"), datetime(2026, 11, 3))
+    assert list(column_types(f"'{target}'").values()) == ["VARCHAR", "DECIMAL(38,0)", "DECIMAL(38,9)", "TIMESTAMP"]
+    first = query(f"from '{target}' order by queue limit 1")[0]
+    assert first == ("FunCaptcha", Decimal(216), Decimal("72.000000072"), datetime(2026, 11, 3))
 
 
 @pytest.mark.parametrize(
@@ -256,43 +253,43 @@ def test_a_query_writes_parquet_with_every_digit(bank: Bank) -> None:
         ("[1.5, null]", "DECIMAL(2,1)[]", [Decimal("1.5"), None]),
     ],
 )
-def test_what_parquet_does_not_hold_exactly_is_written_as_what_it_does(
-    bank: Bank, sql: str, kind: str, value: object
+def test_types_that_parquet_cannot_store_exactly_are_converted(
+    sample: SampleWarehouse, sql: str, kind: str, value: object
 ) -> None:
-    target = bank.folder / "x.parquet"
-    write_parquet(bank.url, f'select {sql} as "a ""b"""', target)
-    assert columns(f"'{target}'") == {'a "b"': kind}
-    assert memory(f"from '{target}'")[0] == (value,)
+    target = sample.folder / "x.parquet"
+    write_parquet(sample.url, f'select {sql} as "a ""b"""', target)
+    assert column_types(f"'{target}'") == {'a "b"': kind}
+    assert query(f"from '{target}'")[0] == (value,)
 
 
-def test_what_is_lost_inside_a_column_is_refused(bank: Bank) -> None:
+def test_a_nested_type_that_parquet_cannot_store_exactly_is_rejected(sample: SampleWarehouse) -> None:
     with pytest.raises(UsageError, match="HUGEINT, which is inside column 'a'"):
-        write_parquet(bank.url, "select {'n': 1::hugeint} as a", bank.folder / "x.parquet")
+        write_parquet(sample.url, "select {'n': 1::hugeint} as a", sample.folder / "x.parquet")
 
 
-def test_a_link_stays_and_what_it_points_to_is_replaced(bank: Bank) -> None:
-    link, real = bank.folder / "link.parquet", bank.folder / "real.parquet"
+def test_a_symbolic_link_stays_and_its_target_is_replaced(sample: SampleWarehouse) -> None:
+    link, real = sample.folder / "link.parquet", sample.folder / "real.parquet"
     link.symlink_to(real)
-    write_parquet(bank.url, "select 1 as a", link)
+    write_parquet(sample.url, "select 1 as a", link)
     assert link.is_symlink()
-    assert memory(f"from '{real}'") == [(1,)]
+    assert query(f"from '{real}'") == [(1,)]
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link to a pipe"])
-def test_what_is_no_file_is_not_replaced_by_one(bank: Bank, kind: str) -> None:
-    there = bank.folder / "there"
-    there.mkdir() if kind == "a folder" else os.mkfifo(there)
-    target = bank.folder / "x.parquet" if "link" in kind else there
+def test_a_path_that_is_not_a_regular_file_is_not_replaced(sample: SampleWarehouse, kind: str) -> None:
+    existing = sample.folder / "there"
+    existing.mkdir() if kind == "a folder" else os.mkfifo(existing)
+    target = sample.folder / "x.parquet" if "link" in kind else existing
     if "link" in kind:
-        target.symlink_to(there)
+        target.symlink_to(existing)
     with pytest.raises(UsageError, match="not a regular file"):
-        write_parquet(bank.url, "select 1 as a", target)
-    assert not there.is_file()
+        write_parquet(sample.url, "select 1 as a", target)
+    assert not existing.is_file()
     assert target.is_symlink() == ("link" in kind)
 
 
-def test_a_disk_that_does_not_take_the_file_is_told_as_such_and_leaves_the_one_before(bank: Bank) -> None:
-    (bank.folder / "x.parquet").write_text("of yesterday")
+def test_a_full_disk_is_reported_and_the_previous_file_stays(sample: SampleWarehouse) -> None:
+    (sample.folder / "x.parquet").write_text("previous")
     program = """if True:
         import resource, signal, sys
         from etl.cli import run
@@ -300,28 +297,30 @@ def test_a_disk_that_does_not_take_the_file_is_told_as_such_and_leaves_the_one_b
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         sys.exit(run(["query", "select hash(range) as a from range(100000)", "-o", "x.parquet"]))
     """
-    done = subprocess.run([sys.executable, "-c", program], cwd=bank.folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=sample.folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 4, done.stderr
     assert "hint:" in done.stderr
-    assert (bank.folder / "x.parquet").read_text() == "of yesterday"
-    assert sorted(file.name for file in bank.folder.iterdir()) == ["warehouse.duckdb", "x.parquet"]
+    assert (sample.folder / "x.parquet").read_text() == "previous"
+    assert sorted(file.name for file in sample.folder.iterdir()) == ["warehouse.duckdb", "x.parquet"]
 
 
-TAKEN = {
+REJECTED_ONLY_AS_TEXT = {
     "select * from read_blob('{folder}/warehouse.duckdb')": "the warehouse itself, as bytes",
 }
-"""Refused as text, for what Python cannot show."""
+"""Rejected by the text formats because they cannot show bytes; Parquet can store them."""
 
 
-@pytest.mark.parametrize("sql", [sql for sql in REFUSED if sql not in TAKEN])
-def test_a_query_for_parquet_reads_nothing_but_the_warehouse_and_writes_nothing_but_its_file(
-    bank: Bank, sql: str
+@pytest.mark.parametrize("sql", [sql for sql in REFUSED if sql not in REJECTED_ONLY_AS_TEXT])
+def test_a_query_for_parquet_reads_only_the_warehouse_and_writes_only_its_file(
+    sample: SampleWarehouse, sql: str
 ) -> None:
-    before = bank.file.read_bytes()
+    before = sample.file.read_bytes()
     with pytest.raises(UsageError):
-        write_parquet(bank.url, sql.format(folder=bank.folder), bank.folder / "x.parquet")
-    assert files(bank.folder) == ["warehouse.duckdb"]
-    assert bank.file.read_bytes() == before
+        write_parquet(sample.url, sql.format(folder=sample.folder), sample.folder / "x.parquet")
+    assert list_files(sample.folder) == ["warehouse.duckdb"]
+    assert sample.file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -339,42 +338,44 @@ def test_a_query_for_parquet_reads_nothing_but_the_warehouse_and_writes_nothing_
         "select getenv('HOME')",
     ],
 )
-def test_no_text_of_a_query_breaks_out_of_its_file(bank: Bank, sql: str) -> None:
+def test_no_query_text_reads_or_writes_other_files(sample: SampleWarehouse, sql: str) -> None:
     with pytest.raises(UsageError):
-        write_parquet(bank.url, sql.format(folder=bank.folder), bank.folder / "x.parquet")
-    assert files(bank.folder) == ["warehouse.duckdb"]
+        write_parquet(sample.url, sql.format(folder=sample.folder), sample.folder / "x.parquet")
+    assert list_files(sample.folder) == ["warehouse.duckdb"]
 
 
-def test_a_comment_at_the_end_comments_out_nothing_of_ours(bank: Bank) -> None:
-    write_parquet(bank.url, "select 1 as one; -- the end", bank.folder / "x.parquet")
-    assert memory(f"from '{bank.folder}/x.parquet'") == [(1,)]
+def test_a_comment_at_the_end_of_a_query_does_not_break_the_statement(sample: SampleWarehouse) -> None:
+    write_parquet(sample.url, "select 1 as one; -- a comment", sample.folder / "x.parquet")
+    assert query(f"from '{sample.folder}/x.parquet'") == [(1,)]
 
 
 # ---------------------------------------------------------------- the commands
 
 
 @pytest.fixture
-def command(bank: Bank, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def command(*words: str) -> tuple[int, str, str]:
-        code = run(words, Environment({}, bank.folder))
+def command(sample: SampleWarehouse, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = run(arguments, Environment({}, sample.folder))
         return code, *capsys.readouterr()
 
     return command
 
 
-def test_export_says_where_and_how_much(bank: Bank, command: Callable[..., tuple[int, str, str]]) -> None:
-    number = sum(len(rows(bank.file, f"from {view}")) for view in VIEWS)
-    assert command("export", "out") == (0, f"Exported {len(VIEWS)} views, {number} rows to {bank.folder}/out\n", "")
+def test_export_reports_its_folder_and_the_number_of_rows(
+    sample: SampleWarehouse, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    number = sum(len(rows(sample.file, f"from {view}")) for view in VIEWS)
+    assert command("export", "out") == (0, f"Exported {len(VIEWS)} views, {number} rows to {sample.folder}/out\n", "")
     assert command("export", "--format", "csv", "--account", "shop", "out", "-q") == (0, "", "")
-    assert command("export", "--account", "nobody", "out")[0] == 2
+    assert command("export", "--account", "unknown", "out")[0] == 2
 
 
-def test_parquet_goes_to_a_file_by_its_ending_or_by_format(
-    bank: Bank, command: Callable[..., tuple[int, str, str]]
+def test_parquet_is_chosen_by_the_file_name_or_by_format(
+    sample: SampleWarehouse, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     assert command("query", "select 1 as a", "-o", "a.parquet") == (0, "", "")
     assert command("query", "select 2 as a", "-o", "b", "--format", "parquet") == (0, "", "")
-    assert memory(f"from read_parquet(['{bank.folder}/a.parquet', '{bank.folder}/b'])") == [(1,), (2,)]
-    code, _, told = command("query", "select 1", "--format", "parquet")
-    assert (code, "-o FILE.parquet" in told) == (2, True)
+    assert query(f"from read_parquet(['{sample.folder}/a.parquet', '{sample.folder}/b'])") == [(1,), (2,)]
+    code, _, error = command("query", "select 1", "--format", "parquet")
+    assert (code, "-o FILE.parquet" in error) == (2, True)
     assert command("query", "select 1", "-o", "no/such.parquet")[0] == 2

@@ -1,0 +1,270 @@
+"""Which days the planner visits, and which windows it requests for each."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from etl.extract import planner
+from etl.extract.planner import NONEXISTENT_MEMBERS, Request, StopReason, StoredState, Wait
+from etl.models import DAY, TOTAL, DayState, Dimension, Outcome, Snapshot, Window, app, queue
+from tests.unit.planner_service import (
+    NOW,
+    SIX_DAYS,
+    TODAY,
+    Service,
+    SimulatedSync,
+    ago,
+    sync,
+    sync_options,
+)
+
+# ---------------------------------------------------------------- the first run
+
+
+def test_the_first_two_requests_are_sent_alone_whatever_the_concurrency() -> None:
+    run = SimulatedSync(sync_options(concurrency=8), Service(SIX_DAYS))
+    run.state, step = planner.next_windows(run.state, 8)
+    assert isinstance(step, Request)
+    assert len(step.windows) == 1
+    assert isinstance(planner.next_windows(run.state, 7)[1], Wait)
+    run.receive(step.windows[0])
+    run.state, step = planner.next_windows(run.state, 8)
+    assert isinstance(step, Request)
+    assert [window.series.member for window in step.windows] == [NONEXISTENT_MEMBERS[Dimension.QUEUE].member]
+    assert isinstance(planner.next_windows(run.state, 7)[1], Wait)
+
+
+def test_a_first_run_requests_each_total_and_each_day_of_a_queue_once() -> None:
+    # Today's queues wait for the discovery of yesterday's. Three days without spend end the history.
+    assert sync(Service(SIX_DAYS)).requested == [
+        "0*", "0?", "1*", "1A", "0A", "2*", "2A", "3*", "3A", "4*", "4A", "5*", "5A", "6*", "7*", "8*",
+    ]  # fmt: skip
+
+
+def test_a_day_without_spend_takes_one_request() -> None:
+    run = sync(Service({(0, "A"): {8: 1}}))
+    assert run.requested_on(*range(1, 12)) == ["1*", "2*", "3*"]
+
+
+def test_totals_only_requests_no_queue_and_does_not_probe_unknown_names() -> None:
+    assert sync(Service(SIX_DAYS), totals_only=True).requested == [f"{n}*" for n in range(9)]
+
+
+# ---------------------------------------------------------------- the start of history
+
+
+def test_the_search_ends_empty_days_before_the_oldest_spend() -> None:
+    run = sync(Service(SIX_DAYS | {(8, "A"): {1: 1}}))
+    assert run.oldest_requested == 11
+
+
+def test_an_idle_period_of_empty_days_ends_the_history() -> None:
+    run = sync(Service(SIX_DAYS | {(9, "A"): {1: 1}}))
+    assert run.oldest_requested == 8
+
+
+def test_an_idle_day_requested_long_before_the_history_does_not_make_the_years_between_a_gap() -> None:
+    first = sync(Service(SIX_DAYS))
+    idle_day = sync(Service(SIX_DAYS), first, until=ago(2000))
+    assert idle_day.requested == ["2000*"]
+    assert sync(Service(SIX_DAYS), idle_day).requested == ["0*", "1*", "2*", "3*"]
+
+
+def test_since_overrides_empty_days_in_both_directions() -> None:
+    assert sync(Service(SIX_DAYS), since=ago(2)).requested[-2:] == ["2*", "2A"]
+    assert sync(Service({(0, "A"): {1: 1}}), since=ago(7)).requested[-1] == "7*"
+
+
+def test_until_is_the_newest_requested_day() -> None:
+    assert sync(Service(SIX_DAYS), until=ago(4)).requested == ["4*", "4?", "4A", "5*", "5A", "6*", "7*", "8*"]
+
+
+def test_without_any_spend_the_search_ends_after_ten_times_empty_days() -> None:
+    run = sync(Service({}))
+    assert run.requested == [f"{n}*" for n in range(30)]
+    assert run.state.found_no_spend
+
+
+def test_a_failed_day_does_not_count_as_empty() -> None:
+    service = Service(SIX_DAYS)
+    service.errors[7, None] = ("timeout", None)
+    assert sync(service).oldest_requested == 10
+
+
+def test_no_day_before_the_start_of_history_is_requested_whatever_the_concurrency() -> None:
+    run = sync(Service(SIX_DAYS), concurrency=8)
+    assert run.oldest_requested == 8
+
+
+def test_the_search_for_the_start_of_history_ends_at_the_earliest_day() -> None:
+    last = planner.EARLIEST_DAY + timedelta(days=3)
+    state = planner.start(sync_options(until=last, empty_days=1000), StoredState())
+    assert planner.estimate(state).days == 4
+
+
+# ---------------------------------------------------------------- later runs
+
+
+def test_a_second_run_requests_only_the_totals_of_today_and_the_lookback() -> None:
+    first = sync(Service(SIX_DAYS))
+    assert sync(Service(SIX_DAYS), first).requested == ["0*", "1*", "2*", "3*"]
+
+
+def test_a_changed_total_in_the_lookback_requests_the_queues_of_its_day_again() -> None:
+    first = sync(Service(SIX_DAYS))
+    assert sync(Service(SIX_DAYS | {(2, "A"): {8: 11, 9: 5}}), first).requested == ["0*", "1*", "2*", "2A", "3*"]
+
+
+def test_queues_are_requested_again_when_their_day_becomes_final() -> None:
+    first = sync(Service(SIX_DAYS))
+    run = sync(Service(SIX_DAYS), first, now=NOW + DAY, today=TODAY + DAY)
+    assert run.requested == ["-1*", "0*", "1*", "2*", "3*", "3A"]
+
+
+def test_a_gap_is_requested_without_the_stored_days_around_it() -> None:
+    run = sync(Service(SIX_DAYS), sync(Service(SIX_DAYS)), without_days={ago(5)})
+    assert run.requested == ["0*", "1*", "2*", "3*", "5*", "5A"]
+
+
+def test_a_day_with_an_unattributed_amount_is_requested_for_new_names_only() -> None:
+    spend = SIX_DAYS | {(4, "New"): {3: 7}}
+    first = sync(Service(spend, unknown_queue="zeros"))
+    assert not first.day_states[ago(4)].is_explained
+    assert sync(Service(spend, unknown_queue="zeros"), first).requested == ["0*", "1*", "2*", "3*"]
+    with_new_name = sync(Service(spend, unknown_queue="zeros"), first, configured=(queue("New"),))
+    assert with_new_name.requested == ["0*", "1*", "2*", "3*", "4New"]
+
+
+def test_after_a_crash_between_total_and_queue_neither_is_repeated() -> None:
+    first = SimulatedSync(sync_options(), Service(SIX_DAYS))
+    while first.requested[-1:] != ["5A"]:  # sent, but its response is never received
+        first.state, step = planner.next_windows(first.state, 1)
+        if isinstance(step, Request):
+            first.sent += step.windows
+            if first.requested[-1] != "5A":
+                first.receive(step.windows[0])
+    again = sync(Service(SIX_DAYS), first)
+    assert again.requested == ["0*", "1*", "2*", "3*", "5A", "6*", "7*", "8*"]
+
+
+def test_a_total_that_falls_to_zero_requests_its_queues_again() -> None:
+    first = sync(Service(SIX_DAYS))
+    run = sync(Service({(n, "A"): {8: 0 if n == 2 else 10, 9: 0 if n == 2 else 5} for n in range(6)}), first)
+    assert run.requested == ["0*", "1*", "2*", "2A", "3*"]
+    assert not run.day_states[ago(2)].over_allocated_dimensions
+
+
+def test_an_empty_response_is_rechecked_once_if_spend_is_stored() -> None:
+    service = Service(SIX_DAYS)
+    first = sync(service)
+
+    class EmptyDay(Service):
+        def respond(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
+            snapshot = super().respond(window, number, requested_at)
+            return replace(snapshot, records=()) if window.day == ago(2) else snapshot
+
+    run = sync(EmptyDay(SIX_DAYS), first)
+    assert run.requested_on(2) == ["2*", "2*", "2A", "2A"]
+    assert not run.day_states[ago(2)].has_spend
+    assert not run.day_states[ago(2)].over_allocated_dimensions
+
+
+def test_a_response_for_a_day_that_is_not_open_changes_nothing() -> None:
+    state = planner.start(sync_options(), StoredState())
+    window = Window.whole_day("default", TOTAL, ago(3))
+    state = planner.apply_snapshot(state, Snapshot(1, window, NOW, Outcome.SUCCESS), DayState(ago(3)))
+    assert state.open_days == {}
+
+
+# ---------------------------------------------------------------- outstanding hours
+
+
+def test_the_last_hour_of_a_short_total_is_requested_and_that_of_its_queues_only_if_it_has_spend() -> None:
+    service = Service({(n, "A"): {8: 10} for n in range(3)} | {(1, "A"): {8: 10, 23: 2}})
+    for n in range(12):
+        service.last_hour |= {(n, None): 22, (n, "A"): 22}
+    run = sync(service)
+    assert run.requested_on(1) == ["1*", "1*@23", "1A", "1A@23"]
+    assert run.requested_on(2) == ["2*", "2*@23", "2A"]
+
+
+def test_an_hour_requested_once_is_not_requested_by_the_next_run() -> None:
+    service = Service({(n, "A"): {8: 10} for n in range(6)})
+    service.last_hour = {(5, None): 22}
+    first = sync(service)
+    assert "5*@23" in first.requested
+    assert sync(service, first).requested == ["0*", "1*", "2*", "3*"]
+
+
+class ServiceWithoutIdleHours(Service):
+    """Leaves out idle hours, so that a response may end before its day does."""
+
+    def respond(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
+        snapshot = super().respond(window, number, requested_at)
+        return replace(snapshot, records=tuple(record for record in snapshot.records if record.volume))
+
+
+def test_the_last_hour_of_an_empty_day_is_requested_if_responses_may_end_early() -> None:
+    service = ServiceWithoutIdleHours({(1, "A"): {8: 10}, (2, "A"): {23: 5}})
+    service.last_hour |= {(2, None): 22, (2, "A"): 22}
+    run = sync(service)
+    assert run.requested_on(2, 3) == ["2*", "2*@23", "2A", "2A@23", "3*", "3*@23"]
+    assert run.day_states[ago(2)].total.volume == 5
+    assert run.day_states[ago(2)].is_explained
+
+
+def test_an_outstanding_hour_with_a_changed_total_requests_the_queues_again() -> None:
+    spend = {(n, "A"): {8: 10, 22: 4} for n in range(6)}
+    first = sync(Service(spend))
+    service = Service(spend | {(1, "A"): {8: 10, 22: 6}})
+    service.last_hour[1, None] = 20
+    assert sync(service, first).requested_on(1) == ["1*", "1*@22", "1A"]
+
+
+def test_outstanding_hours_of_a_queue_are_requested_once_another_day_verifies_it() -> None:
+    # On day 5 the 23 hours of B equal the total, as those of an unknown name would; day 6 verifies B.
+    service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown_queue="totals")
+    service.last_hour[5, "B"] = 22
+    first = sync(service, known_queues=("B", "A"))
+    assert first.requested_on(5, 6) == ["5*", "5?", "5B", "5A", "6*", "6B", "5B@23", "6A"]
+    assert first.day_states[ago(5)].is_explained
+    assert sync(service, first, known_queues=("B", "A")).requested_on(5, 6) == []
+
+
+def test_a_day_with_an_outstanding_hour_of_a_queue_is_visited_by_the_next_run() -> None:
+    service = Service({(5, "B"): {8: 10, 23: 2}, (6, "A"): {8: 10}, (6, "B"): {9: 3}}, unknown_queue="totals")
+    service.last_hour[5, "B"] = 22
+    limit = sync(service, known_queues=("B", "A")).requested.index("5B@23")
+    limited = SimulatedSync(sync_options(known_queues=("B", "A"), max_requests=limit), service)
+    assert limited.run() is StopReason.LIMIT
+    again = sync(service, limited, known_queues=("B", "A"))
+    assert "5B@23" in again.requested
+    assert again.day_states[ago(5)].is_explained
+
+
+# ---------------------------------------------------------------- over-allocated days
+
+
+def test_queues_that_exceed_the_total_are_rechecked_once_per_run() -> None:
+    service = Service(SIX_DAYS)
+    service.extra_total[4, 8] = -3
+    run = sync(service)
+    assert run.requested_on(4) == ["4*", "4A", "4*", "4A"]
+    assert run.day_states[ago(4)].over_allocated_dimensions
+
+
+def test_apps_that_exceed_the_total_are_rechecked_with_it_but_without_the_queues() -> None:
+    service = Service(SIX_DAYS | {(4, "#7"): {8: 11}})
+    run = sync(service, configured=(app("7"),))
+    assert run.requested_on(4) == ["4*", "4A", "4#7", "4*", "4#7"]
+    assert run.day_states[ago(4)].over_allocated_dimensions == {Dimension.APP}
+    assert run.day_states[ago(4)].is_explained
+
+
+def test_a_closed_over_allocated_day_is_visited_by_every_run() -> None:
+    service = Service(SIX_DAYS)
+    service.extra_total[5, 8] = -3
+    first = sync(service)
+    service.extra_total.clear()
+    run = sync(service, first)
+    assert run.requested == ["0*", "1*", "2*", "3*", "5*", "5A"]
+    assert not run.day_states[ago(5)].over_allocated_dimensions

@@ -1,0 +1,232 @@
+"""Which queue names the planner requests, verifies and excludes."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from etl.extract import planner
+from etl.extract.planner import NONEXISTENT_MEMBERS, Members
+from etl.extract.planner.members import classify, unknown_name_behaviour
+from etl.models import (
+    HOUR,
+    ActivePeriod,
+    DayState,
+    Dimension,
+    ErrorScope,
+    Measures,
+    MemberStatus,
+    Outcome,
+    Record,
+    Snapshot,
+    UnknownNameAnswer,
+    UnknownNameBehaviour,
+    Window,
+    app,
+    day_start,
+    queue,
+)
+from tests.unit.planner_service import NOW, SIX_DAYS, Service, Spend, ago, sync, sync_options
+
+# ---------------------------------------------------------------- verified, unverified and excluded names
+
+
+def test_a_name_with_the_error_of_unknown_names_is_excluded_and_never_requested_again() -> None:
+    spend = {(n, "B"): {8: 1} for n in range(4)}
+    run = sync(Service(spend))
+    assert run.state.members.member_statuses[queue("A")] is MemberStatus.EXCLUDED
+    assert run.requested_containing("A") == ["1A"]
+    assert sync(Service(spend), run).requested_containing("A") == []
+
+
+def test_if_unknown_names_get_totals_a_name_that_repeats_the_total_is_unverified() -> None:
+    run = sync(Service(SIX_DAYS, unknown_queue="totals"), configured=(queue("Typo"),), known_queues=())
+    assert run.state.members.unknown_name_behaviours[Dimension.QUEUE].answer is UnknownNameAnswer.TOTALS
+    assert run.state.members.member_statuses[queue("Typo")] is MemberStatus.UNVERIFIED
+    assert all(not day_state.is_explained for day_state in run.day_states.values() if day_state.has_spend)
+
+
+def test_if_unknown_names_get_totals_one_different_response_verifies_a_name() -> None:
+    spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
+    run = sync(Service(spend, unknown_queue="totals"), known_queues=("A", "B"))
+    statuses = run.state.members.member_statuses
+    assert (statuses[queue("A")], statuses[queue("B")]) == (MemberStatus.VERIFIED, MemberStatus.VERIFIED)
+
+
+def status_after(response: Spend, total: Spend, delay: timedelta = timedelta(minutes=1)) -> MemberStatus:
+    """The status of a name after its response on a closed day with this total, if unknown names get totals.
+
+    ``delay`` is the time from the total's request to the name's.
+    """
+    midnight = day_start(ago(1))
+    members = Members(unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)})
+    total_by_hour = {midnight + n * HOUR: Measures(tasks, Decimal(tasks)) for n, tasks in total.items()}
+    day_state = DayState(ago(1), is_closed=True, total_requested_at=NOW, total_by_hour=total_by_hour)
+    records = tuple(Record(midnight + n * HOUR, tasks, Decimal(tasks)) for n, tasks in response.items())
+    window = Window.whole_day("default", queue("A"), ago(1))
+    snapshot = Snapshot(2, window, NOW + delay, Outcome.SUCCESS, records)
+    return classify(members, snapshot, day_state).member_statuses[queue("A")]
+
+
+def test_part_of_the_total_verifies_a_name_and_more_than_the_total_does_not() -> None:
+    assert status_after({3: 4, 4: 1}, {3: 5, 4: 1}) is MemberStatus.VERIFIED
+    assert status_after({3: 5, 4: 1}, {3: 5, 4: 1}) is MemberStatus.UNVERIFIED
+    assert status_after({3: 6, 4: 0}, {3: 5, 4: 1}) is MemberStatus.UNVERIFIED
+
+
+def test_an_empty_response_verifies_a_name_only_on_the_day_the_total_was_requested() -> None:
+    assert status_after({}, {3: 5}) is MemberStatus.VERIFIED
+    assert status_after({}, {3: 5}, delay=timedelta(hours=20)) is MemberStatus.UNVERIFIED
+
+
+def test_a_difference_from_an_old_total_does_not_verify_a_name() -> None:
+    spend = {(n, name): {8: 1} for n in range(3) for name in ("A", "B")}
+    first = sync(Service(spend, unknown_queue="totals"), known_queues=(), totals_only=True)
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)}
+    state = planner.start(sync_options(), replace(first.stored(), unknown_name_behaviours=behaviours))
+
+    def status_after_request(requested_at: datetime) -> MemberStatus:
+        snapshot = Snapshot(99, Window.whole_day("default", queue("A"), ago(2)), requested_at, Outcome.SUCCESS)
+        after = planner.classify_name(state, snapshot, first.day_states[ago(2)])
+        return after.members.member_statuses[queue("A")]
+
+    assert status_after_request(NOW + HOUR) is MemberStatus.UNVERIFIED
+    assert status_after_request(NOW + timedelta(seconds=30)) is MemberStatus.VERIFIED
+
+
+def test_a_partial_response_does_not_verify_a_name_if_unknown_names_get_totals() -> None:
+    class PartialForTypo(Service):
+        def respond(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
+            snapshot = super().respond(window, number, requested_at)
+            is_typo = window.series == queue("Typo")
+            return replace(snapshot, outcome=Outcome.PARTIAL, code="rejected_records") if is_typo else snapshot
+
+    run = sync(PartialForTypo(SIX_DAYS, unknown_queue="totals"), configured=(queue("Typo"),), known_queues=())
+    assert not any(queue("Typo") in day_state.active_members for day_state in run.day_states.values())
+
+
+def test_a_name_trusted_by_the_user_is_verified_at_once() -> None:
+    run = sync(Service(SIX_DAYS, unknown_queue="totals"), trusted=(queue("A"),), known_queues=())
+    assert run.day_states[ago(1)].is_explained
+
+
+def test_a_verified_queue_with_the_error_of_unknown_names_fails_and_is_not_excluded() -> None:
+    service = Service(SIX_DAYS | {(n, "B"): {3: 1} for n in range(6)})
+    first = sync(service)
+    assert first.state.members.unknown_name_behaviours[Dimension.QUEUE].code == "ERROR_QUEUE"
+    service.errors[1, "A"] = ("ERROR_QUEUE", ErrorScope.WINDOW)
+    service.extra_total[1, 8] = 1
+    again = sync(service, first)
+    assert again.state.members.member_statuses[queue("A")] is MemberStatus.VERIFIED
+    assert again.day_states[ago(1)].is_failed
+
+
+def test_if_unknown_names_get_totals_a_new_name_is_compared_with_a_new_total() -> None:
+    spend = SIX_DAYS | {(4, "New"): {3: 7}}
+    first = sync(Service(spend, unknown_queue="totals"), known_queues=("A", "B"))
+    run = sync(Service(spend, unknown_queue="totals"), first, configured=(queue("New"),), known_queues=("A", "B"))
+    assert run.requested_on(4)[:1] == ["4*"]
+    assert run.state.members.member_statuses[queue("New")] is MemberStatus.VERIFIED
+
+
+# ---------------------------------------------------------------- what the API gives for unknown names
+
+
+def test_zeros_show_nothing_unless_the_total_has_tasks_in_these_hours() -> None:
+    midnight = day_start(ago(1))
+    zeros = tuple(Record(midnight + n * HOUR, 0, Decimal(0)) for n in range(23))
+    window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(1))
+    snapshot = Snapshot(2, window, NOW, Outcome.SUCCESS, zeros)
+
+    def behaviour(hour: int, total: Measures) -> UnknownNameBehaviour | None:
+        return unknown_name_behaviour(snapshot, DayState(ago(1), total_by_hour={midnight + hour * HOUR: total}))
+
+    assert behaviour(23, Measures(5, Decimal(1))) is None
+    assert behaviour(3, Measures(5, Decimal(1))) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
+    assert behaviour(3, Measures(0, Decimal(-1))) is None  # a refund
+
+
+def test_a_transient_error_shows_nothing_about_unknown_names() -> None:
+    service = Service(SIX_DAYS)
+    service.errors[0, NONEXISTENT_MEMBERS[Dimension.QUEUE].member] = ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.TRANSIENT)
+    run = sync(service)
+    assert Dimension.QUEUE not in run.state.members.unknown_name_behaviours
+    assert run.requested == ["0*", "0?", *(f"{n}*" for n in range(1, 9))]
+    service.errors.clear()
+    assert "0?" in sync(service, run).requested
+
+
+def test_an_unknown_app_is_probed_before_final_days_request_a_new_app() -> None:
+    first = sync(Service(SIX_DAYS), until=ago(4))
+    assert sync(Service(SIX_DAYS), first, until=ago(4), configured=(app("7"),)).requested == ["4#?", "4#7", "5#7"]
+
+
+# ---------------------------------------------------------------- discovery of queues
+
+
+def test_an_older_queue_is_discovered_once_and_requested_first_from_then_on() -> None:
+    spend = SIX_DAYS | {(n, "C"): {4: 1} for n in range(3, 6)}
+    assert sync(Service(spend, unknown_queue="zeros")).requested == [
+        "0*", "0?", "1*", "1A", "0A", "2*", "2A", "3*", "3A", "3B", "3C", "4*", "4A", "4C", "5*", "5A", "5C", "6*", "7*", "8*",
+    ]  # fmt: skip
+
+
+def test_discovery_requests_names_listed_by_the_user_before_known_queues() -> None:
+    spend = {(n, "Mine"): {8: 10} for n in range(2)}
+    run = sync(Service(spend, unknown_queue="zeros"), configured=(queue("Mine"),))
+    assert run.requested[:5] == ["0*", "0?", "1*", "1Mine", "0Mine"]
+
+
+def test_discovery_requests_each_name_once_per_day() -> None:
+    spend = {(1, "Nowhere"): {8: 1}}
+    run = sync(Service(spend, unknown_queue="zeros"), known_queues=("A", "B"))
+    assert run.requested_on(1) == ["1*", "1?", "1A", "1B"]
+
+
+def test_the_running_day_discovers_no_queues() -> None:
+    run = sync(Service({(0, "B"): {3: 1}}, unknown_queue="zeros"), empty_days=1)
+    assert run.requested_on(0) == ["0*", "0?"]
+
+
+def test_discovery_starts_with_the_queue_whose_price_fits_the_unattributed_amount() -> None:
+    names = ("A", "B", "C", "D")
+    spend = {(1, name): {8: 10} for name in names} | {(n, "D"): {8: 10} for n in range(20, 23)}
+    service = Service(spend, unknown_queue="zeros")
+    service.prices = {"A": 1, "B": 2, "C": 3, "D": 4}
+    run = sync(service, known_queues=names, empty_days=30)
+    assert run.requested_on(20) == ["20*", "20D"]
+
+
+def test_only_one_day_at_a_time_discovers_queues() -> None:
+    spend = {(n, "C"): {8: 1} for n in range(1, 9)}
+    run = sync(Service(spend, unknown_queue="zeros"), concurrency=4)
+    assert [label for label in run.requested if label.endswith(("A", "B"))] == ["1A", "1B"]
+
+
+def test_after_discovery_found_nothing_days_still_request_recently_active_queues_first() -> None:
+    names = tuple("ABCDEFGH")
+    spend = {(n, "B"): {8: 10} for n in range(1, 12)} | {(1, "Unlisted"): {9: 1}}
+    run = sync(Service(spend, unknown_queue="zeros"), known_queues=names, concurrency=4)
+    assert len(run.sent) == 1 + 11 + 3 + 1 + len(names) + 10
+    assert run.requested_on(5, 6) == ["5*", "6*", "5B", "6B"]
+
+
+def test_a_waiting_day_goes_on_if_the_day_it_waits_for_needs_no_request() -> None:
+    spend = {(n, "A"): {8: 10} for n in range(6)} | {(0, "B"): {3: 1}}
+    first = sync(Service(spend, unknown_queue="zeros"))
+    assert sync(Service(spend, unknown_queue="zeros"), first, lookback=0).requested == ["0*", "0A"]
+
+
+# ---------------------------------------------------------------- active periods
+
+
+def test_an_active_period_spans_a_weekend_but_not_a_month() -> None:
+    monday = date(2026, 11, 2)
+    active_periods = planner.extend_periods((), monday)
+    active_periods = planner.extend_periods(active_periods, monday - timedelta(days=3))
+    assert active_periods == (ActivePeriod(monday - timedelta(days=3), monday),)
+    assert len(planner.extend_periods(active_periods, monday - timedelta(days=40))) == 2
+
+
+def test_a_day_between_two_active_periods_merges_them() -> None:
+    early, late = ActivePeriod(ago(20), ago(14)), ActivePeriod(ago(2), ago(0))
+    assert planner.extend_periods((early, late), ago(8)) == (ActivePeriod(ago(20), ago(0)),)
