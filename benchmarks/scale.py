@@ -14,7 +14,7 @@ from benchmarks.service import Account, serving
 from etl.warehouse.copy import table_checksum
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.schema import metadata
-from tests.postgres import ask, new_database, server
+from tests.postgres import new_database, run_sql, server
 
 QUEUES = 20
 MONTHS = "select queue, month, sum(money) from spending_monthly group by 1, 2"
@@ -68,7 +68,7 @@ def _server_seconds(engine: str) -> float:
     """Return the processor seconds of the server and all its processes."""
     if engine != "postgresql":
         return 0.0
-    [(folder,)] = ask(server(), "show data_directory")
+    [(folder,)] = run_sql(server(), "show data_directory")
     postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
     own = postmaster.cpu_times()
     alive = [child.cpu_times() for child in postmaster.children(recursive=True)]

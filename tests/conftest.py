@@ -42,11 +42,6 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", "duckdb"))
 
 
-@pytest.fixture
-def kept_in(engine_name: str) -> str:
-    return engine_name
-
-
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
     """Undo the logging setup of a command that the test ran in this process."""

@@ -47,7 +47,6 @@ def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any,
         return cursor.fetchall() if cursor.description else []
 
 
-ask = run_sql
 
 
 def new_database(like: str = "template1") -> str:

@@ -26,7 +26,7 @@ class Account:
     since: date | None
     hour_offset_seconds: int | None
     full_day_from_snapshot: int | None
-    raw_kept_from: date | None
+    raw_since: date | None
     unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour]
 
 
@@ -132,6 +132,6 @@ def _account(connection: Connection, row: RowMapping) -> Account:
         since=row["since"],
         hour_offset_seconds=row["hour_offset_seconds"],
         full_day_from_snapshot=row["full_day_from_snapshot"],
-        raw_kept_from=row["raw_kept_from"],
+        raw_since=row["raw_kept_from"],
         unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
     )

@@ -94,7 +94,7 @@ class SyncStateStore:
                 self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ()
             )
         final = frozenset(row.day for row in rows if row.status == "final")
-        pruned_before = self.account.raw_kept_from or date.min
+        pruned_before = self.account.raw_since or date.min
         return Coverage(
             known={
                 row.day: stored.day_state(row, requested[row.day], unattributed[row.day], over_allocated[row.day])

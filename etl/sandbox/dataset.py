@@ -106,7 +106,7 @@ class Dataset:
     unlisted: int = 10
 
     @classmethod
-    def busy(
+    def always_active(
         cls, begins: date = date(2023, 1, 1), queues: int | tuple[str, ...] = 6, *, corrections: bool = False
     ) -> "Dataset":
         """Return a dataset whose queues all spend in every hour from ``begins`` on."""

@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_history(tmp_path: Path) -> None:
     for days in (short, long):
         folder = tmp_path / str(days)
         folder.mkdir()
-        with World(folder, Dataset.busy(begins=ago(days - 1), queues=5)) as world:
+        with World(folder, Dataset.always_active(begins=ago(days - 1), queues=5)) as world:
             peaks[days] = _peak(world, world.sandbox.url, code=0, concurrency=8)
     # 20 MB per 1,000 days of 5 queues were measured, nearly all of it DuckDB's own; from run to run a peak
     # differs by 15 MB.

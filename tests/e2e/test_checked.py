@@ -16,11 +16,11 @@ from tests.e2e.world import NOW, TODAY, World, ago, clock_without_waiting, small
 pytestmark = pytest.mark.contract
 
 NORMAL: dict[str, tuple[Dataset, Behaviour, dict[str, Any]]] = {
-    "a running day": (Dataset.busy(begins=ago(5), queues=2), Behaviour(), {}),
+    "a running day": (Dataset.always_active(begins=ago(5), queues=2), Behaviour(), {}),
     "totals only": (small(6), Behaviour(), {"totals_only": True}),
     "corrections": (small(6, corrections=True), Behaviour(), {"lookback": 1}),
     "an unlisted queue": (small(5, queues=("FunCaptcha", "An Unlisted Queue")), Behaviour(), {}),
-    "23 records": (Dataset.busy(begins=ago(5), queues=2), Behaviour(buckets=23), {}),
+    "23 records": (Dataset.always_active(begins=ago(5), queues=2), Behaviour(buckets=23), {}),
     "another grid, idle hours left out": (small(5, idle_hours=60), Behaviour(grid_seconds=-900, idle="omit"), {}),
     "an idle account": (small(9, queues=2, idle=((ago(4), ago(-9)),)), Behaviour(), {"empty_days": 9}),
     "nothing ever spent": (small(0, idle=((ago(900), ago(-9)),)), Behaviour(), {"since": ago(5)}),
@@ -51,7 +51,7 @@ def test_a_correct_warehouse_has_no_findings(tmp_path: Path, name: str) -> None:
 
 
 def test_an_hour_that_grows_during_the_sync_has_no_findings(tmp_path: Path) -> None:
-    with World(tmp_path, Dataset.busy(begins=ago(2), queues=3)) as world:
+    with World(tmp_path, Dataset.always_active(begins=ago(2), queues=3)) as world:
 
         def later() -> datetime:
             world.now += timedelta(seconds=40)

@@ -38,7 +38,7 @@ def test_a_history_with_three_of_ten_responses_failing_is_exact_in_at_most_1_6_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
     monkeypatch.setattr(sync_run, "Client", partial(Client, timeouts=SHORT_TIMEOUTS))
-    dataset = Dataset.busy(begins=ago(days - 1), queues=5)
+    dataset = Dataset.always_active(begins=ago(days - 1), queues=5)
     with World(tmp_path, dataset, faults=_equal_shares()) as world:
         codes = [world.sync(empty_days=90, concurrency=16).exit_code]
         while codes[-1] == 1 and len(codes) < 6:

@@ -21,7 +21,7 @@ def test_an_interrupted_sync_ends_with_130_keeps_committed_data_and_continues_ne
     tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     now = datetime.now(UTC)
-    dataset = Dataset.busy(begins=now.date() - timedelta(days=20), queues=2)
+    dataset = Dataset.always_active(begins=now.date() - timedelta(days=20), queues=2)
     with World(tmp_path, dataset, Behaviour(latency_seconds=0.03, unknown_queue="zeros"), now=now) as world:
         with world.command("sync") as process:
             world.wait_for(process, 40)

@@ -22,7 +22,7 @@ def _oldest_requested(world: World) -> datetime:
 
 
 def test_the_next_days_sync_requests_only_days_that_can_change(tmp_path: Path) -> None:
-    dataset = Dataset.busy(begins=ago(10), queues=3)
+    dataset = Dataset.always_active(begins=ago(10), queues=3)
     with World(tmp_path, dataset) as world:
         world.sync()
         world.now = NOW + timedelta(days=1)

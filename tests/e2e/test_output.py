@@ -29,7 +29,7 @@ Line = dict[str, Any]
 def world_today(folder: Path, *faults: Fault, behaviour: Behaviour = WITHOUT_RETRIES) -> World:
     """Return a world at the current time, for commands that use the real clock."""
     now = datetime.now(UTC)
-    return World(folder, Dataset.busy(begins=now.date() - timedelta(days=3), queues=2), behaviour, faults, now)
+    return World(folder, Dataset.always_active(begins=now.date() - timedelta(days=3), queues=2), behaviour, faults, now)
 
 
 def run_command(world: World, *arguments: str, **environ: str) -> int:

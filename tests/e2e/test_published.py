@@ -17,7 +17,7 @@ from tests.e2e.world import KEY, WITHOUT_RETRIES, World
 def world(folder: Path) -> Iterator[World]:
     (folder / "bi").mkdir()
     now = datetime.now(UTC)  # the command uses the real time
-    spending = Dataset.busy(begins=now.date() - timedelta(days=3), queues=2)
+    spending = Dataset.always_active(begins=now.date() - timedelta(days=3), queues=2)
     with World(folder, spending, WITHOUT_RETRIES, now=now) as world:
         (folder / "anticaptcha-etl.toml").write_text('publish = "bi"\n')
         yield world

@@ -122,7 +122,7 @@ def test_trusted_queues_are_loaded_immediately_until_they_are_no_longer_listed(
 def test_a_verified_queue_refused_for_one_night_keeps_its_facts_and_is_complete_after_the_next(
     tmp_path: Path,
 ) -> None:
-    dataset = Dataset.busy(begins=ago(6), queues=(FIRST, SECOND))
+    dataset = Dataset.always_active(begins=ago(6), queues=(FIRST, SECOND))
     other_names = (
         NONEXISTENT_MEMBERS[Dimension.QUEUE].member,
         *(name for name in KNOWN_QUEUES if name not in dataset.names),
@@ -349,7 +349,7 @@ def test_an_invalid_cookie_does_not_stop_a_sync(tmp_path: Path, monkeypatch: pyt
 
 def test_quiet_prints_only_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now = datetime.now(UTC)
-    dataset = Dataset.busy(begins=now.date() - timedelta(days=1), queues=(FIRST, SECOND))
+    dataset = Dataset.always_active(begins=now.date() - timedelta(days=1), queues=(FIRST, SECOND))
     redirected = Fault(FaultKind.REDIRECT, days=(now.date(),))
     temporary = Fault(FaultKind.HTML_502, attempts=(1,), days=(now.date(),))
     with World(tmp_path, dataset, UNKNOWN_GIVES_ZEROS, (temporary,), now=now) as world:

@@ -40,7 +40,7 @@ def _traces_of_the_key() -> tuple[bytes, ...]:
 
 def _world(folder: Path, *faults: Fault, behaviour: Behaviour = WITHOUT_RETRIES) -> World:
     now = datetime.now(UTC)
-    return World(folder, Dataset.busy(begins=now.date() - timedelta(days=3), queues=2), behaviour, faults, now)
+    return World(folder, Dataset.always_active(begins=now.date() - timedelta(days=3), queues=2), behaviour, faults, now)
 
 
 def _everything(world: World, *output: bytes) -> Iterator[tuple[str, bytes]]:

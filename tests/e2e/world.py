@@ -84,9 +84,6 @@ def clock_without_waiting(now: Callable[[], datetime]) -> Clock:
     return Clock(now, lambda: time.monotonic() + thread.seconds, sleep)
 
 
-napless = clock_without_waiting
-
-
 def small(days: int, queues: int | tuple[str, ...] = 3, seed: int = 1, **more: Any) -> Dataset:
     """Return a history of ``days`` days before today. It has no idle weeks, which a small ``empty_days`` would take for
     the start of the history."""

@@ -34,7 +34,7 @@ return [...document.querySelectorAll('.chart')].map(chart => {
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Map a number of days to its report: 130 days of eight queues, two of them with markup as their name."""
     folder = tmp_path_factory.mktemp("report")
-    spending = Dataset.busy(begins=ago(130), queues=QUEUES)
+    spending = Dataset.always_active(begins=ago(130), queues=QUEUES)
     with World(folder, spending, Behaviour(unknown_queue="zeros")) as world:
         world.sync(queues=[*QUEUES])
     files = {}

@@ -17,8 +17,7 @@ from etl.outputs.publish import publish, resolve_target
 from etl.warehouse import views
 from tests.extended.environment import environment
 from tests.extended.superset_server import Superset
-from tests.integration.sample_warehouse import SampleWarehouse
-from tests.integration.sample_warehouse import rows
+from tests.integration.sample_warehouse import SampleWarehouse, rows
 
 pytestmark = pytest.mark.extended
 

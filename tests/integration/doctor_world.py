@@ -8,7 +8,7 @@ from etl.config import Environment
 from etl.maintenance.diagnostics import Level
 from etl.maintenance.doctor import DoctorReport, run_diagnostics
 from etl.sandbox.behaviour import Behaviour, Fault
-from tests.e2e.world import KEY, World, napless, small
+from tests.e2e.world import KEY, World, clock_without_waiting, small
 
 DEFAULTS = Behaviour()
 
@@ -21,7 +21,7 @@ def diagnose(
         {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": new_world.sandbox.url} if environ is None else environ
     )
     return run_diagnostics(
-        given, Environment(variables, new_world.folder), napless(lambda: new_world.now + new_world.ahead), probe=probe
+        given, Environment(variables, new_world.folder), clock_without_waiting(lambda: new_world.now + new_world.ahead), probe=probe
     )
 
 

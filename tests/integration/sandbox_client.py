@@ -19,7 +19,7 @@ DAY_START = datetime(2025, 6, 2, tzinfo=UTC)
 START = int(DAY_START.timestamp())
 QUEUE = "English ImageToText"
 DEFAULTS = Behaviour()
-DATASET = Dataset.busy(queues=3)
+DATASET = Dataset.always_active(queues=3)
 
 
 def sandbox(behaviour: Behaviour = DEFAULTS, *faults: Fault, dataset: Dataset = DATASET) -> Sandbox:

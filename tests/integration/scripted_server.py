@@ -113,9 +113,6 @@ def serving_tls(folder: Path, *scripts: Script) -> Iterator[Server]:
         yield server
 
 
-# Used by tests/integration/test_postgres.py.
-says = respond
-
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="makes its certificate with the openssl command"
 )

@@ -117,7 +117,7 @@ def test_quiet_prints_only_findings_that_need_attention(workspace: Workspace) ->
     assert "the newest total is fresh" in workspace.out
 
 
-def test_quiet_hides_notes(workspace: Workspace) -> None:
+def test_quiet_hides_findings_without_a_problem(workspace: Workspace) -> None:
     (workspace.folder / "own").mkdir()
     (workspace.folder / "own" / "a.sql").write_text("-- severity: note\nselect 1 as one")
     assert workspace.check("-q", "--checks-folder", "own") == 0

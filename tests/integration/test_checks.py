@@ -245,9 +245,9 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
     """The URL of a warehouse of an engine, with three weeks of queues, apps and IPs, after two nightly syncs."""
 
     @cache
-    def synced(kept_in: str) -> str:
+    def synced(engine_name: str) -> str:
         with World(tmp_path_factory.mktemp("synced"), small(days=24, idle_hours=5)) as world:
-            if kept_in == "postgresql":
+            if engine_name == "postgresql":
                 world.warehouse = new_database()
             for world.now in (NOW, SECOND_SYNC):
                 summary = world.sync(soft_ids=("1011",), ips=("192.0.2.10",))
@@ -260,16 +260,16 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
 
 
 @pytest.fixture
-def synced(two_nights: Callable[[str], str], kept_in: str) -> str:
-    return two_nights(kept_in)
+def synced(two_nights: Callable[[str], str], engine_name: str) -> str:
+    return two_nights(engine_name)
 
 
 @pytest.fixture
-def connection(synced: str, kept_in: str) -> Iterator[sa.Connection]:
+def connection(synced: str, engine_name: str) -> Iterator[sa.Connection]:
     """A connection that allows every fault; they are rolled back."""
     with open_warehouse(synced).connect() as connection:
-        for table in ("facts", "snapshots") if kept_in == "postgresql" else ():
-            connection.exec_driver_sql(f"alter table {table} drop constraint pk_{table}")
+        for table in ("facts", "snapshots") if engine_name == "postgresql" else ():
+            connection.exec_driver_sql(f"alter table internal.{table} drop constraint pk_{table}")
         yield connection
 
 
@@ -448,11 +448,11 @@ def test_a_users_check_ignores_rows_of_other_accounts(own: Callable[[str], Findi
     assert "1 row, n 1" in own("select name as account, 1 as n from internal.accounts").message
 
 
-def test_now_is_the_current_time_in_utc_without_a_zone(own: Callable[[str], Finding], kept_in: str) -> None:
+def test_now_is_the_current_time_in_utc_without_a_zone(own: Callable[[str], Finding], engine_name: str) -> None:
     function, type_name = {
         "duckdb": ("typeof", "TIMESTAMP"),
         "postgresql": ("pg_typeof", "timestamp without time zone"),
-    }[kept_in]
+    }[engine_name]
     message = own(
         f"select :now as now, :now - interval '1 day' as before, {function}(:now) as kind, 'it:now' as text"
     ).message
@@ -528,14 +528,14 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_and_the_other_checks_still_run
     own: Callable[[str], Finding],
     folder: Path,
     warehouse: sa.Engine,
-    kept_in: str,
+    engine_name: str,
     sql: str,
     in_a_file: str,
     on_a_server: str,
 ) -> None:
     finding = own(sql)
     assert (finding.check, finding.severity) == ("my own check", Severity.WARNING)
-    assert {"duckdb": in_a_file, "postgresql": on_a_server}[kept_in] in finding.message
+    assert {"duckdb": in_a_file, "postgresql": on_a_server}[engine_name] in finding.message
     assert "\n" not in finding.message
     (folder / "z.sql").write_text("-- blocking or not\n-- severity: blocking\nselect 1 as one")
     two_accounts(day_coverage, day(14))

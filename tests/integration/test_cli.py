@@ -48,7 +48,7 @@ def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Workspace:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Sandbox]:
-    with Sandbox(Dataset.busy(begins=TODAY - timedelta(days=3), queues=2), Behaviour(unknown_queue="zeros")) as sandbox:
+    with Sandbox(Dataset.always_active(begins=TODAY - timedelta(days=3), queues=2), Behaviour(unknown_queue="zeros")) as sandbox:
         yield sandbox
 
 
@@ -543,7 +543,7 @@ def test_demo_refuses_a_folder_with_a_warehouse(loaded: Workspace) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sync_is_exit_code_130(tmp_path: Path, number: signal.Signals) -> None:
     slow = Behaviour(latency_seconds=0.05, unknown_queue="zeros")
-    with Sandbox(Dataset.busy(begins=TODAY - timedelta(days=400), queues=1), slow) as service:
+    with Sandbox(Dataset.always_active(begins=TODAY - timedelta(days=400), queues=1), slow) as service:
         environ = {"ANTICAPTCHA_API_URL": service.url, "ANTICAPTCHA_CLIENT_KEY": "any-text"}
         command = [*PYTHON, "sync", "--rate", "0"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ) as process:

@@ -150,7 +150,7 @@ def test_probes_use_a_day_and_queue_from_the_warehouse(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["duckdb", pytest.param("postgresql", marks=pytest.mark.server)])
 def test_stored_corrections_are_reported_without_a_request(tmp_path: Path, engine: str) -> None:
-    with World(tmp_path, Dataset.busy(begins=ago(4), queues=2, corrections=True)) as world:
+    with World(tmp_path, Dataset.always_active(begins=ago(4), queues=2, corrections=True)) as world:
         if engine == "postgresql":
             world.warehouse = new_database()
         world.sync()

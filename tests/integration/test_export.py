@@ -24,8 +24,7 @@ from etl.errors import UsageError, WarehouseError
 from etl.outputs.export import MANIFEST, export
 from etl.outputs.query import write_parquet
 from etl.warehouse import views
-from tests.integration.sample_warehouse import FILLED, HOURS, rows
-from tests.integration.sample_warehouse import SampleWarehouse
+from tests.integration.sample_warehouse import FILLED, HOURS, SampleWarehouse, rows
 from tests.integration.test_query import REFUSED
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 7, tzinfo=UTC)

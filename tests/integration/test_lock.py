@@ -14,7 +14,7 @@ from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 from etl.load.lock import account_lock
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from tests.postgres import ask, new_database
+from tests.postgres import new_database, run_sql
 
 
 @pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.server)])
@@ -170,7 +170,7 @@ def test_each_account_and_each_database_has_its_own_lock() -> None:
 def test_the_lock_of_a_killed_program_is_free() -> None:
     url = new_database()
     with account_lock(url, "a", Clock(), wait=0):
-        ask(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+        run_sql(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
         with account_lock(url, "a", Clock(), wait=5):
             pass
 
@@ -179,5 +179,5 @@ def test_the_lock_of_a_killed_program_is_free() -> None:
 def test_a_locked_account_leaves_no_transaction_open() -> None:
     url = new_database()
     with account_lock(url, "a", Clock(), wait=0):
-        [(state,)] = ask(url, "select state from pg_stat_activity where application_name like 'anticaptcha-etl%'")
+        [(state,)] = run_sql(url, "select state from pg_stat_activity where application_name like 'anticaptcha-etl%'")
         assert state == "idle"

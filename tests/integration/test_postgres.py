@@ -26,8 +26,8 @@ from etl.secret import Secret
 from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
 from tests.e2e.world import World, ago, small
-from tests.integration.scripted_server import says, serving
-from tests.postgres import ask, migrated, new_database, server
+from tests.integration.scripted_server import respond, serving
+from tests.postgres import migrated, new_database, run_sql, server
 
 pytestmark = pytest.mark.server
 
@@ -98,22 +98,22 @@ def test_a_warehouse_is_named_by_host_and_database_only(url: str, name: str) -> 
 @pytest.fixture
 def locked_out() -> Iterator[sa.URL]:
     """The URL of a user who needs a password, with a wrong one."""
-    [(file,)] = ask(server(), "show hba_file")
+    [(file,)] = run_sql(server(), "show hba_file")
     before = Path(file).read_text()
-    if not ask(server(), f"select 1 from pg_roles where rolname = '{USER}'"):
-        ask(server(), f"create role {USER} login password 'another'")
+    if not run_sql(server(), f"select 1 from pg_roles where rolname = '{USER}'"):
+        run_sql(server(), f"create role {USER} login password 'another'")
     Path(file).write_text(f"local all {USER} scram-sha-256\n{before}")
-    ask(server(), "select pg_reload_conf()")
+    run_sql(server(), "select pg_reload_conf()")
     url = server().set(username=USER, password=PASSWORD)
     wait_until(lambda: "password" in _refusal(url))
     yield url
     Path(file).write_text(before)
-    ask(server(), "select pg_reload_conf()")
+    run_sql(server(), "select pg_reload_conf()")
 
 
 def _refusal(url: sa.URL) -> str:
     try:
-        ask(url, "select 1")
+        run_sql(url, "select 1")
     except Exception as error:  # noqa: BLE001 - any error
         return str(error)
     return ""
@@ -167,11 +167,11 @@ def test_an_unreachable_server_is_exit_4_with_a_hint_and_no_user_name(
 
 def test_no_output_or_log_shows_the_user_or_the_password(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
-    ask(
+    run_sql(
         server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$"
     )
     mine = url.set(username=f"{USER}_2", password=PASSWORD)
-    refusal = says(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
+    refusal = respond(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
     with serving(refusal) as service, Sandbox(small(2)) as sandbox:
         for arguments in ("sync --verbose", "status", "status --json", "doctor --json", "check", "migrate"):
             done = etl(
@@ -195,9 +195,9 @@ def test_a_missing_driver_is_exit_2_and_names_the_extra(tmp_path: Path) -> None:
 
 def test_a_read_only_user_can_query_and_learns_what_a_sync_needs(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
-    ask(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
-    ask(url, "grant usage on schema internal to reader")
-    ask(url, "grant select on all tables in schema public, internal to reader")
+    run_sql(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
+    run_sql(url, "grant usage on schema internal to reader")
+    run_sql(url, "grant select on all tables in schema public, internal to reader")
     reader = url.set(username="reader")
     for arguments in (["query", "select count(*) as n from spending_daily", "--format", "csv"], ["status"], ["check"]):
         done = etl(tmp_path, reader, *arguments)
@@ -218,13 +218,13 @@ def test_a_server_failure_during_a_sync_is_exit_4_and_the_next_sync_continues(tm
                     "select to_regclass('internal.snapshots') is not null and exists (select from internal.snapshots)"
                 )
             )
-            ask(server(), f"alter database {database} allow_connections false")
-            ask(server(), f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
+            run_sql(server(), f"alter database {database} allow_connections false")
+            run_sql(server(), f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
             _, output = process.communicate(timeout=60)
         assert process.returncode == 4, output
         assert "postgresql://" in output
         assert "Traceback" not in output
-        ask(server(), f"alter database {database} allow_connections true")
+        run_sql(server(), f"alter database {database} allow_connections true")
         before = world.one("select count(*) from internal.snapshots")
         assert world.sync().exit_code == 0
         assert world.one("select count(*) from internal.snapshots where run = 1") == before > 0
@@ -237,12 +237,12 @@ def test_an_interrupted_query_ends_immediately_on_the_server_too(tmp_path: Path)
     arguments = [sys.executable, "-m", "etl", "query", "select pg_sleep(60)"]
     environ = {"ANTICAPTCHA_WAREHOUSE": url}
     with subprocess.Popen(arguments, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: ask(url, running))
+        wait_until(lambda: run_sql(url, running))
         process.send_signal(signal.SIGINT)
         _, output = process.communicate(timeout=20)
     assert process.returncode == 130, output
     assert output.startswith("error: interrupted")
-    wait_until(lambda: not ask(url, running))
+    wait_until(lambda: not run_sql(url, running))
 
 
 # ---------------------------------------------------------------- users' SQL
@@ -312,13 +312,13 @@ WRITING = [
 def read_only_url() -> str:
     """The URL of a database with one day, which tests only read."""
     url = new_database(like=migrated())
-    ask(url, "insert into internal.day_coverage values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
+    run_sql(url, "insert into internal.day_coverage values (1, '2026-11-21', 'open', null, 0, 0, 0, 0, true, true)")
     return url
 
 
 def everything(url: str) -> list[tuple[object, ...]]:
     """All tables with their permissions, and the stored days."""
-    return ask(url, "select relname, relacl::text from pg_class order by 1") + ask(
+    return run_sql(url, "select relname, relacl::text from pg_class order by 1") + run_sql(
         url, "select * from internal.day_coverage"
     )
 
@@ -433,7 +433,7 @@ def test_one_key_under_two_names_at_once_creates_one_account() -> None:
     url = new_database(like=migrated())
     results = at_once(lambda place: _open(url, f"account {place}", "the key"), 2)
     assert {type(result) for result in results} == {int, UsageError}
-    assert ask(url, "select count(*) from internal.accounts") == [(1,)]
+    assert run_sql(url, "select count(*) from internal.accounts") == [(1,)]
 
 
 def test_primary_keys_stop_a_second_sync_after_the_lock_was_dropped(tmp_path: Path) -> None:
@@ -464,7 +464,7 @@ def test_users_views_that_block_a_rebuild_are_named_and_nothing_is_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = new_database(like=migrated())
-    ask(
+    run_sql(
         url,
         "create view my_days as select * from spending_daily; create view my_months as select * from spending_monthly",
     )
@@ -479,8 +479,8 @@ def test_users_views_that_block_a_rebuild_are_named_and_nothing_is_changed(
         "save their SQL, drop them, run anticaptcha-etl migrate and create them again; nothing was changed"
         in refused.value.hint
     )
-    assert ask(url, "select count(*) from my_days") == [(0,)]
-    ask(url, "drop view my_days; drop view my_months")
+    assert run_sql(url, "select count(*) from my_days") == [(0,)]
+    run_sql(url, "drop view my_days; drop view my_months")
     migrate.upgrade(engine)
     assert migrate.state(engine) == "current"
 
@@ -499,7 +499,7 @@ def test_characters_that_postgresql_cannot_store_are_stored_as_escapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for body in (ODD, REFUSED):
-        with serving(says(body)) as service, world_on_a_server(tmp_path, 3) as world:
+        with serving(respond(body)) as service, world_on_a_server(tmp_path, 3) as world:
             monkeypatch.setattr(type(world.sandbox), "url", service.url)
             assert world.sync(since=ago(1)).exit_code == 1
             [compressed_body] = {

@@ -22,8 +22,7 @@ from etl.errors import ChecksFailedError, UsageError, WarehouseError, WarehouseL
 from etl.outputs import atomic
 from etl.outputs.publish import PUBLISHED_COLUMNS, publish, resolve_target
 from etl.warehouse import views
-from tests.integration.sample_warehouse import BROKEN, FILLED, HOURS, SECRETS, rows
-from tests.integration.sample_warehouse import SampleWarehouse
+from tests.integration.sample_warehouse import BROKEN, FILLED, HOURS, SECRETS, SampleWarehouse, rows
 
 CLOCK = Clock()
 

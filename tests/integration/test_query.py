@@ -43,9 +43,9 @@ SPELT = {
 
 
 @pytest.fixture
-def everything(kept_in: str) -> str:
+def everything(engine_name: str) -> str:
     """A select of a row of every kind of value."""
-    return EVERYTHING.format(**SPELT[kept_in])
+    return EVERYTHING.format(**SPELT[engine_name])
 
 
 def printed(warehouse: sa.Engine, sql: str, write: Write) -> str:

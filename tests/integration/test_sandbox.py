@@ -162,7 +162,7 @@ def test_request_log_is_complete_and_in_order() -> None:
 
 @pytest.mark.parametrize(("idle", "count"), [("zero", 24), ("omit", 12)])
 def test_idle_hours_are_zeros_or_omitted(idle: Any, count: int) -> None:
-    dataset = Dataset.busy(begins=DAY_START.date())
+    dataset = Dataset.always_active(begins=DAY_START.date())
     with sandbox(Behaviour(idle=idle), dataset=dataset) as server:
         _, body = post(server, date=START - 12 * HOUR)
     records = json.loads(body)["data"]

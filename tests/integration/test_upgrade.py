@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from etl.warehouse import migrate, views
 from etl.warehouse.duckdb import file_of
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from tests.postgres import ask, migrated, new_database, server
+from tests.postgres import migrated, new_database, run_sql, server
 
 OLD_ROWS = """
 insert into accounts (account_id, name, key_salt, key_hash, since, grid_seconds, created_at, reaches_end, answers_since)
@@ -192,24 +192,24 @@ GRANTS = (
 @pytest.mark.server
 def test_a_reader_with_two_grants_reads_all_views_and_no_table() -> None:
     url = sa.make_url(new_database(like=migrated()))
-    ask(server(), "do $$ begin create role analyst login; exception when duplicate_object then null; end $$")
+    run_sql(server(), "do $$ begin create role analyst login; exception when duplicate_object then null; end $$")
     for grant in GRANTS:
-        ask(url, grant.format(role="analyst"))
+        run_sql(url, grant.format(role="analyst"))
     reader = url.set(username="analyst")
     for view in views.public_views():
-        assert ask(reader, f"select count(*) from {view.name}") == [(0,)]
+        assert run_sql(reader, f"select count(*) from {view.name}") == [(0,)]
     for name in ("facts", "accounts", "responses", "alembic_version", "closed_days"):
         with pytest.raises(Exception, match="permission denied"):
-            ask(reader, f"select * from internal.{name}")
+            run_sql(reader, f"select * from internal.{name}")
 
 
 @pytest.mark.server
 def test_spending_as_of_needs_its_own_grant() -> None:
     url = sa.make_url(new_database(like=migrated()))
-    ask(server(), "do $$ begin create role analyst login; exception when duplicate_object then null; end $$")
-    ask(url, "grant usage on schema public to analyst")
+    run_sql(server(), "do $$ begin create role analyst login; exception when duplicate_object then null; end $$")
+    run_sql(url, "grant usage on schema public to analyst")
     reader, past = url.set(username="analyst"), "select count(*) from spending_as_of(timestamp '2026-11-05')"
     with pytest.raises(Exception, match="permission denied"):
-        ask(reader, past)
-    ask(url, "grant execute on function spending_as_of(timestamp) to analyst")
-    assert ask(reader, past) == [(0,)]
+        run_sql(reader, past)
+    run_sql(url, "grant execute on function spending_as_of(timestamp) to analyst")
+    assert run_sql(reader, past) == [(0,)]

@@ -429,9 +429,9 @@ def test_as_of_does_not_depend_on_the_time_zone_of_the_session(
     ("moment", "hours"), [("2026-03-20 00:00:00+00", 1), ("2026-03-19 23:59:59+00", 0), ("2026-03-20 01:00:00+01", 1)]
 )
 def test_as_of_a_time_with_a_zone_is_exact_or_refused(
-    as_of: Callable[[str, str], int], kept_in: str, zone: str, moment: str, hours: int
+    as_of: Callable[[str, str], int], engine_name: str, zone: str, moment: str, hours: int
 ) -> None:
-    if kept_in == "duckdb":
+    if engine_name == "duckdb":
         assert as_of(zone, f"timestamptz '{moment}'") == hours
     else:
         with pytest.raises(sa.exc.ProgrammingError, match="does not exist"):

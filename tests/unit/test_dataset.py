@@ -66,7 +66,7 @@ def test_running_hour_only_grows(day: int, hour: int, one: int, other: int) -> N
 
 
 def test_half_of_a_running_hour_is_reported_at_its_middle() -> None:
-    dataset = Dataset.busy()
+    dataset = Dataset.always_active()
     volume, money = dataset.day(MONDAY, (MONDAY * DAY) + 12 * HOUR, dataset.names[0])[11]
     half_volume, half_money = dataset.day(MONDAY, MONDAY * DAY + 11 * HOUR + HOUR // 2, dataset.names[0])[11]
     assert volume > 100
@@ -75,7 +75,7 @@ def test_half_of_a_running_hour_is_reported_at_its_middle() -> None:
 
 
 def test_three_percent_of_hours_are_corrected_and_settle_within_a_week() -> None:
-    dataset = Dataset.busy(queues=1, corrections=True)
+    dataset = Dataset.always_active(queues=1, corrections=True)
     corrected, delays = 0, set()
     for day in range(MONDAY, MONDAY + 100):
         final = dataset.day(day, (day + 9) * DAY)
@@ -94,7 +94,7 @@ def test_three_percent_of_hours_are_corrected_and_settle_within_a_week() -> None
 
 
 def test_closed_hours_do_not_change_without_corrections() -> None:
-    dataset = Dataset.busy(queues=2)
+    dataset = Dataset.always_active(queues=2)
     assert dataset.day(MONDAY, (MONDAY + 1) * DAY) == dataset.day(MONDAY, (MONDAY + 30) * DAY)
 
 
@@ -117,7 +117,7 @@ def test_rows_do_not_depend_on_the_process_or_hash_seed() -> None:
 def test_values_of_one_hour_are_fixed() -> None:
     """Other tests and docs contain numbers from this generator."""
     hour = datetime(2025, 6, 2, 12, tzinfo=UTC)
-    dataset = Dataset.busy(queues=("English ImageToText", "FunCaptcha"))
+    dataset = Dataset.always_active(queues=("English ImageToText", "FunCaptcha"))
     assert dataset.hour(hour, "English ImageToText") == (1669, Decimal("1.111189"))
     assert dataset.hour(hour) == (3658, Decimal("4.904202"))
 
@@ -135,13 +135,13 @@ def test_expected_rows_have_every_hour_with_spend_once() -> None:
 
 
 def test_no_spend_before_the_first_day() -> None:
-    dataset = Dataset.busy(begins=date(2025, 6, 2), queues=2)
+    dataset = Dataset.always_active(begins=date(2025, 6, 2), queues=2)
     assert dataset.hour(datetime(2025, 6, 1, 23, tzinfo=UTC)) == NO_SPEND
     assert dataset.hour(datetime(2025, 6, 2, 0, tzinfo=UTC))[0] > 0
 
 
 def test_dataset_without_idle_hours_spends_in_every_hour_of_every_queue() -> None:
-    dataset = Dataset.busy(queues=4)
+    dataset = Dataset.always_active(queues=4)
     expected_rows = list(dataset.expected_rows(date(2024, 2, 1), date(2024, 2, 29), datetime(2025, 1, 1, tzinfo=UTC)))
     assert len(expected_rows) == 4 * 29 * 24
 
@@ -177,7 +177,7 @@ def test_no_spend_in_pauses_idle_weeks_and_outside_lives() -> None:
 
 
 def test_volume_varies_by_weekday_hour_and_year() -> None:
-    dataset = Dataset.busy(queues=1, begins=date(2020, 1, 1))
+    dataset = Dataset.always_active(queues=1, begins=date(2020, 1, 1))
     first, last = (
         [dataset.day(day, (day + 9) * DAY) for day in range(start, start + 70)] for start in (MONDAY - 7 * 200, MONDAY)
     )
@@ -212,7 +212,7 @@ def test_known_queue_names_come_before_custom_ones() -> None:
 def test_unknown_members_have_no_spend() -> None:
     as_of = (MONDAY + 9) * DAY
     nothing = (NO_SPEND,) * 24
-    dataset = Dataset.busy()
+    dataset = Dataset.always_active()
     assert dataset.day(MONDAY, as_of, "no such queue") == nothing
     assert dataset.day(MONDAY, as_of, soft_id=1) == nothing
     assert dataset.day(MONDAY, as_of, ip="203.0.113.1") == nothing
