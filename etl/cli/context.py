@@ -65,11 +65,14 @@ class CliContext:
 
 
 def _log_warnings(settings: Settings) -> None:
-    if warnings := [*settings.ignored, *([settings.exposed] if settings.exposed else [])]:
+    if settings.ignored or settings.exposed:
         import logging
 
-        for text in warnings:
-            logging.getLogger("etl.cli").warning("%s", text)
+        log = logging.getLogger("etl.cli")
+        for text in settings.ignored:
+            log.warning("%s", text)
+        if settings.exposed:
+            log.error("%s", settings.exposed)  # also with --quiet: someone must fix it
 
 
 def selected_account(settings: Settings) -> str | None:

@@ -1,7 +1,7 @@
 """The sync state of one account: what is stored of its days, and one row for every run."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
@@ -216,21 +216,27 @@ class SyncStateStore:
             connection.execute(text(sql.DELETE_RESPONSES), self._params(before=before))
             connection.execute(text(sql.SET_RESPONSES_SINCE), self._params(before=before))
 
-    def finish_run(self, exit_code: int, numbers: dict[str, int], findings: Sequence[Finding]) -> tuple[int, int]:
-        """Close the run's row and store its findings.
+    def finish_run(self, exit_code: int, results: Mapping[str, object], findings: Sequence[Finding]) -> tuple[int, int]:
+        """Close the run's row with ``results`` by column, and store its findings.
 
         Returns by how many rows spending_hourly grew for this account, and how many hours of queues changed.
         """
-        numbers = {"out_of_window" if name == "outside" else name: number for name, number in numbers.items()}
-        assignments = ", ".join(f"{name} = :{name}" for name in ("ended_at", "exit_code", *numbers))
-        params = self._params(run=self.run, ended_at=to_db_utc(self._now()), exit_code=exit_code, **numbers)
         with self._engine.begin() as connection:
-            update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
-            connection.execute(text(update), params)
-            write_findings(connection, self._key, findings, self._now())
-            rows = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
+            params = self._params(run=self.run)
+            new = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one() - self._hourly_values
             changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
-            return rows - self._hourly_values, changed
+            values = {
+                "ended_at": to_db_utc(self._now()),
+                "exit_code": exit_code,
+                "hourly_values_new": new,
+                "hourly_values_changed": changed,
+                **results,
+            }
+            assignments = ", ".join(f"{column} = :{column}" for column in values)
+            update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
+            connection.execute(text(update), params | values)
+            write_findings(connection, self._key, findings, self._now())
+            return new, changed
 
     def _series_numbers(self, connection: Connection, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
         """The numbers of all series; new ones are inserted."""

@@ -17,8 +17,8 @@ MAX_CHARS = 10_000
 def ping(url: Secret, exit_code: int, text: str, *, timeout: float = TIMEOUT) -> None:
     """POST ``text`` to ``url`` if ``exit_code`` is 0, otherwise to ``url``/fail (healthchecks.io's convention).
 
-    Sent once; redirects are not followed, certificates are verified. Raises nothing: a failure is one warning, without
-    the URL, because anyone with the URL can report success.
+    Sent once; redirects are not followed, certificates are verified. Raises nothing: a failure is one line in the log,
+    without the URL, because anyone with the URL can report success.
     """
     failures = ["no response in time"]
 
@@ -32,7 +32,7 @@ def ping(url: Secret, exit_code: int, text: str, *, timeout: float = TIMEOUT) ->
     except (KeyboardInterrupt, RuntimeError):  # the user wants to leave, or no thread can be started
         failures = ["interrupted"]
     for failure in failures:
-        log.warning("the ping was not delivered: %s; the sync itself is not affected", failure)
+        log.error("the ping was not delivered: %s; the sync itself is not affected", failure)
 
 
 def _post(url: str, suffix: str, text: str, timeout: float) -> list[str]:

@@ -38,6 +38,7 @@ PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
 """The tables in a copy, each with its columns."""
 
 MODE = 0o444
+FOLDER_MODE = 0o755  # BI tools run as other users
 _DUCKDB_SIGNATURE = b"DUCK"
 """In the first 16 bytes of every DuckDB file."""
 
@@ -107,7 +108,9 @@ def publish(
             messages = "; ".join(failure.finding.message for failure in failures)
             raise ChecksFailedError(f"not published: {messages}", "run anticaptcha-etl check, or publish --force")
     try:
-        target.parent.mkdir(exist_ok=True)
+        if not target.parent.exists():
+            target.parent.mkdir()
+            target.parent.chmod(FOLDER_MODE)
     except OSError as error:
         raise WarehouseError(f"cannot create {target.parent}: {error.strerror}", "choose another path") from error
     with atomic.temporary_beside(target, clock, wait=wait) as folder:

@@ -41,7 +41,7 @@ class Days:
 class Run:
     """One sync or replay. ``finished_at`` and ``exit_code`` are None while it runs, and remain so if it was killed.
 
-    ``facts_unchanged`` is None for runs of versions that did not count them.
+    ``facts_unchanged`` and the hourly values are None for runs of versions that did not count them.
     """
 
     run: int
@@ -58,6 +58,8 @@ class Run:
     facts_changed: int
     rejections: int
     facts_unchanged: int | None
+    hourly_values_new: int | None
+    hourly_values_changed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,11 +316,13 @@ def _runs_table(recent: Sequence[Run], gap: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     table.add_column("  run", justify="right")
     table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
+    for name in ("exit", "requests", "good", "failed", "new", "changed", "rejected"):
         table.add_column(name, justify="right")
     for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed)
-        counts = (run.requests, *windows, run.facts_inserted, run.facts_changed, run.rejections)
+        new = run.facts_inserted if run.hourly_values_new is None else run.hourly_values_new
+        changed = run.facts_changed if run.hourly_values_changed is None else run.hourly_values_changed
+        counts = (run.requests, *windows, new, changed, run.rejections)
         outcome = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         outcome = outcome if run.command == "sync" else f"{run.command} {outcome}"
         table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts))

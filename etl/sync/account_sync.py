@@ -279,13 +279,11 @@ class AccountSync:
             windows_left=windows_left,
             hourly_values_new=new,
             hourly_values_changed=changed,
-            money=self._counts.money,
-            days=len(self._finished),
-            first_day=min(self._finished, default=None),
-            last_day=max(self._finished, default=None),
+            outside=self._counts.outside,
             lower_bound=self._counts.lower_bound,
             findings=self._findings.all,
-            messages=stop_messages(stop_reason, self._state),
+            messages=stop_messages(stop_reason, self._state, self._counts.first_failure),
+            **self._counts.days_read(),
             **self._numbers(),
         )
 
@@ -298,10 +296,16 @@ class AccountSync:
         ).checked
 
     def _close_run(self, exit_code: int, windows_left: int) -> tuple[int, int]:
-        numbers = {**self._numbers(), "windows_left": windows_left}
-        return self._store.finish_run(exit_code, numbers, self._findings.all)
+        results = {
+            **self._numbers(),
+            **self._counts.days_read(),
+            "windows_left": windows_left,
+            "out_of_window": self._counts.outside,
+        }
+        return self._store.finish_run(exit_code, results, self._findings.all)
 
     def _numbers(self) -> dict[str, int]:
+        """Counts of the run that have the same name in SyncResult and in its row."""
         return {
             "requests": self._client.requests,
             "retries": self._client.retries,
@@ -311,5 +315,4 @@ class AccountSync:
             "facts_changed": self._writer.counts.changed,
             "facts_unchanged": self._writer.unchanged,
             "rejections": self._counts.rejections,
-            "outside": self._counts.outside,
         }

@@ -3,16 +3,26 @@
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import TypedDict
 
 from etl.models import TOTAL, DayState, SeriesKey, Snapshot
+
+
+class DaysRead(TypedDict):
+    """Days with a successful response in this run, and their spend."""
+
+    first_day: date | None
+    last_day: date | None
+    days: int
+    money: Decimal
 
 
 @dataclass(slots=True)
 class RunCounts:
     """Counts of one sync.
 
-    ``money`` is the spend of the days read. ``totals`` and ``active`` are the fewest windows that could give
-    this result.
+    ``money`` is the spend of the days read. ``totals`` and ``active`` are the fewest windows that could give this
+    result.
     """
 
     windows_good: int = 0
@@ -24,6 +34,7 @@ class RunCounts:
     totals: set[date] = field(default_factory=set)
     active: set[tuple[date, SeriesKey]] = field(default_factory=set)
     requested: set[SeriesKey] = field(default_factory=set)
+    first_failure: Snapshot | None = None
 
     @property
     def lower_bound(self) -> int:
@@ -31,15 +42,24 @@ class RunCounts:
 
     def add(self, snapshot: Snapshot, day_state: DayState, *, is_expected_error: bool) -> None:
         """Count a snapshot; ``day_state`` includes it."""
-        series = snapshot.window.series
+        series, day = snapshot.window.series, day_state.day
         self.windows_good += snapshot.is_success
-        self.windows_failed += not snapshot.is_success and not is_expected_error
+        if not snapshot.is_success and not is_expected_error:
+            self.windows_failed += 1
+            self.first_failure = self.first_failure or snapshot
         self.rejections += len(snapshot.rejections)
         self.outside += snapshot.out_of_window
-        self.money += day_state.total.money - self.money_by_day.get(day_state.day, Decimal(0))
-        self.money_by_day[day_state.day] = day_state.total.money
+        if snapshot.is_success or day in self.money_by_day:
+            self.money += day_state.total.money - self.money_by_day.get(day, Decimal(0))
+            self.money_by_day[day] = day_state.total.money
         self.requested.add(series)
         if series == TOTAL:
-            self.totals.add(day_state.day)
+            self.totals.add(day)
         elif series in day_state.active_members:
-            self.active.add((day_state.day, series))
+            self.active.add((day, series))
+
+    def days_read(self) -> DaysRead:
+        days = self.money_by_day.keys()
+        return DaysRead(
+            first_day=min(days, default=None), last_day=max(days, default=None), days=len(days), money=self.money
+        )

@@ -15,11 +15,16 @@ def account_rejected(refusal: Snapshot | None, account: str, requests: int) -> A
     )
 
 
-def stop_messages(stop_reason: planner.StopReason, state: planner.PlannerState) -> tuple[str, ...]:
-    """Return lines for the summary of a run that stopped before everything was requested."""
-    if stop_reason is planner.StopReason.TOO_MANY_FAILURES and state.stopped_by:
-        code = state.stopped_by.code
-        return (f"stopped: too many windows in a row failed, the last with {code}; run it again later to continue",)
+def stop_messages(
+    stop_reason: planner.StopReason, state: planner.PlannerState, first_failure: Snapshot | None
+) -> tuple[str, ...]:
+    """Return lines for the summary: why windows failed, and why the run stopped before everything was requested."""
+    messages = []
+    if first_failure:
+        problem = ": ".join(filter(None, (first_failure.code, first_failure.message)))
+        messages.append(f"first failure: {first_failure.window}: {problem}")
+    if stop_reason is planner.StopReason.TOO_MANY_FAILURES:
+        messages.append("stopped: too many windows in a row failed; anticaptcha-etl doctor checks the connection")
     if stop_reason is planner.StopReason.LIMIT:
-        return (f"stopped at --max-requests {state.options.max_requests}; run again to continue",)
-    return ()
+        messages.append(f"stopped at --max-requests {state.options.max_requests}; run again to continue")
+    return tuple(messages)

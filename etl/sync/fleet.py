@@ -169,7 +169,7 @@ class FleetRunner:
             )  # so that the outcome has them without a key too
             settings = self._accounts.settings(name, self._clock.now(), needs_key=True)
             if settings.exposed:
-                log.warning("%s", settings.exposed)
+                log.error("%s", settings.exposed)
             result = sync_account(
                 settings,
                 self._clock,

@@ -3,7 +3,7 @@
 import logging
 
 from etl.logging_setup import RateLimitedLogger
-from etl.models import Snapshot
+from etl.models import ErrorScope, Snapshot
 from etl.responses import Response
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class WindowLog:
         count = len(snapshot.records)
         if snapshot.is_success:
             log.debug("%s: %d records", window, count, extra={**fields, "records": count})
+        elif snapshot.error_scope is ErrorScope.ACCOUNT:  # the run ends with an error that says it all
+            log.debug("%s: the API refused the account: %s", window, snapshot.code, extra=fields)
         elif is_expected_error:
             log.debug("%s: refused (%s); not requested again", window, snapshot.code, extra=fields)
         else:

@@ -115,6 +115,12 @@ runs = _table(
     _optional(
         "facts_unchanged", sa.Integer, "facts read again without a change; null: an old version did not count them"
     ),
+    _optional("first_day", sa.Date, "first day read"),
+    _optional("last_day", sa.Date, "last day read"),
+    _optional("days", sa.Integer, "number of days read"),
+    _optional("money", MONEY, "spend of the days read, at the end of the run"),
+    _optional("hourly_values_new", sa.Integer, "rows added to spending_hourly"),
+    _optional("hourly_values_changed", sa.Integer, "changed rows of spending_hourly, without (unattributed)"),
     sa.PrimaryKeyConstraint("account_id", "run"),
 )
 

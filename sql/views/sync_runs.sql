@@ -19,6 +19,12 @@
 -- notes: findings that need no action
 -- warnings: findings that someone should look at; the numbers are right
 -- blocking: findings that make numbers unreliable until they are fixed
+-- first_day: first day read; null, as the following columns, if an earlier version did not store it
+-- last_day: last day read
+-- days: number of days read
+-- money: spend of the days read, US dollars, at the end of the run
+-- hourly_values_new: rows added to spending_hourly
+-- hourly_values_changed: changed rows of spending_hourly, without (unattributed)
 create view sync_runs as
 with findings_by_run as (
     select
@@ -49,7 +55,13 @@ select
     case when r.ended_at is not null then r.rejections end                  as rejections,
     coalesce(t.notes, 0)                                                    as notes,
     coalesce(t.warnings, 0)                                                 as warnings,
-    coalesce(t.blocking, 0)                                                 as blocking
+    coalesce(t.blocking, 0)                                                 as blocking,
+    r.first_day                                                             as first_day,
+    r.last_day                                                              as last_day,
+    r.days                                                                  as days,
+    r.money                                                                 as money,
+    r.hourly_values_new                                                     as hourly_values_new,
+    r.hourly_values_changed                                                 as hourly_values_changed
 from internal.runs r
 join internal.accounts a    on a.account_id = r.account_id
 left join findings_by_run t on t.account_id = r.account_id and t.run = r.run

@@ -166,7 +166,7 @@ def test_a_replay_interrupted_half_way_and_repeated_gives_the_same_rows(
             return rebuild(state_store, days)  # type: ignore[arg-type]  # passed on unchanged
 
         monkeypatch.setattr(SyncStateStore, "rebuild", interrupted_rebuild)
-        with pytest.raises(InterruptedRunError, match="after 6 days"):
+        with pytest.raises(InterruptedRunError, match="6 days are done"):
             run_replay(world)
         assert world.one("select exit_code from internal.runs order by run desc limit 1") == 130
         assert world.one("select count(*) from internal.facts") < len(before["facts"])

@@ -313,7 +313,7 @@ def test_an_internal_error_and_an_interrupt_ping_the_failure_url(
     assert "internal error" in pings[1].text
 
 
-def test_an_unreachable_monitor_only_causes_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_monitor_only_causes_an_error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with monitor() as (url, _):
         pass
     with world_today(tmp_path) as world:

@@ -109,7 +109,7 @@ def test_long_text_is_truncated() -> None:
     ],
     ids=["unknown", "broken", "redirect", "nothing", "no HTTP", "hang", "drip"],
 )
-def test_failure_is_one_quick_warning_without_the_url(
+def test_failure_is_one_quick_error_line_without_the_url(
     answer: Peer, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
@@ -118,7 +118,7 @@ def test_failure_is_one_quick_warning_without_the_url(
         assert time.monotonic() - began < 3
     assert len(received) == 1  # a redirect was not followed
     [record] = caplog.records
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.ERROR
     assert caplog.text.count("the ping was not delivered") == 1
     assert any(text in caplog.text for text in expected.split("|"))
     assert TOKEN not in caplog.text

@@ -289,7 +289,7 @@ def test_of_many_gaps_only_the_newest_and_a_count_are_shown() -> None:
 
 
 def test_large_numbers_fit_80_columns_unbroken() -> None:
-    run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0, 123_456)
+    run = Run(1234, "replay", NOW, NOW, 0, 12_345, 0, 12_345, 1_234, 0, 123_456, 1_234, 0, 123_456, None, None)
     status = Status("w", NOW, (replace(NOTHING, runs=(run,)),))
     row = as_text(status, 80).splitlines()[-1]
     assert " ".join(row.split()) == "1234 2026-03-20 09:30 replay 0 12,345 12,345 1,234 123,456 1,234 0"
@@ -335,6 +335,7 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
                         "run": 1, "command": "sync", "started_at": "2026-03-20T09:05:00Z", "ended_at": None, "exit_code": None,
                         "requests": 0, "retries": 0, "windows_good": 0, "windows_failed": 0, "windows_left": 0,
                         "facts_inserted": 0, "facts_changed": 0, "rejections": 0, "facts_unchanged": None,
+                        "hourly_values_new": None, "hourly_values_changed": None,
                     }
                 ],
                 "findings": [{"check": "split", "severity": "warning", "message": "does not fit", "day": None, "queue": None}],

@@ -96,6 +96,8 @@ def everything(engine: sa.Engine, *, is_new: bool) -> dict[str, list[tuple[Any, 
     for old_name in OLD_TABLES:
         name = NEW_TABLES.get(old_name, old_name)
         rows = table(engine, f"internal.{name}" if is_new else old_name)
+        if not is_new and name == "runs":
+            rows = [(*row, *[None] * 6) for row in rows]  # columns that revision 0008 added
         if not is_new and old_name in ("names", "readings", "revisions"):
             rows = [
                 tuple(NEW_WORDS.get(value, value) if isinstance(value, str) else value for value in row) for row in rows

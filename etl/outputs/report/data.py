@@ -118,8 +118,8 @@ class SyncRun(NamedTuple):
     requests: int
     windows_good: int
     windows_failed: int
-    facts_inserted: int
-    facts_changed: int
+    new_values: int
+    changed_values: int
     rejections: int
 
 
