@@ -51,7 +51,7 @@ def _counts(progress: "Progress | FleetProgress") -> list[str]:
     rate = f" ({progress.requests / progress.seconds:.1f}/s)" if progress.requests and progress.seconds >= 1 else ""
     return [
         _count(progress.requests, "request") + rate,
-        _count(progress.hourly_values, "hourly value"),
+        _count(progress.hourly_values, "new value"),
         f"${progress.money:,.2f}",
     ]
 

@@ -13,7 +13,7 @@ import click
 from etl.cli import demo, maintain, publish, read, sync
 from etl.cli.context import CliContext
 from etl.cli.options import NAME, common
-from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error, wants_json
+from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error
 from etl.config import Environment
 from etl.errors import AppError, InterruptedRunError, UsageError
 
@@ -88,10 +88,9 @@ def _exit_code(arguments: Sequence[str], context: CliContext) -> int:
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
     except click.ClickException as error:
-        if wants_json(context):
-            print_error(UsageError(error.format_message()), context)
-        else:
-            error.show()
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else NAME
+        message = error.format_message()
+        print_error(UsageError(f"{message[:1].lower()}{message[1:].rstrip('.')}", f"see {path} --help"), context)
         return error.exit_code
     except AppError as error:
         print_error(error, context)

@@ -1,0 +1,1 @@
+"""Store facts and sync state, read them back, and lock an account."""

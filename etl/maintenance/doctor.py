@@ -41,7 +41,7 @@ from etl.warehouse import migrate, postgres
 log = logging.getLogger(__name__)
 
 PACKAGE = "anticaptcha-etl"
-LOCK_TIMEOUT = 5.0
+MAX_LOCK_WAIT = 5.0
 """Seconds to wait for the warehouse; longer than a commit of a running sync."""
 MAX_PROBES_PER_SECOND = 1.0
 """However fast ``--rate`` allows."""
@@ -171,19 +171,19 @@ def _check_key(
 
 
 def _check_warehouse(settings: Settings, key: Secret | None, clock: Clock, report: DoctorReport) -> None:
-    url = warehouse.warehouse_url(settings.warehouse)
+    url, wait = warehouse.warehouse_url(settings.warehouse), min(settings.lock_wait, MAX_LOCK_WAIT)
     path = warehouse.warehouse_path(url)
     if path and not path.parent.is_dir():
         missing = WarehouseError(f"the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'")
         report.diagnostics.append(from_error("file", missing))
         return
     engine = None
-    if warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
-        engine = warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock)
+    if warehouse.exists(url, wait=wait, clock=clock):
+        engine = warehouse.open_warehouse(url, read_only=True, wait=wait, clock=clock)
     if path and engine and migrate.is_copy(engine):
         report.diagnostics.append(_published_copy(path))
         return
-    report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, clock)
+    report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, wait, clock)
     if engine:
         newest, revision = migrate.revisions()[-1], migrate.current(engine)
         report.diagnostics.append(diagnostics.check_schema(migrate.state(engine), revision, newest))
@@ -211,8 +211,8 @@ def _file(path: Path) -> WarehouseFile:
     )
 
 
-def _check_server(url: str, clock: Clock) -> Iterator[Diagnostic]:
-    with warehouse.open_warehouse(url, read_only=True, wait=LOCK_TIMEOUT, clock=clock).connect() as connection:
+def _check_server(url: str, wait: float, clock: Clock) -> Iterator[Diagnostic]:
+    with warehouse.open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as connection:
         server = postgres.describe(connection)
     name = warehouse.name_of(url)
     yield Diagnostic("server", Level.OK, f"{name}, PostgreSQL {server.version}")
@@ -256,14 +256,14 @@ def _diagnose_api(result: Reachability, settings: Settings) -> Iterator[Diagnost
 
 def _probe(settings: Settings, key: Secret, clock: Clock, report: DoctorReport) -> None:
     """Send the probes and store their answers. The warehouse is locked first, so a locked one costs no request."""
-    url = warehouse.warehouse_url(settings.warehouse)
-    if not warehouse.exists(url, wait=LOCK_TIMEOUT, clock=clock):
+    url, wait = warehouse.warehouse_url(settings.warehouse), min(settings.lock_wait, MAX_LOCK_WAIT)
+    if not warehouse.exists(url, wait=wait, clock=clock):
         _send_probes(settings, key, clock, ProbeBaseline(), report)
         message = "answers were not stored: there is no warehouse yet"
         report.diagnostics.append(Diagnostic("probe", Level.INFO, message))
         return
-    with account_lock(url, settings.account, clock, wait=LOCK_TIMEOUT):
-        engine = warehouse.open_warehouse(url, wait=LOCK_TIMEOUT, clock=clock)
+    with account_lock(url, settings.account, clock, wait=wait):
+        engine = warehouse.open_warehouse(url, wait=wait, clock=clock)
         migrate.upgrade(engine)
         with engine.connect() as connection:
             account = open_account(connection, settings.account, key, clock.now(), settings.key_changed)

@@ -32,6 +32,7 @@ def count(number: int, noun: str) -> str:
 def format_result(result: "SyncResult", *, verbose: bool = False) -> Iterator[str]:
     """Describe one account's sync, and name the next command."""
     verb = "Partly synced" if result.windows_failed or result.windows_left else "Synced"
+    verb = verb if result.days or not result.windows_failed else "Nothing synced for"
     days = count(result.days, "day")
     period = f"{result.first_day} to {result.last_day} ({days})" if result.first_day else days
     retries = f" ({count(result.retries, 'retry').replace('retrys', 'retries')})" if result.retries else ""

@@ -1,0 +1,1 @@
+"""Pure functions: parse responses, and reconcile a day's snapshots into facts."""

@@ -1,0 +1,1 @@
+"""The database layer for DuckDB and PostgreSQL: connections, schema, migrations, views, checks."""

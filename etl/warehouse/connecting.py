@@ -70,5 +70,5 @@ class LockWait:
                     raise
                 if error.message not in self._logged:
                     self._logged.add(error.message)
-                    log.info("%s; waiting for it, at most %d seconds", error.message, self._seconds)
+                    log.info("%s; waiting for it, at most %g s", error.message, self._seconds)
             self._clock.sleep(min(remaining, self._poll_seconds))

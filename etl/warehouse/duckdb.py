@@ -273,4 +273,5 @@ def command_of(pid: str) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
-    return " ".join(Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
+    printable = (Path(word).name if word.startswith("/") else word for word in words[:3] if word.isprintable())
+    return " ".join(filter(None, printable))

@@ -25,6 +25,8 @@ def refusal(sql: str, engine: str) -> str | None:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         return f"the query failed: {error}"
+    if not statements:
+        return "the SQL is empty"
     if len(statements) != 1:
         return f"expected one statement, got {len(statements)}"
     try:

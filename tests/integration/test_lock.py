@@ -124,7 +124,7 @@ def test_a_sync_waits_for_another_one_and_logs_it_once(url: str, caplog: pytest.
     [message] = caplog.messages
     assert message.startswith("another sync of account default is running (")
     assert f"PID {os.getpid()}" in message
-    assert re.search(r", since 20\d\d-\d\d-\d\d \d\d:\d\d UTC\); waiting for it, at most 10 seconds$", message)
+    assert re.search(r", since 20\d\d-\d\d-\d\d \d\d:\d\d UTC\); waiting for it, at most 10 s$", message)
     assert url.startswith("postgresql") or "since 2026-03-01 03:15 UTC" in message
 
 

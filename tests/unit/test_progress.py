@@ -29,18 +29,18 @@ def progress_after(days: int) -> Progress:
 
 def test_progress_shows_days_done_rate_and_remaining_time() -> None:
     assert progress.describe(progress_after(30)) == (
-        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 hourly values · $12.34 · about 2 "
+        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 new values · $12.34 · about 2 "
         "min left"
     )
     assert progress.describe(Progress(days_done=1, days_planned=1, requests=1, hourly_values=1)) == (
-        "1 of 1 day · 1 request · 1 hourly value · $0.00"
+        "1 of 1 day · 1 request · 1 new value · $0.00"
     )
 
 
 def test_progress_says_that_it_is_still_searching_for_the_first_day() -> None:
     searching = Progress(day=date(2026, 3, 1), days_done=30, requests=150, seconds=30)
     assert progress.describe(searching) == (
-        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 hourly values · $0.00 · still searching for the "
+        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 new values · $0.00 · still searching for the "
         "first day"
     )
 
@@ -52,7 +52,7 @@ def test_progress_counts_days_without_spend_at_the_end_of_the_search() -> None:
 
 def test_progress_of_several_accounts_is_one_line() -> None:
     fleet = FleetProgress(3, 12, requests=1234, seconds=100, hourly_values=1, money=Decimal("12.345"))
-    assert progress.describe_fleet(fleet) == "3 of 12 accounts · 1,234 requests (12.3/s) · 1 hourly value · $12.34"
+    assert progress.describe_fleet(fleet) == "3 of 12 accounts · 1,234 requests (12.3/s) · 1 new value · $12.34"
 
 
 @pytest.mark.parametrize(
