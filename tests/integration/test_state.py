@@ -261,6 +261,22 @@ def test_days_with_members_have_a_response_for_one_of_them_newest_first(state: A
 # ---------------------------------------------------------------- unknown names
 
 
+def test_a_commit_writes_changed_facts_only_and_deletes_those_that_became_zero(state: AccountState) -> None:
+    fact = Fact(queue("FunCaptcha"), day_start(MARCH), 3, Decimal("0.5"), 1)
+
+    def commit(fact: Fact) -> LoadCounts:
+        return state.commit(Batch(facts=((MARCH, fact),)))
+
+    assert commit(fact) == LoadCounts(inserted=1)
+    assert commit(fact._replace(snapshot=2)) == LoadCounts()
+    assert state.store.facts([MARCH]) == {MARCH: [fact]}
+    dearer = fact._replace(money=Decimal("0.6"), snapshot=3)
+    assert commit(dearer) == LoadCounts(changed=1)
+    assert state.store.facts([MARCH]) == {MARCH: [dearer]}
+    assert commit(fact._replace(volume=0, money=Decimal(0), snapshot=4)) == LoadCounts(changed=1)
+    assert state.store.facts([MARCH]) == {}
+
+
 def test_the_latest_unknown_name_behaviour_of_each_dimension_applies(state: AccountState) -> None:
     error, zeros = (
         UnknownNameBehaviour(UnknownNameAnswer.ERROR, "ERROR_X"),

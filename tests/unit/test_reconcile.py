@@ -551,3 +551,10 @@ def test_an_empty_response_of_a_queue_does_not_cover_more_than_the_total() -> No
     total, tail = snapshot(1, TOTAL, {8: (1, "0.1"), 22: (1, "0.1")}), snapshot(2, TOTAL, {23: (5, "0.5")}, start=23)
     day_state = reconciled(total, tail, snapshot(3, A, {8: (1, "0.1"), 22: (1, "0.1")}), snapshot(4, B, {})).day_state
     assert day_state.outstanding == ((A, hour(23)), (B, hour(23)))
+
+
+def test_only_two_empty_responses_in_a_row_make_a_stored_hour_zero() -> None:
+    spend = full_day({8: (10, "0.5")})
+    once_each = [snapshot(1, TOTAL, spend), snapshot(2, TOTAL, {}), snapshot(3, TOTAL, spend), snapshot(4, TOTAL, {})]
+    assert rows(reconciled(*once_each), 8)["total"] == (10, "0.5")
+    assert rows(reconciled(*once_each, snapshot(5, TOTAL, {})), 8) == {"total": (0, "0")}
