@@ -6,7 +6,8 @@ from decimal import Decimal
 
 from etl.extract import planner
 from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions
-from etl.models import DayState, Measures
+from etl.extract.planner.day_plan import next_requests
+from etl.models import DayState, Dimension, Measures, UnknownNameAnswer, UnknownNameBehaviour
 
 TODAY = date(2026, 11, 22)
 OPTIONS = SyncOptions("default", TODAY)
@@ -52,3 +53,18 @@ def test_without_any_spend_the_search_covers_ten_times_empty_days() -> None:
         planner.days_before_known_range(replace(state, options=replace(OPTIONS, since=ago(3)), next_older_day=None))
         == 0
     )
+
+
+def test_discovery_requests_one_queue_at_a_time_until_a_day_found_nothing() -> None:
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    options = replace(OPTIONS, known_queues=("A", "B", "C"))
+    state = planner.start(options, StoredState(unknown_name_behaviours=behaviours))
+    requested_at = datetime(2026, 11, 22, tzinfo=UTC)
+    day_state = DayState(ago(5), Measures(1, Decimal(1)), total_requested_at=requested_at, is_closed=True)
+    plan = planner.DayPlan(ago(5), day_state, needs_total=False)
+    first = next_requests(state, plan)
+    assert first is not None
+    assert ([window.series.member for window in first.windows], first.is_discovering) == (["A"], True)
+    later = next_requests(replace(state, discovery_found_nothing=True), plan)
+    assert later is not None
+    assert [window.series.member for window in later.windows] == ["A", "B", "C"]
