@@ -31,7 +31,7 @@ SANDBOX_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "port": (click.IntRange(0, 65535), 8484, "Port on 127.0.0.1; 0 = any."),
     "seed": (int, 1, "Seed of the generated history."),
     "days": (click.IntRange(0, 20000), 400, "Days of history before today."),
-    "queues": (click.IntRange(1, 500), 6, "Number of queues with spend."),
+    "queues": (click.IntRange(1, 500), 6, "Number of queues; some of them start later or stop earlier."),
     "corrections": (bool, False, "Correct some closed hours 1 h, 24 h or 7 days after their end."),
     "latency": (click.FloatRange(0, 60), 0, "Seconds per response."),
     "idle": (["zero", "omit"], "zero", "Hours without spend: records of zero, or omitted."),
