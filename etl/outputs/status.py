@@ -316,7 +316,7 @@ def _runs_table(recent: Sequence[Run], gap: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     table.add_column("  run", justify="right")
     table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "requests", "good", "failed", "new", "changed", "rejected"):
+    for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
         table.add_column(name, justify="right")
     for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed)
