@@ -72,8 +72,8 @@ def _file_lock(warehouse: Path, account: str, clock: Clock, wait: float) -> Iter
     except OSError as error:
         raise WarehouseError(
             f"cannot lock {path}: {error.strerror or error}; no requests were sent",
-            f"a sync creates a lock file beside the warehouse: make {path.parent} writable, and remove anything else "
-            "that has the lock file's name",
+            f"make the folder {path.parent} writable for this user; if the lock file belongs to another user, because "
+            "of a sync as root, or is not a file, remove it",
         ) from error
     try:
         _write_holder(path, f"{os.getpid()}\n{clock.now():%Y-%m-%d %H:%M} UTC\n")
