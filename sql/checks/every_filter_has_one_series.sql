@@ -1,4 +1,4 @@
--- the account's total, each queue, app and IP, and each unattributed amount has exactly one series
+-- the account's total, each queue, app and IP, and each unattributed amount have exactly one series
 -- severity: blocking
 -- remedy: a name with two series counts twice in sums. Restore the warehouse from a copy, or move it away and load again with
 -- anticaptcha-etl sync

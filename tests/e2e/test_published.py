@@ -77,5 +77,5 @@ def test_a_failed_blocking_check_keeps_the_previous_copy(tmp_path: Path, capsys:
         assert account.run("sync") == 5
         err = capsys.readouterr().err
         assert "error: data is loaded, but not published: " in err
-        assert "is one series" in err
+        assert "exactly one series" in err
         assert copy.read_bytes() == before

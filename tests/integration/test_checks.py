@@ -510,7 +510,7 @@ def test_only_the_rows_a_finding_needs_are_read(own: Callable[[str], Finding]) -
         ("select * from nowhere", "Table with name nowhere does not exist", 'relation "nowhere" does not exist'),
         ("selec 1", "syntax error", "SELEC is not allowed"),
         ("select 1 +", "syntax error", "syntax error"),
-        ("", "expected one statement, got 0", "an empty query is not allowed"),
+        ("", "the SQL is empty", "an empty query is not allowed"),
         ("select 1; select 2", "expected one statement, got 2", "multiple commands"),
         ("-- severity: fatal\nselect 1", *["severity 'fatal' is none of note, warning, blocking"] * 2),
         ("select cast(name as integer) from internal.accounts", "Could not convert string", "invalid input syntax"),
