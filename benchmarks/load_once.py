@@ -18,7 +18,7 @@ from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
 from etl.models import HOUR, TOTAL, Fact, MemberStatus, Outcome, Record, SeriesKey, Snapshot, Window, day_start, queue
 from etl.secret import Secret
-from etl.sync.load_state import AccountProfile
+from etl.sync.initial_state import AccountProfile
 from etl.sync.writer import DayUpdate, Writer
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, reconcile
 from etl.warehouse.engine import open_warehouse, warehouse_url

@@ -19,7 +19,7 @@ from etl.clock import Clock
 from etl.errors import UsageError
 from etl.outputs import atomic
 from etl.outputs.serialize import as_json, format_value
-from etl.outputs.tables import format_rows
+from etl.outputs.text_tables import format_rows
 from etl.warehouse import parquet, views
 from etl.warehouse.duckdb import problem
 from etl.warehouse.engine import open_warehouse

@@ -12,7 +12,7 @@ from rich.text import Text
 from etl.models import DAY, HOUR, ZERO_MEASURES, ChangeReason, Dimension, Finding, Measures, Severity
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
 from etl.outputs.serialize import as_json
-from etl.outputs.tables import grid, render
+from etl.outputs.text_tables import grid, render
 from etl.warehouse.engine import name_of
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.schema import day_coverage, facts, findings, over_allocated_hours, revisions, runs, series, snapshots

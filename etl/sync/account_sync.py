@@ -16,11 +16,11 @@ from etl.models import MAX_CLOCK_SKEW, DayState, MemberStatus, SeriesKey, Snapsh
 from etl.outputs import check_report
 from etl.responses import Response
 from etl.sync.counts import RunCounts
-from etl.sync.ending import account_rejected, stop_messages
 from etl.sync.findings import Findings
-from etl.sync.load_state import LoadedDay, load_days, load_stored_state, sync_options
+from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
 from etl.sync.request_loop import RequestLoop
 from etl.sync.results import Progress, SyncResult
+from etl.sync.stop_messages import account_rejected, stop_messages
 from etl.sync.window_log import WindowLog
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse

@@ -5,7 +5,7 @@ from etl.config import Settings
 from etl.extract import planner
 from etl.load import accounts
 from etl.load.state import SyncStateStore
-from etl.sync import load_state
+from etl.sync import initial_state
 from etl.sync.results import RequestPlan
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
@@ -38,8 +38,8 @@ def _initial_state(settings: Settings, clock: Clock) -> planner.PlannerState:
         migrate.require_readable(engine)
         account = accounts.find_account(engine, settings.account)
     if account is None:
-        return planner.start(load_state.sync_options(settings, clock.now(), settings.since), planner.StoredState())
+        return planner.start(initial_state.sync_options(settings, clock.now(), settings.since), planner.StoredState())
     since = None if settings.since_all else settings.since or account.since
-    options = load_state.sync_options(settings, clock.now(), since)
+    options = initial_state.sync_options(settings, clock.now(), since)
     store = SyncStateStore(engine, account, clock.now)
-    return planner.start(options, load_state.load_stored_state(store, options).stored)
+    return planner.start(options, initial_state.load_stored_state(store, options).stored)

@@ -17,7 +17,7 @@ from etl.load.state import SyncStateStore
 from etl.load.stored import StoredSnapshot
 from etl.load.upsert import CoverageRow
 from etl.models import Dimension, Snapshot, UnknownNameBehaviour
-from etl.sync.load_state import AccountProfile, reparse
+from etl.sync.initial_state import AccountProfile, reparse
 from etl.transform.history import Commit, replay_commits
 from etl.transform.reconcile import DaySnapshots, empty_day
 from etl.warehouse import engine as warehouse

@@ -1,4 +1,4 @@
-"""Sync one account: open the warehouse, take the account's lock, request and load what is missing."""
+"""Open the warehouse and the API client, lock the account, and run its sync."""
 
 import logging
 import random
