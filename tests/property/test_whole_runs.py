@@ -437,7 +437,7 @@ def check_explained(world: SimulatedApi, night: SyncStep) -> None:
             assert day_state.is_explained or not day_state.is_closed, f"{day} is not explained: {day_state}"
 
 
-@settings(without_deadline, max_examples=250)
+@settings(without_deadline, max_examples=150)
 @given(accounts(), step_lists)
 def test_every_hour_adds_up_to_its_total_and_every_member_has_only_its_own_spend(
     world: SimulatedApi, steps: list[SyncStep]
