@@ -241,7 +241,7 @@ class AccountSync:
         days = len({*self._finished, *state.open_days, *state.pending})
         older, elapsed = planner.days_before_known_range(state), self._clock.monotonic() - self._started
         searched = state.days_without_spend
-        can_estimate = done and (not older or searched > planner.MAX_ACTIVE_GAP_DAYS)
+        can_estimate = 0 < done < days + older and (not older or searched > planner.MAX_ACTIVE_GAP_DAYS)
         return Progress(
             day=max(state.open_days, default=None),
             days_done=done,

@@ -39,10 +39,11 @@ def format_result(result: "SyncResult", *, verbose: bool = False) -> Iterator[st
     yield f"{verb} {result.account}: {period}, {count(result.requests, 'request')}{retries}, {result.seconds:.1f} s"
     if verbose and result.lower_bound:
         yield f"  {result.requests / result.lower_bound:.2f} times the {result.lower_bound:,} requests needed at least"
-    yield f"  ${result.money:,.2f} spent on the days read"
-    unchanged = f", {result.facts_unchanged:,} confirmed" if result.facts_unchanged else ""
-    new = count(result.hourly_values_new, "new hourly value")
-    yield f"  {new}, {result.hourly_values_changed:,} changed{unchanged}"
+    if result.days:
+        yield f"  ${result.money:,.2f} spent on the days read"
+        unchanged = f", {result.facts_unchanged:,} confirmed" if result.facts_unchanged else ""
+        new = count(result.hourly_values_new, "new hourly value")
+        yield f"  {new}, {result.hourly_values_changed:,} changed{unchanged}"
     yield from (f"  {line}" for line in _format_issues(result))
     yield from (f"  {finding.severity}: {finding.message}" for finding in result.findings)
     yield f"next: {NAME} { {1: 'sync', ChecksFailedError.exit_code: 'check'}.get(result.exit_code, 'status') }"
