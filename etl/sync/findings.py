@@ -121,35 +121,37 @@ class Findings:
             if refused := [series for series in listed if members.is_refused(series)]:
                 yield self._refused(refused, members)
         for series in self._options.configured:
-            status, similar = members.member_statuses.get(series), self._similar(series, members)
-            did_you_mean = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+            status = members.member_statuses.get(series)
             queue = series.member if series.dimension is Dimension.QUEUE else None
             if status is MemberStatus.UNVERIFIED and members.needs_verification(series.dimension):
                 message = (
                     f"{series} has only ever returned the account's total, so it may be misspelled and its money stays "
-                    f"(unattributed){did_you_mean}; if it is right, list it under {_TRUST_SETTING[series.dimension]}"
+                    f"(unattributed){self._did_you_mean(series, members)}; if it is right, list it under "
+                    f"{_TRUST_SETTING[series.dimension]}"
                 )
                 yield Finding("every name listed is believed", Severity.WARNING, message, queue=queue)
-            elif status is MemberStatus.VERIFIED and similar and series not in members.active_periods:
+            elif status is MemberStatus.VERIFIED and series not in members.active_periods:
+                if not (did_you_mean := self._did_you_mean(series, members)):
+                    continue
                 message = f"{series} was requested and never had spend{did_you_mean}"
                 yield Finding("every queue listed has had spend", Severity.INFO, message, queue=queue)
 
     def _refused(self, refused: Sequence[SeriesKey], members: planner.Members) -> Finding:
-        similar = self._similar(refused[0], members) if len(refused) == 1 else []
-        did_you_mean = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        did_you_mean = self._did_you_mean(refused[0], members) if len(refused) == 1 else ""
         message = (
             f"the API refuses {_sample(map(str, refused))}{did_you_mean}; stored values stay, and they are requested "
             "again only if they are named on the command line"
         )
         return Finding("every name listed is known to the service", Severity.WARNING, message)
 
-    def _similar(self, series: SeriesKey, members: planner.Members) -> list[str]:
-        """Known queues, or queues with spend, with a similar name."""
+    def _did_you_mean(self, series: SeriesKey, members: planner.Members) -> str:
+        """Suggest known queues, or queues with spend, with a similar name; empty if there are none."""
         known = self._options.known_queues
         if series.dimension is not Dimension.QUEUE or series.member is None or series.member in known:
-            return []
+            return ""
         active = {one.member or "" for one in members.active_periods if one.dimension is Dimension.QUEUE}
-        return difflib.get_close_matches(series.member, {*known, *active} - {series.member}, n=2, cutoff=0.7)
+        similar = difflib.get_close_matches(series.member, {*known, *active} - {series.member}, n=2, cutoff=0.7)
+        return f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _format_days(days: Iterable[date]) -> str:

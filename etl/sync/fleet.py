@@ -6,7 +6,7 @@ Accounts that have waited longest run first, so that each gets its turn even if 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime
@@ -127,24 +127,31 @@ class FleetRunner:
     def run(self, names: Sequence[str], on_progress: Callable[[FleetProgress], None]) -> bool:
         """Sync the accounts in this order. Return True if Ctrl-C stopped them."""
         pool = ThreadPoolExecutor(self._general.accounts_at_once, thread_name_prefix="account")
+        running = list[Future[None]]()
+
+        def wait_for_all() -> None:
+            # wait() alone never returns for accounts that were cancelled before they started
+            while unfinished := [future for future in running if not future.done()]:
+                wait(unfinished, timeout=PROGRESS_SECONDS)
+                on_progress(self._total_progress(len(names)))
+
         try:
-            running = [pool.submit(Context().run, self._sync, name) for name in names]  # each has its own log context
-
-            def wait_for_all() -> None:
-                # wait() alone never returns for accounts that were cancelled before they started
-                while unfinished := [future for future in running if not future.done()]:
-                    wait(unfinished, timeout=PROGRESS_SECONDS)
-                    on_progress(self._total_progress(len(names)))
-
             try:
+                for name in names:
+                    running.append(pool.submit(Context().run, self._sync, name))  # each has its own log context
                 wait_for_all()
             except KeyboardInterrupt:
                 self._cancelled.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 wait_for_all()
+            was_interrupted = self._cancelled.is_set()
         finally:
+            self._cancelled.set()  # after any other error, running accounts must end too
             pool.shutdown(wait=False, cancel_futures=True)
-        return self._cancelled.is_set()
+        for future in running:
+            if not future.cancelled() and (error := future.exception()):
+                log.error("cannot report an account's outcome", exc_info=error)
+        return was_interrupted
 
     def _total_progress(self, accounts: int) -> FleetProgress:
         every = list(self._progress.values())

@@ -193,6 +193,8 @@ def _with_activity(
 def load_days(store: SyncStateStore, days: Iterable[date], profile: AccountProfile) -> dict[date, LoadedDay]:
     """Load stored days with all their snapshots, reconciled, and their facts as they are stored."""
     wanted = sorted(days)
+    if not wanted:
+        return {}
     snapshots: dict[date, list[Snapshot]] = {day: [] for day in wanted}
     facts = store.facts(wanted)
     for row in store.snapshots(wanted):

@@ -67,20 +67,19 @@ class RequestLoop:
     def wait(self) -> Arrivals:
         """Return what has arrived, after at most POLL_INTERVAL seconds.
 
-        Raises KeyboardInterrupt if another thread has cancelled the sync.
+        ``error`` is a KeyboardInterrupt if another thread has cancelled the sync.
         """
-        if self._cancelled.is_set():
-            raise KeyboardInterrupt
+        was_cancelled = self._cancelled.is_set()
         events: list[_Event] = []
         with suppress(queue.Empty):
-            events.append(self._events.get(timeout=POLL_INTERVAL))
+            events.append(self._events.get(timeout=0 if was_cancelled else POLL_INTERVAL))
             while True:
                 events.append(self._events.get_nowait())
         responses = [event for event in events if isinstance(event, Response)]
         cancelled = [event for event in events if isinstance(event, Cancelled)]
         self.in_flight -= len(responses) + len(cancelled)
         errors = (event for event in events if isinstance(event, BaseException) and not isinstance(event, Cancelled))
-        return Arrivals(responses, bool(cancelled), next(errors, None))
+        return Arrivals(responses, bool(cancelled), next(errors, KeyboardInterrupt() if was_cancelled else None))
 
     def _fetch(self, window: Window, final_codes: frozenset[str]) -> Response:
         """Runs in a pool thread. It also compresses the body, because the writer thread has the most to do."""

@@ -73,7 +73,7 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
 
     window, hours = snapshot.window, [record.hour_start for record, _ in valid]
     if hour_offset is None:
-        hour_offset = infer_hour_offset(window, hours) or 0
+        hour_offset = infer_hour_offset(window, (hour for hour in hours if hour <= snapshot.requested_at)) or 0
     if off_grid := [hour for hour in hours if _past_hour(hour) != hour_offset % _HOUR_SECONDS]:
         minutes, seconds = divmod(hour_offset % _HOUR_SECONDS, 60)
         message = (

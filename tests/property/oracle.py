@@ -217,7 +217,8 @@ def expected_content(elements: list[object], context: Context) -> ExpectedConten
     start, end = (int(at.timestamp()) for at in (context.window.start, context.window.end))
     hour_offset = context.hour_offset
     if hour_offset is None:
-        hour_offset = _shown_offset(start, int(context.window.end.timestamp()), {hour for hour, _, _ in good})
+        begun = {hour for hour, _, _ in good if hour <= int(context.requested_at.timestamp())}
+        hour_offset = _shown_offset(start, int(context.window.end.timestamp()), begun)
     found = ExpectedContent(has_other_offset=any((hour - start - hour_offset) % 3600 for hour, _, _ in good))
     last = min(end + hour_offset - 1, int(context.requested_at.timestamp()))
     in_window = [record for record in good if start + hour_offset <= record[0] <= last]

@@ -209,6 +209,15 @@ def test_with_missing_hours_the_first_hour_is_assumed_to_start_before_the_window
     assert (infer_hour_offset(WINDOW, snapshot.values_by_hour), hours(snapshot)) == (-2700, [5.25])
 
 
+def test_hours_that_have_not_begun_do_not_set_the_offset() -> None:
+    now = START + 12 * HOUR
+    snapshot = parse_snapshot(response(*day(3 * QUARTER), requested_at=now), 1, None)
+    assert hours(snapshot)[-1] == 11.75
+    assert infer_hour_offset(WINDOW, snapshot.values_by_hour) == -900
+    again = parse_snapshot(response(*day(3 * QUARTER), requested_at=now), 1, -900)
+    assert snapshot == again
+
+
 def test_an_hour_of_the_previous_day_is_outside_and_does_not_set_the_offset() -> None:
     snapshot = parse_snapshot(response(raw(START - HOUR), raw(START)), 1, None)
     assert (infer_hour_offset(WINDOW, snapshot.values_by_hour), hours(snapshot), snapshot.out_of_window) == (0, [0], 1)

@@ -41,12 +41,15 @@ KNOWN_QUEUES = (
 
 NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
     {
-        Dimension.QUEUE: queue("no such queue (test request of anticaptcha-etl)"),
+        Dimension.QUEUE: queue("no such queue (asked by anticaptcha-etl to learn what unknown names give)"),
         Dimension.APP: app(str(2**31 - 1)),
         Dimension.IP: ip("240.0.0.1"),
     }
 )
-"""A member of each dimension that cannot exist; 240.0.0.0/4 is reserved (RFC 1112)."""
+"""A member of each dimension that cannot exist; 240.0.0.0/4 is reserved (RFC 1112).
+
+Warehouses store these names, so they must never change.
+"""
 
 ADJACENT_DAYS = 1
 """A member was recently active on days at most this far from one of its active periods."""
