@@ -40,8 +40,9 @@ def migrate(connection: Connection) -> None:
         include_name=lambda name, kind, _: name != "alembic_version" and (kind != "schema" or name in (None, SCHEMA)),
         include_object=lambda _object, _name, kind, _reflected, _other: not (is_duckdb and kind == "index"),
     )
-    connection.exec_driver_sql(f"create schema if not exists {SCHEMA}")
-    if (None, "alembic_version") in table_names(connection):
+    create_schema(connection)
+    names = table_names(connection)
+    if (None, "alembic_version") in names and (SCHEMA, "alembic_version") not in names:
         move_version(connection, "alembic_version", f"{SCHEMA}.alembic_version")
     with context.begin_transaction():
         context.run_migrations()
@@ -49,6 +50,15 @@ def migrate(connection: Connection) -> None:
         revision = connection.exec_driver_sql(f"select version_num from {SCHEMA}.alembic_version").scalar()
         if revision is None or revision < FIRST_WITH_SCHEMA:
             move_version(connection, f"{SCHEMA}.alembic_version", "alembic_version")
+
+
+def create_schema(connection: Connection) -> None:
+    """Create our schema if it is missing. PostgreSQL requires CREATE on the database even for an existing one."""
+    is_missing = True
+    if connection.dialect.name == "postgresql":
+        is_missing = connection.exec_driver_sql(f"select to_regnamespace('{SCHEMA}') is null").scalar_one()
+    if is_missing:
+        connection.exec_driver_sql(f"create schema if not exists {SCHEMA}")
 
 
 def without_schema(tables: MetaData) -> MetaData:

@@ -87,6 +87,9 @@ def _exit_code(arguments: Sequence[str], context: CliContext) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else NAME
         message = error.format_message()

@@ -39,7 +39,7 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
     from etl.outputs.publish import publish as write_copy
     from etl.outputs.publish import resolve_target
 
-    if path:
+    if path is not None:
         context.given["publish"] = path
     settings = context.settings()
     if settings.publish is None:

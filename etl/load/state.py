@@ -35,6 +35,7 @@ class SyncStateStore:
         """Whether the run before this one was by this version and passed its checks."""
         self._key = RunKey(account.account_id, 0)
         self._shared: Connection | None = None
+        self._command = ""
         self._hourly_values = 0
         """Rows of spending_hourly when the run started."""
 
@@ -186,6 +187,7 @@ class SyncStateStore:
                     RESTORE_HINT,
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
+            self._command = command
             self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
             self.last_run_passed = connection.execute(text(sql.LAST_RUN_PASSED), params).scalar_one()
             connection.execute(text(sql.INSERT_RUN), {**params, "run": run})
@@ -228,10 +230,10 @@ class SyncStateStore:
             values = {
                 "ended_at": to_db_utc(self._now()),
                 "exit_code": exit_code,
-                "hourly_values_new": new,
-                "hourly_values_changed": changed,
                 **results,
             }
+            if self._command == "sync":
+                values |= {"hourly_values_new": new, "hourly_values_changed": changed}
             assignments = ", ".join(f"{column} = :{column}" for column in values)
             update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
             connection.execute(text(update), params | values)

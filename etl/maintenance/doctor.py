@@ -218,7 +218,7 @@ def _check_server(url: str, wait: float, clock: Clock) -> Iterator[Diagnostic]:
     yield Diagnostic("server", Level.OK, f"{name}, PostgreSQL {server.version}")
     if not server.may_write:
         message = f"this user may not create or write the warehouse's tables on {name}"
-        hint = "grant the user CREATE on the schema, or make it the owner of the tables"
+        hint = "grant the user CREATE on the database and the schema, or make it the owner of the tables"
         yield from_error("server", WarehouseError(message, hint))
 
 

@@ -16,7 +16,7 @@ from etl.outputs import atomic
 from etl.outputs.check_report import run_checks
 from etl.warehouse import migrate, schema, views
 from etl.warehouse.copy import Checksum, copy_table, table_checksum
-from etl.warehouse.duckdb import attach_new_file
+from etl.warehouse.duckdb import attach_new_file, require_usable_name
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
 
 PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -68,6 +68,7 @@ def resolve_target(url: str, path: Path) -> Path:
         parent = target.parent.parent if is_folder(path) and not path.exists() else target.parent
         if not parent.is_dir():
             raise UsageError(f"cannot publish to {target}: there is no folder {parent}", f"mkdir -p '{parent}'")
+        require_usable_name(target)
         if warehouse and warehouse.exists() and target.exists() and target.samefile(warehouse):
             raise UsageError(f"cannot publish to {target}: it is the warehouse itself", "choose another path")
         if target.exists() and not _is_published_copy(target):

@@ -58,7 +58,15 @@ def file_url(path: str) -> str:
         raise UsageError(
             f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
         )
+    require_usable_name(Path(path))
     return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()
+
+
+def require_usable_name(path: Path) -> None:
+    """Raise UsageError for ``internal.duckdb``: DuckDB names a database after its file, and so would confuse it with
+    the schema ``internal``."""
+    if path.stem.lower() == "internal":
+        raise UsageError(f"a DuckDB file cannot be named {path.name}, like the schema of its tables", "rename the file")
 
 
 def file_of(url: sa.URL) -> Path:

@@ -15,6 +15,12 @@ from etl.warehouse.schema import SCHEMA, metadata
 
 State = Literal["none", "old", "current", "newer"]
 
+FIRST_TABLES = (
+    "accounts", "series", "names", "runs", "answers", "readings", "facts", "revisions", "rejections", "days",
+    "findings", "probes", "lessons", "contradictions",
+)  # fmt: skip
+"""Tables that the revisions before 0007 create in the schema of the views."""
+
 
 class SchemaVersion(NamedTuple):
     """The revision of a warehouse's tables; the revision and fingerprint of its views; our views' fingerprint."""
@@ -143,7 +149,7 @@ def _read_version(connection: sa.Connection) -> SchemaVersion:
         for schema in (SCHEMA, None):  # before revision 0007 our tables were in the schema of the views
             if (schema, table) in names:
                 place = f"{schema}.{table}" if schema else table
-                row = connection.exec_driver_sql(f"select {columns} from {place}").one_or_none()
+                row = connection.exec_driver_sql(f"select {columns} from {place}").first()
                 return None if row is None else tuple(row)
         return None
 
@@ -162,7 +168,10 @@ def table_names(connection: sa.Connection) -> set[tuple[str | None, str]]:
     """
     names, schemas = "select table_name, table_schema from information_schema.tables", f"(current_schema(), '{SCHEMA}')"
     if connection.dialect.name == "postgresql":  # its information_schema hides what the user may not read
-        names = "select relname, relnamespace::regnamespace::text from pg_class where relkind in ('r', 'v')"
+        names = (
+            "select c.relname, n.nspname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
+            "where c.relkind in ('r', 'v')"
+        )
     sql = f"select case s when '{SCHEMA}' then s end, t from ({names}) as n(t, s) where s in {schemas}"
     return {(schema, name) for schema, name in connection.exec_driver_sql(sql)}
 
@@ -187,8 +196,8 @@ def _refuse_copy(engine: sa.Engine, version: SchemaVersion) -> None:
 
 
 def _refuse_other_program(engine: sa.Engine, connection: sa.Connection) -> None:
-    names = {name for _, name in table_names(connection)}
-    if conflicts := sorted(names & {table.name for table in metadata.tables.values()}):
+    own = {(SCHEMA, table.name) for table in metadata.tables.values()} | {(None, name) for name in FIRST_TABLES}
+    if conflicts := sorted(name for _, name in own & table_names(connection)):
         raise WarehouseError(
             f"{name_of(engine.url)} belongs to another program: it has no schema revision, but tables "
             f"{', '.join(conflicts)}",

@@ -206,7 +206,10 @@ def describe(connection: sa.Connection) -> Server:
     sql = """
         select current_setting('server_version'),
                coalesce(has_table_privilege(to_regclass('internal.facts'), 'insert'),
-                        has_schema_privilege(current_schema(), 'create'), false)
+                        has_schema_privilege(current_schema(), 'create')
+                        and (to_regnamespace('internal') is not null
+                             or has_database_privilege(current_database(), 'create')),
+                        false)
     """
     return Server(*connection.exec_driver_sql(sql).one())
 

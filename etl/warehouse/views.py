@@ -97,8 +97,11 @@ def fingerprint(engine: str) -> str:
 
 def drop(connection: sa.Connection) -> None:
     """Drop the views of this program; those of users stay."""
-    names = [view.qualified_name for view in reversed(load())]
-    names += [f"{SCHEMA}.{MARKER}", MARKER, "closed_days"]  # the last two existed before revision 0007
+    names = [view.qualified_name for view in reversed(load())] + [f"{SCHEMA}.{MARKER}"]
+    own_schema = "from information_schema.views where table_schema = current_schema()"
+    is_old = f"select count(*) {own_schema} and table_name = '{MARKER}'"
+    if connection.exec_driver_sql(is_old).scalar_one():  # before revision 0007 all views were in one schema
+        names += [MARKER, "closed_days"]
     # PostgreSQL refuses if users' views depend on ours; with one statement its error names all of them.
     for dropped in [", ".join(names)] if connection.dialect.name == "postgresql" else names:
         connection.exec_driver_sql(f"drop view if exists {dropped}")

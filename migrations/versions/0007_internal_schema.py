@@ -372,7 +372,6 @@ def translated(name: str, words: dict[str, str]) -> str:
 
 
 def upgrade() -> None:
-    op.execute("create schema if not exists internal")
     if op.get_context().dialect.name == "postgresql":
         upgrade_postgresql()
         return

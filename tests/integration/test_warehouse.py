@@ -505,14 +505,39 @@ def test_a_migration_that_fails_leaves_tables_and_views_as_they_were(tmp_path: P
     ]
 
 
-def test_a_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["accounts", "days"])
+def test_a_database_of_another_program_is_not_touched(tmp_path: Path, table: str) -> None:
     engine = open_warehouse(warehouse_url(str(tmp_path / "w.duckdb")))
     with engine.begin() as connection:
-        connection.exec_driver_sql("create table accounts (a integer)")
-    with pytest.raises(WarehouseError, match=r"another program.*accounts"):
+        connection.exec_driver_sql(f"create table {table} (a integer)")
+    with pytest.raises(WarehouseError, match=rf"another program.*{table}"):
         migrate.upgrade(engine)
     with pytest.raises(WarehouseError, match="not a warehouse"):
         migrate.require_readable(engine)
+
+
+def test_a_later_alembic_version_of_another_program_is_left_alone(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("create table alembic_version (version_num varchar(32) not null)")
+        connection.exec_driver_sql("insert into alembic_version values ('theirs')")
+    migrate.downgrade(warehouse, "0007")
+    migrate.upgrade(warehouse)
+    assert migrate.state(warehouse) == "current"
+    assert select(warehouse, "select * from alembic_version") == [("theirs",)]
+
+
+def test_views_of_users_with_the_name_of_an_internal_view_stay(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("create view closed_days as select 1 as one")
+        views.rebuild(connection, migrate.revisions()[-1])
+    assert select(warehouse, "select * from closed_days") == [(1,)]
+
+
+@pytest.mark.of_the_file
+@pytest.mark.parametrize("name", ["internal.duckdb", "Internal.db"])
+def test_a_file_named_like_the_schema_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be named"):
+        warehouse_url(str(tmp_path / name))
 
 
 def test_the_alembic_command_migrates_the_warehouse_it_is_given(tmp_path: Path) -> None:

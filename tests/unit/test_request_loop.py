@@ -24,7 +24,7 @@ class InstantClient:
 
 def test_responses_that_arrived_before_a_cancel_are_not_lost() -> None:
     cancelled = threading.Event()
-    with RequestLoop(cast(Client, InstantClient()), 2, lambda _: True, cancelled) as loop:
+    with RequestLoop(cast("Client", InstantClient()), 2, lambda _: True, cancelled) as loop:
         loop.send([WINDOW], frozenset())
         first = loop.wait()
         loop.send([WINDOW], frozenset())

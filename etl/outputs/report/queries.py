@@ -69,8 +69,8 @@ def _daily(connection: sa.Connection, accounts: tuple[str, ...], today: date) ->
 def _forecast(connection: sa.Connection, accounts: tuple[str, ...], today: date) -> data.Forecast | None:
     """The sum over the accounts; None unless each of them has a forecast for this month."""
     month = today.replace(day=1)
-    recipe = sa.text(cookbook.find("month_to_date_with_forecast").sql)
-    rows = [row for row in connection.execute(recipe) if row.account in accounts and row.month == month]
+    recipe = cookbook.find("month_to_date_with_forecast").sql
+    rows = [row for row in connection.exec_driver_sql(recipe) if row.account in accounts and row.month == month]
     if not rows or len(rows) < len(accounts) or any(row.forecast is None for row in rows):
         return None
     return data.Forecast(
