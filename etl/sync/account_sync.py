@@ -124,10 +124,13 @@ class AccountSync:
     # ---------------------------------------------------------------- responses
 
     def _apply_responses(self, responses: Sequence[Response]) -> None:
-        snapshots = [self._parse(response) for response in responses]
-        for group in planner.group_by_day(snapshots):
-            self._apply_snapshots(group)
-        for snapshot, response in zip(snapshots, responses, strict=True):
+        """Take in responses. Snapshots are numbered in the order of their commits: a kill must not leave a gap."""
+        parsed = list[tuple[Snapshot, Response]]()
+        for group in planner.group_by_day(responses):
+            snapshots = [self._parse(response) for response in group]
+            self._apply_snapshots(snapshots)
+            parsed += zip(snapshots, group, strict=True)
+        for snapshot, response in parsed:
             is_expected = planner.is_expected_error(self._state, snapshot)
             self._window_log.write(snapshot, response, is_expected_error=is_expected)
 

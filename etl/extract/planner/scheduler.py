@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Protocol, TypeVar
 
 from etl.extract.planner import day_plan, members
 from etl.extract.planner.members import NONEXISTENT_MEMBERS, Members
@@ -191,14 +192,22 @@ def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) 
     return replace(state, members=members.classify(state.members, snapshot, day_state))
 
 
-def group_by_day(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
-    """Group snapshots that can be applied after one reconcile: those of one day, a total by itself."""
-    by_day: dict[date, list[list[Snapshot]]] = {}
-    for snapshot in snapshots:
-        groups = by_day.setdefault(snapshot.window.day, [])
-        if not groups or TOTAL in (snapshot.window.series, groups[-1][-1].window.series):
+class _OfWindow(Protocol):
+    @property
+    def window(self) -> Window: ...
+
+
+Item = TypeVar("Item", bound=_OfWindow)
+
+
+def group_by_day(items: Iterable[Item]) -> list[list[Item]]:
+    """Group responses or snapshots that can be applied after one reconcile: those of one day, a total by itself."""
+    by_day: dict[date, list[list[Item]]] = {}
+    for item in items:
+        groups = by_day.setdefault(item.window.day, [])
+        if not groups or TOTAL in (item.window.series, groups[-1][-1].window.series):
             groups.append([])
-        groups[-1].append(snapshot)
+        groups[-1].append(item)
     return [group for groups in by_day.values() for group in groups]
 
 
