@@ -22,7 +22,7 @@ class InstantClient:
         pass
 
 
-def test_responses_that_arrived_before_a_cancel_are_not_lost() -> None:
+def test_responses_that_arrived_before_a_cancel_are_returned() -> None:
     cancelled = threading.Event()
     with RequestLoop(cast("Client", InstantClient()), 2, lambda _: True, cancelled) as loop:
         loop.send([WINDOW], frozenset())
