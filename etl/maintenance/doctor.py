@@ -178,9 +178,15 @@ def _check_warehouse(settings: Settings, key: Secret | None, clock: Clock, repor
         report.diagnostics.append(from_error("file", missing))
         return
     engine = None
-    if warehouse.exists(url, wait=wait, clock=clock):
-        engine = warehouse.open_warehouse(url, read_only=True, wait=wait, clock=clock)
-    if path and engine and migrate.is_copy(engine):
+    try:
+        if warehouse.exists(url, wait=wait, clock=clock):
+            engine = warehouse.open_warehouse(url, read_only=True, wait=wait, clock=clock)
+        is_copy = path is not None and engine is not None and migrate.is_copy(engine)
+    except WarehouseError:
+        if path:  # permissions or free space may be the cause
+            report.diagnostics += diagnostics.check_file(_file(path))
+        raise
+    if path and is_copy:
         report.diagnostics.append(_published_copy(path))
         return
     report.diagnostics += diagnostics.check_file(_file(path)) if path else _check_server(url, wait, clock)

@@ -254,6 +254,7 @@ def test_file_that_is_not_a_warehouse_is_a_problem(tmp_path: Path) -> None:
         found = diagnose(world, probe=True)
         assert found.exit_code == 4
         assert "not a DuckDB file" in text_of(found, "warehouse")
+        assert "0.0 MB" in text_of(found, "file")  # reported although the file cannot be opened
 
 
 def test_missing_folder_is_a_problem(tmp_path: Path) -> None:
