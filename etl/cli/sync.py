@@ -68,7 +68,7 @@ def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
 def plan(context: CliContext, all_accounts: bool) -> None:
     """Show which requests sync would make, without making them.
 
-    Days, requests (lower and upper bound) and the time they take at the given --rate and --concurrency.
+    Days, requests (lower and upper bound) and the time they take at the given --rate.
 
     \b
     anticaptcha-etl plan
