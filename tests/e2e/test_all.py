@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -57,12 +58,19 @@ def run_command(world: World, *arguments: str, names: Iterable[str], **more: str
     return cli.run(arguments, Environment(variables(world, names, **more), world.folder))
 
 
-def start(world: World, *arguments: str, names: Iterable[str], **more: str) -> "subprocess.Popen[str]":
+@contextmanager
+def start(world: World, *arguments: str, names: Iterable[str], **more: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start a command; it is killed if the block fails, so that a hanging command fails one test and not all."""
     command = [sys.executable, "-m", "etl", *arguments]
     settings = variables(world, names, **more)
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world.folder, env=settings
-    )
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def hourly(world: World, account: str) -> Hours:
@@ -486,8 +494,8 @@ def test_another_program_can_read_while_many_accounts_write(tmp_path: Path) -> N
             waited: list[float] = []
             while process.poll() is None and len(waited) < 3:
                 started = time.monotonic()
-                query = start(world, "query", "select count(*) from spending_hourly", names=())
-                _, stderr = query.communicate(timeout=60)
+                with start(world, "query", "select count(*) from spending_hourly", names=()) as query:
+                    _, stderr = query.communicate(timeout=60)
                 assert query.returncode == 0, stderr
                 waited.append(time.monotonic() - started)
             assert waited
