@@ -188,7 +188,7 @@ def _format_of(target: Path | None) -> str:
 def report(context: CliContext, output: str, days: int) -> None:
     """Write a self-contained HTML report with charts.
 
-    The page needs no network and no other file. Requires the extra: pip install "anticaptcha-etl[report]"
+    The page needs no network and no other file. Requires the extra `report`: pip install '.[report]'
 
     \b
     anticaptcha-etl report -o report.html
@@ -203,7 +203,8 @@ def report(context: CliContext, output: str, days: int) -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"altair", "jinja2", "vl_convert"}:
             raise
-        raise UsageError("the report needs Altair, which is not installed", f'pip install "{NAME}[report]"') from error
+        hint = "pip install '.[report]' in the folder of the repository"
+        raise UsageError("the report needs Altair, which is not installed", hint) from error
     from etl.outputs.report.queries import load_report
 
     account, wait = selected_account(settings), settings.lock_wait

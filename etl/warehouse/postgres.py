@@ -67,7 +67,7 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
     except ImportError as error:
         raise UsageError(
             "PostgreSQL needs psycopg, which is not installed or lacks libpq",
-            'pip install "anticaptcha-etl[postgres]"',
+            "pip install '.[postgres]' in the folder of the repository",
         ) from error
     place = name_of(url)
     lock_wait = LockWait(wait, _POLL_SECONDS, clock)

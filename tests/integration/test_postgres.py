@@ -189,7 +189,7 @@ def test_a_missing_driver_is_exit_2_and_names_the_extra(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", program]
     done = subprocess.run(arguments, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert "anticaptcha-etl[postgres]" in done.stderr
+    assert "pip install '.[postgres]' in the folder of the repository" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -580,5 +580,5 @@ def test_without_the_extra_the_command_says_how_to_install_it(
         [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert 'hint: pip install "anticaptcha-etl[report]"' in done.stderr
+    assert "hint: pip install '.[report]' in the folder of the repository" in done.stderr
     assert not (tmp_path / "r.html").exists()
