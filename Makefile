@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)' 2>/dev/null || echo 3) --dist worksteal
 LOCKED := --quiet --require-hashes --disable-pip-version-check
 
-# A name on the PATH may be a version manager's stub that cannot run: the first that really does, and can make a venv, is taken.
+# The first Python that runs and can create a venv: a name on the PATH may be a version manager's stub that does neither.
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
@@ -88,13 +88,13 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The package itself is installed in place, so only its metadata makes a new installation necessary.
+# The package is installed in editable mode, so only changed metadata requires a new installation.
 $(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
 	$(BIN)/python -m pip install $(LOCKED) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# In an environment of its own: what the auditor brings is not what it looks at.
+# In a separate environment, so that the auditor's own dependencies are not audited.
 $(VENV)/.audit: $(VENV)/.made requirements-audit.lock
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install $(LOCKED) -r requirements-audit.lock

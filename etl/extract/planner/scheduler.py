@@ -197,12 +197,12 @@ class _OfWindow(Protocol):
     def window(self) -> Window: ...
 
 
-Item = TypeVar("Item", bound=_OfWindow)
+_Item = TypeVar("_Item", bound=_OfWindow)
 
 
-def group_by_day(items: Iterable[Item]) -> list[list[Item]]:
+def group_by_day(items: Iterable[_Item]) -> list[list[_Item]]:
     """Group responses or snapshots that can be applied after one reconcile: those of one day, a total by itself."""
-    by_day: dict[date, list[list[Item]]] = {}
+    by_day: dict[date, list[list[_Item]]] = {}
     for item in items:
         groups = by_day.setdefault(item.window.day, [])
         if not groups or TOTAL in (item.window.series, groups[-1][-1].window.series):
