@@ -68,7 +68,7 @@ def sync_account(
                 migrate.upgrade(engine)
         rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
         jitter = random.Random().random  # noqa: S311 - spreads retries
-        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter)
         stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
