@@ -1,12 +1,13 @@
 """Parse a response into a snapshot. Records that cannot be used become rejections; valid records are kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
+from etl import money
 from etl.models import HOUR, Outcome, Record, Rejection, Snapshot, Window
-from etl.responses import ApiError, RawRecord, Response, SuccessPayload
-from etl.transform import money
+from etl.responses import ApiError, RawRecord, RegularHours, Response, SuccessPayload
 from etl.transform.dedupe import deduplicate_hours
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,8 +62,14 @@ def infer_hour_offset(window: Window, hours: Iterable[datetime]) -> int | None:
     return after if starts_after or not after else after - _HOUR_SECONDS
 
 
+def _records(regular: RegularHours) -> Iterator[Record]:
+    for number, (volume, nanodollars) in enumerate(zip(regular.volumes, regular.nanodollars, strict=True)):
+        start = _EPOCH + timedelta(seconds=regular.first_second + number * _HOUR_SECONDS)
+        yield Record(start, volume, Decimal(nanodollars).scaleb(-money.SCALE))
+
+
 def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int | None) -> Snapshot:
-    valid: list[tuple[Record, str]] = []
+    valid = [(record, "") for record in _records(payload.regular)] if payload.regular else []
     rejected: list[Rejection] = []
     for raw in payload.records:
         parsed = _parse_record(raw)
@@ -102,13 +109,13 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
         outcome=Outcome.SUCCESS,
         records=records,
         rejections=(*own_rejected, *duplicates),
-        out_of_window=len(payload.records) - len(own) - len(own_rejected),
+        out_of_window=len(valid) + len(rejected) - len(own) - len(own_rejected),
     )
     with_value = {record.hour_start for record in records}
     without_value = [rejection for rejection in own_rejected if rejection.hour_start not in with_value]
     if not without_value:
         return snapshot
-    message = f"{len(without_value)} of {len(payload.records)} records rejected ({without_value[0].reason})"
+    message = f"{len(without_value)} of {len(valid) + len(rejected)} records rejected ({without_value[0].reason})"
     outcome = Outcome.PARTIAL if records else Outcome.FAILED
     return replace(snapshot, outcome=outcome, code=REJECTED, message=message)
 

@@ -11,7 +11,6 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,15 @@ from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client
 from etl.extract.rate_limit import RateLimiter
 from etl.extract.transport import Timeouts, _KeptConnections
 from etl.models import TOTAL, Window
-from etl.responses import ApiError, InvalidResponse, ParsedResponse, RawRecord, Response, SuccessPayload, TransportError
+from etl.responses import (
+    ApiError,
+    InvalidResponse,
+    ParsedResponse,
+    RegularHours,
+    Response,
+    SuccessPayload,
+    TransportError,
+)
 from etl.secret import Secret
 from tests.integration.scripted_server import (
     Script,
@@ -41,7 +48,7 @@ from tests.integration.scripted_server import (
 KEY = Secret("0123456789abcdef0123456789abcdef")
 WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
 SUCCESS = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":5,"money":7.495948}]}'
-PAYLOAD = SuccessPayload((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), SUCCESS[21:-2].decode()),))
+PAYLOAD = SuccessPayload(regular=RegularHours(1767225600, (5,), (7_495_948_000,)))
 API_ERROR = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
 SHORT_TIMEOUTS = Timeouts(connect=0.3, read=0.3, write=0.3, total=0.6)
 
