@@ -1,0 +1,33 @@
+"""Convert between the hour columns of the core and single records and facts, which are easier to read in tests."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+
+from etl.hour_values import HourValues, to_dollars, to_nanodollars
+from etl.models import HOUR, Fact, Measures, Record, SeriesKey, Snapshot, day_start
+from etl.transform.reconcile import ReconciledDay
+
+
+def hour_values(records: Iterable[Record], day: date, offset: int = 0) -> HourValues:
+    first = day_start(day) + timedelta(seconds=offset)
+    return HourValues.of({(one.hour_start - first) // HOUR: (one.volume, to_nanodollars(one.money)) for one in records})
+
+
+def measures_by_hour(measures: Mapping[int, Measures]) -> HourValues:
+    return HourValues.of({hour: (one.volume, to_nanodollars(one.money)) for hour, one in measures.items()})
+
+
+def records_of(snapshot: Snapshot) -> tuple[Record, ...]:
+    first = day_start(snapshot.window.day) + timedelta(seconds=snapshot.hour_offset_seconds or 0)
+    pairs = ((hour, snapshot.values.at(hour)) for hour in snapshot.values.hours)
+    return tuple(Record(first + hour * HOUR, volume, to_dollars(nanodollars)) for hour, (volume, nanodollars) in pairs)
+
+
+def facts_of(day: ReconciledDay) -> dict[tuple[SeriesKey, datetime], Fact]:
+    first = day.inputs.first_hour_start
+    return {
+        (series, first + hour * HOUR): Fact(series, first + hour * HOUR, volume, nanodollars, snapshot)
+        for series, facts in day.facts.items()
+        for hour, (volume, nanodollars, snapshot) in enumerate(zip(*facts, strict=True))
+        if volume is not None and nanodollars is not None and snapshot is not None
+    }
