@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, text
 
 from etl.errors import WarehouseError
 from etl.hour_values import to_nanodollars
@@ -15,7 +15,7 @@ from etl.load import stored
 from etl.load.accounts import Account
 from etl.load.member_statuses import MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
 from etl.load.rebuild import Found, RebuiltDay, rebuild, series_keys
-from etl.load.rows import RunKey, from_db_utc, to_db_utc
+from etl.load.rows import Row, RunKey, from_db_utc, insert, to_db_utc
 from etl.load.stored import Coverage, StoredSnapshot
 from etl.load.upsert import (
     Batch,
@@ -28,6 +28,7 @@ from etl.load.upsert import (
     write_findings,
 )
 from etl.models import DayState, Dimension, Fact, Finding, Measures, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.warehouse import schema
 from etl.warehouse.duckdb import RESTORE_HINT
 from etl.warehouse.engine import name_of
 
@@ -81,7 +82,7 @@ class SyncStateStore:
     def _params(self, **params: object) -> dict[str, object]:
         return {"a": self.account.account_id, **params}
 
-    def _rows(self, statement: str, **params: object) -> Sequence[Row[Any]]:
+    def _rows(self, statement: str, **params: object) -> Sequence[Any]:
         with self._reading() as connection:
             return connection.execute(text(statement), self._params(**params)).all()
 
@@ -257,9 +258,5 @@ class SyncStateStore:
         return {series: number for number, series in enumerate(new, first)}
 
     def _insert_series(self, connection: Connection, new: Mapping[SeriesKey, int]) -> None:
-        rows = [
-            self._params(number=number, dimension=series.dimension.value, member=series.member)
-            for series, number in new.items()
-        ]
-        if rows:
-            connection.execute(text(sql.INSERT_SERIES), rows)
+        rows: list[Row] = [(number, series.dimension.value, series.member) for series, number in new.items()]
+        insert(connection, schema.series, self.account.account_id, rows)

@@ -1,6 +1,6 @@
 """Write a batch in one transaction: responses, snapshots, facts, revisions, rejections, statuses and coverage.
 
-Facts of days without any are inserted. For others, one MERGE tells new and changed facts apart.
+New facts are inserted; one MERGE changes or deletes others, and leaves those that are unchanged.
 """
 
 import hashlib
@@ -78,14 +78,14 @@ _DatedFacts = tuple[tuple[date, Fact], ...]
 class Batch:
     """What one transaction writes. Facts and revisions come with the day they count towards, each key at most once.
 
-    ``new_facts`` are those of days that have no stored fact. ``over_allocations`` are hours whose members add up to
+    ``new_facts`` have no row yet. ``over_allocations`` are hours whose members add up to
     more than the total, with the sum of the members, under the unattributed series. They replace the stored ones of
     ``over_allocated_days``.
     """
 
     snapshots: tuple[Snapshot, ...] = ()
     new_facts: _DatedFacts = ()
-    facts: _DatedFacts = ()
+    changed_facts: _DatedFacts = ()
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[CoverageRow, ...] = ()
     over_allocations: _DatedFacts = ()
@@ -98,7 +98,10 @@ class Batch:
     def series_keys(self) -> list[SeriesKey]:
         """The series of all rows, in the order they are met."""
         requested = [snapshot.window.series for snapshot in self.snapshots]
-        return [*requested, *(fact.series for _, fact in (*self.new_facts, *self.facts, *self.over_allocations))]
+        return [
+            *requested,
+            *(fact.series for _, fact in (*self.new_facts, *self.changed_facts, *self.over_allocations)),
+        ]
 
 
 class LoadCounts(NamedTuple):
@@ -134,7 +137,7 @@ class PreparedBatch:
             *bulk_statement(_MERGE_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in batch.days]),
         ]
         self._merge = bulk_statement(
-            _MERGE_FACTS, account_id, _MERGE_COLUMNS, _merge_rows(batch.facts, series), now=now
+            _MERGE_FACTS, account_id, _MERGE_COLUMNS, _merge_rows(batch.changed_facts, series), now=now
         )
         self._over_allocations = insert_statement(schema.over_allocated_hours, account_id, over_allocations)
 

@@ -14,7 +14,7 @@ from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
 from etl.models import MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
-BATCH_SNAPSHOTS = 400
+BATCH_SNAPSHOTS = 1_000
 """A commit opens the file once, which costs as much as 100 snapshots (measured)."""
 
 BATCH_SECONDS = 5.0
@@ -158,14 +158,12 @@ def _batch(
     committed: Mapping[date, ReconciledDay],
 ) -> Batch:
     changes = {day: diff(committed[day], update.reconciled) for day, update in latest.items()}
-    facts = [(day, fact) for day, change in changes.items() for fact in change.facts]
-    with_facts = {day for day in latest if committed[day].facts}
     over_allocated = [day for day, update in latest.items() if _may_be_over_allocated(committed[day], update)]
     over_allocations = ((day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations)
     return Batch(
         snapshots=tuple(update.snapshot for update in updates if update.snapshot),
-        new_facts=tuple((day, fact) for day, fact in facts if day not in with_facts),
-        facts=tuple((day, fact) for day, fact in facts if day in with_facts),
+        new_facts=tuple((day, fact) for day, change in changes.items() for fact in change.new),
+        changed_facts=tuple((day, fact) for day, change in changes.items() for fact in change.changed),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(update.day for update in latest.values()),
         over_allocations=tuple(over_allocations),

@@ -163,10 +163,18 @@ def _facts_of(values: HourValues, sources: Sequence[Snapshot | None], hours: fro
 
 @dataclass(frozen=True, slots=True)
 class DayChanges:
-    """What one commit writes for one day. Facts of value zero are deleted, except those of the total."""
+    """What one commit writes for one day: facts that have no row yet, and facts with another value than their row.
 
-    facts: tuple[Fact, ...] = ()
+    Changed facts of value zero are deleted, except those of the total.
+    """
+
+    new: tuple[Fact, ...] = ()
+    changed: tuple[Fact, ...] = ()
     revisions: tuple[Revision, ...] = ()
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        return (*self.new, *self.changed)
 
 
 def empty_day(day: date) -> ReconciledDay:
@@ -243,7 +251,8 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
     A revision has the API's values if the API changed them, otherwise those of the fact.
     """
     first = after.inputs.first_hour_start
-    last_snapshot, facts, revisions = after.last_snapshot, list[Fact](), dict[Key, Revision]()
+    last_snapshot, added, changed = after.last_snapshot, list[Fact](), list[Fact]()
+    revisions = dict[Key, Revision]()
     for series in sorted(before.facts.keys() | after.facts.keys(), key=_order):
         old, new = before.facts.get(series, NO_FACTS), after.facts.get(series, NO_FACTS)
         if old[:2] == new[:2]:
@@ -255,15 +264,18 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
                 continue
             start, number = first + hour * HOUR, snapshot or last_snapshot
             fact = Fact(series, start, new_volume or 0, new_money or 0, number)
-            facts.append(fact)
-            if old_volume is not None and old_money is not None and (old_volume, old_money) != fact[2:4]:
+            if old_volume is None or old_money is None:
+                added.append(fact)
+                continue
+            changed.append(fact)
+            if (old_volume, old_money) != fact[2:4]:
                 values = Measures.of(old_volume, old_money), Measures.of(fact.volume, fact.nanodollars)
                 revisions[series, start] = Revision(series, start, *values, ChangeReason.REATTRIBUTION, last_snapshot)
     for series, hours in before.series.items():
         later = after.series.get(series, NO_HOURS)
         if later is not hours:
             revisions |= {(series, one.hour_start): one for one in _changes(series, hours, later, first)}
-    return DayChanges(tuple(facts), tuple(revisions.values()))
+    return DayChanges(tuple(added), tuple(changed), tuple(revisions.values()))
 
 
 def _changes(series: SeriesKey, before: SeriesHours, after: SeriesHours, first: datetime) -> Iterator[Revision]:

@@ -23,6 +23,7 @@ from etl.outputs.status import AccountStatus, load_status
 from etl.responses import RawRecord
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
+from etl.sync import writer
 from etl.sync.replay import ReplayResult, replay
 from etl.transform import parse
 from etl.warehouse.engine import open_warehouse
@@ -98,6 +99,7 @@ def _copy_view_after_every_commit(
 
 def test_as_of_returns_the_hourly_view_of_every_past_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: dict[datetime, Hours] = {}
+    monkeypatch.setattr(writer, "BATCH_SNAPSHOTS", 3)  # many small commits
     monkeypatch.setattr(SyncStateStore, "commit", _copy_view_after_every_commit(copies))
     with eventful(tmp_path) as world:
         sync_nightly(world)
