@@ -10,7 +10,7 @@ from datetime import date
 from time import monotonic
 
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
+from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
@@ -162,7 +162,11 @@ def _batch(
     over_allocations = ((day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations)
     return Batch(
         snapshots=tuple(update.snapshot for update in updates if update.snapshot),
-        new_facts=tuple((day, fact) for day, change in changes.items() for fact in change.new),
+        new_facts=tuple(
+            NewFacts(day, series, latest[day].reconciled.inputs.first_hour_start, values)
+            for day, change in changes.items()
+            for series, values in change.new.items()
+        ),
         changed_facts=tuple((day, fact) for day, change in changes.items() for fact in change.changed),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(update.day for update in latest.values()),
