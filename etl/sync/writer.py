@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from time import monotonic
 
+from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
 from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import MemberStatus, SeriesKey, Snapshot
@@ -38,6 +39,8 @@ class DayUpdate:
     snapshot: Snapshot | None = None
     traits: AccountTraits | None = None
     is_last: bool = False
+    segment: int | None = None
+    """The journal segment that has the snapshot's response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ class Writer:
     ``on_commit`` is called after each commit with None, or once with the error; after an error nothing more is written.
     """
 
-    def __init__(self, store: SyncStateStore, on_commit: Callable[["BaseException | None"], None]) -> None:
+    def __init__(
+        self, store: SyncStateStore, journal: Journal | None, on_commit: Callable[["BaseException | None"], None]
+    ) -> None:
         self._store = store
+        self._journal = journal
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()  # None ends the thread
         self._committed: dict[date, ReconciledDay] = {}
@@ -132,7 +138,11 @@ class Writer:
         latest = {update.day.day_state.day: update for update in updates}
         for update in updates:
             self._committed.setdefault(update.day.day_state.day, update.stored)
+        if self._journal:
+            self._journal.rotate()
         counts = self._store.commit(_batch(updates, statuses, latest, self._committed))
+        if self._journal:
+            self._journal.committed(update.segment for update in updates if update.segment is not None)
         for snapshot in (update.snapshot for update in updates if update.snapshot):
             day = snapshot.window.day
             self.unchanged += _count_unchanged(snapshot, self._committed[day], latest[day].reconciled)
