@@ -325,7 +325,8 @@ DAY = date(2026, 3, 14)
 def found(warehouse: sa.Engine, account: str | None = None, own: Path | None = None) -> list[Finding]:
     with warehouse.connect() as connection:
         return [
-            failure.finding for failure in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).failures
+            failure.finding
+            for failure in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).failures
         ]
 
 
