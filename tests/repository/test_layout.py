@@ -92,8 +92,8 @@ FLOATS_BESIDE_MONEY = {
     ("etl/warehouse/duckdb.py", 0.005): "seconds between two tries for a closing file",
     ("etl/warehouse/postgres.py", 0.5): "seconds between two tries for a connection",
     ("etl/warehouse/checks.py", 0.1): "seconds between two tries to stop a check",
-    ("etl/warehouse/file_access.py", 2.0): "seconds in a row for which a file is open",
-    ("etl/warehouse/file_access.py", 0.075): "seconds for which it is then left alone",
+    ("etl/sync/writer.py", 5.0): "seconds from an update to its commit",
+    ("etl/sync/writer.py", 0.0): "seconds to wait for an update",
 }
 
 
