@@ -28,7 +28,7 @@ def main() -> int:
     for name in names if not arguments.table else ():
         found = []
         for figure in import_module(f"benchmarks.{name}").measure(short=arguments.short):
-            print(f"{figure.name}: {figure.cost:.3g} {figure.unit}".rstrip(), figure.note, flush=True)
+            print(f"{figure.name}: {figure.cost:.3g} {figure.unit}".rstrip(), figure.remark, flush=True)
             found.append(figure.as_json())
         result = {"short": arguments.short, "load": os.getloadavg(), "figures": found}
         RESULTS.write_text(json.dumps({**_results(), name: result}, indent=1) + "\n")

@@ -1,7 +1,7 @@
 """The same windows loaded by this program and by other tools: what it costs, and what each lost, doubled or changed.
 
-Each tool runs as whole processes in an environment of its own. Every row it stored is compared with the service's
-books. ``checks_body``: the tool is configured to look for errors in responses of status 200, and to repeat them.
+Each tool runs as whole processes in an environment of its own. Every row it stored is compared with what the
+service knows. ``checks_body``: the tool is configured to look for errors in responses of status 200, and to repeat them.
 """
 
 import json
@@ -35,7 +35,7 @@ FAULTS = {
 """The fault runs request a few days only: a tool that waits before it repeats a request would take very long."""
 
 Row = tuple[str, int]
-Books = dict[Row, tuple[int, Decimal]]
+Rows = dict[Row, tuple[int, Decimal]]
 
 
 class Tool(NamedTuple):
@@ -47,9 +47,9 @@ class Tool(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a tool stored, compared with the books. ``stopped``: it ended with an error, so someone would look."""
+    """What a tool stored, compared with what the service knows. ``stopped``: it ended with an error, so someone would look."""
 
-    lost: int
+    missing: int
     doubled: int
     changed: int
     stopped: bool
@@ -73,12 +73,12 @@ def _dlt(job: Path, *options: str) -> Cost:
     return cost(str(python), peers.program("dlt_pipeline"), str(job), *options, RUNTIME__DLTHUB_TELEMETRY="false")
 
 
-def _dlt_rest_client(job: Path) -> Cost:
+def _dlt_client(job: Path) -> Cost:
     return _dlt(job, "--rest-client")
 
 
 def dlt_seconds(url: str, account: Account) -> float:
-    """Return the time in which dlt loads all windows of an account, of the current day too."""
+    """Return the seconds dlt needs for all windows of an account, of the current day too."""
     with tempfile.TemporaryDirectory() as folder:
         return _dlt(job_in(Path(folder), url, account._replace(days=account.days + 1, night=1))).seconds
 
@@ -104,7 +104,7 @@ TOOLS = (
         "union all select '', epoch(hour_start), volume, money from spending_total_hourly",
     ),
     Tool("dlt", _dlt, "select queue, date_from, volume, money from peer.facts"),
-    Tool("dlt, REST client", _dlt_rest_client, "select queue, date_from, volume, money from peer.facts"),
+    Tool("dlt, REST client", _dlt_client, "select queue, date_from, volume, money from peer.facts"),
     Tool("Singer", _singer, "select nullif(queue, '(total)'), date_from, volume, money from peer.facts"),
     Tool("PyAirbyte", _airbyte, 'select queue, "datefrom", volume, money from main.facts'),
 )  # fmt: skip
@@ -120,26 +120,26 @@ def measure(*, short: bool) -> Iterator[Figure]:
         at = f"{windows}, {1000 * latency:g} ms"
         for tool, runs in of_tools.items():
             worst = max((found for _, found in runs), key=lambda one: sum(one[:3]))
-            yield Figure(f"{tool}: {at}", median(one.seconds for one, _ in runs), None, "s", note=str(worst))
+            yield Figure(f"{tool}: {at}", median(one.seconds for one, _ in runs), None, "s", remark=str(worst))
             yield Figure(f"{tool}: {at}, processor", median(one.cpu for one, _ in runs), None, "s")
             yield Figure(f"{tool}: {at}, memory", median(one.peak for one, _ in runs), None, "MB")
     yield from _faults(Account.today(1 + SHORT, QUEUES))
 
 
 def _in_turn(url: str, account: Account, rounds: int) -> dict[str, list[tuple[Cost, Difference]]]:
-    books = books_of(account)
+    expected = expected_rows(account)
     found: dict[str, list[tuple[Cost, Difference]]] = {tool.name: [] for tool in TOOLS}
     for _ in range(rounds):
         for tool in TOOLS:
             with tempfile.TemporaryDirectory() as folder:
                 job = job_in(Path(folder), url, account)
                 spent = tool.run(job)
-                found[tool.name].append((spent, difference(tool, Path(folder), books, stopped=False)))
+                found[tool.name].append((spent, difference(tool, Path(folder), expected, stopped=False)))
     return found
 
 
 def _faults(account: Account) -> Iterator[Figure]:
-    books = books_of(account)
+    expected = expected_rows(account)
     for name, faults in FAULTS.items():
         for tool in TOOLS:
             for checks_body in (False, True) if tool.run is not ours else (True,):
@@ -149,10 +149,10 @@ def _faults(account: Account) -> Iterator[Figure]:
                     with suppress(RuntimeError):
                         tool.run(job_in(Path(folder), url, account, checks_body=checks_body))
                         stopped = False
-                    found = difference(tool, Path(folder), books, stopped=stopped)
+                    found = difference(tool, Path(folder), expected, stopped=stopped)
                 checked = ", checks bodies" if checks_body else ""
-                note = f"{found}{', stopped with an error' if stopped else ''}"
-                yield Figure(f"{tool.name}: {name}{checked}", sum(found[:3]), None, ROWS, note=note)
+                remark = f"{found}{', stopped with an error' if stopped else ''}"
+                yield Figure(f"{tool.name}: {name}{checked}", sum(found[:3]), None, ROWS, remark=remark)
 
 
 def job_in(folder: Path, url: str, account: Account, *, checks_body: bool = False) -> Path:
@@ -174,7 +174,7 @@ def _days(account: Account) -> list[int]:
     return [int((midnight - timedelta(days=age)).timestamp()) for age in range(1, account.days)]
 
 
-def books_of(account: Account) -> Books:
+def expected_rows(account: Account) -> Rows:
     """Return what the service says of every hour, without passing through HTTP or any parser."""
     now = int(account.now.timestamp())
     return {
@@ -185,15 +185,15 @@ def books_of(account: Account) -> Books:
     }
 
 
-def difference(tool: Tool, folder: Path, books: Books, *, stopped: bool) -> Difference:
+def difference(tool: Tool, folder: Path, expected: Rows, *, stopped: bool) -> Difference:
     rows: list[tuple[str, int, int, Decimal]] = []
     with suppress(duckdb.Error), duckdb.connect(str(folder / "warehouse.duckdb")) as connection:
         columns = "coalesce(queue, ''), cast(second as bigint), cast(volume as bigint), cast(money as decimal(18, 9))"
         rows = connection.execute(f"select {columns} from ({tool.rows}) t(queue, second, volume, money)").fetchall()
     counts = Counter((queue, second) for queue, second, _, _ in rows)
-    lost = sum(row not in counts for row in books)
-    changed = {(queue, second) for queue, second, *values in rows if books.get((queue, second)) != (*values,)}
-    return Difference(lost, sum(counts.values()) - len(counts), len(changed), stopped)
+    missing = sum(row not in counts for row in expected)
+    changed = {(queue, second) for queue, second, *values in rows if expected.get((queue, second)) != (*values,)}
+    return Difference(missing, sum(counts.values()) - len(counts), len(changed), stopped)
 
 
 def table(figures: list[Figure]) -> str:
@@ -201,8 +201,8 @@ def table(figures: list[Figure]) -> str:
     cells: dict[str, dict[str, str]] = {}
     for figure in figures:
         tool, _, scenario = figure.name.partition(": ")
-        measured = figure.note if figure.unit == ROWS else f"{figure.cost:.3g} {figure.unit}"
-        detail = f" ({figure.note})" if figure.note and figure.unit != ROWS else ""
+        measured = figure.remark if figure.unit == ROWS else f"{figure.cost:.3g} {figure.unit}"
+        detail = f" ({figure.remark})" if figure.remark and figure.unit != ROWS else ""
         cells.setdefault(scenario, {})[tool] = measured + detail
     names = [tool.name for tool in TOOLS]
     return markdown([("", *names), *((name, *(row.get(tool, "") for tool in names)) for name, row in cells.items())])

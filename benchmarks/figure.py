@@ -9,7 +9,7 @@ class Figure(NamedTuple):
     """``cost`` in ``unit`` (empty: a multiple of ``floor``). ``target``: its limit; None: for information only.
 
     ``more_is_better``: the target is a lower limit. ``sizes``: costs at several sizes, in the unit that ``of`` names,
-    to show how the cost grows. ``note``: what else was found.
+    to show how the cost grows. ``remark``: what else was found.
     """
 
     name: str
@@ -19,7 +19,7 @@ class Figure(NamedTuple):
     floor: str = ""
     of: str = ""
     sizes: Mapping[int, float] = {}
-    note: str = ""
+    remark: str = ""
     more_is_better: bool = False
 
     @property
@@ -48,7 +48,7 @@ class Figure(NamedTuple):
 
 def table(figures: Iterable[Figure]) -> str:
     """Format as a Markdown table."""
-    return markdown([("figure", "measured", "target", "floor", "at sizes", "exponent", "note"), *map(_row, figures)])
+    return markdown([("figure", "measured", "target", "floor", "at sizes", "exponent", "remark"), *map(_row, figures)])
 
 
 def markdown(rows: Iterable[tuple[str, ...]]) -> str:
@@ -75,5 +75,5 @@ def _row(figure: Figure) -> tuple[str, ...]:
         figure.floor,
         f"{sizes} {figure.of}".strip(),
         exponent,
-        figure.note,
+        figure.remark,
     )

@@ -22,13 +22,13 @@ EVERY = 0.05
 
 def measure(*, short: bool) -> Iterator[Figure]:
     days = 10 if short else 121
-    busy = ("--rate", 0, "--concurrency", 8)
+    fast = ("--rate", 0, "--concurrency", 8)
     yield _during(
-        "9 queues, 30 ms, 8 at once", busy, Account.today(days, queues=9), target=95, rounds=1 if short else 3
+        "9 queues, 30 ms, 8 at once", fast, Account.today(days, queues=9), target=95, rounds=1 if short else 3
     )
-    light = ("--concurrency", 4)
+    slow = ("--concurrency", 4)
     account = Account.today(3 if short else 15, queues=5)
-    yield _during("5 queues, 30 ms, 5 requests per second", light, account, target=95, rounds=1 if short else 3)
+    yield _during("5 queues, 30 ms, 5 requests per second", slow, account, target=95, rounds=1 if short else 3)
 
 
 def _during(name: str, limits: tuple[object, ...], account: Account, target: float, rounds: int) -> Figure:
@@ -44,8 +44,8 @@ def _during(name: str, limits: tuple[object, ...], account: Account, target: flo
                     etl(folder, *sync, *limits, ANTICAPTCHA_API_URL=url)
             opened, attempts = opened + found["opened"], attempts + found["attempts"]
     share = 100 * opened / attempts
-    note = f"{opened} of {attempts}"
-    return Figure(f"opens that succeed at once, {name}", share, target, "%", note=note, more_is_better=True)
+    remark = f"{opened} of {attempts}"
+    return Figure(f"opens that succeed at once, {name}", share, target, "%", remark=remark, more_is_better=True)
 
 
 @contextmanager
@@ -65,16 +65,16 @@ def attempts_on(file: Path) -> Iterator[dict[str, int]]:
 
 def main(file: str) -> None:
     """Attempt at regular times until standard input is closed."""
-    ended = Event()
+    is_over = Event()
 
     def wait_for_end() -> None:
         sys.stdin.read()
-        ended.set()
+        is_over.set()
 
     Thread(target=wait_for_end, daemon=True).start()
     attempts = opened = 0
     began = monotonic()
-    while not ended.wait(max(0, began + attempts * EVERY - monotonic())):
+    while not is_over.wait(max(0, began + attempts * EVERY - monotonic())):
         attempts += 1
         try:
             duckdb.connect(file, read_only=True).close()

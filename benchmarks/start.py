@@ -41,7 +41,7 @@ def _commands(folder: str, url: str, account: Account, rounds: int) -> Iterator[
         lambda: etl(folder, "status").seconds,
         lambda: etl(folder, "report", "-o", page).seconds,
     )
-    yield Figure("sync with nothing to do", sync, 1.3, "s", note=f"{account.days} days of {account.queues} queues")
-    yield Figure('query "select 1"', query / bare, 1.8, floor="bare duckdb", note=f"{query:.2f} s / {bare:.2f} s")
+    yield Figure("sync with nothing to do", sync, 1.3, "s", remark=f"{account.days} days of {account.queues} queues")
+    yield Figure('query "select 1"', query / bare, 1.8, floor="bare duckdb", remark=f"{query:.2f} s / {bare:.2f} s")
     yield Figure("status", status, 0.8, "s")
     yield Figure("report", report, 2.5, "s")

@@ -19,7 +19,7 @@ _connect = duckdb.connect
 
 
 class Stopwatch:
-    """Counts the seconds and calls of DuckDB, whoever opens it."""
+    """Counts the seconds and calls of DuckDB, in whichever module it is opened."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

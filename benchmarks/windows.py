@@ -40,7 +40,7 @@ def _command_line(rounds: int, days: int) -> Figure:
             lambda: python("plain_threads", job, CONCURRENCY).seconds,
         )
     name = f"{days * 10 + 1} requests, 50 ms, {CONCURRENCY} at once, whole process"
-    return Figure(name, ours / plain, 2.0, floor="plain threads, http.client", note=f"{ours:.2f} s / {plain:.2f} s")
+    return Figure(name, ours / plain, 2.0, floor="plain threads, http.client", remark=f"{ours:.2f} s / {plain:.2f} s")
 
 
 def _bodies(account: Account) -> Iterator[dict[str, object]]:

@@ -64,9 +64,9 @@ def test_cost_per_window_does_not_grow_with_the_number_of_windows() -> None:
     assert seconds[20] < 3 * 4 * seconds[5]
 
 
-def test_comparison_counts_rows_that_are_lost_doubled_and_changed(tmp_path: Path) -> None:
-    books = {("", hour): (hour, Decimal("0.000001") * hour) for hour in range(5)}
-    rows = [(hour, money) for (_, hour), (_, money) in books.items()]
+def test_comparison_counts_rows_that_are_missing_doubled_and_changed(tmp_path: Path) -> None:
+    expected = {("", hour): (hour, Decimal("0.000001") * hour) for hour in range(5)}
+    rows = [(hour, money) for (_, hour), (_, money) in expected.items()]
     del rows[4]
     rows += [rows[3]]
     rows[0] = (0, Decimal("0.000001"))
@@ -74,18 +74,18 @@ def test_comparison_counts_rows_that_are_lost_doubled_and_changed(tmp_path: Path
         connection.execute("create table t (hour bigint, money decimal(18, 9))")
         connection.executemany("insert into t values (?, ?)", rows)
     tool = compare.Tool("any", compare.ours, "select '', hour, hour, money from t")
-    found = compare.difference(tool, tmp_path, books, stopped=False)
+    found = compare.difference(tool, tmp_path, expected, stopped=False)
     assert found == (1, 1, 1, False)
-    assert str(found) == "1 lost, 1 doubled, 1 changed"
+    assert str(found) == "1 missing, 1 doubled, 1 changed"
 
 
-def test_nothing_is_lost_to_errors_with_status_200(tmp_path: Path) -> None:
+def test_every_row_is_loaded_despite_errors_with_status_200(tmp_path: Path) -> None:
     account = Account(days=4, queues=3, at_once=3)  # of a fixed day, so the same requests get a fault in every run
-    books = compare.books_of(account)
+    expected = compare.expected_rows(account)
     with serving(account, faults=("no_slot=0.2",)) as url:
         compare.ours(compare.job_in(tmp_path, url, account))
-    assert str(compare.difference(compare.TOOLS[0], tmp_path, books, stopped=False)) == "exact"
-    assert len(books) == 3 * 4 * 24
+    assert str(compare.difference(compare.TOOLS[0], tmp_path, expected, stopped=False)) == "exact"
+    assert len(expected) == 3 * 4 * 24
 
 
 @pytest.mark.parametrize("is_locked", [False, True])
