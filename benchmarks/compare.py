@@ -1,7 +1,7 @@
 """The same windows loaded by this program and by other tools: what it costs, and what each lost, doubled or changed.
 
 Each tool runs as whole processes in an environment of its own. Every row it stored is compared with what the
-service knows. ``checks_body``: the tool is configured to look for errors in responses of status 200, and to repeat them.
+service knows. ``checks_body``: the tool looks for errors in responses of status 200, and repeats those requests.
 """
 
 import json
@@ -47,7 +47,7 @@ class Tool(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a tool stored, compared with what the service knows. ``stopped``: it ended with an error, so someone would look."""
+    """What a tool stored, compared with what the service knows. ``stopped``: it ended with an error."""
 
     missing: int
     doubled: int

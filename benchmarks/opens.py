@@ -57,6 +57,7 @@ def attempts_on(file: Path) -> Iterator[dict[str, int]]:
         assert process.stdin
         assert process.stdout
         try:
+            process.stdout.readline()  # after the first attempt
             yield found
         finally:
             process.stdin.close()
@@ -80,7 +81,9 @@ def main(file: str) -> None:
             duckdb.connect(file, read_only=True).close()
             opened += 1
         except duckdb.IOException:
-            continue
+            pass
+        if attempts == 1:
+            print("started", flush=True)
     print(json.dumps({"attempts": attempts, "opened": opened}))
 
 

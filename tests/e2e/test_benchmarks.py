@@ -95,7 +95,7 @@ def test_an_open_succeeds_unless_another_process_has_the_file(tmp_path: Path, *,
     if not is_locked:
         writer.close()
     with opens.attempts_on(file) as found:
-        Event().wait(1.5)
+        Event().wait(0.5)
     writer.close()
     assert found["attempts"] > 0
     assert found["opened"] == (0 if is_locked else found["attempts"])
