@@ -75,6 +75,7 @@ def _to_limit(accounts: list[Account], concurrency: int, rounds: int) -> Iterato
     yield Figure(name, ratios[max(ratios)], 1.3, floor=floor, of="by windows", sizes=ratios)
     without_start = median(one.result["seconds"] for one in runs) / limit
     yield Figure("  the sync alone, without the start of the process", without_start, None, floor=floor)
+    yield Figure("  processor time", median(one.cpu for one in runs) / requests * 1000, None, "ms per window")
 
 
 def _at_once(accounts: list[Account], rounds: int, *, short: bool) -> Iterator[Figure]:
@@ -84,20 +85,21 @@ def _at_once(accounts: list[Account], rounds: int, *, short: bool) -> Iterator[F
         floors, ours, of_peer = [], [], []
         with serving(account) as url:
             for _ in range(rounds if account is accounts[-1] else 1):
-                floors.append(python("floor", url, CONCURRENCY, *account).seconds)
+                floors.append(python("floor", url, CONCURRENCY, *account))
                 one, size = _ours(url, account, CONCURRENCY)
                 ours.append(one)
                 if account is accounts[-1] and not short:
                     of_peer.append(compare.dlt_seconds(url, account))
         seconds[ours[0].result["requests"]] = median(one.seconds for one in ours)
-    whole = median(one.seconds for one in ours)
-    yield Figure(
-        name, whole / median(floors), 1.9, floor="httpx threads, Decimal parse", of="s, by windows", sizes=seconds
-    )
+    whole, floor = (median(one.seconds for one in runs) for runs in (ours, floors))
+    yield Figure(name, whole / floor, 1.9, floor="httpx threads, Decimal parse", of="s, by windows", sizes=seconds)
+    processor, of_floor = (median(one.cpu for one in runs) for runs in (ours, floors))
+    yield Figure("  processor time", processor / max(seconds) * 1000, None, "ms per window")
+    yield Figure("  processor time", processor / of_floor, None, floor="httpx threads, Decimal parse")
     yield Figure("  share spent in the database", median(one.result["database"] for one in ours) / whole, None)
     if of_peer:
         yield Figure(f"{name}, against dlt", whole / median(of_peer), 0.9, floor="dlt")
-        yield Figure("  dlt itself", median(of_peer) / median(floors), None, floor="httpx threads, Decimal parse")
+        yield Figure("  dlt itself", median(of_peer) / floor, None, floor="httpx threads, Decimal parse")
     facts = ours[0].result["inserted"]
     yield Figure(f"file, {facts:,} facts and their responses", size / facts, None, "bytes a fact")
 
