@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 
-import sqlalchemy as sa
 from rich.table import Table
 from rich.text import Text
 
-from etl.models import DAY, HOUR, ZERO_MEASURES, ChangeReason, Dimension, Finding, Measures, Severity
+from etl.clock import Clock
+from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
+from etl.outputs import status_sql as sql
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
 from etl.outputs.serialize import as_json
 from etl.outputs.text_tables import grid, render
-from etl.warehouse.engine import name_of
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import day_coverage, facts, findings, over_allocated_hours, revisions, runs, series, snapshots
+from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none, open_for_reading
 
 MAX_RUNS = 10
 _WIDE_TERMINAL = 100
@@ -23,7 +23,6 @@ _MAX_SPANS = 6
 _STATUSES = ("final", "open", "missing", "failed")
 _JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted", "finished_at": "ended_at"}
 """Fields that have another name in JSON, where keys never change."""
-_COLUMNS = {"finished_at": "ended_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +111,23 @@ class Status:
     accounts: tuple[AccountStatus, ...]
 
 
-def load_status(engine: sa.Engine, account: str | None, now: datetime, empty_days: int = EMPTY_DAYS) -> Status:
+def load_status(
+    url: str, account: str | None, clock: Clock, *, wait: float = 0.0, empty_days: int = EMPTY_DAYS
+) -> Status:
     """The status of one account, or of all. Raises UsageError for an account that is not in the warehouse."""
-    require_readable(engine)
-    with engine.connect() as connection:
-        starts = history_starts(connection, empty_days)
-        accounts = select_accounts(connection, account).items()
-        loaded = (_load_account(connection, number, name, now, starts.get(name)) for name, number in accounts)
-        return Status(name_of(engine.url), now, tuple(loaded))
+    with open_for_reading(url, wait=wait, clock=clock) as reader:
+        require_readable(reader)
+        now, starts = clock.now(), history_starts(reader, empty_days)
+        accounts = select_accounts(reader, account).items()
+        loaded = (_load_account(reader, number, name, now, starts.get(name)) for name, number in accounts)
+        return Status(reader.name, now, tuple(loaded))
 
 
-def _load_account(
-    connection: sa.Connection, account_id: int, name: str, now: datetime, start: date | None
-) -> AccountStatus:
-    rows = connection.execute(
-        sa.select(day_coverage).where(day_coverage.c.account_id == account_id).order_by(day_coverage.c.day)
-    ).all()
+def _load_account(reader: Reader, account_id: int, name: str, now: datetime, start: date | None) -> AccountStatus:
+    rows = reader.rows(sql.DAYS, a=account_id)
     by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
-    over_allocated = connection.execute(
-        sa.select(over_allocated_hours.c.day).where(over_allocated_hours.c.account_id == account_id).distinct()
-    ).scalars()
-    over_allocated_days = {*over_allocated} & {row.day for row in rows if row.is_closed}
-    newest = _newest_hour(connection, account_id)
+    [(newest,)] = reader.rows(sql.NEWEST_HOUR, a=account_id)
+    newest = from_db_utc_or_none(newest)
     return AccountStatus(
         account=name,
         first_day=rows[0].day if rows else None,
@@ -146,43 +140,20 @@ def _load_account(
         unfinished=to_ranges(
             row.day for row in rows if row.status == "open" and row.is_closed and not row.is_explained
         ),
-        over_allocated_days=to_ranges(over_allocated_days),
+        over_allocated_days=to_ranges(day for (day,) in reader.rows(sql.OVER_ALLOCATED, a=account_id)),
         newest_hour=newest,
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
-        corrections=_corrections(connection, account_id),
-        runs=_runs(connection, account_id),
-        findings=_findings(connection, account_id),
+        corrections=_corrections(reader, account_id),
+        runs=_runs(reader, account_id),
+        findings=_findings(reader, account_id),
     )
 
 
-def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
-    """The newest hour that had ended when it was requested: an hour fetched while it ran is not complete."""
-    newest = connection.execute(
-        sa.select(sa.func.max(facts.c.hour_start))
-        .join(series, (series.c.account_id == facts.c.account_id) & (series.c.series_id == facts.c.series_id))
-        .join(day_coverage, (day_coverage.c.account_id == facts.c.account_id) & (day_coverage.c.day == facts.c.day))
-        .where(
-            facts.c.account_id == account_id,
-            series.c.dimension == Dimension.TOTAL,
-            facts.c.hour_start <= day_coverage.c.fetched_at - HOUR,
-        )
-    ).scalar()
-    return _utc(newest)
-
-
-def _corrections(connection: sa.Connection, account_id: int) -> Corrections | None:
+def _corrections(reader: Reader, account_id: int) -> Corrections | None:
     """Corrections of totals and queues alike: both show that the API changed an hour."""
-    changes = connection.execute(
-        sa.select(revisions.c.hour_start, revisions.c.day, sa.func.max(snapshots.c.requested_at))
-        .join(
-            snapshots,
-            (snapshots.c.account_id == revisions.c.account_id) & (snapshots.c.snapshot_id == revisions.c.snapshot_id),
-        )
-        .where(revisions.c.account_id == account_id, revisions.c.cause == ChangeReason.CORRECTION)
-        .group_by(revisions.c.hour_start, revisions.c.day)
-    ).all()
+    changes = reader.rows(sql.CORRECTIONS, a=account_id)
     if not changes:
         return None
     return Corrections(
@@ -192,35 +163,23 @@ def _corrections(connection: sa.Connection, account_id: int) -> Corrections | No
     )
 
 
-def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
-    rows = connection.execute(
-        sa.select(*(runs.c[_COLUMNS.get(name, name)].label(name) for name in Run.__dataclass_fields__))
-        .where(runs.c.account_id == account_id)
-        .order_by(runs.c.run.desc())
-        .limit(MAX_RUNS)
-    ).mappings()
+def _runs(reader: Reader, account_id: int) -> tuple[Run, ...]:
+    rows = (row._asdict() for row in reader.rows(sql.RUNS, a=account_id, max_runs=MAX_RUNS))
     return tuple(
-        Run(**{**row, "started_at": _utc(row["started_at"]), "finished_at": _utc(row["finished_at"])}) for row in rows
+        Run(
+            **row
+            | {"started_at": from_db_utc(row["started_at"]), "finished_at": from_db_utc_or_none(row["finished_at"])}
+        )
+        for row in rows
     )
 
 
-def _findings(connection: sa.Connection, account_id: int) -> tuple[Finding, ...]:
-    """Findings of the last sync; a replay records none."""
-    last = (
-        sa.select(sa.func.max(runs.c.run))
-        .where(runs.c.account_id == account_id, runs.c.command == "sync")
-        .scalar_subquery()
+def _findings(reader: Reader, account_id: int) -> tuple[Finding, ...]:
+    """Findings of the last sync."""
+    return tuple(
+        Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
+        for row in reader.rows(sql.FINDINGS, a=account_id)
     )
-    rows = connection.execute(
-        sa.select(findings)
-        .where(findings.c.account_id == account_id, findings.c.run == last)
-        .order_by(findings.c.severity, findings.c.check_name, findings.c.day, findings.c.queue)
-    )
-    return tuple(Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue) for row in rows)
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC)
 
 
 def _sum(values: Iterable[tuple[int, Decimal]]) -> Measures:
