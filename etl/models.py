@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
 from typing import NamedTuple
+
+from etl.hour_values import NO_VALUES, HourValues, to_dollars
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -93,6 +94,11 @@ class Window:
     end: datetime
 
     @property
+    def first_hour(self) -> int:
+        """The first hour of the day that is requested; all later ones are too."""
+        return self.start.hour
+
+    @property
     def is_partial_day(self) -> bool:
         """True if only the day's later hours are requested, because an earlier response did not cover them."""
         return self.start > day_start(self.day)
@@ -134,6 +140,10 @@ class Measures(NamedTuple):
     volume: int
     money: Decimal
 
+    @classmethod
+    def of(cls, volume: int, nanodollars: int) -> "Measures":
+        return cls(volume, to_dollars(nanodollars))
+
 
 ZERO_MEASURES = Measures(0, Decimal(0))
 
@@ -166,31 +176,21 @@ class Outcome(StrEnum):
     FAILED = "failed"  # no usable response: transport error, unreadable body, hours with another offset
 
 
-class SourcedMeasures(NamedTuple):
-    """One hour as the API gave it: the value, its snapshot and the time of the request."""
-
-    value: Measures
-    snapshot: int
-    requested_at: datetime
-
-    def was_complete(self, hour_start: datetime) -> bool:
-        """True if the hour had ended at the time of the request."""
-        return hour_start + HOUR <= self.requested_at
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A parsed response: what the API said about one window at one moment.
 
     ``number`` counts an account's snapshots from 1. ``code`` and ``message`` say why a snapshot is no success.
-    ``records`` are those of the window's own hours, one an hour, in order of time; ``out_of_window`` counts the others.
+    ``values`` has the records of the window's own hours; ``out_of_window`` counts the others. ``hour_offset_seconds``
+    is the start of hour 0 minus 00:00 UTC; None without any record.
     """
 
     number: int
     window: Window
     requested_at: datetime
     outcome: Outcome
-    records: tuple[Record, ...] = ()
+    values: HourValues = NO_VALUES
+    hour_offset_seconds: int | None = None
     rejections: tuple[Rejection, ...] = ()
     out_of_window: int = 0
     code: str = ""
@@ -204,10 +204,9 @@ class Snapshot:
     def is_success(self) -> bool:
         return self.outcome is Outcome.SUCCESS
 
-    @cached_property
-    def values_by_hour(self) -> Mapping[datetime, SourcedMeasures]:
-        """The records by hour; cached, because a day is reconciled many times."""
-        return {one.hour_start: SourcedMeasures(one.value, self.number, self.requested_at) for one in self.records}
+    @property
+    def has_records(self) -> bool:
+        return not self.values.is_empty
 
 
 # ---------------------------------------------------------------- facts
@@ -219,17 +218,17 @@ class Fact(NamedTuple):
     series: SeriesKey
     hour_start: datetime
     volume: int
-    money: Decimal
+    nanodollars: int
     snapshot: int
 
     @property
-    def value(self) -> Measures:
-        return Measures(self.volume, self.money)
+    def money(self) -> Decimal:
+        return to_dollars(self.nanodollars)
 
     @property
     def is_delete(self) -> bool:
         """True if the fact has no row: it is zero. Zeros of the total have one; they show that the hour was read."""
-        return self.series != TOTAL and not self.volume and not self.money
+        return not self.volume and not self.nanodollars and self.series != TOTAL
 
 
 class ChangeReason(StrEnum):
@@ -260,13 +259,13 @@ class Breakdown:
 
     ``is_explained``: all of every hour that had ended when the total was requested. ``is_over_allocated``: in such an
     hour, they add up to more than the total. ``unattributed`` is what they leave of the day, ``unattributed_by_hour``
-    what they leave of hours that had ended and are not explained.
+    what they leave of hours that had ended and are not explained (other hours have no value).
     """
 
     unattributed: Measures = ZERO_MEASURES
     is_explained: bool = False
     is_over_allocated: bool = False
-    unattributed_by_hour: Mapping[datetime, Measures] = field(default_factory=dict)
+    unattributed_by_hour: HourValues = NO_VALUES
 
 
 NO_BREAKDOWN = Breakdown()
@@ -292,10 +291,10 @@ class DayState:
     breakdowns: Mapping[Dimension, Breakdown] = field(default_factory=dict)
     failed: frozenset[SeriesKey] = frozenset()
     outstanding: tuple[tuple[SeriesKey, datetime], ...] = ()
-    total_by_hour: Mapping[datetime, Measures] = field(default_factory=dict)
+    total_by_hour: HourValues = NO_VALUES
     requested_at: Mapping[SeriesKey, datetime] = field(default_factory=dict)
     active_members: frozenset[SeriesKey] = frozenset()
-    hours_without_full_day_response: frozenset[datetime] = frozenset()
+    hours_without_full_day_response: frozenset[int] = frozenset()
 
     def breakdown(self, dimension: Dimension) -> Breakdown:
         """The dimension's breakdown; if nothing of it is stored, one that explains nothing."""

@@ -17,11 +17,20 @@ class RawRecord(NamedTuple):
     raw: str
 
 
+class RegularHours(NamedTuple):
+    """The records of a success in the regular shape: consecutive hours, exact integers."""
+
+    first_second: int
+    volumes: tuple[int, ...]
+    nanodollars: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class SuccessPayload:
     """A successful reply: ``errorId`` was 0."""
 
-    records: tuple[RawRecord, ...]
+    records: tuple[RawRecord, ...] = ()
+    regular: RegularHours | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,6 @@ def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any,
         return cursor.fetchall() if cursor.description else []
 
 
-
-
 def new_database(like: str = "template1") -> str:
     """Create a database and return its URL; ``like`` names the template database."""
     name = f"w{next(_numbers)}"

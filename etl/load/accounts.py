@@ -19,10 +19,12 @@ from etl.warehouse.engine import lock_schema_changes
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account. ``since`` comes from ``--since``; ``hour_offset_seconds``: see ``transform/parse.py``."""
+    """An account. ``identity`` is the stored hash of its key, in hex. ``since`` comes from ``--since``;
+    ``hour_offset_seconds``: see ``transform/parse.py``."""
 
     account_id: int
     name: str
+    identity: str
     since: date | None
     hour_offset_seconds: int | None
     full_day_from_snapshot: int | None
@@ -129,6 +131,7 @@ def _account(connection: Connection, row: RowMapping) -> Account:
     return Account(
         account_id=row["account_id"],
         name=row["name"],
+        identity=bytes(row["key_hash"]).hex(),
         since=row["since"],
         hour_offset_seconds=row["hour_offset_seconds"],
         full_day_from_snapshot=row["full_day_from_snapshot"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Table, text
 
@@ -43,12 +43,34 @@ def names_of(columns: Iterable[Column[object]]) -> str:
     return ", ".join(column.name for column in columns)
 
 
+class Statement(NamedTuple):
+    """SQL with its parameters."""
+
+    sql: str
+    params: dict[str, object]
+
+
+def bulk_statement(
+    sql: str, account_id: int, columns: Sequence[Column[Any]], rows: Sequence[Row], **params: object
+) -> list[Statement]:
+    """A statement that reads rows from ``unnest_select(columns)``; none without rows."""
+    return [Statement(sql, {"a": account_id, **params, **list_params(columns, rows)})] if rows else []
+
+
+def insert_statement(table: Table, account_id: int, rows: Sequence[Row]) -> list[Statement]:
+    columns = columns_of(table)
+    sql = f"insert into {table} (account_id, {names_of(columns)}) select :a, b.* from ({unnest_select(columns)}) as b"
+    return bulk_statement(sql, account_id, columns, rows)
+
+
+def execute(connection: Connection, statements: Iterable[Statement]) -> list[Any]:
+    """Execute statements in order; return the rows of those that return rows."""
+    results = [connection.execute(text(sql), params) for sql, params in statements]
+    return [row for result in results if result.returns_rows for row in result]
+
+
 def insert(connection: Connection, table: Table, account_id: int, rows: Sequence[Row]) -> None:
-    if rows:
-        columns = columns_of(table)
-        source = f"select :account_id, b.* from ({unnest_select(columns)}) as b"
-        statement = text(f"insert into {table} (account_id, {names_of(columns)}) {source}")
-        connection.execute(statement, {"account_id": account_id, **list_params(columns, rows)})
+    execute(connection, insert_statement(table, account_id, rows))
 
 
 def delete_days(connection: Connection, table: Table, account_id: int, days: Iterable[date]) -> None:

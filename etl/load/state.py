@@ -6,18 +6,29 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, text
 
 from etl.errors import WarehouseError
+from etl.hour_values import to_nanodollars
 from etl.load import state_sql as sql
 from etl.load import stored
 from etl.load.accounts import Account
 from etl.load.member_statuses import MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
 from etl.load.rebuild import Found, RebuiltDay, rebuild, series_keys
-from etl.load.rows import RunKey, from_db_utc, to_db_utc
+from etl.load.rows import Row, RunKey, from_db_utc, insert, to_db_utc
 from etl.load.stored import Coverage, StoredSnapshot
-from etl.load.upsert import Batch, CoverageRow, LoadCounts, commit_time, last_commit, write, write_days, write_findings
+from etl.load.upsert import (
+    Batch,
+    CoverageRow,
+    LoadCounts,
+    PreparedBatch,
+    commit_time,
+    last_commit,
+    write_days,
+    write_findings,
+)
 from etl.models import DayState, Dimension, Fact, Finding, Measures, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.warehouse import schema
 from etl.warehouse.duckdb import RESTORE_HINT
 from etl.warehouse.engine import name_of
 
@@ -71,7 +82,7 @@ class SyncStateStore:
     def _params(self, **params: object) -> dict[str, object]:
         return {"a": self.account.account_id, **params}
 
-    def _rows(self, statement: str, **params: object) -> Sequence[Row[Any]]:
+    def _rows(self, statement: str, **params: object) -> Sequence[Any]:
         with self._reading() as connection:
             return connection.execute(text(statement), self._params(**params)).all()
 
@@ -119,8 +130,9 @@ class SyncStateStore:
     def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
         """The facts of some days."""
         facts: dict[date, list[Fact]] = defaultdict(list)
-        for day, dimension, member, hour_start, *values in self._rows(sql.FACTS, days=sorted(days)):
-            facts[day].append(Fact(SeriesKey(Dimension(dimension), member), from_db_utc(hour_start), *values))
+        for day, dimension, member, hour_start, volume, money, number in self._rows(sql.FACTS, days=sorted(days)):
+            series = SeriesKey(Dimension(dimension), member)
+            facts[day].append(Fact(series, from_db_utc(hour_start), volume, to_nanodollars(money), number))
         return facts
 
     def spending(self, days: Iterable[date]) -> list[tuple[SeriesKey, date, Measures]]:
@@ -166,7 +178,9 @@ class SyncStateStore:
     def rebuild(self, days: Sequence[RebuiltDay]) -> Found:
         """Correct the rows of some days in one transaction; return the differences."""
         with self._writing() as connection:
-            self._series = self._series_numbers(connection, series_keys(days))
+            new = self._new_series(series_keys(days))
+            self._insert_series(connection, new)
+            self._series |= new
             return rebuild(connection, self.account.account_id, days, self._series)
 
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
@@ -196,18 +210,15 @@ class SyncStateStore:
         self._key = RunKey(self.account.account_id, run)
         return int(snapshot)
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[Batch], LoadCounts]]:
-        """Open the warehouse for some commits; meanwhile no other program can open the file."""
-        with self._engine.connect() as connection:
-            yield lambda batch: self._commit(connection, batch)
-
-    def _commit(self, connection: Connection, batch: Batch) -> LoadCounts:
+    def commit(self, batch: Batch) -> LoadCounts:
         """Commit facts and sync state in one transaction."""
-        with connection.begin():
-            at = commit_time(self._now(), self._last_commit)
-            series = self._series_numbers(connection, batch.series_keys)
-            counts = write(connection, self._key, batch, series, at)
+        at = commit_time(self._now(), self._last_commit)
+        new = self._new_series(batch.series_keys)
+        series = self._series | new
+        prepared = PreparedBatch(self._key, batch, series, at)
+        with self._engine.begin() as connection:
+            self._insert_series(connection, new)
+            counts = prepared.write(connection)
         self._series, self._last_commit = series, at
         return counts
 
@@ -240,15 +251,12 @@ class SyncStateStore:
             write_findings(connection, self._key, findings, self._now())
             return new, changed
 
-    def _series_numbers(self, connection: Connection, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
-        """The numbers of all series; new ones are inserted."""
+    def _new_series(self, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
+        """The numbers of the series that have none yet."""
         new = [series for series in dict.fromkeys(series_keys) if series not in self._series]
         first = max(self._series.values(), default=0) + 1
-        added = {series: number for number, series in enumerate(new, first)}
-        if added:
-            rows = [
-                self._params(number=number, dimension=series.dimension.value, member=series.member)
-                for series, number in added.items()
-            ]
-            connection.execute(text(sql.INSERT_SERIES), rows)
-        return self._series | added
+        return {series: number for number, series in enumerate(new, first)}
+
+    def _insert_series(self, connection: Connection, new: Mapping[SeriesKey, int]) -> None:
+        rows: list[Row] = [(number, series.dimension.value, series.member) for series, number in new.items()]
+        insert(connection, schema.series, self.account.account_id, rows)

@@ -28,7 +28,7 @@ from etl.extract.client import Client, Reachability, check_reachable
 from etl.extract.rate_limit import RateLimiter
 from etl.extract.transport import Timeouts
 from etl.load.accounts import find_account, open_account
-from etl.load.lock import account_lock, lock_file
+from etl.load.lock import account_lock
 from etl.maintenance import diagnostics, probe_store, probes
 from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, WarehouseFile, from_error
 from etl.maintenance.probe_answers import answers
@@ -37,6 +37,7 @@ from etl.responses import TransportError
 from etl.secret import Secret
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate, postgres
+from etl.warehouse.account_files import lock_file
 
 log = logging.getLogger(__name__)
 

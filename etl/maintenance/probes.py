@@ -197,11 +197,12 @@ def request_with_spend(observations: Observations) -> ProbeRequest:
 
 def unknown_name_behaviours(observations: Observations) -> dict[Dimension, UnknownNameBehaviour]:
     """Return what the API gives for members that cannot exist, for the dimensions where the responses show it."""
-    totals, found = observations[request_with_spend(observations)].hours, {}
+    totals = parse_snapshot(observations[request_with_spend(observations)].response, 0, None)
+    found = dict[Dimension, UnknownNameBehaviour]()
     for request, dimension in UNKNOWN_MEMBERS.items():
         if request in observations:
             response = observations[request].response
-            day = DayState(response.window.day, total_by_hour=totals)
+            day = DayState(response.window.day, total_by_hour=totals.values)
             if behaviour := unknown_name_behaviour(parse_snapshot(response, 0, None), day):
                 found[dimension] = behaviour
     return found

@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 from etl import __version__, errors, logging_setup
 from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner
 from etl.extract.client import Client
+from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
 from etl.models import MAX_CLOCK_SKEW, DayState, MemberStatus, SeriesKey, Snapshot
@@ -18,16 +20,21 @@ from etl.responses import Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
-from etl.sync.request_loop import RequestLoop
+from etl.sync.recovery import describe, usable_segments
+from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
 from etl.sync.window_log import WindowLog
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
-from etl.transform.reconcile import DaySnapshots, empty_day, reconcile
+from etl.transform.reconcile import add_snapshots, empty_day, reconcile
 from etl.warehouse.checks import CheckRun
 
 Statuses = Mapping[SeriesKey, MemberStatus]
+
+
+MAX_UNCOMMITTED = 2_000
+"""Responses received and not yet committed, which are in memory."""
 
 
 class AccountSync:
@@ -40,16 +47,15 @@ class AccountSync:
         on_progress: Callable[[Progress], None],
         store: SyncStateStore,
         client: Client,
+        journal_prefix: Path | None,
         cancelled: threading.Event,
     ) -> None:
+        """Without a ``journal_prefix``, responses are safe only once they are committed."""
         self._settings, self._clock, self._on_progress = settings, clock, on_progress
         self._store, self._client = store, client
         self._options = sync_options(settings, clock.now(), store.account.since)
-        loaded = load_stored_state(store, self._options)
-        self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
-        self._stored_statuses = loaded.stored_statuses
-        self._saved_traits = loaded.profile.traits
-        self._state = planner.start(self._options, loaded.stored)
+        self._left = usable_segments(journal_prefix, store.account.identity)
+        self._load_state()
         self._finished: set[date] = set()
         self._written: set[date] = set()
         self._reattributed: set[date] = set()
@@ -60,13 +66,26 @@ class AccountSync:
         self._started = clock.monotonic()
         self._next_number = store.start_run("sync", __version__, self._state.first_day, self._missing_days())
         logging_setup.bind_log_context(account=settings.account, run=store.run)
-        self._loop = RequestLoop(client, settings.concurrency, self._is_usable, cancelled)
-        self._writer = Writer(store, clock, self._loop.notify, min_batch=settings.concurrency // 2)
+        self._journal: Journal | None = None
+        if journal_prefix:
+            header = JournalHeader(settings.account, store.account.identity, store.run, __version__)
+            self._journal = Journal(journal_prefix, header, self._left)
+        self._loop = RequestLoop(client, settings.concurrency, self._parse, self._journal, cancelled)
+        self._writer = Writer(store, self._journal, self._loop.notify)
+
+    def _load_state(self) -> None:
+        loaded = load_stored_state(self._store, self._options)
+        self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
+        self._stored_statuses = loaded.stored_statuses
+        self._saved_traits = loaded.profile.traits
+        self._state = planner.start(self._options, loaded.stored)
 
     def run(self) -> SyncResult:
         """Raises AccountRejectedError, InterruptedRunError and what the database raises."""
         self._writer.start()
         try:
+            if self._left:
+                self._take_in_left()
             self._writer.submit(self._reattribute(self._stored_statuses), self._new_statuses(self._stored_statuses))
             with self._loop:
                 stop_reason = self._request_all()
@@ -80,6 +99,25 @@ class AccountSync:
             self._writer.stop()
             raise
         return self._finish(stop_reason)
+
+    def _take_in_left(self) -> None:
+        """Commit what earlier runs received, before any request, and plan with what is stored then."""
+        responses = [response for segment in self._left for response in segment.responses]
+        days = {response.window.day for response in responses} - self._stored.without_raw
+        committed = {(row.window, row.requested_at) for row in self._store.snapshots(days)}
+        received = [one for one in map(self._parse, responses) if one.window.day in days]
+        received = [one for one in received if (one.window, one.snapshot.requested_at) not in committed]
+        for group in planner.group_by_day(received):
+            before, snapshots = self._state.members.member_statuses, [self._snapshot(one) for one in group]
+            day, statuses = self._add_to_day(snapshots)
+            updates = [self._update(day, snapshot) for snapshot in snapshots]
+            self._writer.submit([*updates, *self._reattribute(before, day.reconciled.day_state.day)], statuses)
+        self._writer.flush()
+        if self._journal:
+            self._journal.committed(segment.number for segment in self._left for _ in segment.responses)
+        if finding := describe(self._left, [one.response for one in received], self._store.run):
+            self._findings.add(finding)
+        self._load_state()
 
     def _missing_days(self) -> list[date]:
         """Days of the known range without any stored data; coverage shows them until they are loaded."""
@@ -109,69 +147,75 @@ class AccountSync:
             self._on_progress(self._progress())
 
     def _capacity(self) -> int:
-        """Windows that may be sent: up to ``concurrency`` in flight, up to twice as many not committed."""
-        limit, in_flight = self._settings.concurrency, self._loop.in_flight
-        return min(limit - in_flight, 2 * limit - in_flight - self._writer.waiting_snapshots)
+        """Windows that may be sent: up to ``concurrency`` in flight, up to MAX_UNCOMMITTED not committed."""
+        in_flight = self._loop.in_flight
+        uncommitted = in_flight + self._writer.waiting_snapshots
+        return min(self._settings.concurrency - in_flight, MAX_UNCOMMITTED - uncommitted)
 
     def _unknown_name_codes(self) -> frozenset[str]:
         behaviours = self._state.members.unknown_name_behaviours.values()
         return frozenset(behaviour.code for behaviour in behaviours if behaviour.code)
 
-    def _is_usable(self, response: Response) -> bool:
-        """True if all records are valid. Called from the request threads."""
-        return parse.parse_snapshot(response, 0, self._profile.hour_offset_seconds).is_success
+    def _parse(self, response: Response) -> Received:
+        """Called from the request threads."""
+        offset = self._profile.hour_offset_seconds
+        return Received(response, parse.parse_snapshot(_with_true_time(response), 0, offset), offset)
 
     # ---------------------------------------------------------------- responses
 
-    def _apply_responses(self, responses: Sequence[Response]) -> None:
+    def _apply_responses(self, responses: Sequence[Received]) -> None:
         """Take in responses. Snapshots are numbered in the order of their commits: a kill must not leave a gap."""
-        parsed = list[tuple[Snapshot, Response]]()
+        applied = list[tuple[Snapshot, Response]]()
         for group in planner.group_by_day(responses):
-            snapshots = [self._parse(response) for response in group]
-            self._apply_snapshots(snapshots)
-            parsed += zip(snapshots, group, strict=True)
-        for snapshot, response in parsed:
+            snapshots = [self._snapshot(received) for received in group]
+            self._apply_snapshots(snapshots, [received.segment for received in group])
+            applied += zip(snapshots, (received.response for received in group), strict=True)
+        for snapshot, response in applied:
             is_expected = planner.is_expected_error(self._state, snapshot)
             self._window_log.write(snapshot, response, is_expected_error=is_expected)
 
-    def _parse(self, response: Response) -> Snapshot:
-        response = self._with_true_time(response)
-        snapshot = parse.parse_snapshot(response, self._next_number, self._profile.hour_offset_seconds)
+    def _snapshot(self, received: Received) -> Snapshot:
+        """The snapshot with its number; parsed again if the account's hour offset was not known then."""
+        response, snapshot = received.response, received.snapshot
+        if received.hour_offset != self._profile.hour_offset_seconds:
+            snapshot = replace(self._parse(response).snapshot, compressed_body=snapshot.compressed_body)
+        if skew := _clock_skew(response):
+            self._is_clock_right = False
+            self._findings.add_clock_skew(skew)
+        snapshot = replace(snapshot, number=self._next_number)
         self._next_number += 1
         self._profile = self._profile.learn(snapshot)
         return snapshot
 
-    def _with_true_time(self, response: Response) -> Response:
-        """If the clocks differ too much, use the earlier time: with a later one the snapshot could win wrongly."""
-        if response.server_time is None or abs(response.server_time - response.requested_at) <= MAX_CLOCK_SKEW:
-            return response
-        self._is_clock_right = False
-        self._findings.add_clock_skew(response.server_time - response.requested_at)
-        return replace(response, requested_at=min(response.requested_at, response.server_time))
-
-    def _apply_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+    def _apply_snapshots(self, snapshots: Sequence[Snapshot], segments: Sequence[int | None]) -> None:
         """Apply snapshots of one day and reconcile it once."""
+        before = self._state.members.member_statuses
+        day, new_statuses = self._add_to_day(snapshots)
+        updates = []
+        for snapshot, segment in zip(snapshots, segments, strict=True):
+            self._state = planner.apply_snapshot(self._state, snapshot, day.reconciled.day_state)
+            is_expected = planner.is_expected_error(self._state, snapshot)
+            self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
+            self._findings.add_snapshot(snapshot)
+            updates += [replace(self._update(day, snapshot), segment=segment), *self._completed_days()]
+        except_day = day.reconciled.day_state.day
+        self._writer.submit([*updates, *self._reattribute(before, except_day)], new_statuses)
+        if self._state.stop_reason:
+            self._client.stop()
+
+    def _add_to_day(self, snapshots: Sequence[Snapshot]) -> tuple[LoadedDay, list[NewMemberStatus]]:
+        """Add snapshots to their day; return it and what they show about names."""
         day = self._day(snapshots[0].window.day)
-        day_state, before = day.reconciled.day_state, self._state.members.member_statuses
-        new_statuses = list[NewMemberStatus]()
+        day_state, new_statuses = day.reconciled.day_state, list[NewMemberStatus]()
         for snapshot in snapshots:
             earlier = self._state.members.member_statuses
             self._state = planner.classify_name(self._state, snapshot, day_state)
             new_statuses += self._new_statuses(earlier, snapshot.number)
         members = self._state.members
         self._profile = self._profile.with_members(members.member_statuses, members.unknown_name_behaviours)
-        day.day_snapshots = self._profile.apply_to(day.day_snapshots.with_snapshots(snapshots))
-        day.reconciled = reconcile(day.day_snapshots)
-        updates = []
-        for snapshot in snapshots:
-            self._state = planner.apply_snapshot(self._state, snapshot, day.reconciled.day_state)
-            is_expected = planner.is_expected_error(self._state, snapshot)
-            self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
-            self._findings.add_snapshot(snapshot)
-            updates += [self._update(day, snapshot), *self._completed_days()]
-        self._writer.submit([*updates, *self._reattribute(before, except_day=day.day_snapshots.day)], new_statuses)
-        if self._state.stop_reason:
-            self._client.stop()
+        inputs = self._profile.apply_to(day.reconciled.inputs.with_snapshots(snapshots))
+        day.reconciled = add_snapshots(day.reconciled, inputs)
+        return day, new_statuses
 
     def _day(self, day: date) -> LoadedDay:
         """A day in memory, loaded if the warehouse has it."""
@@ -180,7 +224,7 @@ class AccountSync:
                 self._writer.flush()  # commit first, so that loading sees every update
                 self._reattributed.clear()
             self._days |= load_days(self._store, [day], self._profile)
-        return self._days.setdefault(day, LoadedDay(DaySnapshots(day), empty_day(day), empty_day(day)))
+        return self._days.setdefault(day, LoadedDay(empty_day(day), empty_day(day)))
 
     # ---------------------------------------------------------------- updates
 
@@ -198,7 +242,7 @@ class AccountSync:
         days = [self._day(day) for day in self._state.completed_days]
         for day in days:
             self._findings.add_day(day.reconciled.day_state, day.stored.day_state)
-            del self._days[day.day_snapshots.day]
+            del self._days[day.reconciled.day_state.day]
         return [self._update(day, is_last=True) for day in days]
 
     def _status(self, day_state: DayState) -> str:
@@ -224,8 +268,7 @@ class AccountSync:
             return []
         self._writer.flush()  # commit first, so that loading sees every snapshot
         for day in self._days.values():
-            day.day_snapshots = self._profile.apply_to(day.day_snapshots)
-            day.reconciled = reconcile(day.day_snapshots)
+            day.reconciled = reconcile(self._profile.apply_to(day.reconciled.inputs))
         in_memory = [loaded for day, loaded in self._days.items() if day != except_day]
         skipped = {*self._days, *self._stored.without_raw, except_day}
         others = [day for day in self._store.days_with_members(changed) if day not in skipped]
@@ -319,3 +362,15 @@ class AccountSync:
             "facts_unchanged": self._writer.unchanged,
             "rejections": self._counts.rejections,
         }
+
+
+def _clock_skew(response: Response) -> timedelta:
+    """How much the server's clock is ahead of ours, if that is too much."""
+    skew = timedelta(0) if response.server_time is None else response.server_time - response.requested_at
+    return skew if abs(skew) > MAX_CLOCK_SKEW else timedelta(0)
+
+
+def _with_true_time(response: Response) -> Response:
+    """If the clocks differ too much, use the earlier time: with a later one the snapshot could win wrongly."""
+    skew = min(_clock_skew(response), timedelta(0))
+    return replace(response, requested_at=response.requested_at + skew) if skew else response

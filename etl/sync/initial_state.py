@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 
 from etl.config import Settings
 from etl.extract import planner, protocol
+from etl.hour_values import HourValues
 from etl.load.state import SyncStateStore
 from etl.load.stored import StoredSnapshot
 from etl.load.upsert import AccountTraits
@@ -18,18 +19,18 @@ from etl.models import (
     Measures,
     MemberStatus,
     Outcome,
-    Record,
     SeriesKey,
     Snapshot,
     UnknownNameAnswer,
     UnknownNameBehaviour,
     app,
+    day_start,
     ip,
     queue,
 )
 from etl.responses import Response
 from etl.transform import parse
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, fact_values, reconcile
 
 
 def sync_options(settings: Settings, now: datetime, since: date | None) -> planner.SyncOptions:
@@ -83,18 +84,20 @@ class AccountProfile:
         statuses: Mapping[SeriesKey, MemberStatus],
         behaviours: Mapping[Dimension, UnknownNameBehaviour],
     ) -> "AccountProfile":
+        if statuses is self.member_statuses and behaviours is self.unknown_name_behaviours:
+            return self
         return replace(self, member_statuses=statuses, unknown_name_behaviours=behaviours)
 
     def learn(self, snapshot: Snapshot) -> "AccountProfile":
         """Learn the hour offset from the first total with records, and that responses cover whole days."""
         window = snapshot.window
-        if not snapshot.records or window.series != TOTAL:
+        is_known = self.hour_offset_seconds is not None and self.full_day_from_snapshot is not None
+        if is_known or not snapshot.has_records or window.series != TOTAL:
             return self
         offset, full_day_from = self.hour_offset_seconds, self.full_day_from_snapshot
         if offset is None:
-            offset = parse.infer_hour_offset(window, snapshot.values_by_hour)
-        last_hour = window.end - HOUR + timedelta(seconds=offset or 0)
-        if full_day_from is None and not window.is_partial_day and last_hour in snapshot.values_by_hour:
+            offset = snapshot.hour_offset_seconds
+        if full_day_from is None and not window.is_partial_day and snapshot.values.volumes[-1] is not None:
             full_day_from = snapshot.number
         return replace(self, hour_offset_seconds=offset, full_day_from_snapshot=full_day_from)
 
@@ -132,9 +135,8 @@ class AccountProfile:
 
 @dataclass(slots=True)
 class LoadedDay:
-    """A day in memory: its snapshots, what they amount to, and what was stored when the run first used the day."""
+    """A day in memory: as it is now, and as it was stored when the run first used it."""
 
-    day_snapshots: DaySnapshots
     reconciled: ReconciledDay
     stored: ReconciledDay
 
@@ -200,24 +202,25 @@ def load_days(store: SyncStateStore, days: Iterable[date], profile: AccountProfi
     for row in store.snapshots(wanted):
         day = row.window.day
         if row.is_raw_missing:
-            snapshots[day].append(_from_facts(row, facts.get(day, ())))
+            snapshots[day].append(_from_facts(row, facts.get(day, ()), profile.hour_offset_seconds or 0))
         else:
             snapshots[day].append(reparse(row, profile.hour_offset_seconds))
     loaded = {}
     for day in wanted:
         day_snapshots = profile.apply_to(DaySnapshots(day, snapshots=tuple(snapshots[day])))
         reconciled = reconcile(day_snapshots)
-        stored = replace(reconciled, stored_facts={(fact.series, fact.hour_start): fact for fact in facts.get(day, ())})
-        loaded[day] = LoadedDay(day_snapshots, reconciled, stored)
+        stored_facts = fact_values(facts.get(day, ()), day_snapshots.first_hour_start)
+        loaded[day] = LoadedDay(reconciled, replace(reconciled, stored_facts=stored_facts))
     return loaded
 
 
-def _from_facts(stored: StoredSnapshot, facts: Iterable[Fact]) -> Snapshot:
+def _from_facts(stored: StoredSnapshot, facts: Iterable[Fact], hour_offset: int) -> Snapshot:
     """Build the snapshot from its facts and mark it as failed, so that it is requested again."""
     own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
-    records = tuple(sorted(Record(fact.hour_start, fact.volume, fact.money) for fact in own))
-    outcome = Outcome.PARTIAL if records else Outcome.FAILED
-    return Snapshot(stored.number, stored.window, stored.requested_at, outcome, records, code="answer_lost")
+    first_hour = day_start(stored.window.day) + timedelta(seconds=hour_offset)
+    values = HourValues.of({(fact.hour_start - first_hour) // HOUR: (fact.volume, fact.nanodollars) for fact in own})
+    outcome = Outcome.PARTIAL if own else Outcome.FAILED
+    return Snapshot(stored.number, stored.window, stored.requested_at, outcome, values, code="answer_lost")
 
 
 def reparse(stored: StoredSnapshot, hour_offset: int | None) -> Snapshot:

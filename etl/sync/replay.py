@@ -135,7 +135,7 @@ def _rebuild_day(
         snapshots=tuple(snapshots),
         facts=replayed.facts,
         revisions=replayed.revisions,
-        over_allocations=tuple(replayed.reconciled.over_allocations.values()),
+        over_allocations=tuple(replayed.reconciled.over_allocations),
     )
 
 

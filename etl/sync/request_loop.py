@@ -1,4 +1,4 @@
-"""Fetch windows in a pool of threads and hand their responses to one thread."""
+"""Fetch windows in a pool of threads, parse their responses there, and hand them to one thread."""
 
 import queue
 import threading
@@ -7,15 +7,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from etl.extract.client import Cancelled, Client
+from etl.extract.journal import Journal
 from etl.extract.rate_limit import POLL_INTERVAL
 from etl.load.upsert import compress
-from etl.models import Window
+from etl.models import Snapshot, Window
 from etl.responses import Response
 
-_Event = Response | BaseException | None
+
+class Received(NamedTuple):
+    """A response and its snapshot, which has no number yet, parsed with the ``hour_offset`` known at that time.
+
+    ``segment`` is the journal segment that has the response.
+    """
+
+    response: Response
+    snapshot: Snapshot
+    hour_offset: int | None
+    segment: int | None = None
+
+    @property
+    def window(self) -> Window:
+        return self.response.window
+
+
+_Event = Received | BaseException | None
 """A response, a cancelled window, an error, or None after a commit, which allows further requests."""
 
 
@@ -23,7 +41,7 @@ _Event = Response | BaseException | None
 class Arrivals:
     """What has arrived: responses, and whether windows were cancelled. ``error`` ends the run."""
 
-    responses: list[Response]
+    responses: list[Received]
     has_cancelled: bool
     error: BaseException | None
 
@@ -35,11 +53,13 @@ class RequestLoop:
         self,
         client: Client,
         concurrency: int,
-        is_usable: Callable[[Response], bool],
+        parse: Callable[[Response], Received],
+        journal: Journal | None,
         cancelled: threading.Event,
     ) -> None:
         self._client = client
-        self._is_usable = is_usable
+        self._parse = parse
+        self._journal = journal
         self._cancelled = cancelled
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="request")
@@ -75,16 +95,27 @@ class RequestLoop:
             events.append(self._events.get(timeout=0 if was_cancelled else POLL_INTERVAL))
             while True:
                 events.append(self._events.get_nowait())
-        responses = [event for event in events if isinstance(event, Response)]
+        responses = [event for event in events if isinstance(event, Received)]
         cancelled = [event for event in events if isinstance(event, Cancelled)]
         self.in_flight -= len(responses) + len(cancelled)
         errors = (event for event in events if isinstance(event, BaseException) and not isinstance(event, Cancelled))
         return Arrivals(responses, bool(cancelled), next(errors, KeyboardInterrupt() if was_cancelled else None))
 
-    def _fetch(self, window: Window, final_codes: frozenset[str]) -> Response:
-        """Runs in a pool thread. It also compresses the body, because the writer thread has the most to do."""
-        response = self._client.fetch(window, final_codes, self._is_usable)
-        return replace(response, compressed_body=compress(response.body))
+    def _fetch(self, window: Window, final_codes: frozenset[str]) -> Received:
+        """Runs in a pool thread. A response counts as received once it is in the journal."""
+        received: Received | None = None
 
-    def _put(self, future: "Future[Response]") -> None:
+        def is_usable(response: Response) -> bool:
+            nonlocal received
+            received = self._parse(response)
+            return received.snapshot.is_success
+
+        response = self._client.fetch(window, final_codes, is_usable)
+        if received is None or received.response is not response:
+            received = self._parse(response)
+        body = compress(response.body)
+        segment = self._journal.append(replace(response, compressed_body=body)) if self._journal else None
+        return received._replace(snapshot=replace(received.snapshot, compressed_body=body), segment=segment)
+
+    def _put(self, future: "Future[Received]") -> None:
         self._events.put(future.exception() or future.result())

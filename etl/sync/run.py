@@ -1,11 +1,13 @@
 """Open the warehouse and the API client, lock the account, and run its sync."""
 
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl import errors, logging_setup
@@ -21,6 +23,7 @@ from etl.sync.account_sync import AccountSync
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
+from etl.warehouse.account_files import journal_prefix
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -73,9 +76,25 @@ def sync_account(
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.using(connection):
-                sync = AccountSync(settings, clock, on_progress, store, client, cancelled)
+                prefix = _journal_prefix(url, settings)
+                sync = AccountSync(settings, clock, on_progress, store, client, prefix, cancelled)
         is_running.set()
         return sync.run()
+
+
+def _journal_prefix(url: str, settings: Settings) -> Path | None:
+    """The path of the journal; None if the state folder of a warehouse on a server cannot be used."""
+    prefix = journal_prefix(url, settings.account, settings.state_folder)
+    try:
+        prefix.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(prefix.parent, os.W_OK):
+            return prefix
+        problem: object = "it is not writable"
+    except OSError as error:
+        problem = error.strerror
+    text = "cannot use the state folder %s: %s. If this sync is killed, it requests again what it had not committed. %s"
+    log.warning(text, prefix.parent, problem, "Name a folder with --state-folder.")
+    return None
 
 
 def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":

@@ -22,7 +22,7 @@ class WindowLog:
     def write(self, snapshot: Snapshot, response: Response, *, is_expected_error: bool) -> None:
         window, fields = snapshot.window, snapshot.window.log_fields
         fields |= {"code": snapshot.code, "requests": response.requests, "seconds": round(response.seconds, 3)}
-        count = len(snapshot.records)
+        count = len(snapshot.values.hours)
         if snapshot.is_success:
             log.debug("%s: %d records", window, count, extra={**fields, "records": count})
         elif snapshot.error_scope is ErrorScope.ACCOUNT:  # the run ends with an error that says it all

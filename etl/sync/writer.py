@@ -1,4 +1,4 @@
-"""The writer thread: commits facts and sync state in one transaction."""
+"""The writer thread: commits facts and sync state in one transaction, many windows at a time."""
 
 import queue
 import threading
@@ -7,16 +7,19 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import date
+from time import monotonic
 
-from etl.clock import Clock
+from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
+from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import MemberStatus, SeriesKey, Snapshot
-from etl.transform.reconcile import ReconciledDay, diff
-from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS
+from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
-BATCH_WAIT_SECONDS = 0.05
-"""Wait for more updates before a commit: one of 1 snapshot costs nearly as much as one of 16 (measured)."""
+BATCH_SNAPSHOTS = 1_000
+"""A commit opens the file once, which costs as much as 100 snapshots (measured)."""
+
+BATCH_SECONDS = 5.0
+"""The longest time from an update to its commit. Between commits, readers find the file free."""
 
 NewMemberStatus = tuple[SeriesKey, MemberStatus, int | None]
 """A member, its new status, and the snapshot that decided it (None if the user set it)."""
@@ -36,33 +39,29 @@ class DayUpdate:
     snapshot: Snapshot | None = None
     traits: AccountTraits | None = None
     is_last: bool = False
+    segment: int | None = None
+    """The journal segment that has the snapshot's response."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
-    """Updates that are committed together."""
+    """Updates that are committed together; without any, what waits is committed at once."""
 
-    updates: Sequence[DayUpdate]
-    member_statuses: Sequence[NewMemberStatus]
+    updates: Sequence[DayUpdate] = ()
+    member_statuses: Sequence[NewMemberStatus] = ()
 
 
 class Writer:
-    """Commits everything submitted since its last commit in one transaction.
+    """Commits what was submitted: after BATCH_SNAPSHOTS or BATCH_SECONDS, and when someone waits for it.
 
-    It waits a little if that is fewer than ``min_batch`` updates. ``on_commit`` is called after each commit with None,
-    or once with the error; after an error nothing more is written.
+    ``on_commit`` is called after each commit with None, or once with the error; after an error nothing more is written.
     """
 
     def __init__(
-        self,
-        store: SyncStateStore,
-        clock: Clock,
-        on_commit: Callable[["BaseException | None"], None],
-        min_batch: int,
+        self, store: SyncStateStore, journal: Journal | None, on_commit: Callable[["BaseException | None"], None]
     ) -> None:
         self._store = store
-        self._min_batch = min_batch
-        self._clock = clock
+        self._journal = journal
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()  # None ends the thread
         self._committed: dict[date, ReconciledDay] = {}
@@ -87,6 +86,7 @@ class Writer:
 
     def flush(self) -> None:
         """Wait until everything submitted is committed."""
+        self._queue.put(_Submission())
         with self._changed:
             self._changed.wait_for(lambda: self._error or not self._waiting_updates)
         if self._error:
@@ -105,42 +105,44 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                opened_at = self._clock.monotonic()
-                with self._store.open() as commit:
-                    while batch:
-                        self._commit(batch, commit)
-                        must_pause = self._clock.monotonic() - opened_at > MAX_OPEN_SECONDS
-                        wait = BATCH_WAIT_SECONDS if self._is_full(batch) else 0
-                        batch = [] if must_pause else self._next_batch(wait)
-                if must_pause:
-                    self._clock.sleep(PAUSE_SECONDS)
+            is_running = True
+            while is_running:
+                batch, is_running = self._next_batch()
+                if batch:
+                    self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - the requesting thread must learn of any error
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
             self._on_commit(error)
 
-    def _next_batch(self, wait: float | None = None) -> list[_Submission]:
-        """The next submissions; empty at the end, or if none comes within ``wait`` seconds (None: no limit)."""
+    def _next_batch(self) -> tuple[list[_Submission], bool]:
+        """The next submissions, and whether others may follow."""
         batch: list[_Submission] = []
+        deadline, snapshots = None, 0
         with suppress(queue.Empty):
-            while submission := self._queue.get(timeout=wait):
+            while snapshots < BATCH_SNAPSHOTS:
+                submission = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - monotonic()))
+                if submission is None:
+                    return batch, False
+                if not submission.updates and not submission.member_statuses:
+                    break
                 batch.append(submission)
-                wait = 0 if self._is_full(batch) else BATCH_WAIT_SECONDS
-            self._queue.put(None)  # so that the next call returns an empty batch
-        return batch
+                snapshots += sum(update.snapshot is not None for update in submission.updates)
+                deadline = deadline or monotonic() + BATCH_SECONDS
+        return batch, True
 
-    def _is_full(self, batch: Sequence[_Submission]) -> bool:
-        return sum(len(submission.updates) for submission in batch) >= self._min_batch
-
-    def _commit(self, batch: list[_Submission], commit: Callable[[Batch], LoadCounts]) -> None:
+    def _commit(self, batch: Sequence[_Submission]) -> None:
         updates = [update for submission in batch for update in submission.updates]
         statuses = [status for submission in batch for status in submission.member_statuses]
         latest = {update.day.day_state.day: update for update in updates}
         for update in updates:
             self._committed.setdefault(update.day.day_state.day, update.stored)
-        counts = commit(_batch(updates, statuses, latest, self._committed))
+        if self._journal:
+            self._journal.rotate()
+        counts = self._store.commit(_batch(updates, statuses, latest, self._committed))
+        if self._journal:
+            self._journal.committed(update.segment for update in updates if update.segment is not None)
         for snapshot in (update.snapshot for update in updates if update.snapshot):
             day = snapshot.window.day
             self.unchanged += _count_unchanged(snapshot, self._committed[day], latest[day].reconciled)
@@ -167,14 +169,18 @@ def _batch(
 ) -> Batch:
     changes = {day: diff(committed[day], update.reconciled) for day, update in latest.items()}
     over_allocated = [day for day, update in latest.items() if _may_be_over_allocated(committed[day], update)]
+    over_allocations = ((day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations)
     return Batch(
         snapshots=tuple(update.snapshot for update in updates if update.snapshot),
-        facts=tuple((day, fact) for day, change in changes.items() for fact in change.facts),
+        new_facts=tuple(
+            NewFacts(day, series, latest[day].reconciled.inputs.first_hour_start, values)
+            for day, change in changes.items()
+            for series, values in change.new.items()
+        ),
+        changed_facts=tuple((day, fact) for day, change in changes.items() for fact in change.changed),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(update.day for update in latest.values()),
-        over_allocations=tuple(
-            (day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations.values()
-        ),
+        over_allocations=tuple(over_allocations),
         over_allocated_days=tuple(over_allocated),
         member_statuses=tuple(member_statuses),
         traits=next((update.traits for update in reversed(updates) if update.traits), None),
@@ -189,6 +195,9 @@ def _may_be_over_allocated(committed: ReconciledDay, update: DayUpdate) -> bool:
 
 def _count_unchanged(snapshot: Snapshot, before: ReconciledDay, after: ReconciledDay) -> int:
     """Stored facts of a snapshot's own records that keep their value."""
-    keys = [(snapshot.window.series, record.hour_start) for record in snapshot.records]
-    pairs = ((before.facts.get(key), after.facts.get(key)) for key in keys)
-    return sum(old is not None and new is not None and old.value == new.value for old, new in pairs)
+    old, new = (day.facts.get(snapshot.window.series, NO_FACTS) for day in (before, after))
+    return sum(
+        old.volumes[hour] is not None
+        and (old.volumes[hour], old.nanodollars[hour]) == (new.volumes[hour], new.nanodollars[hour])
+        for hour in snapshot.values.hours
+    )

@@ -1,69 +1,79 @@
 """Compare the members of a dimension with the total, hour by hour. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from etl.models import ZERO_MEASURES, Breakdown, Measures, SeriesKey, SourcedMeasures
-from etl.transform.hours import Hours
+from etl.hour_values import HOURS_PER_DAY, NO_VALUES, HourValues
+from etl.models import Breakdown, Measures
 
-ROUNDING_TOLERANCE = Decimal("0.000001")
-"""Allowed difference per number of an hour, because the API rounds."""
+ROUNDING_TOLERANCE = 1_000
+"""Allowed difference per number of an hour, in nanodollars, because the API rounds to millionths of a dollar."""
 
-
-class HourBreakdown(NamedTuple):
-    """What a dimension's members explain of one hour of the total, and what they leave unattributed."""
-
-    allocated: Measures
-    unattributed: Measures
-    is_explained: bool
-    is_over_allocated: bool
+_ZEROS = (0,) * HOURS_PER_DAY
 
 
-def sum_measures(values: Iterable[Measures]) -> Measures:
-    volume, money = 0, Decimal(0)
-    for value in values:
-        volume += value.volume
-        money += value.money
-    return Measures(volume, money)
+class Allocation(NamedTuple):
+    """What the members of a dimension add up to by hour, and how many of them have spend."""
+
+    volumes: tuple[int, ...] = _ZEROS
+    nanodollars: tuple[int, ...] = _ZEROS
+    members: tuple[int, ...] = _ZEROS
+
+    def replace_member(self, before: HourValues, after: HourValues) -> "Allocation":
+        """The sums after a member's values have changed."""
+        volumes, nanodollars, members = map(list, self)
+        for hour, volume, money in before.with_spend():
+            volumes[hour] -= volume
+            nanodollars[hour] -= money
+            members[hour] -= 1
+        for hour, volume, money in after.with_spend():
+            volumes[hour] += volume
+            nanodollars[hour] += money
+            members[hour] += 1
+        return Allocation(tuple(volumes), tuple(nanodollars), tuple(members))
 
 
-def break_down_hours(totals: Hours, members: Mapping[SeriesKey, Hours]) -> dict[datetime, HourBreakdown]:
+@dataclass(frozen=True, slots=True)
+class DimensionHours:
+    """What a dimension's members explain of each hour of the total, and what they leave unattributed.
+
+    ``unattributed`` has a value where the total has one.
+    """
+
+    allocation: Allocation
+    unattributed: HourValues
+    unexplained: frozenset[int]
+    over_allocated: frozenset[int]
+
+
+def break_down_hours(totals: HourValues, allocation: Allocation) -> DimensionHours:
     """Return the breakdown of each hour of the total."""
-    values: dict[datetime, list[Measures]] = {hour: [] for hour in totals}
-    for hours in members.values():
-        for hour, source in hours.items():
-            if source.value != ZERO_MEASURES and hour in values:
-                values[hour].append(source.value)
-    return {hour: _break_down(total.value, values[hour]) for hour, total in totals.items()}
+    volumes, nanodollars = map(list, totals)
+    unexplained, over_allocated = set(), set()
+    for hour, volume, money, members in zip(range(HOURS_PER_DAY), *allocation, strict=True):
+        total_volume, total_money = volumes[hour], nanodollars[hour]
+        if total_volume is None or total_money is None:
+            continue
+        left_volume, left_money = total_volume - volume, total_money - money
+        tolerance = ROUNDING_TOLERANCE * (members + 1)
+        if left_volume != 0 or abs(left_money) > tolerance:
+            unexplained.add(hour)
+            if members and (left_volume < 0 or left_money < -tolerance):
+                over_allocated.add(hour)
+                continue  # all of the total is unattributed
+        volumes[hour], nanodollars[hour] = left_volume, left_money
+    unattributed = HourValues(tuple(volumes), tuple(nanodollars))
+    return DimensionHours(allocation, unattributed, frozenset(unexplained), frozenset(over_allocated))
 
 
-def _break_down(total: Measures, values: Sequence[Measures]) -> HourBreakdown:
-    allocated = sum_measures(values)
-    unattributed = Measures(total.volume - allocated.volume, total.money - allocated.money)
-    tolerance = ROUNDING_TOLERANCE * (len(values) + 1)
-    is_explained = unattributed.volume == 0 and abs(unattributed.money) <= tolerance
-    exceeds_total = unattributed.volume < 0 or unattributed.money < -tolerance
-    is_over_allocated = bool(values) and not is_explained and exceeds_total
-    return HourBreakdown(allocated, total if is_over_allocated else unattributed, is_explained, is_over_allocated)
-
-
-def day_breakdown(
-    by_hour: Mapping[datetime, HourBreakdown], complete: Sequence[datetime], *, has_total: bool
-) -> Breakdown:
+def day_breakdown(hours: DimensionHours, complete: Set[int], *, has_total: bool) -> Breakdown:
     """Return the breakdown of a day. ``complete`` are the hours that had ended when the total was requested."""
+    unexplained = hours.unexplained & complete
+    unattributed_by_hour = {hour: hours.unattributed.at(hour) for hour in unexplained}
     return Breakdown(
-        unattributed=sum_measures(breakdown.unattributed for breakdown in by_hour.values()),
-        is_explained=has_total and all(by_hour[hour].is_explained for hour in complete),
-        is_over_allocated=any(by_hour[hour].is_over_allocated for hour in complete),
-        unattributed_by_hour={hour: by_hour[hour].unattributed for hour in complete if not by_hour[hour].is_explained},
+        unattributed=Measures.of(*hours.unattributed.total),
+        is_explained=has_total and not unexplained,
+        is_over_allocated=bool(hours.over_allocated & complete),
+        unattributed_by_hour=HourValues.of(unattributed_by_hour) if unattributed_by_hour else NO_VALUES,
     )
-
-
-def with_spend(members: Mapping[SeriesKey, Hours], hour: datetime) -> Iterator[tuple[SeriesKey, SourcedMeasures]]:
-    """Yield the members that have spend in an hour."""
-    for series, hours in members.items():
-        source = hours.get(hour)
-        if source and source.value != ZERO_MEASURES:
-            yield series, source

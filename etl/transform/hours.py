@@ -4,61 +4,102 @@ The latest snapshot that covers an hour gives its value. A snapshot covers the s
 inside it a missing hour is zero. Hours outside are covered only in the cases of ``_means_zero``.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
-from datetime import datetime, timedelta
-from functools import lru_cache
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from etl.models import HOUR, ZERO_MEASURES, Outcome, Snapshot, SourcedMeasures, Window
+from etl.hour_values import HOURS_PER_DAY, NO_VALUES, HourValues
+from etl.models import HOUR, Outcome, Snapshot
 
-Hours = Mapping[datetime, SourcedMeasures]
-"""The hours of one series, as returned by the API."""
-
-
-@lru_cache(maxsize=1_000)
-def hours_of(window: Window, hour_offset: int) -> tuple[datetime, ...]:
-    """Return the first second of each hour of a window."""
-    first = window.start + timedelta(seconds=hour_offset)
-    return tuple(first + HOUR * n for n in range((window.end - window.start) // HOUR))
+ALL_HOURS = frozenset(range(HOURS_PER_DAY))
 
 
-def merge_snapshots(
-    snapshots: Sequence[Snapshot],
-    hour_offset: int,
-    hours_an_empty_response_may_omit: Callable[[Snapshot], Set[datetime]],
-) -> Hours:
-    """Return the hours of one series; ``snapshots`` are in the order of their requests.
+def ended_hours(first_hour_start: datetime, moment: datetime) -> int:
+    """Return how many hours of a day had ended at a moment."""
+    return min(max((moment - first_hour_start) // HOUR, 0), HOURS_PER_DAY)
 
-    A whole-day response without any record is ignored for the hours that ``hours_an_empty_response_may_omit`` returns.
+
+@dataclass(frozen=True, slots=True)
+class SeriesHours:
+    """What the snapshots of one series say about a day.
+
+    ``sources`` has the snapshot that each value comes from, ``last`` is the latest of all. ``full_read_at`` is when the
+    whole day was last requested with success. ``uncovered`` are hours without a value, or with spend that this last
+    full response left out. ``complete`` hours had ended when their value was requested; those in ``from_partial_day``
+    have it from a partial-day window. ``failed_starts`` are the starts of windows whose last attempt failed.
+    ``once_empty`` are hours that the last response, without any record, did not confirm.
     """
-    if snapshots and _is_complete(snapshots[-1], hour_offset):  # nearly always: earlier snapshots do not matter
-        return snapshots[-1].values_by_hour
-    hours: dict[datetime, SourcedMeasures] = {}
-    once_empty: set[datetime] = set()
-    for snapshot in snapshots:
-        if snapshot.outcome not in (Outcome.SUCCESS, Outcome.PARTIAL):
+
+    values: HourValues = NO_VALUES
+    sources: tuple[Snapshot | None, ...] = (None,) * HOURS_PER_DAY
+    last: Snapshot | None = None
+    full_read_at: datetime | None = None
+    uncovered: frozenset[int] = ALL_HOURS
+    complete: frozenset[int] = frozenset()
+    from_partial_day: frozenset[int] = frozenset()
+    failed_starts: frozenset[datetime] = frozenset()
+    once_empty: frozenset[int] = frozenset()
+
+
+NO_HOURS = SeriesHours()
+
+
+def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, may_omit: Set[int]) -> SeriesHours:
+    """Return the hours of a series after one more snapshot, which was requested after all others.
+
+    A whole-day response without any record is ignored for the hours it ``may_omit``.
+    """
+    start, is_partial_day = snapshot.window.start, snapshot.window.is_partial_day
+    if not snapshot.is_success:
+        failed = hours.failed_starts | {start}
+    else:
+        failed = frozenset(earlier for earlier in hours.failed_starts if earlier < start)
+    full_read_at = snapshot.requested_at if snapshot.is_success and not is_partial_day else hours.full_read_at
+    if snapshot.is_success and not is_partial_day and snapshot.values.is_complete:  # nearly always
+        ended = ended_hours(first_hour_start, snapshot.requested_at)
+        complete = ALL_HOURS if ended == HOURS_PER_DAY else frozenset(range(ended))
+        sources = (snapshot,) * HOURS_PER_DAY
+        return SeriesHours(
+            snapshot.values, sources, snapshot, full_read_at, frozenset(), complete, failed_starts=failed
+        )
+    if snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL):
+        hours = _merge(hours, snapshot, first_hour_start, may_omit)
+    uncovered = frozenset(hour for hour in range(HOURS_PER_DAY) if _is_uncovered(hours, hour, full_read_at))
+    return replace(hours, last=snapshot, full_read_at=full_read_at, failed_starts=failed, uncovered=uncovered)
+
+
+def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, may_omit: Set[int]) -> SeriesHours:
+    volumes, nanodollars = map(list, hours.values)
+    sources, once_empty = list(hours.sources), {*hours.once_empty}
+    span = snapshot.values.hours
+    is_empty_day = not span and not snapshot.window.is_partial_day
+    ended = ended_hours(first_hour_start, snapshot.requested_at)
+    rejected = {one.hour_start and (one.hour_start - first_hour_start) // HOUR for one in snapshot.rejections}
+    for hour in range(snapshot.window.first_hour, HOURS_PER_DAY):
+        if is_empty_day and hour in may_omit:
             continue
-        is_empty_day = not snapshot.records and not snapshot.window.is_partial_day
-        for hour in hours_of(snapshot.window, hour_offset):
-            if is_empty_day and hour in hours_an_empty_response_may_omit(snapshot):
-                continue
-            value = snapshot.values_by_hour.get(hour)
-            if value is None and not _means_zero(snapshot, hour, is_stored=hour in hours and hour not in once_empty):
-                if not snapshot.records:
+        if snapshot.values.volumes[hour] is None:
+            is_stored = sources[hour] is not None and hour not in once_empty
+            is_rejected = hour in rejected or None in rejected
+            if is_rejected or not _means_zero(snapshot, hour, span, is_stored=is_stored, has_ended=hour < ended):
+                if not span:
                     once_empty.add(hour)
                 continue
-            hours[hour] = value or SourcedMeasures(ZERO_MEASURES, snapshot.number, snapshot.requested_at)
-            once_empty.discard(hour)
-    return hours
+        volumes[hour], nanodollars[hour] = snapshot.values.at(hour)
+        sources[hour] = snapshot
+        once_empty.discard(hour)
+    known = [(hour, source) for hour, source in enumerate(sources) if source is not None]
+    return replace(
+        hours,
+        values=HourValues(tuple(volumes), tuple(nanodollars)),
+        sources=tuple(sources),
+        complete=frozenset(hour for hour, one in known if hour < ended_hours(first_hour_start, one.requested_at)),
+        from_partial_day=frozenset(hour for hour, one in known if one.window.is_partial_day),
+        once_empty=frozenset(once_empty),
+    )
 
 
-def _is_complete(snapshot: Snapshot, hour_offset: int) -> bool:
-    """True if the snapshot has a record for each hour of the day."""
-    hours = hours_of(snapshot.window, hour_offset)
-    has_all = len(snapshot.records) == len(hours) and snapshot.records[0].hour_start == hours[0]
-    return has_all and snapshot.is_success and not snapshot.window.is_partial_day
-
-
-def _means_zero(snapshot: Snapshot, hour: datetime, is_stored: bool) -> bool:
+def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bool, has_ended: bool) -> bool:
     """True if a snapshot without a record for an hour says that the hour is zero.
 
     * Inside its span: yes.
@@ -66,9 +107,14 @@ def _means_zero(snapshot: Snapshot, hour: datetime, is_stored: bool) -> bool:
     * After its span: no.
     * Without any record: yes, but a stored value becomes zero only with the second such snapshot in a row.
     """
-    if any(rejection.hour_start in (None, hour) for rejection in snapshot.rejections):
-        return False
-    if not snapshot.records:
-        return not is_stored and hour + HOUR <= snapshot.requested_at
-    first, last = snapshot.records[0].hour_start, snapshot.records[-1].hour_start
+    if not span:
+        return not is_stored and has_ended
+    first, last = span[0], span[-1]
     return first < hour < last or (hour < first and (snapshot.window.is_partial_day or not is_stored))
+
+
+def _is_uncovered(hours: SeriesHours, hour: int, full_read_at: datetime | None) -> bool:
+    source = hours.sources[hour]
+    if source is None:
+        return True
+    return full_read_at is not None and source.requested_at < full_read_at and hours.values.at(hour) != (0, 0)

@@ -1,11 +1,12 @@
 """Parse a response into a snapshot. Records that cannot be used become rejections; valid records are kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from etl.models import HOUR, Outcome, Record, Rejection, Snapshot, Window
-from etl.responses import ApiError, RawRecord, Response, SuccessPayload
+from etl.hour_values import HOURS_PER_DAY, HourValues, to_dollars, to_nanodollars
+from etl.models import HOUR, Outcome, Record, Rejection, Snapshot, Window, day_start
+from etl.responses import ApiError, RawRecord, RegularHours, Response, SuccessPayload
 from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 
@@ -35,7 +36,7 @@ def parse_snapshot(response: Response, number: int, hour_offset: int | None) -> 
         compressed_body=response.compressed_body,
     )
     if isinstance(reply, SuccessPayload):
-        return _parse_records(snapshot, reply, hour_offset)
+        return _fast_path(snapshot, reply.regular, hour_offset) or _parse_records(snapshot, reply, hour_offset)
     if isinstance(reply, ApiError):
         return replace(
             snapshot,
@@ -61,8 +62,30 @@ def infer_hour_offset(window: Window, hours: Iterable[datetime]) -> int | None:
     return after if starts_after or not after else after - _HOUR_SECONDS
 
 
+def _fast_path(snapshot: Snapshot, regular: RegularHours | None, hour_offset: int | None) -> Snapshot | None:
+    """The snapshot if the response has the window's own hours and no others, as nearly all have; otherwise None."""
+    if regular is None or hour_offset is None:
+        return None
+    window, count = snapshot.window, len(regular.volumes)
+    after_start = regular.first_second - hour_offset - int(window.start.timestamp())
+    first = window.first_hour + after_start // _HOUR_SECONDS
+    last_second = regular.first_second + (count - 1) * _HOUR_SECONDS
+    is_own = after_start >= 0 and first + count <= HOURS_PER_DAY and last_second <= snapshot.requested_at.timestamp()
+    if after_start % _HOUR_SECONDS or not is_own:
+        return None
+    before, after = (None,) * first, (None,) * (HOURS_PER_DAY - first - count)
+    values = HourValues((*before, *regular.volumes, *after), (*before, *regular.nanodollars, *after))
+    return replace(snapshot, outcome=Outcome.SUCCESS, values=values, hour_offset_seconds=hour_offset)
+
+
+def _records(regular: RegularHours) -> Iterator[Record]:
+    for number, (volume, nanodollars) in enumerate(zip(regular.volumes, regular.nanodollars, strict=True)):
+        start = _EPOCH + timedelta(seconds=regular.first_second + number * _HOUR_SECONDS)
+        yield Record(start, volume, to_dollars(nanodollars))
+
+
 def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int | None) -> Snapshot:
-    valid: list[tuple[Record, str]] = []
+    valid: list[tuple[Record, str]] = [(record, "") for record in _records(payload.regular)] if payload.regular else []
     rejected: list[Rejection] = []
     for raw in payload.records:
         parsed = _parse_record(raw)
@@ -96,21 +119,35 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
         )
         return replace(snapshot, rejections=tuple(rejected), code=OTHER_HOURS, message=message)
     own_rejected = [rejection for rejection in rejected if is_own(rejection.hour_start)]
+    snapshot = replace(snapshot, out_of_window=len(valid) + len(rejected) - len(own) - len(own_rejected))
+    return _with_records(snapshot, own, own_rejected, hour_offset)
+
+
+def _with_records(
+    snapshot: Snapshot, own: Sequence[tuple[Record, str]], rejected: Sequence[Rejection], hour_offset: int
+) -> Snapshot:
+    """The snapshot with the records and rejections of the window's own hours."""
     records, duplicates = deduplicate_hours(own)
-    snapshot = replace(
-        snapshot,
-        outcome=Outcome.SUCCESS,
-        records=records,
-        rejections=(*own_rejected, *duplicates),
-        out_of_window=len(payload.records) - len(own) - len(own_rejected),
-    )
+    first_hour = day_start(snapshot.window.day) + timedelta(seconds=hour_offset)
+    by_hour = {
+        (record.hour_start - first_hour) // HOUR: (record.volume, to_nanodollars(record.money)) for record in records
+    }
     with_value = {record.hour_start for record in records}
-    without_value = [rejection for rejection in own_rejected if rejection.hour_start not in with_value]
-    if not without_value:
-        return snapshot
-    message = f"{len(without_value)} of {len(payload.records)} records rejected ({without_value[0].reason})"
-    outcome = Outcome.PARTIAL if records else Outcome.FAILED
-    return replace(snapshot, outcome=outcome, code=REJECTED, message=message)
+    without_value = [rejection for rejection in rejected if rejection.hour_start not in with_value]
+    outcome, code, message = Outcome.SUCCESS, "", ""
+    if without_value:
+        outcome, code = Outcome.PARTIAL if records else Outcome.FAILED, REJECTED
+        number = len(own) + len(rejected) + snapshot.out_of_window
+        message = f"{len(without_value)} of {number} records rejected ({without_value[0].reason})"
+    return replace(
+        snapshot,
+        outcome=outcome,
+        code=code,
+        message=message,
+        values=HourValues.of(by_hour),
+        hour_offset_seconds=hour_offset if records else None,
+        rejections=(*rejected, *duplicates),
+    )
 
 
 def _parse_record(raw: RawRecord) -> Record | Rejection:

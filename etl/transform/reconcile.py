@@ -3,41 +3,41 @@
     facts   = reconcile(all snapshots of the day).facts
     changes = diff(day before a commit, day after it)     what the commit writes
 
+``add_snapshots`` gives the same result as ``reconcile`` without merging earlier snapshots again.
+
 In each dimension, facts add up to the total by construction: members count only in hours with a total, and what no
 verified member explains is the dimension's unattributed amount.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from typing import NamedTuple
 
+from etl.hour_values import HOURS_PER_DAY, NO_VALUES, HourValues
 from etl.models import (
     DAY,
     HOUR,
     SPLIT_DIMENSIONS,
     TOTAL,
-    ZERO_MEASURES,
     ChangeReason,
     DayState,
     Dimension,
     Fact,
+    Measures,
     Revision,
     SeriesKey,
     Snapshot,
-    SourcedMeasures,
-    Window,
     day_start,
 )
-from etl.transform.breakdown import HourBreakdown, break_down_hours, day_breakdown, sum_measures, with_spend
-from etl.transform.hours import Hours, hours_of, merge_snapshots
+from etl.transform.breakdown import Allocation, DimensionHours, break_down_hours, day_breakdown
+from etl.transform.hours import NO_HOURS, SeriesHours, add_snapshot, ended_hours
 
 CLOSED_AFTER = timedelta(minutes=10)
 """A day is closed if its total was requested this long after its end."""
 
 Key = tuple[SeriesKey, datetime]
-MembersByDimension = Mapping[Dimension, Mapping[SeriesKey, Hours]]
-BreakdownsByDimension = Mapping[Dimension, Mapping[datetime, HourBreakdown]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,113 +61,192 @@ class DaySnapshots:
         return replace(self, snapshots=(*self.snapshots, *snapshots))
 
     @property
-    def hours(self) -> tuple[datetime, ...]:
-        return hours_of(Window.whole_day("", TOTAL, self.day), self.hour_offset_seconds)
+    def first_hour_start(self) -> datetime:
+        return day_start(self.day) + timedelta(seconds=self.hour_offset_seconds)
+
+    @property
+    def counted(self) -> Iterator[Snapshot]:
+        return (snapshot for snapshot in self.snapshots if snapshot.window.series not in self.ignored)
+
+
+class FactValues(NamedTuple):
+    """The facts of one series on one day by hour: volume, nanodollars and snapshot number; None: no fact."""
+
+    volumes: tuple[int | None, ...]
+    nanodollars: tuple[int | None, ...]
+    snapshots: tuple[int | None, ...]
+
+
+NO_FACTS = FactValues(*NO_VALUES, NO_VALUES.volumes)
+
+
+def single_facts(series: SeriesKey, values: FactValues, first_hour_start: datetime) -> Iterator[Fact]:
+    """Yield the facts of a series one by one."""
+    for hour, (volume, nanodollars, snapshot) in enumerate(zip(*values, strict=True)):
+        if volume is not None and nanodollars is not None and snapshot is not None:
+            yield Fact(series, first_hour_start + hour * HOUR, volume, nanodollars, snapshot)
 
 
 @dataclass(frozen=True)
 class ReconciledDay:
     """The facts and the state computed from a day's snapshots.
 
-    ``stored_facts``, if set, are the facts of a day that was loaded; otherwise they are computed.
+    ``series`` are those that count and those that are unverified. ``stored_facts``, if set, are the facts of a day that
+    was loaded; otherwise they are computed.
     """
 
+    inputs: DaySnapshots
     day_state: DayState
-    sources: Mapping[SeriesKey, Hours] = field(default_factory=dict)
-    members: MembersByDimension = field(default_factory=dict)
-    breakdowns: BreakdownsByDimension = field(default_factory=dict)
-    last_snapshot: int = 0
-    stored_facts: Mapping[Key, Fact] | None = None
+    series: Mapping[SeriesKey, SeriesHours] = field(default_factory=dict)
+    dimensions: Mapping[Dimension, DimensionHours] = field(default_factory=dict)
+    stored_facts: Mapping[SeriesKey, FactValues] | None = None
 
     @cached_property
-    def facts(self) -> Mapping[Key, Fact]:
-        """The facts of the day; a member's hour without a fact is zero.
+    def facts(self) -> Mapping[SeriesKey, FactValues]:
+        """The facts by series, if it has any; a member's hour without a fact is zero.
 
         Computed on first use, because a day is reconciled with each response, and written with each commit.
         """
-        facts = self._facts() if self.stored_facts is None else self.stored_facts.values()
-        return {(fact.series, fact.hour_start): fact for fact in facts}
+        if self.stored_facts is not None:
+            return self.stored_facts
+        return {series: facts for series, facts in self._facts() if facts != NO_FACTS}
 
-    def _facts(self) -> Iterator[Fact]:
+    def _facts(self) -> Iterator[tuple[SeriesKey, FactValues]]:
         """The total, its members and the unattributed amounts; all is unattributed where members exceed the total."""
-        totals = self.sources.get(TOTAL, {})
-        for hour, total in totals.items():
-            yield Fact(TOTAL, hour, *total.value, total.snapshot)
-        for dimension, by_hour in self.breakdowns.items():
-            for hour, breakdown in by_hour.items():
-                if not breakdown.is_over_allocated:
-                    for series, source in with_spend(self.members[dimension], hour):
-                        yield Fact(series, hour, *source.value, source.snapshot)
-                if breakdown.unattributed != ZERO_MEASURES:
-                    yield Fact(SeriesKey(dimension, None), hour, *breakdown.unattributed, totals[hour].snapshot)
+        totals = self.series.get(TOTAL, NO_HOURS)
+        numbers = tuple(source.number if source else None for source in totals.sources)
+        yield TOTAL, FactValues(*totals.values, numbers)
+        has_total = frozenset(totals.values.hours)
+        for series, hours in self.series.items():
+            dimension = self.dimensions.get(series.dimension)
+            if dimension and series not in self.inputs.unverified:
+                yield series, _facts_of(hours.values, hours.sources, has_total - dimension.over_allocated)
+        for name, dimension in self.dimensions.items():
+            yield SeriesKey(name, None), _facts_of(dimension.unattributed, totals.sources, has_total)
 
-    @cached_property
-    def over_allocations(self) -> Mapping[Key, Fact]:
+    @property
+    def over_allocations(self) -> list[Fact]:
         """Hours whose members exceed the total in a dimension, with what they add up to."""
-        found: dict[Key, Fact] = {}
-        for dimension, by_hour in self.breakdowns.items():
-            series = SeriesKey(dimension, None)
-            for hour, breakdown in by_hour.items():
-                if breakdown.is_over_allocated:
-                    number = max(source.snapshot for _, source in with_spend(self.members[dimension], hour))
-                    found[series, hour] = Fact(series, hour, *breakdown.allocated, number)
+        found = []
+        for name, dimension in self.dimensions.items():
+            for hour in sorted(dimension.over_allocated):
+                members = [one for series, one in self.series.items() if self._counts_in(name, series)]
+                sources = (one.sources[hour] for one in members if one.values.at(hour) != (0, 0))
+                number = max(source.number for source in sources if source)
+                allocation = dimension.allocation
+                start = self.inputs.first_hour_start + hour * HOUR
+                sums = allocation.volumes[hour], allocation.nanodollars[hour]
+                found.append(Fact(SeriesKey(name, None), start, *sums, number))
         return found
+
+    def _counts_in(self, dimension: Dimension, series: SeriesKey) -> bool:
+        return series.dimension is dimension and series not in self.inputs.unverified
+
+    @property
+    def last_snapshot(self) -> int:
+        return max((snapshot.number for snapshot in self.inputs.counted), default=0)
+
+
+def fact_values(facts: Iterable[Fact], first_hour_start: datetime) -> dict[SeriesKey, FactValues]:
+    """Arrange a day's facts by series and hour."""
+    by_series: dict[SeriesKey, list[list[int | None]]] = {}
+    for fact in facts:
+        hour = (fact.hour_start - first_hour_start) // HOUR
+        columns = by_series.setdefault(fact.series, [list(column) for column in NO_FACTS])
+        for column, value in zip(columns, (fact.volume, fact.nanodollars, fact.snapshot), strict=True):
+            column[hour] = value
+    return {series: FactValues(*map(tuple, columns)) for series, columns in by_series.items()}
+
+
+def _facts_of(values: HourValues, sources: Sequence[Snapshot | None], hours: frozenset[int]) -> FactValues:
+    """The facts of the hours with spend, among some hours."""
+    volumes, nanodollars, snapshots = map(list, NO_FACTS)
+    for hour, volume, money in values.with_spend():
+        source = sources[hour]
+        if hour in hours and source:
+            volumes[hour], nanodollars[hour], snapshots[hour] = volume, money, source.number
+    return FactValues(tuple(volumes), tuple(nanodollars), tuple(snapshots))
 
 
 @dataclass(frozen=True, slots=True)
 class DayChanges:
-    """What one commit writes for one day. Facts of value zero are deleted, except those of the total."""
+    """What one commit writes for one day.
 
-    facts: tuple[Fact, ...] = ()
+    ``new`` are the facts of series that had none, ``changed`` those of other series with another value than before;
+    there, facts of value zero are deleted, except those of the total.
+    """
+
+    new: Mapping[SeriesKey, FactValues] = field(default_factory=dict)
+    changed: tuple[Fact, ...] = ()
     revisions: tuple[Revision, ...] = ()
 
 
 def empty_day(day: date) -> ReconciledDay:
     """Return a day without any snapshot."""
-    return ReconciledDay(DayState(day))
+    return ReconciledDay(DaySnapshots(day), DayState(day))
 
 
 def reconcile(day: DaySnapshots) -> ReconciledDay:
     """Compute the facts and the state of a day."""
-    counted = [snapshot for snapshot in day.snapshots if snapshot.window.series not in day.ignored]
-    by_series: dict[SeriesKey, list[Snapshot]] = {}
-    for snapshot in sorted(counted, key=lambda snapshot: (snapshot.requested_at, snapshot.number)):
-        by_series.setdefault(snapshot.window.series, []).append(snapshot)
-    offset, total_snapshots = day.hour_offset_seconds, by_series.get(TOTAL, [])
-    totals = merge_snapshots(total_snapshots, offset, lambda snapshot: _uncertain_hours(day, snapshot))
-    partial = {snapshot.number for snapshot in total_snapshots if snapshot.window.is_partial_day}
-    without_full_day = frozenset(hour for hour, source in totals.items() if source.snapshot in partial)
-    sources = {
-        series: merge_snapshots(snapshots, offset, lambda _: without_full_day)
-        for series, snapshots in by_series.items()
-        if series != TOTAL
-    }
-    members: MembersByDimension = {
-        dimension: {
-            series: hours
-            for series, hours in sources.items()
-            if series.dimension is dimension and series not in day.unverified
-        }
-        for dimension in SPLIT_DIMENSIONS
-    }
-    breakdowns = {
-        dimension: break_down_hours(totals, members[dimension])
-        for dimension in SPLIT_DIMENSIONS
-        if dimension is Dimension.QUEUE or any(members[dimension].values())
-    }
-    return ReconciledDay(
-        day_state=_day_state(day, by_series, totals, members, breakdowns, without_full_day),
-        sources={**sources, TOTAL: totals} if totals else sources,
-        members=members,
-        breakdowns=breakdowns,
-        last_snapshot=max((snapshot.number for snapshot in counted), default=0),
-    )
+    return _add(replace(empty_day(day.day), inputs=replace(day, snapshots=())), day, day.counted)
 
 
-def _uncertain_hours(day: DaySnapshots, snapshot: Snapshot) -> frozenset[datetime]:
+def add_snapshots(before: ReconciledDay, day: DaySnapshots) -> ReconciledDay:
+    """Return ``reconcile(day)``; ``day`` is that of ``before`` with more snapshots at its end."""
+    added = [one for one in day.snapshots[len(before.inputs.snapshots) :] if one.window.series not in day.ignored]
+    if not _counts_alike(before, day) or any(_is_earlier(snapshot, before) for snapshot in added):
+        return reconcile(day)
+    after = _add(before, day, added)
+    is_same = after.day_state.hours_without_full_day_response == before.day_state.hours_without_full_day_response
+    return after if is_same or len(after.series) == 1 else reconcile(day)
+
+
+def _counts_alike(before: ReconciledDay, day: DaySnapshots) -> bool:
+    """True if the snapshots of ``before`` count in ``day`` as they did."""
+    old = before.inputs
+    if (old.hour_offset_seconds, old.full_day_from_snapshot) != (day.hour_offset_seconds, day.full_day_from_snapshot):
+        return False
+    changed = (old.unverified ^ day.unverified) | (old.ignored ^ day.ignored) | (old.retired ^ day.retired)
+    return changed.isdisjoint(before.series) and changed.isdisjoint(old.ignored)
+
+
+def _is_earlier(snapshot: Snapshot, day: ReconciledDay) -> bool:
+    last = day.series.get(snapshot.window.series, NO_HOURS).last
+    return last is not None and snapshot.requested_at < last.requested_at
+
+
+def _add(before: ReconciledDay, day: DaySnapshots, added: Iterable[Snapshot]) -> ReconciledDay:
+    """Merge snapshots that are later than those of ``before``, all totals first."""
+    series, first = dict(before.series), day.first_hour_start
+    in_order = sorted(added, key=lambda one: (one.window.series != TOTAL, one.requested_at, one.number))
+    for snapshot in in_order:
+        key = snapshot.window.series
+        totals = series.get(TOTAL, NO_HOURS)
+        may_omit = _uncertain_hours(day, snapshot) if key == TOTAL else totals.from_partial_day
+        series[key] = add_snapshot(series.get(key, NO_HOURS), snapshot, first, may_omit)
+    changed = {snapshot.window.series for snapshot in in_order if snapshot.window.series != TOTAL}
+    allocations = {name: hours.allocation for name, hours in before.dimensions.items()} or {
+        Dimension.QUEUE: Allocation()
+    }
+    for key in changed - day.unverified:
+        earlier, values = before.series.get(key, NO_HOURS).values, series[key].values
+        if key.dimension in allocations or not values.is_empty:
+            allocation = allocations.get(key.dimension, Allocation())
+            allocations[key.dimension] = allocation.replace_member(earlier, values)
+    totals = series.get(TOTAL, NO_HOURS)
+    dimensions = {
+        name: break_down_hours(totals.values, allocations[name]) for name in SPLIT_DIMENSIONS if name in allocations
+    }
+    return ReconciledDay(day, _day_state(day, series, dimensions), series, dimensions)
+
+
+def _uncertain_hours(day: DaySnapshots, snapshot: Snapshot) -> frozenset[int]:
     """The day's last hour, until it is known that the API returns it."""
     is_full_day = day.full_day_from_snapshot is not None and snapshot.number >= day.full_day_from_snapshot
-    return frozenset() if is_full_day else frozenset(day.hours[-1:])
+    return frozenset() if is_full_day else frozenset({HOURS_PER_DAY - 1})
+
+
+# ---------------------------------------------------------------- changes
 
 
 def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
@@ -175,118 +254,93 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
 
     A revision has the API's values if the API changed them, otherwise those of the fact.
     """
-    facts: list[Fact] = []
-    revisions: dict[Key, Revision] = {}
-    for key in before.facts.keys() | after.facts.keys():
-        old, new = before.facts.get(key), after.facts.get(key)
-        if old and new and old.value == new.value:
+    first = after.inputs.first_hour_start
+    last_snapshot, changed, revisions = after.last_snapshot, list[Fact](), dict[Key, Revision]()
+    for series in sorted(before.facts.keys() | after.facts.keys(), key=_order):
+        old, new = before.facts.get(series), after.facts.get(series, NO_FACTS)
+        if old is None or old[:2] == new[:2]:
             continue
-        facts.append(new or Fact(*key, *ZERO_MEASURES, after.last_snapshot))
-        new_value = new.value if new else ZERO_MEASURES
-        if old and old.value != new_value:
-            revisions[key] = Revision(*key, old.value, new_value, ChangeReason.REATTRIBUTION, after.last_snapshot)
-    for series, hours in before.sources.items():
-        new_hours = after.sources.get(series, {})
-        if new_hours is hours:
-            continue
-        for hour, earlier in hours.items():
-            later = new_hours.get(hour)
-            if later and later.value != earlier.value:
-                cause = ChangeReason.CORRECTION if earlier.was_complete(hour) else ChangeReason.LATE_ARRIVING
-                revisions[series, hour] = Revision(series, hour, earlier.value, later.value, cause, later.snapshot)
-    return DayChanges(tuple(sorted(facts, key=_order)), tuple(sorted(revisions.values(), key=_order)))
+        for hour, old_volume, new_volume, old_money, new_money, snapshot in zip(
+            range(HOURS_PER_DAY), old.volumes, new.volumes, old.nanodollars, new.nanodollars, new.snapshots, strict=True
+        ):
+            if (old_volume, old_money) == (new_volume, new_money):
+                continue
+            start, number = first + hour * HOUR, snapshot or last_snapshot
+            fact = Fact(series, start, new_volume or 0, new_money or 0, number)
+            changed.append(fact)
+            if old_volume is not None and old_money is not None and (old_volume, old_money) != fact[2:4]:
+                values = Measures.of(old_volume, old_money), Measures.of(fact.volume, fact.nanodollars)
+                revisions[series, start] = Revision(series, start, *values, ChangeReason.REATTRIBUTION, last_snapshot)
+    for series, hours in before.series.items():
+        later = after.series.get(series, NO_HOURS)
+        if later is not hours:
+            revisions |= {(series, one.hour_start): one for one in _changes(series, hours, later, first)}
+    new_series = {series: after.facts[series] for series in after.facts if series not in before.facts}
+    return DayChanges(new_series, tuple(changed), tuple(revisions.values()))
 
 
-def _order(row: Fact | Revision) -> tuple[datetime, str, str]:
-    return row.hour_start, row.series.dimension, row.series.member or ""
+def _changes(series: SeriesKey, before: SeriesHours, after: SeriesHours, first: datetime) -> Iterator[Revision]:
+    """Values that the API changed."""
+    for hour, (earlier, later) in enumerate(zip(before.sources, after.sources, strict=True)):
+        if earlier is None or later is None or before.values.at(hour) == after.values.at(hour):
+            continue
+        was_complete = hour < ended_hours(first, earlier.requested_at)
+        cause = ChangeReason.CORRECTION if was_complete else ChangeReason.LATE_ARRIVING
+        values = Measures.of(*before.values.at(hour)), Measures.of(*after.values.at(hour))
+        yield Revision(series, first + hour * HOUR, *values, cause, later.number)
+
+
+def _order(series: SeriesKey) -> tuple[str, str]:
+    return series.dimension, series.member or ""
 
 
 # ---------------------------------------------------------------- the day's state
 
 
 def _day_state(
-    day: DaySnapshots,
-    by_series: Mapping[SeriesKey, list[Snapshot]],
-    totals: Hours,
-    members: MembersByDimension,
-    breakdowns: BreakdownsByDimension,
-    hours_without_full_day_response: frozenset[datetime],
+    day: DaySnapshots, series: Mapping[SeriesKey, SeriesHours], dimensions: Mapping[Dimension, DimensionHours]
 ) -> DayState:
-    requested_at = {series: at for series, snapshots in by_series.items() if (at := _last_full_read(snapshots))}
-    total_at = requested_at.get(TOTAL)
-    complete = [hour for hour, source in totals.items() if source.was_complete(hour)]
-    active = (
-        series
-        for hours_by_series in members.values()
-        for series, hours in hours_by_series.items()
-        if any(source.value != ZERO_MEASURES for source in hours.values())
-    )
+    totals = series.get(TOTAL, NO_HOURS)
+    total_at = totals.full_read_at
+    members = {key: hours for key, hours in series.items() if key != TOTAL and key not in day.unverified}
     return DayState(
         day=day.day,
-        total=sum_measures(source.value for source in totals.values()),
+        total=Measures.of(*totals.values.total),
         total_requested_at=total_at,
         is_closed=total_at is not None and total_at >= day_start(day.day) + DAY + CLOSED_AFTER,
         breakdowns={
-            dimension: day_breakdown(by_hour, complete, has_total=total_at is not None)
-            for dimension, by_hour in breakdowns.items()
+            name: day_breakdown(hours, totals.complete, has_total=total_at is not None)
+            for name, hours in dimensions.items()
         },
-        failed=_failed(by_series) - day.retired,
-        outstanding=_outstanding(day, requested_at, totals, members, breakdowns),
-        total_by_hour={hour: source.value for hour, source in totals.items()},
-        requested_at=requested_at,
-        active_members=frozenset(active) - day.retired,
-        hours_without_full_day_response=hours_without_full_day_response,
+        failed=frozenset(key for key, hours in series.items() if hours.failed_starts) - day.retired,
+        outstanding=tuple(sorted(_outstanding(day, totals, members, dimensions))),
+        total_by_hour=totals.values,
+        requested_at={key: hours.full_read_at for key, hours in series.items() if hours.full_read_at},
+        active_members=frozenset(key for key, hours in members.items() if hours.values.has_spend) - day.retired,
+        hours_without_full_day_response=totals.from_partial_day,
     )
-
-
-def _last_full_read(snapshots: Iterable[Snapshot]) -> datetime | None:
-    """When the whole day of a series was last requested with success."""
-    full_reads = (one.requested_at for one in snapshots if one.is_success and not one.window.is_partial_day)
-    return max(full_reads, default=None)
-
-
-def _failed(by_series: Mapping[SeriesKey, list[Snapshot]]) -> frozenset[SeriesKey]:
-    """Series with a window whose last attempt failed, unless a later response covers its hours."""
-    failed = set()
-    for series, snapshots in by_series.items():
-        covered_from: datetime | None = None
-        for snapshot in reversed(snapshots):
-            if snapshot.is_success:
-                covered_from = min(covered_from or snapshot.window.start, snapshot.window.start)
-            elif covered_from is None or snapshot.window.start < covered_from:
-                failed.add(series)
-    return frozenset(failed)
 
 
 def _outstanding(
     day: DaySnapshots,
-    requested_at: Mapping[SeriesKey, datetime],
-    totals: Hours,
-    members: MembersByDimension,
-    breakdowns: BreakdownsByDimension,
-) -> tuple[tuple[SeriesKey, datetime], ...]:
+    totals: SeriesHours,
+    members: Mapping[SeriesKey, SeriesHours],
+    dimensions: Mapping[Dimension, DimensionHours],
+) -> Iterator[tuple[SeriesKey, datetime]]:
     """Per series, the ``date`` to request for its first hour that is not covered.
 
     Total: any ended hour. Members: hours with an unattributed amount, once the total has no outstanding hour.
     """
-    if TOTAL not in requested_at:
-        return ()
-    offset = timedelta(seconds=day.hour_offset_seconds)
-    hours = [hour for hour in day.hours if hour + HOUR <= requested_at[TOTAL]]
-    for hour in hours:
-        if _is_uncovered(totals.get(hour), requested_at[TOTAL]):
-            return ((TOTAL, hour - offset),)
-    outstanding = []
-    for dimension, by_hour in breakdowns.items():
-        unexplained = [hour for hour in hours if not by_hour[hour].is_explained]
-        for series in members[dimension].keys() & requested_at.keys() - day.retired:
-            own, at = members[dimension][series], requested_at[series]
-            first = next((hour for hour in unexplained if _is_uncovered(own.get(hour), at)), None)
-            if first is not None:
-                outstanding.append((series, first - offset))
-    return tuple(sorted(outstanding))
-
-
-def _is_uncovered(source: SourcedMeasures | None, requested_at: datetime) -> bool:
-    """True if nothing is stored for an hour, or if the last response left out stored spend."""
-    return source is None or (source.requested_at < requested_at and source.value != ZERO_MEASURES)
+    if totals.full_read_at is None:
+        return
+    ended, midnight = ended_hours(day.first_hour_start, totals.full_read_at), day_start(day.day)
+    if uncovered := [hour for hour in totals.uncovered if hour < ended]:
+        yield TOTAL, midnight + min(uncovered) * HOUR
+        return
+    for series, hours in members.items():
+        if not hours.uncovered or hours.full_read_at is None or series in day.retired:
+            continue
+        dimension = dimensions.get(series.dimension)
+        unexplained = dimension.unexplained if dimension else frozenset()
+        if found := [hour for hour in hours.uncovered & unexplained if hour < ended]:
+            yield series, midnight + min(found) * HOUR

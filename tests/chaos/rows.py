@@ -187,8 +187,7 @@ def killed_publish(folder: Path) -> int:
     "SIGKILL during export",
     does=KILLED,
     code=KILLED_CODE,
-    stored="the old folder or the new one, complete; for a moment none, and then the next export "
-    "restores the old one",
+    stored="the old folder or the new one, complete; for a moment none, and then the next export restores the old one",
 )
 def killed_export(folder: Path) -> int:
     return _assert_no_losses(kills.exported(folder, 3, random.Random(1)))
@@ -319,7 +318,12 @@ _LIMIT_FILE_SIZE = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (
 FULL = "reports that the disk is full"
 
 
-@row("the disk is full during sync", does=FULL, code=4, stored="what was committed; the next run with free space continues")
+@row(
+    "the disk is full during sync",
+    does=FULL,
+    code=4,
+    stored="what was committed; the next run with free space continues",
+)
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
@@ -647,7 +651,9 @@ def _reader_between_commits(world: World, seconds: float = 60) -> "Iterator[subp
         yield reader
 
 
-@row("a program keeps the warehouse open for some seconds", does="sync waits and continues", code=0, stored="everything")
+@row(
+    "a program keeps the warehouse open for some seconds", does="sync waits and continues", code=0, stored="everything"
+)
 def reader_for_short(folder: Path) -> int:
     with _world(folder, days=40, latency=0.02) as world:
         syncing = _start(world, "sync", "--lock-wait", "60")

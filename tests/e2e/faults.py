@@ -249,7 +249,12 @@ def self_signed(scene: Scene) -> int:
         return _refuses_tls(scene, server.url, server.requests)
 
 
-@row("a certificate of another host", does=f"sends nothing, in particular not the key; {GIVES_UP}", code=1, stored=NOTHING)
+@row(
+    "a certificate of another host",
+    does=f"sends nothing, in particular not the key; {GIVES_UP}",
+    code=1,
+    stored=NOTHING,
+)
 def wrong_host(scene: Scene) -> int:
     scene.monkeypatch.setenv("SSL_CERT_FILE", str(scene.world.folder / "cert.pem"))
     with serving_tls(scene.world.folder, respond(b"")) as server:
@@ -469,7 +474,12 @@ def not_json(scene: Scene) -> int:
     return _fail_first_requests(scene, FaultKind.VENDOR_PAGE)
 
 
-@row("once, no records although spend is stored", does="requests the window once more before it counts", code=0, stored=EVERYTHING)
+@row(
+    "once, no records although spend is stored",
+    does="requests the window once more before it counts",
+    code=0,
+    stored=EVERYTHING,
+)
 def no_records_once(scene: Scene) -> int:
     assert scene.sync() == 0
     days = tuple(ago(days) for days in range(1, 4))
@@ -494,7 +504,12 @@ def clock_ahead(scene: Scene) -> int:
     return _sync_with_wrong_clock(scene, timedelta(days=3))
 
 
-@row("the clock is days behind", does="loads the days up to its own date, makes none final, and warns", code=0, stored=OPEN)
+@row(
+    "the clock is days behind",
+    does="loads the days up to its own date, makes none final, and warns",
+    code=0,
+    stored=OPEN,
+)
 def clock_behind(scene: Scene) -> int:
     return _sync_with_wrong_clock(scene, timedelta(days=-3))
 

@@ -39,7 +39,9 @@ def world_today(
 ) -> World:
     """Return a world at the current time, for commands that use the real clock."""
     now = datetime.now(UTC)
-    return World(folder, Dataset.always_active(begins=now.date() - timedelta(days=days), queues=queues), behaviour, faults, now)
+    return World(
+        folder, Dataset.always_active(begins=now.date() - timedelta(days=days), queues=queues), behaviour, faults, now
+    )
 
 
 def write_config(world: World, names: Iterable[str], top: str = "", **own: str) -> None:

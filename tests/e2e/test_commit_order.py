@@ -32,7 +32,9 @@ def test_each_transaction_continues_the_numbers_of_the_one_before(
         for response in arrivals.responses:
             ranks.append((seen[response.window.day], response.window.day))
             seen[response.window.day] += 1
-        in_turn = [response for _, response in sorted(zip(ranks, arrivals.responses, strict=True), key=lambda pair: pair[0])]
+        in_turn = [
+            response for _, response in sorted(zip(ranks, arrivals.responses, strict=True), key=lambda pair: pair[0])
+        ]
         return replace(arrivals, responses=in_turn)
 
     def record(writer: Writer, updates: Sequence[DayUpdate], statuses: Sequence[object] = ()) -> None:

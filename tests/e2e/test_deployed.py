@@ -125,7 +125,9 @@ def run(world: World, arguments: list[str], variables: Mapping[str, str]) -> "su
 def world_today(folder: Path) -> World:
     """Return a world at the current time, which subprocesses use."""
     now = datetime.now(UTC)
-    return World(folder, Dataset.always_active(begins=now.date() - timedelta(days=2), queues=2), WITHOUT_RETRIES, now=now)
+    return World(
+        folder, Dataset.always_active(begins=now.date() - timedelta(days=2), queues=2), WITHOUT_RETRIES, now=now
+    )
 
 
 def key_in(folder: Path) -> Path:

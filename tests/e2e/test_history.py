@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from etl import __version__
 from etl.clock import Clock
@@ -24,6 +23,7 @@ from etl.outputs.status import AccountStatus, load_status
 from etl.responses import RawRecord
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
+from etl.sync import writer
 from etl.sync.replay import ReplayResult, replay
 from etl.transform import parse
 from etl.warehouse.engine import open_warehouse
@@ -80,14 +80,14 @@ def sync_nightly(world: World, nights: int = 8) -> None:
 
 def _copy_view_after_every_commit(
     copies: dict[datetime, Hours],
-) -> Callable[[SyncStateStore, Connection, Batch], LoadCounts]:
-    commit = SyncStateStore._commit
+) -> Callable[[SyncStateStore, Batch], LoadCounts]:
+    commit = SyncStateStore.commit
 
-    def commit_and_copy(state_store: SyncStateStore, connection: Connection, batch: Batch) -> LoadCounts:
-        counts = commit(state_store, connection, batch)
+    def commit_and_copy(state_store: SyncStateStore, batch: Batch) -> LoadCounts:
+        counts = commit(state_store, batch)
         assert state_store._last_commit
-        rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
-        connection.rollback()
+        with state_store._engine.connect() as connection:
+            rows = connection.exec_driver_sql("select queue, hour_start, volume, money from spending_hourly").all()
         commit_time = state_store._last_commit.replace(tzinfo=None)
         assert commit_time not in copies
         copies[commit_time] = {(queue, hour): (volume, money) for queue, hour, volume, money in rows}
@@ -98,7 +98,8 @@ def _copy_view_after_every_commit(
 
 def test_as_of_returns_the_hourly_view_of_every_past_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: dict[datetime, Hours] = {}
-    monkeypatch.setattr(SyncStateStore, "_commit", _copy_view_after_every_commit(copies))
+    monkeypatch.setattr(writer, "BATCH_SNAPSHOTS", 3)  # many small commits
+    monkeypatch.setattr(SyncStateStore, "commit", _copy_view_after_every_commit(copies))
     with eventful(tmp_path) as world:
         sync_nightly(world)
         assert {queue for queue, _ in world.hourly()} >= {FIRST, SECOND, UNLISTED}

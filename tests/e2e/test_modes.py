@@ -67,7 +67,9 @@ def test_files_are_private_except_output_files(tmp_path: Path, umask: str) -> No
         ["report", "-o", "report.html"], ["export", "lake"], ["export", "lake"], ["export", "sheets", "--format", "csv"],
     )  # fmt: skip
     with (
-        World(work, Dataset.always_active(begins=now.date() - timedelta(days=2), queues=2), WITHOUT_RETRIES, now=now) as world,
+        World(
+            work, Dataset.always_active(begins=now.date() - timedelta(days=2), queues=2), WITHOUT_RETRIES, now=now
+        ) as world,
         _watched(work) as seen,
         _watched(bi) as seen_in_bi,
     ):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from etl.errors import AccountRejectedError, UsageError
 from etl.extract.planner import KNOWN_QUEUES, NONEXISTENT_MEMBERS
@@ -52,21 +51,21 @@ class _Killed(BaseException):
 
 
 def _die_at_verification(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    commit = SyncStateStore._commit
+    commit = SyncStateStore.commit
 
-    def commit_or_die(state_store: SyncStateStore, connection: Connection, batch: Batch) -> LoadCounts:
+    def commit_or_die(state_store: SyncStateStore, batch: Batch) -> LoadCounts:
         verifies = any(
             (series, member_status) == (queue(FIRST), MemberStatus.VERIFIED)
             for series, member_status, _ in batch.member_statuses
         )
         if verifies and when == "before":
             raise _Killed
-        counts = commit(state_store, connection, batch)
+        counts = commit(state_store, batch)
         if verifies:
             raise _Killed
         return counts
 
-    monkeypatch.setattr(SyncStateStore, "_commit", commit_or_die)
+    monkeypatch.setattr(SyncStateStore, "commit", commit_or_die)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -21,7 +21,10 @@ def diagnose(
         {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": new_world.sandbox.url} if environ is None else environ
     )
     return run_diagnostics(
-        given, Environment(variables, new_world.folder), clock_without_waiting(lambda: new_world.now + new_world.ahead), probe=probe
+        given,
+        Environment(variables, new_world.folder),
+        clock_without_waiting(lambda: new_world.now + new_world.ahead),
+        probe=probe,
     )
 
 

@@ -48,7 +48,9 @@ def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Workspace:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Sandbox]:
-    with Sandbox(Dataset.always_active(begins=TODAY - timedelta(days=3), queues=2), Behaviour(unknown_queue="zeros")) as sandbox:
+    with Sandbox(
+        Dataset.always_active(begins=TODAY - timedelta(days=3), queues=2), Behaviour(unknown_queue="zeros")
+    ) as sandbox:
         yield sandbox
 
 

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError
+from etl.hour_values import to_nanodollars
 from etl.load import accounts as accounts_module
 from etl.load.accounts import find_account, last_completed_syncs, open_account
 from etl.load.state import SyncStateStore
@@ -54,8 +55,7 @@ class AccountState:
         self.numbers = count(self.store.start_run("sync", "1", MARCH, []))
 
     def commit(self, batch: Batch) -> LoadCounts:
-        with self.store.open() as commit:
-            return commit(batch)
+        return self.store.commit(batch)
 
     def snapshot(self, series: SeriesKey, day: date, outcome: Outcome = Outcome.SUCCESS) -> Snapshot:
         window = Window.whole_day(self.store.account.name, series, day)
@@ -72,7 +72,7 @@ class AccountState:
         self.commit(Batch(days=(CoverageRow(day_state, status),)))
 
     def spend(self, series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -> None:
-        self.commit(Batch(facts=((day, fact(series, day, volume, money, hour)),)))
+        self.commit(Batch(changed_facts=((day, fact(series, day, volume, money, hour)),)))
 
     def over_allocated_hours(self) -> list[tuple[object, ...]]:
         with self.engine.connect() as connection:
@@ -84,7 +84,7 @@ class AccountState:
 
 
 def fact(series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -> Fact:
-    return Fact(series, day_start(day) + HOUR * hour, volume, Decimal(money), 7)
+    return Fact(series, day_start(day) + HOUR * hour, volume, to_nanodollars(Decimal(money)), 7)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_over_allocated_hours_replace_the_stored_ones_of_the_given_days_only(sta
     state.commit(Batch(days=rows, over_allocations=tuple((hour.hour_start.date(), hour) for hour in hours)))
     other = AccountState(state.engine, "other")
     other.commit(Batch(days=rows, over_allocated_days=(MARCH, yesterday)))
-    state.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
+    state.commit(Batch(changed_facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
     assert [row[3] for row in state.over_allocated_hours()] == [0, 1, 2]
     state.commit(
         Batch(
@@ -262,18 +262,18 @@ def test_days_with_members_have_a_response_for_one_of_them_newest_first(state: A
 
 
 def test_a_commit_writes_changed_facts_only_and_deletes_those_that_became_zero(state: AccountState) -> None:
-    fact = Fact(queue("FunCaptcha"), day_start(MARCH), 3, Decimal("0.5"), 1)
+    fact = Fact(queue("FunCaptcha"), day_start(MARCH), 3, 500_000_000, 1)
 
     def commit(fact: Fact) -> LoadCounts:
-        return state.commit(Batch(facts=((MARCH, fact),)))
+        return state.commit(Batch(changed_facts=((MARCH, fact),)))
 
     assert commit(fact) == LoadCounts(inserted=1)
     assert commit(fact._replace(snapshot=2)) == LoadCounts()
     assert state.store.facts([MARCH]) == {MARCH: [fact]}
-    dearer = fact._replace(money=Decimal("0.6"), snapshot=3)
+    dearer = fact._replace(nanodollars=600_000_000, snapshot=3)
     assert commit(dearer) == LoadCounts(changed=1)
     assert state.store.facts([MARCH]) == {MARCH: [dearer]}
-    assert commit(fact._replace(volume=0, money=Decimal(0), snapshot=4)) == LoadCounts(changed=1)
+    assert commit(fact._replace(volume=0, nanodollars=0, snapshot=4)) == LoadCounts(changed=1)
     assert state.store.facts([MARCH]) == {}
 
 

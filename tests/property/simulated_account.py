@@ -26,8 +26,8 @@ from etl.models import (
     UnknownNameBehaviour,
     Window,
 )
-from etl.transform import parse
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, reconcile
+from tests.core import facts_of, records_of
 
 ACTIVITY_WINDOW = timedelta(days=31)
 """Active periods are loaded this far around the days that are requested."""
@@ -72,7 +72,7 @@ class SimulatedAccount:
         """Store a reconciled day."""
         self.reconciled_days[day] = reconciled
         spent: dict[SeriesKey, Measures] = {}
-        for fact in reconciled.facts.values():
+        for fact in facts_of(reconciled).values():
             if fact.series != TOTAL and not fact.series.is_unattributed:
                 volume, money = spent.get(fact.series, ZERO_MEASURES)
                 spent[fact.series] = Measures(volume + fact.volume, money + fact.money)
@@ -165,18 +165,18 @@ class SimulatedAccount:
         self._reconcile_changed_names(statuses_before, except_day=day)
 
     def _detect_traits(self, snapshot: Snapshot) -> None:
-        """Detect the account's hour offset from its first successful total, and the first snapshot that has the last hour
+        """Detect the account's hour offset from its first total with records, and the first snapshot that has the last hour
         of its day."""
         window = snapshot.window
-        if not snapshot.is_success or window.series != TOTAL:
+        if not snapshot.has_records or window.series != TOTAL:
             return
         if self.hour_offset is None:
-            self.hour_offset = parse.infer_hour_offset(window, snapshot.values_by_hour)
+            self.hour_offset = snapshot.hour_offset_seconds
         last_hour = window.end - HOUR + timedelta(seconds=self.hour_offset or 0)
         if (
             self.full_day_from_snapshot is None
             and not window.is_partial_day
-            and last_hour in {record.hour_start for record in snapshot.records}
+            and last_hour in {record.hour_start for record in records_of(snapshot)}
         ):
             self.full_day_from_snapshot = snapshot.number
 

@@ -29,6 +29,7 @@ from etl.models import (
     queue,
 )
 from etl.sandbox.dataset import Dataset
+from tests.core import hour_values
 from tests.property.simulated_account import SimulatedAccount
 
 NOW = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
@@ -83,7 +84,13 @@ class CountedAccount(SimulatedAccount):
         hours = self.dataset.day((window.day - EPOCH).days, int(requested_at.timestamp()), window.series.member)
         start = day_start(window.day)
         started = [(start + n * HOUR, *units) for n, units in enumerate(hours) if start + n * HOUR <= requested_at]
-        return Snapshot(self.number, window, requested_at, Outcome.SUCCESS, tuple(Record(*hour) for hour in started))
+        return Snapshot(
+            self.number,
+            window,
+            requested_at,
+            Outcome.SUCCESS,
+            hour_values((Record(*hour) for hour in started), window.day),
+        )
 
     def nightly_sync(self, concurrency: int = 4) -> float:
         """Run one sync; return its requests as a multiple of the minimum."""

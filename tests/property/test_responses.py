@@ -14,6 +14,7 @@ from etl.responses import ApiError, InvalidResponse, RawRecord, Response, Succes
 from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 from etl.transform.parse import parse_snapshot
+from tests.core import records_of
 
 quick = settings(max_examples=300, deadline=None)
 
@@ -63,7 +64,7 @@ def test_one_wrong_byte_never_results_in_a_float(position: int, byte: int) -> No
     broken = bytearray(GOOD_BODY)
     broken[position] = byte
     snapshot = parse_snapshot(response(bytes(broken)), 1, None)
-    for record in snapshot.records:  # digits may differ, but there are no floats
+    for record in records_of(snapshot):  # digits may differ, but there are no floats
         assert type(record.volume) is int
         assert type(record.money) is Decimal
         assert str(record.volume).encode() in broken
@@ -84,7 +85,7 @@ json_values = st.recursive(
 def test_any_json_as_records_gives_a_snapshot(value: object, hour_offset: int | None) -> None:
     snapshot = parse_snapshot(response(json.dumps({"errorId": 0, "data": value}).encode()), 1, hour_offset)
     assert all(len(rejection.raw) <= protocol.RAW_CHARS for rejection in snapshot.rejections)
-    assert all(record.volume >= 0 and record.money.as_tuple().exponent == -9 for record in snapshot.records)
+    assert all(record.volume >= 0 and record.money.as_tuple().exponent == -9 for record in records_of(snapshot))
 
 
 # ---------------------------------------------------------------- every notation
@@ -121,7 +122,7 @@ def test_records_are_read_exactly_in_every_notation(records: tuple[Record, ...],
     error_id, data = draw.choice(["0", '"0"']), draw.choice([as_list, as_object])
     content = f'{{"errorId":{error_id},"data":{data}}}'
     snapshot = parse_snapshot(response(content.encode()), 1, draw.choice([0, None]))
-    assert (snapshot.outcome, snapshot.records, snapshot.rejections, snapshot.out_of_window) == (
+    assert (snapshot.outcome, records_of(snapshot), snapshot.rejections, snapshot.out_of_window) == (
         Outcome.SUCCESS,
         records,
         (),
@@ -196,6 +197,6 @@ def test_the_record_chosen_for_an_hour_does_not_depend_on_the_order(
 def test_every_record_is_used_rejected_or_out_of_the_window(raws: list[RawRecord]) -> None:
     window = Window.whole_day("default", TOTAL, date(1970, 1, 1))
     snapshot = parse_snapshot(Response(window, START, SuccessPayload(tuple(raws))), 1, None)
-    collapsed = len(raws) - len(snapshot.records) - len(snapshot.rejections) - snapshot.out_of_window
+    collapsed = len(raws) - len(records_of(snapshot)) - len(snapshot.rejections) - snapshot.out_of_window
     assert collapsed >= 0
     assert snapshot.is_success or snapshot.rejections or snapshot.code == "off_grid"

@@ -44,7 +44,8 @@ from etl.sandbox.server import Sandbox
 from etl.secret import Secret
 from etl.transform import parse
 from etl.transform.breakdown import ROUNDING_TOLERANCE
-from etl.transform.reconcile import ReconciledDay, diff
+from etl.transform.reconcile import ReconciledDay, fact_values
+from tests.core import records_of, written_facts
 from tests.property.simulated_account import SimulatedAccount
 
 TODAY = date(2026, 11, 22)
@@ -141,7 +142,8 @@ class SimulatedApi(SimulatedAccount):
 
     def commit(self, day: date, reconciled: ReconciledDay) -> None:
         facts = self.facts.setdefault(day, {})
-        for fact in diff(replace(reconciled, stored_facts=dict(facts)), reconciled).facts:
+        stored_facts = fact_values(facts.values(), reconciled.inputs.first_hour_start)
+        for fact in written_facts(replace(reconciled, stored_facts=stored_facts), reconciled):
             facts[fact.series, fact.hour_start] = fact
             if fact.is_delete:
                 del facts[fact.series, fact.hour_start]
@@ -175,7 +177,7 @@ class SimulatedApi(SimulatedAccount):
         snapshot = parse.parse_snapshot(raw_response, self.number, self.hour_offset)
         has_records = snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL)
         self.responses[self.number] = ReturnedHours(self.decides_at, _hours(body) if has_records else {}, kind)
-        tasks = [record.volume for record in snapshot.records]
+        tasks = [record.volume for record in records_of(snapshot)]
         summary = f"{snapshot.number}: {snapshot.outcome} {snapshot.code}, {len(tasks)} hours, {sum(tasks)} tasks"
         self.log.append(f"{requested_at:%d %H:%M:%S} {self.decides_at:%d %H:%M:%S} {window}: {summary} {kind or ''}")
         return snapshot
@@ -280,7 +282,7 @@ class SimulatedApi(SimulatedAccount):
     def _check_over_allocation(self, day: date) -> None:
         """Assert that an over-allocated hour only has an unattributed row, and that no other hour is over-allocated."""
         facts, reconciled = self.facts[day], self.reconciled_days[day]
-        for unattributed, hour in reconciled.over_allocations:
+        for unattributed, hour, *_ in reconciled.over_allocations:
             of_hour = [
                 fact
                 for fact in facts.values()
@@ -325,7 +327,7 @@ def _certain_value(response: ReturnedHours, snapshot: Snapshot, hour: datetime) 
     """Return the value that the response of a total certainly has for an hour, or None."""
     if hour in response.hours:
         return response.hours[hour] if hour <= snapshot.requested_at else None
-    own = [record.hour_start for record in snapshot.records]
+    own = [record.hour_start for record in records_of(snapshot)]
     is_inside = bool(own) and own[0] < hour < own[-1]
     return ZERO_MEASURES if is_inside and not _is_rejected(snapshot, hour) else None
 

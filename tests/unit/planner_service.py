@@ -26,6 +26,7 @@ from etl.models import (
     day_start,
 )
 from etl.transform.reconcile import DaySnapshots, reconcile
+from tests.core import hour_values
 
 TODAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -119,7 +120,7 @@ class Service:
         records = (
             Record(midnight + n * HOUR, self.tasks(days_ago, name, n), self.money(days_ago, name, n)) for n in hours
         )
-        return replace(snapshot, records=tuple(records))
+        return replace(snapshot, values=hour_values(records, window.day))
 
 
 class SimulatedSync:

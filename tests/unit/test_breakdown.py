@@ -1,19 +1,26 @@
 """How members of a dimension are compared with the total."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
-from etl.models import Measures, SourcedMeasures, queue
-from etl.transform.breakdown import break_down_hours, day_breakdown
+from etl.hour_values import NO_VALUES, HourValues, to_nanodollars
+from etl.models import Measures
+from etl.transform.breakdown import Allocation, DimensionHours, break_down_hours, day_breakdown
 
-HOUR = datetime(2026, 11, 2, 8, tzinfo=UTC)
+HOUR = 8
 
 
-def source(money: str, volume: int = 1) -> SourcedMeasures:
-    return SourcedMeasures(Measures(volume, Decimal(money)), 1, HOUR)
+def values(money: str, volume: int = 1) -> HourValues:
+    return HourValues.of({HOUR: (volume, to_nanodollars(Decimal(money)))})
+
+
+def break_down(total: HourValues, members: Sequence[HourValues]) -> DimensionHours:
+    allocation = Allocation()
+    for member in members:
+        allocation = allocation.replace_member(NO_VALUES, member)
+    return break_down_hours(total, allocation)
 
 
 @pytest.mark.parametrize(
@@ -29,19 +36,25 @@ def source(money: str, volume: int = 1) -> SourcedMeasures:
 def test_the_total_and_each_member_may_be_rounded_by_one_millionth(
     total: str, members: Sequence[str], is_explained: bool
 ) -> None:
-    hours = {queue(f"Q{number}"): {HOUR: source(money)} for number, money in enumerate(members)}
-    breakdown = break_down_hours({HOUR: source(total, volume=len(members))}, hours)[HOUR]
-    assert breakdown.is_explained == is_explained
-    assert not breakdown.is_over_allocated
+    hours = break_down(values(total, volume=len(members)), [values(money) for money in members])
+    assert (HOUR not in hours.unexplained) == is_explained
+    assert not hours.over_allocated
+
+
+def test_a_member_whose_values_change_counts_only_with_the_new_ones() -> None:
+    allocation = Allocation().replace_member(NO_VALUES, values("1.0")).replace_member(values("1.0"), values("0.25", 3))
+    assert (allocation.volumes[HOUR], allocation.nanodollars[HOUR], allocation.members[HOUR]) == (3, 250_000_000, 1)
+    assert allocation.replace_member(values("0.25", 3), NO_VALUES) == Allocation()
 
 
 def test_members_that_exceed_the_total_leave_all_of_it_unattributed() -> None:
-    breakdown = break_down_hours({HOUR: source("1.0")}, {queue("A"): {HOUR: source("1.1")}})[HOUR]
-    assert breakdown.is_over_allocated
-    assert breakdown.unattributed == Measures(1, Decimal("1.0"))
-    day = day_breakdown({HOUR: breakdown}, [HOUR], has_total=True)
+    hours = break_down(values("1.0"), [values("1.1")])
+    assert hours.over_allocated == {HOUR}
+    assert hours.unattributed == values("1.0")
+    day = day_breakdown(hours, {HOUR}, has_total=True)
     assert (day.is_over_allocated, day.is_explained) == (True, False)
+    assert day.unattributed == Measures(1, Decimal("1.0"))
 
 
 def test_a_day_without_a_total_is_never_explained() -> None:
-    assert not day_breakdown({}, [], has_total=False).is_explained
+    assert not day_breakdown(break_down(NO_VALUES, []), set(), has_total=False).is_explained

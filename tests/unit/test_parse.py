@@ -7,7 +7,8 @@ import pytest
 
 from etl.models import DAY, HOUR, TOTAL, ErrorScope, Outcome, Record, Rejection, Snapshot, Window
 from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload, TransportError
-from etl.transform.parse import infer_hour_offset, parse_snapshot
+from etl.transform.parse import parse_snapshot
+from tests.core import records_of
 
 START = datetime(2019, 2, 19, tzinfo=UTC)
 WINDOW = Window.whole_day("default", TOTAL, date(2019, 2, 19))
@@ -25,7 +26,7 @@ def response(*records: RawRecord, requested_at: datetime = LATER, window: Window
 
 
 def hours(snapshot: Snapshot) -> list[float]:
-    return [(record.hour_start - START) / HOUR for record in snapshot.records]
+    return [(record.hour_start - START) / HOUR for record in records_of(snapshot)]
 
 
 def day(hour_offset: timedelta = timedelta(0), count: int = 24) -> Iterable[RawRecord]:
@@ -56,13 +57,13 @@ def test_a_successful_response_becomes_a_snapshot_sorted_by_hour() -> None:
     snapshot = parse_snapshot(response(*reversed(list(day()))), 7, 0)
     assert snapshot.is_success
     assert hours(snapshot) == list(range(24))
-    assert snapshot.records[0] == Record(START, 5, Decimal("1.5"))
+    assert records_of(snapshot)[0] == Record(START, 5, Decimal("1.5"))
     assert (snapshot.number, snapshot.status, snapshot.body, snapshot.requested_at) == (7, 200, b"{}", LATER)
 
 
 def test_an_empty_response_is_a_success_without_an_hour_offset() -> None:
     snapshot = parse_snapshot(response(), 1, None)
-    assert (snapshot.is_success, snapshot.records, infer_hour_offset(WINDOW, snapshot.values_by_hour)) == (
+    assert (snapshot.is_success, records_of(snapshot), snapshot.hour_offset_seconds) == (
         True,
         (),
         None,
@@ -116,7 +117,7 @@ def test_a_record_without_a_valid_hour_leaves_the_window_partial(starts_at: obje
 
 def test_a_response_with_only_rejections_fails_and_keeps_them() -> None:
     snapshot = parse_snapshot(response(raw(START, volume=-1), raw(START + HOUR, volume=-1)), 1, 0)
-    assert (snapshot.outcome, snapshot.code, snapshot.records, len(snapshot.rejections)) == (
+    assert (snapshot.outcome, snapshot.code, records_of(snapshot), len(snapshot.rejections)) == (
         Outcome.FAILED,
         "rejected_records",
         (),
@@ -132,13 +133,13 @@ def test_a_rejection_does_not_matter_if_its_hour_has_a_good_record() -> None:
 def test_of_two_records_of_one_hour_the_larger_wins_and_the_other_is_rejected() -> None:
     snapshot = parse_snapshot(response(raw(START, volume=6), raw(START, volume=5)), 1, 0)
     assert snapshot.is_success
-    assert [record.volume for record in snapshot.records] == [6]
+    assert [record.volume for record in records_of(snapshot)] == [6]
     assert [rejection.hour_start for rejection in snapshot.rejections] == [START]
 
 
 def test_strings_float_noise_and_refunds_are_accepted() -> None:
     record = RawRecord("1550534400", "1550537999.0", "1899", Decimal("-7.4959480000000003"), "")
-    assert parse_snapshot(response(record), 1, 0).records == (Record(START, 1899, Decimal("-7.495948")),)
+    assert records_of(parse_snapshot(response(record), 1, 0)) == (Record(START, 1899, Decimal("-7.495948")),)
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 1799, 3599])
@@ -175,7 +176,7 @@ QUARTER = timedelta(minutes=15)
 @pytest.mark.parametrize("hour_offset", [0, None])
 def test_a_record_with_another_hour_offset_fails_the_snapshot(hour_offset: int | None) -> None:
     snapshot = parse_snapshot(response(raw(START), raw(START + HOUR + QUARTER)), 1, hour_offset)
-    assert (snapshot.outcome, snapshot.code, snapshot.records) == (Outcome.FAILED, "off_grid", ())
+    assert (snapshot.outcome, snapshot.code, records_of(snapshot)) == (Outcome.FAILED, "off_grid", ())
     assert "2019-02-19T01:15:00Z" in snapshot.message
     assert "00:00 past the hour" in snapshot.message
 
@@ -195,8 +196,8 @@ def test_a_day_with_any_hour_offset_is_read_completely(
 ) -> None:
     snapshot = parse_snapshot(response(*day(shift)), 1, hour_offset if is_offset_known else None)
     assert snapshot.is_success
-    assert (len(snapshot.records), snapshot.out_of_window) == (24, 0)
-    assert infer_hour_offset(WINDOW, snapshot.values_by_hour) == hour_offset
+    assert (len(records_of(snapshot)), snapshot.out_of_window) == (24, 0)
+    assert snapshot.hour_offset_seconds == hour_offset
 
 
 def test_the_hours_before_and_after_a_shifted_day_are_outside_the_window() -> None:
@@ -206,21 +207,21 @@ def test_the_hours_before_and_after_a_shifted_day_are_outside_the_window() -> No
 
 def test_with_missing_hours_the_first_hour_is_assumed_to_start_before_the_window() -> None:
     snapshot = parse_snapshot(response(raw(START + 5 * HOUR + QUARTER)), 1, None)
-    assert (infer_hour_offset(WINDOW, snapshot.values_by_hour), hours(snapshot)) == (-2700, [5.25])
+    assert (snapshot.hour_offset_seconds, hours(snapshot)) == (-2700, [5.25])
 
 
 def test_hours_that_have_not_begun_do_not_set_the_offset() -> None:
     now = START + 12 * HOUR
     snapshot = parse_snapshot(response(*day(3 * QUARTER), requested_at=now), 1, None)
     assert hours(snapshot)[-1] == 11.75
-    assert infer_hour_offset(WINDOW, snapshot.values_by_hour) == -900
+    assert snapshot.hour_offset_seconds == -900
     again = parse_snapshot(response(*day(3 * QUARTER), requested_at=now), 1, -900)
     assert snapshot == again
 
 
 def test_an_hour_of_the_previous_day_is_outside_and_does_not_set_the_offset() -> None:
     snapshot = parse_snapshot(response(raw(START - HOUR), raw(START)), 1, None)
-    assert (infer_hour_offset(WINDOW, snapshot.values_by_hour), hours(snapshot), snapshot.out_of_window) == (0, [0], 1)
+    assert (snapshot.hour_offset_seconds, hours(snapshot), snapshot.out_of_window) == (0, [0], 1)
 
 
 @pytest.mark.parametrize(("start", "hour_offset"), [(START, -900), (START - HOUR, -900)])
@@ -233,12 +234,12 @@ def test_the_vendors_example_starts_at_a_quarter_to_midnight(start: datetime, ho
     )
     snapshot = parse_snapshot(response(*records, window=window), 1, None)
     assert snapshot.is_success
-    assert snapshot.records == (
+    assert records_of(snapshot) == (
         Record(datetime(2019, 2, 18, 23, 45, tzinfo=UTC), 1899, Decimal("7.495948")),
         Record(datetime(2019, 2, 19, 0, 45, tzinfo=UTC), 2217, Decimal("7.861741")),
         Record(datetime(2019, 2, 19, 21, 45, tzinfo=UTC), 2156, Decimal("7.827058")),
     )
-    assert infer_hour_offset(window, snapshot.values_by_hour) == hour_offset
+    assert snapshot.hour_offset_seconds == hour_offset
     assert parse_snapshot(response(*records, window=window), 1, hour_offset) == snapshot
 
 
@@ -252,4 +253,4 @@ def test_a_partial_day_with_only_later_hours_is_an_empty_success() -> None:
     snapshot = parse_snapshot(
         response(*(raw(START + DAY + n * HOUR) for n in range(24)), requested_at=START + 3 * DAY, window=tail), 7, 0
     )
-    assert (snapshot.outcome, snapshot.records, snapshot.out_of_window) == (Outcome.SUCCESS, (), 24)
+    assert (snapshot.outcome, records_of(snapshot), snapshot.out_of_window) == (Outcome.SUCCESS, (), 24)

@@ -2,6 +2,7 @@
 
 from etl.models import DAY, HOUR, Dimension, ErrorScope, MemberStatus, app, day_start, ip
 from etl.transform.reconcile import reconcile
+from tests.core import facts_of
 from tests.unit.planner_service import NOW, SIX_DAYS, TODAY, Service, ago, sync
 
 APPS = (app("7"), app("8"))
@@ -78,7 +79,7 @@ def test_an_app_refused_later_is_retired_with_its_stored_values_and_fails_nothin
     assert run.state.members.member_statuses[app("7")] is MemberStatus.RETIRED
     assert run.requested == ["0*", "0A", "0#7", "1*", "2*", "3*"]
     assert not any(day_state.is_failed for day_state in run.day_states.values())
-    assert reconcile(run.days[ago(0)]).facts[app("7"), day_start(TODAY) + 8 * HOUR].volume == 4
+    assert facts_of(reconcile(run.days[ago(0)]))[app("7"), day_start(TODAY) + 8 * HOUR].volume == 4
 
 
 def test_if_unknown_apps_get_totals_an_app_that_repeats_the_total_is_unverified() -> None:

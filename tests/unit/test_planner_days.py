@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 
 from etl.extract import planner
 from etl.extract.planner import NONEXISTENT_MEMBERS, Request, StopReason, StoredState, Wait
+from etl.hour_values import NO_VALUES
 from etl.models import DAY, TOTAL, DayState, Dimension, Outcome, Snapshot, Window, app, queue
+from tests.core import hour_values, records_of
 from tests.unit.planner_service import (
     NOW,
     SIX_DAYS,
@@ -160,7 +162,7 @@ def test_an_empty_response_is_rechecked_once_if_spend_is_stored() -> None:
     class EmptyDay(Service):
         def respond(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
             snapshot = super().respond(window, number, requested_at)
-            return replace(snapshot, records=()) if window.day == ago(2) else snapshot
+            return replace(snapshot, values=NO_VALUES) if window.day == ago(2) else snapshot
 
     run = sync(EmptyDay(SIX_DAYS), first)
     assert run.requested_on(2) == ["2*", "2*", "2A", "2A"]
@@ -200,7 +202,9 @@ class ServiceWithoutIdleHours(Service):
 
     def respond(self, window: Window, number: int, requested_at: datetime) -> Snapshot:
         snapshot = super().respond(window, number, requested_at)
-        return replace(snapshot, records=tuple(record for record in snapshot.records if record.volume))
+        return replace(
+            snapshot, values=hour_values((one for one in records_of(snapshot) if one.volume), snapshot.window.day)
+        )
 
 
 def test_the_last_hour_of_an_empty_day_is_requested_if_responses_may_end_early() -> None:

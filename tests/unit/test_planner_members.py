@@ -25,6 +25,7 @@ from etl.models import (
     day_start,
     queue,
 )
+from tests.core import hour_values, measures_by_hour
 from tests.unit.planner_service import NOW, SIX_DAYS, Service, Spend, ago, sync, sync_options
 
 # ---------------------------------------------------------------- verified, unverified and excluded names
@@ -59,11 +60,11 @@ def status_after(response: Spend, total: Spend, delay: timedelta = timedelta(min
     """
     midnight = day_start(ago(1))
     members = Members(unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)})
-    total_by_hour = {midnight + n * HOUR: Measures(tasks, Decimal(tasks)) for n, tasks in total.items()}
+    total_by_hour = measures_by_hour({n: Measures(tasks, Decimal(tasks)) for n, tasks in total.items()})
     day_state = DayState(ago(1), is_closed=True, total_requested_at=NOW, total_by_hour=total_by_hour)
     records = tuple(Record(midnight + n * HOUR, tasks, Decimal(tasks)) for n, tasks in response.items())
     window = Window.whole_day("default", queue("A"), ago(1))
-    snapshot = Snapshot(2, window, NOW + delay, Outcome.SUCCESS, records)
+    snapshot = Snapshot(2, window, NOW + delay, Outcome.SUCCESS, hour_values(records, ago(1)))
     return classify(members, snapshot, day_state).member_statuses[queue("A")]
 
 
@@ -135,10 +136,10 @@ def test_zeros_show_nothing_unless_the_total_has_tasks_in_these_hours() -> None:
     midnight = day_start(ago(1))
     zeros = tuple(Record(midnight + n * HOUR, 0, Decimal(0)) for n in range(23))
     window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(1))
-    snapshot = Snapshot(2, window, NOW, Outcome.SUCCESS, zeros)
+    snapshot = Snapshot(2, window, NOW, Outcome.SUCCESS, hour_values(zeros, ago(1)))
 
     def behaviour(hour: int, total: Measures) -> UnknownNameBehaviour | None:
-        return unknown_name_behaviour(snapshot, DayState(ago(1), total_by_hour={midnight + hour * HOUR: total}))
+        return unknown_name_behaviour(snapshot, DayState(ago(1), total_by_hour=measures_by_hour({hour: total})))
 
     assert behaviour(23, Measures(5, Decimal(1))) is None
     assert behaviour(3, Measures(5, Decimal(1))) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)

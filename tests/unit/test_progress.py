@@ -29,8 +29,7 @@ def progress_after(days: int) -> Progress:
 
 def test_progress_shows_days_done_rate_and_remaining_time() -> None:
     assert progress.describe(progress_after(30)) == (
-        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 new values · $12.34 · about 2 "
-        "min left"
+        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 new values · $12.34 · about 2 min left"
     )
     assert progress.describe(Progress(days_done=1, days_planned=1, requests=1, hourly_values=1)) == (
         "1 of 1 day · 1 request · 1 new value · $0.00"
@@ -40,8 +39,7 @@ def test_progress_shows_days_done_rate_and_remaining_time() -> None:
 def test_progress_says_that_it_is_still_searching_for_the_first_day() -> None:
     searching = Progress(day=date(2026, 3, 1), days_done=30, requests=150, seconds=30)
     assert progress.describe(searching) == (
-        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 new values · $0.00 · still searching for the "
-        "first day"
+        "back to 2026-03-01 · 30 days · 150 requests (5.0/s) · 0 new values · $0.00 · still searching for the first day"
     )
 
 

@@ -28,7 +28,8 @@ from etl.models import (
     ip,
     queue,
 )
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, diff, empty_day, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, add_snapshots, diff, empty_day, reconcile
+from tests.core import facts_of, hour_values, records_of, written_facts
 
 DAY = date(2026, 11, 2)
 UNATTRIBUTED = SeriesKey(Dimension.QUEUE, None)
@@ -47,7 +48,9 @@ def snapshot(
 ) -> Snapshot:
     window = replace(Window.whole_day("default", series, DAY), start=hour(start))
     records = tuple(Record(hour(n), volume, Decimal(money)) for n, (volume, money) in sorted(by_hour.items()))
-    return Snapshot(number, window, requested_at + timedelta(seconds=number), Outcome.SUCCESS, records)
+    return Snapshot(
+        number, window, requested_at + timedelta(seconds=number), Outcome.SUCCESS, hour_values(records, DAY)
+    )
 
 
 def full_day(by_hour: HourValues) -> HourValues:
@@ -70,8 +73,8 @@ def rows(day: ReconciledDay, n: int) -> dict[str, tuple[int, str]]:
     """Return the facts of an hour by short names."""
     names = {TOTAL: "total", UNATTRIBUTED: "unattributed"}
     return {
-        names.get(series, series.member or ""): (fact.volume, f"{fact.money:f}")
-        for (series, hour_start), fact in day.facts.items()
+        names.get(series, series.member or ""): (fact.volume, f"{fact.money.normalize():f}")
+        for (series, hour_start), fact in facts_of(day).items()
         if hour_start == hour(n)
     }
 
@@ -168,7 +171,7 @@ def test_each_requested_dimension_adds_up_to_the_total() -> None:
         snapshot(2, A, full_day({8: (10, "0.5")})),
         snapshot(3, APP, full_day({8: (4, "0.2")})),
     )
-    assert {series: fact.volume for (series, at), fact in day.facts.items() if at == hour(8)} == {
+    assert {series: fact.volume for (series, at), fact in facts_of(day).items() if at == hour(8)} == {
         TOTAL: 10, A: 10, APP: 4, SeriesKey(Dimension.APP, None): 6,
     }  # fmt: skip
     assert day.day_state.is_explained
@@ -178,7 +181,7 @@ def test_each_requested_dimension_adds_up_to_the_total() -> None:
 
 def test_a_dimension_whose_only_member_has_no_spend_is_all_unattributed() -> None:
     day = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})), snapshot(2, ADDRESS, full_day({})))
-    assert day.facts[SeriesKey(Dimension.IP, None), hour(8)].volume == 10
+    assert facts_of(day)[SeriesKey(Dimension.IP, None), hour(8)].volume == 10
     assert day.day_state.requested_at.keys() == {TOTAL, ADDRESS}
 
 
@@ -190,17 +193,17 @@ def test_members_that_exceed_the_total_are_recorded_with_their_sum() -> None:
         snapshot(4, app("8"), full_day({8: (8, "0.4")})),
     )
     assert day.day_state.over_allocated_dimensions == {Dimension.APP}
-    [over_allocation] = day.over_allocations.values()
-    assert over_allocation == Fact(SeriesKey(Dimension.APP, None), hour(8), 16, Decimal("0.8"), 4)
-    assert day.facts[SeriesKey(Dimension.APP, None), hour(8)].volume == 10
-    assert day.facts[A, hour(8)].volume == 10
+    [over_allocation] = day.over_allocations
+    assert over_allocation == Fact(SeriesKey(Dimension.APP, None), hour(8), 16, 800_000_000, 4)
+    assert facts_of(day)[SeriesKey(Dimension.APP, None), hour(8)].volume == 10
+    assert facts_of(day)[A, hour(8)].volume == 10
 
 
 def test_a_retired_app_keeps_its_facts_and_needs_no_request() -> None:
     refused = replace(snapshot(3, APP, {}), outcome=Outcome.API_ERROR, code="ERROR_ACCESS_DENIED")
     snapshots = (snapshot(1, TOTAL, full_day({8: (10, "0.5")})), snapshot(2, APP, full_day({8: (4, "0.2")})), refused)
     day = reconcile(DaySnapshots(DAY, snapshots=snapshots, retired=frozenset([APP])))
-    assert day.facts[APP, hour(8)].volume == 4
+    assert facts_of(day)[APP, hour(8)].volume == 4
     assert (day.day_state.failed, day.day_state.active_members) == (frozenset(), frozenset())
     assert reconcile(DaySnapshots(DAY, snapshots=snapshots)).day_state.failed == {APP}
 
@@ -225,13 +228,13 @@ def test_hours_after_the_last_record_are_outstanding_and_have_no_facts() -> None
 
 def test_an_empty_response_means_that_all_completed_hours_are_zero() -> None:
     day = reconcile(DaySnapshots(DAY, full_day_from_snapshot=1, snapshots=(snapshot(1, TOTAL, {}),)))
-    assert len(day.facts) == 24
+    assert len(facts_of(day)) == 24
     assert day.day_state.outstanding == ()
 
 
 def test_an_empty_response_does_not_cover_a_last_hour_that_this_account_never_returned() -> None:
     day = reconciled(snapshot(1, TOTAL, {}))
-    assert len(day.facts) == 23
+    assert len(facts_of(day)) == 23
     assert day.day_state.outstanding == ((TOTAL, hour(23)),)
 
 
@@ -289,7 +292,7 @@ def test_a_failed_snapshot_changes_no_fact() -> None:
 
 def test_hours_with_an_offset_belong_to_the_requested_day() -> None:
     quarter_to = [Record(hour(n) - timedelta(minutes=15), 1, Decimal("0.1")) for n in range(24)]
-    total = replace(snapshot(1, TOTAL, {}), records=tuple(quarter_to))
+    total = replace(snapshot(1, TOTAL, {}), values=hour_values(quarter_to, DAY, -900), hour_offset_seconds=-900)
     day = reconcile(DaySnapshots(DAY, hour_offset_seconds=-900, snapshots=(total,)))
     assert day.day_state.total == Measures(24, Decimal("2.4"))
     assert day.day_state.outstanding == ()
@@ -320,22 +323,23 @@ def test_a_day_is_closed_ten_minutes_after_its_end() -> None:
 
 
 def test_the_first_snapshot_of_an_hour_is_not_a_revision() -> None:
-    changes = diff(empty_day(DAY), reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")}))))
-    assert changes.revisions == ()
-    assert len(changes.facts) == 25  # 24 hours of the total, one unattributed
+    before, after = empty_day(DAY), reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})))
+    assert diff(before, after).revisions == ()
+    assert len(written_facts(before, after)) == 25  # 24 hours of the total, one unattributed
 
 
 def test_the_same_response_again_writes_nothing() -> None:
     before = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})))
     after = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})), snapshot(2, TOTAL, full_day({8: (10, "0.5")})))
-    assert diff(before, after).facts == ()
+    assert written_facts(before, after) == []
     assert diff(before, after).revisions == ()
 
 
 def test_a_queue_read_after_its_total_takes_over_the_unattributed_amount() -> None:
     total = snapshot(1, TOTAL, full_day({8: (10, "0.5")}))
-    changes = diff(reconciled(total), reconciled(total, snapshot(2, A, full_day({8: (10, "0.5")}))))
-    assert {(fact.series, fact.volume) for fact in changes.facts} == {(A, 10), (UNATTRIBUTED, 0)}
+    before, after = reconciled(total), reconciled(total, snapshot(2, A, full_day({8: (10, "0.5")})))
+    changes = diff(before, after)
+    assert {(fact.series, fact.volume) for fact in written_facts(before, after)} == {(A, 10), (UNATTRIBUTED, 0)}
     assert [(row.series, row.cause) for row in changes.revisions] == [(UNATTRIBUTED, ChangeReason.REATTRIBUTION)]
 
 
@@ -370,7 +374,7 @@ def test_verifying_a_name_only_changes_the_attribution() -> None:
 # ---------------------------------------------------------------- properties of any snapshots
 
 values = st.tuples(st.integers(0, 50), st.decimals("-0.5", "2", places=6))
-hour_values = st.dictionaries(st.integers(0, 23), values, max_size=24)
+values_by_hour = st.dictionaries(st.integers(0, 23), values, max_size=24)
 series_keys = st.sampled_from([TOTAL, TOTAL, A, B, queue("C")])
 request_times = st.integers(0, 96).map(lambda n: day_start(DAY) + n * HOUR / 2)
 
@@ -378,7 +382,7 @@ request_times = st.integers(0, 96).map(lambda n: day_start(DAY) + n * HOUR / 2)
 @st.composite
 def any_snapshots(draw: st.DrawFn) -> list[Snapshot]:
     """Totals and queues read at any time, with any records; they need not agree."""
-    drawn = draw(st.lists(st.tuples(series_keys, hour_values, request_times), max_size=8))
+    drawn = draw(st.lists(st.tuples(series_keys, values_by_hour, request_times), max_size=8))
     return [
         snapshot(
             number, series, {n: (volume, str(money)) for n, (volume, money) in by_hour.items() if hour(n) <= at}, at
@@ -394,7 +398,7 @@ def summed(facts: Mapping[tuple[SeriesKey, datetime], Fact], at: datetime, of_to
 
 @given(any_snapshots())
 def test_queues_and_unattributed_of_every_hour_add_up_exactly_to_the_total(snapshots: list[Snapshot]) -> None:
-    facts = reconciled(*snapshots).facts
+    facts = facts_of(reconciled(*snapshots))
     for at in {start for _, start in facts}:
         assert summed(facts, at, of_total=False) == summed(facts, at, of_total=True)
 
@@ -412,21 +416,21 @@ def test_the_changes_of_two_commits_equal_those_of_one(snapshots: list[Snapshot]
     earlier = empty_day(DAY)
     for part in (snapshots[:split], snapshots):
         later = reconciled(*part)
-        for fact in diff(earlier, later).facts:
+        for fact in written_facts(earlier, later):
             stored[fact.series, fact.hour_start] = fact
             if fact.is_delete:
                 del stored[fact.series, fact.hour_start]
         earlier = later
     values = {key: (fact.volume, fact.money) for key, fact in stored.items()}
-    assert values == {key: (fact.volume, fact.money) for key, fact in reconciled(*snapshots).facts.items()}
+    assert values == {key: (fact.volume, fact.money) for key, fact in facts_of(reconciled(*snapshots)).items()}
 
 
 @given(any_snapshots(), st.integers(0, 8))
 def test_every_changed_or_deleted_fact_has_a_revision_with_its_old_value(snapshots: list[Snapshot], split: int) -> None:
     before, after = reconciled(*snapshots[:split]), reconciled(*snapshots)
     revised = {(row.series, row.hour_start): row for row in diff(before, after).revisions}
-    for key, was in before.facts.items():
-        now = after.facts.get(key)
+    for key, was in facts_of(before).items():
+        now = facts_of(after).get(key)
         if now is None or (now.volume, now.money) != (was.volume, was.money):
             if was.is_delete or (now is None and (was.volume, was.money) == ZERO_MEASURES):
                 continue
@@ -439,21 +443,64 @@ def test_every_value_that_the_api_changes_has_a_revision_with_both_values(
 ) -> None:
     before, after = reconciled(*snapshots[:split]), reconciled(*snapshots)
     revised = {(row.series, row.hour_start): row for row in diff(before, after).revisions}
-    for series, hours in before.sources.items():
-        for at, earlier in hours.items():
-            later = after.sources[series][at]
-            if later.value != earlier.value:
-                row = revised[series, at]
-                assert (row.before, row.after) == (earlier.value, later.value)
-                assert row.cause is (
-                    ChangeReason.CORRECTION if earlier.was_complete(at) else ChangeReason.LATE_ARRIVING
-                )
+    for series, hours in before.series.items():
+        for number in hours.values.hours:
+            earlier, later = (Measures.of(*day.series[series].values.at(number)) for day in (before, after))
+            if later != earlier:
+                row = revised[series, hour(number)]
+                assert (row.before, row.after) == (earlier, later)
+                was_complete = number in hours.complete
+                assert row.cause is (ChangeReason.CORRECTION if was_complete else ChangeReason.LATE_ARRIVING)
+
+
+@st.composite
+def any_inputs(draw: st.DrawFn) -> list[DaySnapshots]:
+    """A day as it grows: snapshots of any kind in groups, while names are verified, excluded or retired."""
+    outcomes = st.sampled_from([Outcome.SUCCESS] * 4 + [Outcome.PARTIAL, Outcome.FAILED, Outcome.API_ERROR])
+    kinds = st.tuples(outcomes, st.sampled_from([0, 0, 0, 5, 23]), st.booleans())
+    names = st.sets(st.sampled_from([A, B, queue("C"), APP]), max_size=2)
+    inputs, snapshots = [], list[Snapshot]()
+    unverified, full_day_from = draw(names), draw(st.sampled_from([None, 1, 3]))
+    for group in draw(st.lists(st.lists(kinds, min_size=1, max_size=3), max_size=5)):
+        unverified = draw(names) if draw(st.integers(0, 3)) == 0 else unverified
+        for outcome, start, is_complete in group:
+            series = draw(st.sampled_from([TOTAL, TOTAL, A, B, queue("C"), APP]))
+            by_hour: HourValues = {n: (v, str(m)) for n, (v, m) in draw(values_by_hour).items() if n >= start}
+            by_hour = full_day(by_hour) if is_complete and not start else by_hour
+            by_hour = by_hour if outcome in (Outcome.SUCCESS, Outcome.PARTIAL) else {}
+            at = day_start(DAY) + HOUR * draw(st.integers(0, 60))
+            item = snapshot(len(snapshots) + 1, series, by_hour, at, start)
+            rejections = (
+                (Rejection("", "", draw(st.sampled_from([None, hour(7)]))),) if outcome is Outcome.PARTIAL else ()
+            )
+            snapshots.append(replace(item, outcome=outcome, rejections=rejections))
+        known = {one.window.series for one in snapshots}
+        inputs.append(
+            DaySnapshots(
+                DAY,
+                full_day_from_snapshot=full_day_from,
+                snapshots=tuple(snapshots),
+                unverified=frozenset(unverified & known),
+                ignored=frozenset({B} & known if draw(st.integers(0, 4)) == 0 else ()),
+                retired=frozenset({queue("C")} & known if draw(st.integers(0, 4)) == 0 else ()),
+            )
+        )
+    return inputs
+
+
+@given(any_inputs())
+def test_adding_snapshots_gives_what_reconciling_all_of_them_gives(inputs: list[DaySnapshots]) -> None:
+    day = empty_day(DAY)
+    for added in inputs:
+        day = add_snapshots(day, added)
+        assert day == reconcile(added)
+        assert day.facts == reconcile(added).facts
 
 
 @given(any_snapshots())
 def test_the_unattributed_amount_of_a_day_is_the_sum_of_its_hours(snapshots: list[Snapshot]) -> None:
     day = reconciled(*snapshots)
-    unattributed_by_hour = [fact for fact in day.facts.values() if fact.series == UNATTRIBUTED]
+    unattributed_by_hour = [fact for fact in facts_of(day).values() if fact.series == UNATTRIBUTED]
     assert day.day_state.unattributed == (
         sum(fact.volume for fact in unattributed_by_hour),
         sum((fact.money for fact in unattributed_by_hour), Decimal(0)),
@@ -462,13 +509,13 @@ def test_the_unattributed_amount_of_a_day_is_the_sum_of_its_hours(snapshots: lis
 
 @given(any_snapshots())
 def test_facts_of_a_queue_are_always_values_that_the_api_returned(snapshots: list[Snapshot]) -> None:
-    for (series, at), fact in reconciled(*snapshots).facts.items():
+    for (series, at), fact in facts_of(reconciled(*snapshots)).items():
         if not series.is_unattributed:
             by_hour = [
                 record.value
                 for item in snapshots
                 if item.window.series == series
-                for record in item.records
+                for record in records_of(item)
                 if record.hour_start == at
             ]
             assert (fact.volume, fact.money) in [*by_hour, ZERO_MEASURES]

@@ -5,9 +5,9 @@ from datetime import UTC, date, datetime
 from typing import cast
 
 from etl.extract.client import Client
-from etl.models import TOTAL, Window
+from etl.models import TOTAL, Outcome, Snapshot, Window
 from etl.responses import Response, SuccessPayload
-from etl.sync.request_loop import RequestLoop
+from etl.sync.request_loop import Received, RequestLoop
 
 WINDOW = Window.whole_day("default", TOTAL, date(2026, 11, 2))
 
@@ -22,9 +22,13 @@ class InstantClient:
         pass
 
 
+def received(response: Response) -> Received:
+    return Received(response, Snapshot(1, response.window, response.requested_at, Outcome.SUCCESS), 0)
+
+
 def test_responses_that_arrived_before_a_cancel_are_returned() -> None:
     cancelled = threading.Event()
-    with RequestLoop(cast("Client", InstantClient()), 2, lambda _: True, cancelled) as loop:
+    with RequestLoop(cast("Client", InstantClient()), 2, received, None, cancelled) as loop:
         loop.send([WINDOW], frozenset())
         first = loop.wait()
         loop.send([WINDOW], frozenset())

@@ -16,12 +16,12 @@ Windows of a day are requested in this order:
 
 from collections.abc import Iterable, Set
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from etl.extract.planner.members import Members, rank_candidates, recently_active
 from etl.extract.planner.state import DayPlan, PlannerState, SyncOptions
-from etl.models import SPLIT_DIMENSIONS, TOTAL, ZERO_MEASURES, DayState, Dimension, SeriesKey, Snapshot, Window
+from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
 
 
 class DayRequests(NamedTuple):
@@ -134,7 +134,7 @@ def _request_others(
         return WAIT
     if any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
         return WAIT
-    unattributed = plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour.values()
+    unattributed = plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour
     ranked = rank_candidates(state.members, others, plan.day, unattributed)
     chosen = ranked if state.discovery_found_nothing else ranked[:1]
     return _request(state, plan, chosen)._replace(is_discovering=True)
@@ -211,7 +211,7 @@ def _recheck_empty(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPl
     """Request a window once more if it came back empty although spend is stored."""
     window, series = snapshot.window, snapshot.window.series
     had_spend = before.has_spend if series == TOTAL else series in before.active_members
-    if not snapshot.is_success or snapshot.records or not had_spend or window in plan.rechecked_windows:
+    if not snapshot.is_success or snapshot.has_records or not had_spend or window in plan.rechecked_windows:
         return plan
     plan = replace(plan, rechecked_windows=plan.rechecked_windows | {window}, sent=plan.sent - {window})
     if window.is_partial_day:
@@ -236,9 +236,9 @@ def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
     )
 
 
-def _spend_by_hour(day_state: DayState) -> dict[datetime, object]:
+def _spend_by_hour(day_state: DayState) -> list[tuple[int, int, int]]:
     """The total's hours with spend: another hour without spend is no change."""
-    return {hour: value for hour, value in day_state.total_by_hour.items() if value != ZERO_MEASURES}
+    return list(day_state.total_by_hour.with_spend())
 
 
 def _read_before_final(options: SyncOptions, day_state: DayState) -> frozenset[SeriesKey]:

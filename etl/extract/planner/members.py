@@ -7,14 +7,14 @@ same error is excluded; if it is the account's total, a name is verified once it
 import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
+from etl.hour_values import HourValues, to_dollars
 from etl.models import (
     SPLIT_DIMENSIONS,
     TOTAL,
-    ZERO_MEASURES,
     ActivePeriod,
     DayState,
     Dimension,
@@ -120,7 +120,7 @@ def recently_active(members: Members, among: Set[SeriesKey], day: date) -> list[
 
 
 def rank_candidates(
-    members: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: Iterable[Measures]
+    members: Members, among: Set[SeriesKey], day: date, unattributed_by_hour: HourValues
 ) -> list[SeriesKey]:
     """Order members by how well they fit the unattributed amounts, then by closeness, then by ``Members.order``.
 
@@ -128,9 +128,9 @@ def rank_candidates(
     rarely changes. If one queue is missing, the day's unattributed volume is about its usual volume per day.
     """
     order = {series: place for place, series in reversed(list(enumerate(members.order)))}
-    hours = [hour for hour in unattributed_by_hour if hour.volume > 0 and hour.money > 0]
-    prices = [hour.money / hour.volume for hour in hours]
-    volume = sum(hour.volume for hour in hours)
+    hours = [(volume, money) for _, volume, money in unattributed_by_hour.with_spend() if volume > 0 and money > 0]
+    prices = [to_dollars(money) / volume for volume, money in hours]
+    volume = sum(volume for volume, _ in hours)
 
     def rank(series: SeriesKey) -> tuple[float, int, int, SeriesKey]:
         last = members.last_spend.get(series)
@@ -205,21 +205,20 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
         return False
     if snapshot.requested_at - total_at > MAX_TOTAL_AGE:
         return False
-    if not snapshot.records and snapshot.requested_at.date() != total_at.date():
+    if not snapshot.has_records and snapshot.requested_at.date() != total_at.date():
         return False
-    values = {record.hour_start: record.value for record in snapshot.records}
     hours = _covered_hours(snapshot, day_state)
-    pairs = [(values.get(hour, ZERO_MEASURES), day_state.total_by_hour[hour]) for hour in hours]
-    is_part = all(part.volume <= whole.volume and part.money <= whole.money for part, whole in pairs)
+    pairs = [(snapshot.values.at(hour), day_state.total_by_hour.at(hour)) for hour in hours]
+    is_part = all(volume <= whole_volume and money <= whole for (volume, money), (whole_volume, whole) in pairs)
     return is_part and any(part != whole for part, whole in pairs)
 
 
-def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[datetime]:
+def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[int]:
     """Hours that the snapshot and the total both cover."""
-    if not snapshot.records:
-        return [hour for hour in day_state.total_by_hour if hour not in day_state.hours_without_full_day_response]
-    first, last = snapshot.records[0].hour_start, snapshot.records[-1].hour_start
-    return [hour for hour in day_state.total_by_hour if first <= hour <= last]
+    own, of_total = snapshot.values.hours, day_state.total_by_hour.hours
+    if not own:
+        return [hour for hour in of_total if hour not in day_state.hours_without_full_day_response]
+    return [hour for hour in of_total if own[0] <= hour <= own[-1]]
 
 
 def record_activity(members: Members, snapshot: Snapshot, day_state: DayState) -> Members:
@@ -228,8 +227,7 @@ def record_activity(members: Members, snapshot: Snapshot, day_state: DayState) -
     is_verified = members.member_statuses.get(series) is MemberStatus.VERIFIED
     if series not in day_state.active_members or not is_verified:
         return members
-    money = sum((record.money for record in snapshot.records), Decimal(0))
-    spend = Measures(sum(record.volume for record in snapshot.records), money)
+    spend = Measures.of(*snapshot.values.total)
     return replace(
         members,
         active_periods={**members.active_periods, series: extend_periods(members.active_periods.get(series, ()), day)},
@@ -255,10 +253,10 @@ def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNa
 
     Zeros count only if the total has tasks: money alone may be a refund, which may disappear from the total later.
     """
-    if snapshot.is_success and any(record.value != ZERO_MEASURES for record in snapshot.records):
+    if snapshot.is_success and snapshot.values.has_spend:
         return UnknownNameBehaviour(UnknownNameAnswer.TOTALS)
     hours = _covered_hours(snapshot, day_state)
-    if snapshot.is_success and any(day_state.total_by_hour[hour].volume > 0 for hour in hours):
+    if snapshot.is_success and any(day_state.total_by_hour.at(hour)[0] > 0 for hour in hours):
         return UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
     if snapshot.outcome is Outcome.API_ERROR and snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
         return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)

@@ -264,9 +264,7 @@ def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> Plan
     day, oldest = snapshot.window.day, state.oldest_spend
     if day_state.has_spend or not snapshot.is_success:
         oldest = min(oldest or day, day)
-    return replace(
-        state, oldest_spend=oldest, has_total=state.has_total or bool(snapshot.records) or snapshot.is_success
-    )
+    return replace(state, oldest_spend=oldest, has_total=state.has_total or snapshot.has_records or snapshot.is_success)
 
 
 def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerState:
