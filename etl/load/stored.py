@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row
-
-from etl.load.rows import from_db_utc, from_db_utc_or_none
 from etl.models import TOTAL, Breakdown, DayState, Dimension, Measures, MemberStatus, Outcome, SeriesKey, Window
+from etl.warehouse.reading import from_db_utc, from_db_utc_or_none
 
 ACTIVITY_WINDOW = timedelta(days=31)
 """Spending is loaded for this many days before and after the days that are requested."""
@@ -53,7 +51,7 @@ class Coverage:
     trusted_by_user: frozenset[SeriesKey]
 
 
-def stored_snapshot(account: str, row: Row[Any]) -> StoredSnapshot:
+def stored_snapshot(account: str, row: Any) -> StoredSnapshot:
     series = SeriesKey(Dimension(row.dimension), row.member)
     return StoredSnapshot(
         row.snapshot_id,
@@ -86,7 +84,7 @@ def dimensions_by_day(rows: Iterable[Any]) -> dict[date, set[Dimension]]:
 
 
 def day_state(
-    row: Row[Any],
+    row: Any,
     requested: Mapping[SeriesKey, datetime],
     unattributed: Set[Dimension],
     over_allocated: Set[Dimension],
@@ -113,7 +111,7 @@ def day_state(
     )
 
 
-def daily_spending(rows: Iterable[Row[Any]]) -> list[tuple[SeriesKey, date, Measures]]:
+def daily_spending(rows: Iterable[Any]) -> list[tuple[SeriesKey, date, Measures]]:
     return [
         (SeriesKey(Dimension(dimension), member), day, Measures(volume, money))
         for dimension, member, day, volume, money in rows
