@@ -70,7 +70,7 @@ def interruptible(reader: Reader, work: Callable[[], _T]) -> _T:
 
 
 def _require_read_only(reader: Reader, sql: str) -> None:
-    if reason := refusal(sql, reader.engine):
+    if reason := refusal(sql, reader):
         raise UsageError(reason, READ_ONLY_HINT)
 
 

@@ -5,15 +5,12 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from rich.table import Table
-from rich.text import Text
-
 from etl.clock import Clock
 from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
 from etl.outputs import status_sql as sql
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
 from etl.outputs.serialize import as_json
-from etl.outputs.text_tables import grid, render
+from etl.outputs.text_tables import labelled, printable, table, wrap
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none, open_for_reading
 
@@ -216,15 +213,17 @@ def is_stale(status: Status, max_age_hours: float) -> bool:
 
 def as_text(status: Status, width: int) -> str:
     """The status for a terminal. Only the table of runs may be wider, so that no number is broken."""
-    parts = [render(Text(f"{status.warehouse}, {status.now:%Y-%m-%d %H:%M} UTC", overflow="fold"), width=width)]
+    lines = wrap(f"{printable(status.warehouse)}, {status.now:%Y-%m-%d %H:%M} UTC", width)
     if not status.accounts:
-        parts.append("\nNo data yet. To load the history, run: anticaptcha-etl sync\n")
+        lines += ["", "No data yet. To load the history, run: anticaptcha-etl sync"]
     for account in status.accounts:
-        parts.append(render(f"\nAccount {account.account}", grid(_lines(account), indent=2), width=width))
+        lines += ["", *wrap(f"Account {printable(account.account)}", width)]
+        lines += labelled(_lines(account), width, indent=2).splitlines()
         if account.runs:
-            parts.append(render(_runs_table(account.runs, gap=2 if width >= _WIDE_TERMINAL else 1)))
-        parts += (render(Text(f"{finding.severity}: {finding.message}"), width=width) for finding in account.findings)
-    return "".join(parts)
+            lines += _runs_table(account.runs, gap=2 if width >= _WIDE_TERMINAL else 1).splitlines()
+        for finding in account.findings:
+            lines += wrap(f"{finding.severity}: {printable(finding.message)}", width)
+    return "\n".join(lines) + "\n"
 
 
 def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
@@ -271,12 +270,8 @@ def _newest(ranges: Sequence[Days]) -> str:
     return f"{older:,} older days (--json lists all), {newest}" if older else newest
 
 
-def _runs_table(recent: Sequence[Run], gap: int) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
-    table.add_column("  run", justify="right")
-    table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
-        table.add_column(name, justify="right")
+def _runs_table(recent: Sequence[Run], gap: int) -> str:
+    rows = [["  run", "started, UTC", "exit", "sent", "good", "failed", "new", "changed", "rejected"]]
     for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed)
         new = run.facts_inserted if run.hourly_values_new is None else run.hourly_values_new
@@ -284,8 +279,9 @@ def _runs_table(recent: Sequence[Run], gap: int) -> Table:
         counts = (run.requests, *windows, new, changed, run.rejections)
         outcome = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         outcome = outcome if run.command == "sync" else f"{run.command} {outcome}"
-        table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts))
-    return table
+        rows.append([str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return table(rows, widths, right={*range(len(widths))} - {1}, gap=gap)
 
 
 def to_json(status: Status) -> str:

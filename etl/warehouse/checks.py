@@ -184,7 +184,7 @@ def fill_in(sql: str, now: datetime, since: date = date.min, account_id: int | N
 
 def _run_user_check(reader: Reader, check: Check, now: datetime, account: str | None) -> CheckFailure | None:
     check = check._replace(sql=fill_in(check.sql, now))
-    if reason := refusal(check.sql, reader.engine):
+    if reason := refusal(check.sql, reader):
         return _not_run(check.name, reason)
     failure: CheckFailure | None = None
     error_message: object = None

@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 
 @contextmanager
-def open_for_reading(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> "Iterator[Reader]":
+def open_for_reading(url: str, *, wait: float = 0, clock: Clock | None = None) -> "Iterator[Reader]":
     """Open a warehouse as ``open_warehouse`` does with ``read_only``."""
     if path := warehouse_path(url):
         yield from _read_file(path, wait, clock or Clock())
@@ -83,36 +83,36 @@ class FileReader:
     def __init__(self, connection: duckdb.DuckDBPyConnection, opener: FileOpener) -> None:
         self.name = str(opener.path)
         """What messages call the warehouse."""
-        self._connection, self._translate = connection, opener.translate
+        self.driver, self._translate = connection, opener.translate
 
     def rows(self, sql: str, **params: object) -> Sequence[Any]:
         """All rows, as named tuples. ``:name`` in ``sql`` stands for a parameter; other parameters are ignored."""
         names = {*_PARAMETER.findall(sql)}
         with self._errors():
-            self._connection.execute(_PARAMETER.sub(r"$\1", sql), {name: params[name] for name in names})
-            return list(map(_row_type(self._columns)._make, self._connection.fetchall()))
+            self.driver.execute(_PARAMETER.sub(r"$\1", sql), {name: params[name] for name in names})
+            return list(map(_row_type(self._columns)._make, self.driver.fetchall()))
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[Result]:
         """Run a statement without parameters. It and fetching raise SqlError for what the SQL does wrong."""
         with self._errors():
-            self._connection.execute(sql)
+            self.driver.execute(sql)
         yield Result(self._columns, self._fetch)
 
     def stop(self) -> None:
         """Make the statement that runs in another thread fail. No effect if none is running."""
-        self._connection.interrupt()
+        self.driver.interrupt()
 
     def recover(self) -> None:
         """Continue after a statement that failed."""
 
     def _fetch(self, size: int) -> Sequence[Sequence[object]]:
         with self._errors():
-            return self._connection.fetchmany(size)
+            return self.driver.fetchmany(size)
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return tuple(name for name, *_ in self._connection.description or ())
+        return tuple(name for name, *_ in self.driver.description or ())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -158,9 +158,12 @@ class ConnectionReader:
         with result:
             yield Result(columns, fetch)
 
+    @property
+    def driver(self) -> Any:
+        return self._connection.connection.driver_connection
+
     def stop(self) -> None:
-        driver: Any = self._connection.connection.driver_connection
-        (driver.cancel if self.engine == "postgresql" else driver.interrupt)()
+        (self.driver.cancel if self.engine == "postgresql" else self.driver.interrupt)()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
