@@ -82,7 +82,7 @@ class Journal:
         After an error nothing of the response is stored, and the next one goes to a new segment.
         """
         record = _record(_encode(response))
-        with self._locked():
+        with self._lock, _clear_errors(self._prefix):
             descriptor = self._open_segment() if self._descriptor is None else self._descriptor
             data = record if self._size else self._start + record
             try:
@@ -98,12 +98,12 @@ class Journal:
 
     def rotate(self) -> None:
         """Close the segment: later responses go to a new one."""
-        with self._locked():
+        with self._lock, _clear_errors(self._prefix):
             self._close_segment()
 
     def committed(self, segments: Iterable[int]) -> None:
         """Delete the closed segments without uncommitted responses. ``segments`` has one number for each response."""
-        with self._locked():
+        with self._lock, _clear_errors(self._prefix):
             self._uncommitted.subtract(segments)
             self._delete_committed()
 
@@ -111,25 +111,13 @@ class Journal:
         """Close the segment. Segments with uncommitted responses stay for the next run."""
         self.rotate()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except OSError as error:
-                raise WarehouseError(
-                    f"cannot write the journal {self._prefix}.*: {error.strerror or error}",
-                    f"free disk space, or make {self._prefix.parent} a folder that this user can write to "
-                    "(for a warehouse on a server: --state-folder); then sync again: what was received before is kept",
-                ) from error
-
     def _open_segment(self) -> int:
         if not self._number:
             self._prefix.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._number = max((number for number, _ in _files(self._prefix)), default=0)
+            self._number = max([0, *self._uncommitted, *(number for number, _ in _files(self._prefix))])
         self._number, self._size = self._number + 1, 0
         path = f"{self._prefix}.{self._number}"
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._uncommitted[self._number] = 0
         return self._descriptor
 
@@ -151,21 +139,27 @@ def read_journals(prefix: Path) -> list[Segment]:
 
     A damaged end is not read. Raises WarehouseError if the folder cannot be read.
     """
-    try:
-        found = _files(prefix)
-    except OSError as error:
-        hint = f"make {prefix.parent} a folder that this user can read and write"
-        raise WarehouseError(f"cannot look for journals {prefix}.*: {error.strerror or error}", hint) from error
-    return [_read(number, path) for number, path in sorted(found) if path.suffix != SET_ASIDE]
+    with _clear_errors(prefix):
+        found = sorted(_files(prefix))
+    return [_read(number, path) for number, path in found if path.suffix != SET_ASIDE]
 
 
 def set_aside(segment: Segment) -> Path:
     """Rename a segment that cannot be used, so that no later run reads it. Returns its path. Raises WarehouseError."""
-    try:
+    with _clear_errors(segment.path):
         return segment.path.rename(f"{segment.path}{SET_ASIDE}")
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        hint = f"make {segment.path.parent} a folder that this user can write to"
-        raise WarehouseError(f"cannot rename {segment.path}: {error.strerror or error}", hint) from error
+        raise WarehouseError(
+            f"cannot use the journal {path}: {error.strerror or error}",
+            f"free disk space, or make {path.parent} a folder that this user can read and write (for a warehouse on a "
+            "server: --state-folder); then sync again: what was received before is kept",
+        ) from error
 
 
 def _files(prefix: Path) -> list[tuple[int, Path]]:
@@ -224,7 +218,8 @@ def _read(number: int, path: Path) -> Segment:
     with suppress(*_UNDECODABLE):
         for content, next_end in _contents(data):
             if header is None:
-                header = _decode_header(content)
+                account, identity, run, program = json.loads(content)
+                header = JournalHeader(account, identity, run, program)
             else:
                 responses.append(_decode(content, header.account))
             end = next_end
@@ -244,11 +239,6 @@ def _contents(data: bytes) -> Iterator[tuple[bytes, int]]:
         if start > len(data) or zlib.crc32(content) != checksum:
             return
         yield content, start
-
-
-def _decode_header(content: bytes) -> JournalHeader:
-    account, identity, run, program = json.loads(content)
-    return JournalHeader(account, identity, run, program)
 
 
 def _decode(content: bytes, account: str) -> Response:

@@ -1,11 +1,12 @@
 """Open the warehouse and the API client, lock the account, and run its sync."""
 
+import ctypes
 import logging
 import os
 import random
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_M_ARENA_MAX = -8
+"""glibc's number of the setting, from its malloc.h."""
+
 _creating = threading.Lock()
 """Locked while a warehouse is created or migrated, so that accounts running in parallel do it once."""
 
@@ -53,6 +57,7 @@ def sync_account(
     logging_setup.bind_log_context(account=settings.account)
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
+    _limit_memory_growth()
     cancelled = cancelled or threading.Event()
     is_running = threading.Event()
     url = warehouse.warehouse_url(settings.warehouse)
@@ -71,7 +76,7 @@ def sync_account(
                 migrate.upgrade(engine)
         rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
         jitter = random.Random().random  # noqa: S311 - spreads retries
-        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter)
         stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
@@ -80,6 +85,12 @@ def sync_account(
                 sync = AccountSync(settings, clock, on_progress, store, client, prefix, cancelled)
         is_running.set()
         return sync.run()
+
+
+def _limit_memory_growth() -> None:
+    """Let all threads allocate from one arena of glibc; memory then grows less (measured). No effect elsewhere."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _journal_prefix(url: str, settings: Settings) -> Path | None:

@@ -16,6 +16,7 @@ from etl import __version__
 from etl.clock import Clock
 from etl.config import Environment, load
 from etl.errors import InterruptedRunError
+from etl.extract import protocol
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
 from etl.models import Record, Rejection
@@ -245,6 +246,7 @@ def test_a_replay_loads_records_that_an_older_version_rejected(tmp_path: Path, m
 
     with World(tmp_path, dataset) as world:
         with monkeypatch.context() as older:
+            older.setattr(protocol, "_regular_hours", lambda _: None)
             older.setattr(parse, "_parse_record", reject_odd)
             assert world.sync().exit_code == 1
         assert world.hourly() != world.expected_rows()
@@ -284,6 +286,7 @@ def test_a_replay_keeps_rejections_of_a_response_without_usable_records(tmp_path
     with World(tmp_path, small(3, (FIRST,), idle_hours=0)) as world:
         parse_record = parse._parse_record
         with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(protocol, "_regular_hours", lambda _: None)
             patched.setattr(
                 parse, "_parse_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else parse_record(raw)
             )

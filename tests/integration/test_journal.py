@@ -116,7 +116,7 @@ def test_a_full_disk_is_an_error_and_later_responses_are_read_back(tmp_path: Pat
         [sys.executable, "-c", _APPEND_UNTIL_FULL, prefix, str(size)], capture_output=True, text=True, check=True
     )
     count, code, message, hint = done.stdout.splitlines()
-    assert (int(code), message) == (4, f"cannot write the journal {prefix}.*: File too large")
+    assert (int(code), message) == (4, f"cannot use the journal {prefix}: File too large")
     assert "free disk space" in hint
     assert bool(int(count)) is (size >= 5_000)
     segments = read_journals(prefix)
@@ -159,10 +159,10 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(folder: str) ->
     prefix = Path(folder) / "w.journal"
     journal = Journal(prefix, HEADER)
     for _ in range(2):
-        with pytest.raises(WarehouseError, match=r"^cannot write the journal .*/w\.journal\.\*: ") as caught:
+        with pytest.raises(WarehouseError, match=r"^cannot use the journal .*/w\.journal: ") as caught:
             journal.append(response(0))
         assert caught.value.exit_code == 4
-        assert f"make {folder} a folder that this user can write to" in caught.value.hint
+        assert f"make {folder} a folder that this user can read and write (" in caught.value.hint
     journal.close()
 
 
@@ -183,7 +183,6 @@ except WarehouseError as error:
     print(error.message, error.hint, sep="; ")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        f"cannot look for journals {prefix}.*: Permission denied; "
-        f"make {tmp_path} a folder that this user can read and write\n"
+    assert done.stdout.startswith(
+        f"cannot use the journal {prefix}: Permission denied; free disk space, or make {tmp_path} "
     )

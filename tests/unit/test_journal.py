@@ -128,6 +128,31 @@ def test_segments_of_an_earlier_run_are_deleted_after_their_commit_and_their_num
     assert segment.header == HEADER._replace(run=8)
 
 
+def test_another_journal_at_the_same_time_is_never_overwritten(prefix: Path, journal: Journal) -> None:
+    journal.append(response(1))
+    other = Journal(prefix, HEADER)
+    assert other.append(response(2)) == 2
+    journal.rotate()
+    with pytest.raises(WarehouseError, match="File exists"):
+        journal.append(response(3))
+    assert journal.append(response(3)) == 3
+    journal.close()
+    journal.committed([1, 3])
+    assert stored(prefix) == [response(2)]
+
+
+def test_a_segment_that_someone_deleted_is_not_confused_with_a_new_one(prefix: Path, journal: Journal) -> None:
+    journal.append(response(1))
+    journal.close()
+    left = read_journals(prefix)
+    left[0].path.unlink()
+    later = Journal(prefix, HEADER, left)
+    assert later.append(response(2)) == 2
+    later.rotate()
+    later.committed([1])
+    assert stored(prefix) == [response(2)]
+
+
 def test_an_empty_segment_is_no_problem_and_is_deleted_by_the_next_run(prefix: Path) -> None:
     Path(f"{prefix}.4").touch()  # the process was killed between creating the file and writing it
     left = read_journals(prefix)
@@ -156,6 +181,20 @@ def test_threads_append_without_mixing_their_responses(prefix: Path, journal: Jo
         assert len(segment.responses) == sum(numbers.count(segment.number) for numbers in appended.values())
     journal.committed([number for numbers in appended.values() for number in numbers])
     assert file_names(prefix) == []
+
+
+def test_a_journal_can_be_read_while_a_sync_writes_and_deletes_its_segments(prefix: Path, journal: Journal) -> None:
+    def write() -> None:
+        for number in range(3000):
+            segment = journal.append(response(number))
+            journal.rotate()
+            journal.committed([segment])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        assert not [segment.problem for segment in read_journals(prefix) if segment.problem]
+    writer.join()
 
 
 # ---------------------------------------------------------------- what a response keeps
@@ -241,7 +280,7 @@ def test_a_segment_that_cannot_be_read_is_a_problem(prefix: Path) -> None:
     [segment] = read_journals(prefix)
     assert segment.problem == "cannot be read: Is a directory"
     set_aside(segment)
-    with pytest.raises(WarehouseError, match="cannot rename") as caught:
+    with pytest.raises(WarehouseError, match="cannot use the journal") as caught:
         set_aside(segment)
     assert caught.value.hint
 
