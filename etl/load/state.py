@@ -10,8 +10,8 @@ from etl.errors import WarehouseError
 from etl.load import state_sql as sql
 from etl.load.rebuild import Found, RebuiltDay, rebuild, series_keys
 from etl.load.rows import Row, RunKey, insert, to_db_utc
+from etl.load.stored import StoredStateReader
 from etl.load.stored_account import Account
-from etl.load.stored_state import StoredStateReader
 from etl.load.upsert import (
     Batch,
     CoverageRow,

@@ -7,9 +7,8 @@ from datetime import date, datetime, timedelta
 from etl.config import Settings
 from etl.extract import planner, protocol
 from etl.hour_values import HourValues
-from etl.load.stored import StoredSnapshot
+from etl.load.stored import StoredSnapshot, StoredStateReader
 from etl.load.stored_account import AccountTraits
-from etl.load.stored_state import StoredStateReader
 from etl.models import (
     HOUR,
     TOTAL,

@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner
+from etl.load.stored import StoredStateReader
 from etl.load.stored_account import find_account
-from etl.load.stored_state import StoredStateReader
 from etl.sync import initial_state
 from etl.sync.results import RequestPlan
 from etl.warehouse import engine as warehouse

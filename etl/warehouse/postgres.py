@@ -39,10 +39,6 @@ _READ_SETTINGS = (
 )
 
 
-def is_postgresql(url: sa.URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
 def database_url(url: sa.URL) -> str:
     """The URL with its driver. Raises UsageError for another driver, or if the database is missing."""
     if url.drivername not in ("postgresql", "postgresql+psycopg"):

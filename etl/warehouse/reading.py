@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -42,11 +41,17 @@ class Result(NamedTuple):
 @contextmanager
 def open_for_reading(url: str, *, wait: float = 0, clock: Clock | None = None) -> "Iterator[Reader]":
     """Open a warehouse as ``open_warehouse`` does with ``read_only``."""
-    if path := warehouse_path(url):
-        yield from _read_file(path, wait, clock or Clock())
-    else:
+    path = warehouse_path(url)
+    if path is None:
         with open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as connection:
             yield ConnectionReader(connection)
+        return
+    opener = FileOpener(path, read_only=True, wait=wait, clock=clock or Clock())
+    driver = opener.connect()
+    try:
+        yield FileReader(driver, opener)
+    finally:
+        opener.close(driver.close)
 
 
 def reader_of(connection: "Reader | sa.Connection") -> "Reader":
@@ -66,24 +71,15 @@ def from_db_utc_or_none(moment: datetime | None) -> datetime | None:
 # ---------------------------------------------------------------- a file
 
 
-def _read_file(path: Path, wait: float, clock: Clock) -> "Iterator[FileReader]":
-    opener = FileOpener(path, read_only=True, wait=wait, clock=clock)
-    connection = opener.connect()
-    try:
-        yield FileReader(connection, opener)
-    finally:
-        opener.close(connection.close)
-
-
 class FileReader:
     """A DuckDB file. It is open alone and without a transaction: nothing can change it meanwhile."""
 
     engine = "duckdb"
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, opener: FileOpener) -> None:
+    def __init__(self, driver: duckdb.DuckDBPyConnection, opener: FileOpener) -> None:
         self.name = str(opener.path)
         """What messages call the warehouse."""
-        self.driver, self._translate = connection, opener.translate
+        self.driver, self._translate = driver, opener.translate
 
     def rows(self, sql: str, **params: object) -> Sequence[Any]:
         """All rows, as named tuples. ``:name`` in ``sql`` stands for a parameter; other parameters are ignored."""
