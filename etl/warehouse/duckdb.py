@@ -131,7 +131,7 @@ class FileOpener:
         """A configured connection, of the driver itself unless another function opens it. It must end with
         ``close``."""
         driver_connect = driver_connect or partial(duckdb.connect, str(self.path), config=self.config)
-        return self._lock_wait.call(partial(self._translated, driver_connect))
+        return self._lock_wait.call(partial(self._connect, driver_connect))
 
     def close(self, close: Callable[[], object]) -> None:
         try:
@@ -146,14 +146,6 @@ class FileOpener:
             return KeyboardInterrupt()
         return None if isinstance(error, _SQL_ERRORS) else problem(error, self._writable_folder or self.path)
 
-    def _translated(self, driver_connect: Connect) -> Any:
-        try:
-            return self._connect(driver_connect)
-        except duckdb.Error as error:
-            if (found := problem(error, self.path)) is None:
-                raise
-            raise found from error
-
     def _connect(self, driver_connect: Connect) -> Any:
         began = self._clock.monotonic()
         while True:
@@ -164,6 +156,8 @@ class FileOpener:
                 self._access.release()
                 is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
                 if not is_closing or self._clock.monotonic() - began >= _CLOSING_SECONDS:
+                    if found := problem(error, self.path):
+                        raise found from error
                     raise
             self._clock.sleep(_CLOSING_POLL_SECONDS)
 
