@@ -5,17 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.clock import Clock
-from etl.warehouse.file_access import MAX_OPEN_SECONDS, PAUSE_SECONDS, FileAccess, file_access
-
-
-class Time:
-    """A clock that the test sets."""
-
-    tick = 100.0
-
-    def clock(self) -> Clock:
-        return Clock(monotonic=lambda: self.tick)
+from etl.warehouse.file_access import FileAccess, file_access
 
 
 class Threads:
@@ -63,7 +53,7 @@ def started(access: FileAccess) -> Iterator[Threads]:
 
 
 def test_writers_share_the_file_and_a_reader_has_it_alone() -> None:
-    with started(FileAccess(Time().clock())) as threads:
+    with started(FileAccess()) as threads:
         threads.start("a", exclusive=False)
         threads.start("b", exclusive=False)
         threads.start("reader", exclusive=True)
@@ -79,7 +69,7 @@ def test_writers_share_the_file_and_a_reader_has_it_alone() -> None:
 
 
 def test_threads_enter_in_the_order_they_came() -> None:
-    with started(FileAccess(Time().clock())) as threads:
+    with started(FileAccess()) as threads:
         threads.start("a", exclusive=False)
         threads.start("reader", exclusive=True)
         threads.start("b", exclusive=False)
@@ -88,44 +78,6 @@ def test_threads_enter_in_the_order_they_came() -> None:
         assert threads.become_open("reader")
         threads.close("reader")
         assert threads.become_open("b")
-
-
-def test_after_the_maximum_time_the_file_stays_closed_for_a_pause() -> None:
-    time = Time()
-    with started(FileAccess(time.clock())) as threads:
-        threads.start("a", exclusive=False)
-        time.tick += MAX_OPEN_SECONDS / 2
-        threads.start("b", exclusive=False)
-        assert threads.become_open("a", "b")
-        time.tick += MAX_OPEN_SECONDS / 2
-        threads.start("late", exclusive=False)
-        assert threads.become_open("a", "b")
-        threads.close("a", "b")
-        threads._threads["late"].join(3 * PAUSE_SECONDS)
-        assert threads.become_open()  # no time has passed
-        time.tick += PAUSE_SECONDS
-        assert threads.become_open("late")
-
-
-def test_the_open_time_adds_up_only_while_threads_are_waiting() -> None:
-    time = Time()
-    with started(FileAccess(time.clock())) as threads:
-        threads.start("a", exclusive=False)
-        time.tick += MAX_OPEN_SECONDS * 2
-        threads.close("a")
-        threads.start("b", exclusive=False)
-        assert threads.become_open("b")  # no thread waited, so other programs could open the file
-        threads.start("reader", exclusive=True)
-        time.tick += MAX_OPEN_SECONDS / 2
-        threads.close("b")
-        assert threads.become_open("reader")
-        threads.start("c", exclusive=False)
-        time.tick += MAX_OPEN_SECONDS / 2
-        threads.close("reader")
-        threads._threads["c"].join(3 * PAUSE_SECONDS)
-        assert threads.become_open()
-        time.tick += PAUSE_SECONDS
-        assert threads.become_open("c")
 
 
 def test_a_file_has_one_file_access() -> None:
