@@ -21,27 +21,26 @@ from etl.load.rows import (
     columns_of,
     delete_days,
     execute,
-    from_db_utc_or_none,
     insert,
     insert_statement,
     names_of,
     to_db_utc,
     to_db_utc_or_none,
 )
+from etl.load.stored_account import AccountTraits
 from etl.models import (
     DayState,
-    Dimension,
     Fact,
     Finding,
     MemberStatus,
     Revision,
     SeriesKey,
     Snapshot,
-    UnknownNameBehaviour,
 )
 from etl.warehouse import schema
 from etl.warehouse.bulk_params import unnest_select
 from etl.warehouse.engine import merge_action
+from etl.warehouse.reading import from_db_utc_or_none
 
 
 class CoverageRow(NamedTuple):
@@ -57,18 +56,6 @@ class CoverageRow(NamedTuple):
         fetched_at = to_db_utc_or_none(state.total_requested_at)
         numbers = (*state.total, *state.unattributed)
         return state.day, self.status, fetched_at, *numbers, state.is_explained, state.is_closed
-
-
-class AccountTraits(NamedTuple):
-    """What the first snapshots show about an account.
-
-    ``hour_offset_seconds``: seconds past the full hour at which its hours begin. ``full_day_from_snapshot``: the
-    first snapshot of a total that had a record for the last hour of its day.
-    """
-
-    hour_offset_seconds: int | None = None
-    full_day_from_snapshot: int | None = None
-    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = {}
 
 
 _DatedFacts = tuple[tuple[date, Fact], ...]

@@ -11,7 +11,8 @@ from time import monotonic
 
 from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts, NewFacts
+from etl.load.stored_account import AccountTraits
+from etl.load.upsert import Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 

@@ -39,10 +39,6 @@ _READ_SETTINGS = (
 )
 
 
-def is_postgresql(url: sa.URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
 def database_url(url: sa.URL) -> str:
     """The URL with its driver. Raises UsageError for another driver, or if the database is missing."""
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
@@ -63,7 +59,7 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
     Users' SQL can read everything on the server that the user of the URL can: create a separate user for it.
     """
     try:
-        import psycopg  # noqa: PLC0415 - an extra
+        import psycopg
     except ImportError as error:
         raise UsageError(
             "PostgreSQL needs psycopg, which is not installed or lacks libpq",
@@ -212,17 +208,6 @@ def describe(connection: sa.Connection) -> Server:
                         false)
     """
     return Server(*connection.exec_driver_sql(sql).one())
-
-
-def stop(connection: sa.Connection) -> None:
-    driver: Any = connection.connection.driver_connection
-    driver.cancel()
-
-
-def disable_nested_loops(connection: sa.Connection) -> None:
-    """The server has no statistics about a new account. It then expects one row and chooses a nested loop: a check of
-    half a year took 35 seconds instead of 0.2 (measured)."""
-    connection.exec_driver_sql("set local enable_nestloop = off")
 
 
 # ---------------------------------------------------------------- locks

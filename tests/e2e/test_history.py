@@ -43,8 +43,7 @@ def run_replay(world: World) -> ReplayResult:
 
 
 def account_status(world: World) -> AccountStatus:
-    engine = open_warehouse(world.warehouse, read_only=True)
-    [account] = load_status(engine, None, world.now).accounts
+    [account] = load_status(world.warehouse, None, Clock(lambda: world.now)).accounts
     return account
 
 

@@ -14,7 +14,8 @@ from etl.hour_values import to_nanodollars
 from etl.load import accounts as accounts_module
 from etl.load.accounts import find_account, last_completed_syncs, open_account
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
+from etl.load.stored_account import AccountTraits
+from etl.load.upsert import Batch, CoverageRow, LoadCounts
 from etl.models import (
     DAY,
     HOUR,
