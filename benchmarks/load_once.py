@@ -7,24 +7,24 @@ import json
 import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from time import perf_counter
 
 from benchmarks.history import NOW
 from etl.clock import Clock
+from etl.hour_values import HourValues
 from etl.load.accounts import open_account
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import HOUR, TOTAL, Fact, MemberStatus, Outcome, Record, SeriesKey, Snapshot, Window, day_start, queue
+from etl.models import TOTAL, Fact, MemberStatus, Outcome, SeriesKey, Snapshot, Window, queue
 from etl.secret import Secret
 from etl.sync.initial_state import AccountProfile
 from etl.sync.writer import DayUpdate, Writer
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, fact_values, reconcile
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
-MAX_WAITING = 500
+MAX_WAITING = 2_000
 DAYS_PER_READ = 31
 """Days whose stored facts are read in one query."""
 
@@ -41,7 +41,6 @@ def price(queue: int) -> int:
 
 def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: datetime) -> list[Snapshot]:
     """Return the snapshot of the total, then of every queue."""
-    hours = [day_start(day) + HOUR * n for n in range(24)]
     volumes = [[volume(day.toordinal(), position, hour) for hour in range(24)] for position in range(len(names))]
     moneys = [[count * price(position) for count in counts] for position, counts in enumerate(volumes)]
     rows = [(TOTAL, list(map(sum, zip(*volumes, strict=True))), list(map(sum, zip(*moneys, strict=True))))]
@@ -52,10 +51,8 @@ def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: 
             Window.whole_day("bulk", series, day),
             requested_at,
             Outcome.SUCCESS,
-            tuple(
-                Record(hour, count, Decimal(paid).scaleb(-6))
-                for hour, count, paid in zip(hours, counts, paids, strict=True)
-            ),
+            HourValues(tuple(counts), tuple(paid * 1_000 for paid in paids)),
+            0,
         )
         for position, (series, counts, paids) in enumerate(rows)
     ]
@@ -63,7 +60,7 @@ def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: 
 
 def _as_stored(reconciled: ReconciledDay, facts: list[Fact]) -> ReconciledDay:
     """Return the day with the facts stored in the warehouse, as a sync loads it."""
-    return replace(reconciled, stored_facts={(fact.series, fact.hour_start): fact for fact in facts})
+    return replace(reconciled, stored_facts=fact_values(facts, reconciled.inputs.first_hour_start))
 
 
 def main(folder: str, days: str, queues: str) -> None:
@@ -78,7 +75,7 @@ def main(folder: str, days: str, queues: str) -> None:
     state_store = SyncStateStore(engine, account, lambda: datetime.now(UTC))
     number = state_store.start_run("bench", "", NOW.date(), ())
     clock = Clock()
-    writer = Writer(state_store, clock, lambda _: None, min_batch=1)
+    writer = Writer(state_store, None, lambda _: None)
     writer.start()
     made = 0.0
     is_stored, facts = bool(state_store.statuses()), dict[date, list[Fact]]()

@@ -18,6 +18,7 @@ from benchmarks.history import NEWEST, NOW, QUARTER, YEARS, Shape, fill
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
+from etl.warehouse.reading import ConnectionReader
 
 ROUNDS = 9
 _OF_QUEUES = (
@@ -133,7 +134,7 @@ def measured(file: Path, shape: Shape) -> dict[Question, Cost]:
         facts = fill(connection, shape)
     print(f"\n{facts:,} facts, {shape.accounts} accounts of {shape.days} days, {file.stat().st_size / 1e6:.0f} MB")
     with open_warehouse(url, read_only=True).connect() as connection:
-        for broken in checks.run(connection, NOW).failures:
+        for broken in checks.run(ConnectionReader(connection), NOW).failures:
             raise ValueError(broken.finding.message)
         return {question: compare(connection, question) for question in QUESTIONS}
 

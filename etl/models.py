@@ -4,7 +4,7 @@ Three rules hold everywhere:
 
 * a span of time is half-open, ``[start, end)``; only ``extract/protocol.py`` knows the API's inclusive ``dateTill``;
 * a ``datetime`` is aware and UTC; an hour is named by its first second;
-* money is a ``Decimal`` of US dollars with at most nine places, rounded once, in ``transform/money.py``.
+* money is a ``Decimal`` of US dollars with at most nine places, rounded once, in ``money.py``.
 """
 
 from collections.abc import Mapping

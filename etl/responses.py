@@ -18,7 +18,10 @@ class RawRecord(NamedTuple):
 
 
 class RegularHours(NamedTuple):
-    """The records of a success in the regular shape: consecutive hours, exact integers."""
+    """The records of a reply in the regular shape: consecutive hours, all of them usable.
+
+    ``first_second`` is the Unix second at which the first hour begins. ``nanodollars`` are rounded to whole numbers.
+    """
 
     first_second: int
     volumes: tuple[int, ...]
@@ -27,7 +30,7 @@ class RegularHours(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SuccessPayload:
-    """A successful reply: ``errorId`` was 0."""
+    """A successful reply: ``errorId`` was 0. It has either ``regular`` hours or ``records`` of any other shape."""
 
     records: tuple[RawRecord, ...] = ()
     regular: RegularHours | None = None

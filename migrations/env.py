@@ -10,9 +10,10 @@ from alembic.ddl.impl import DefaultImpl
 from alembic.util import CommandError
 from sqlalchemy import Column, Connection, MetaData, String
 
+from etl.warehouse import SCHEMA
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import table_names
-from etl.warehouse.schema import SCHEMA, metadata
+from etl.warehouse.schema import metadata
 
 FIRST_WITH_SCHEMA = "0007"
 """Earlier revisions have all tables, ``alembic_version`` too, in the schema of the views."""

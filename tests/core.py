@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 from etl.hour_values import HourValues, to_dollars, to_nanodollars
 from etl.models import HOUR, Fact, Measures, Record, SeriesKey, Snapshot, day_start
-from etl.transform.reconcile import ReconciledDay
+from etl.transform.reconcile import ReconciledDay, diff, single_facts
 
 
 def hour_values(records: Iterable[Record], day: date, offset: int = 0) -> HourValues:
@@ -25,9 +25,12 @@ def records_of(snapshot: Snapshot) -> tuple[Record, ...]:
 
 def facts_of(day: ReconciledDay) -> dict[tuple[SeriesKey, datetime], Fact]:
     first = day.inputs.first_hour_start
-    return {
-        (series, first + hour * HOUR): Fact(series, first + hour * HOUR, volume, nanodollars, snapshot)
-        for series, facts in day.facts.items()
-        for hour, (volume, nanodollars, snapshot) in enumerate(zip(*facts, strict=True))
-        if volume is not None and nanodollars is not None and snapshot is not None
-    }
+    facts = (fact for series, values in day.facts.items() for fact in single_facts(series, values, first))
+    return {(fact.series, fact.hour_start): fact for fact in facts}
+
+
+def written_facts(before: ReconciledDay, after: ReconciledDay) -> list[Fact]:
+    """All facts that a commit writes."""
+    changes, first = diff(before, after), after.inputs.first_hour_start
+    new = (fact for series, values in changes.new.items() for fact in single_facts(series, values, first))
+    return [*new, *changes.changed]

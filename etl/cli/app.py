@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import NoReturn
 
@@ -124,10 +125,12 @@ def main() -> NoReturn:
     _reopen_closed_streams()
     signal.signal(signal.SIGTERM, interrupt)
     code = run(sys.argv[1:])
-    if code == InterruptedRunError.exit_code and threading.active_count() > 1:
-        # A second interrupt does not wait for threads that commit. A plain exit would abort inside DuckDB.
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if code == InterruptedRunError.exit_code or threading.active_count() == 1:
+        # A second interrupt does not wait for threads that commit. A plain exit would then abort inside DuckDB, and
+        # otherwise spend 0.04 s on unloading it (measured).
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

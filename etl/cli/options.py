@@ -99,6 +99,12 @@ sync_options = _all_of(
         "Days to keep raw responses, at least 31. Without it: all are kept. Old name: --keep-answers.",
         metavar="DAYS",
     ),
+    setting(
+        "state_folder",
+        "Folder for responses that are not yet committed to a warehouse on a server (for a file they are beside it). "
+        "Without it: $XDG_STATE_HOME/anticaptcha-etl or ~/.local/state/anticaptcha-etl.",
+        metavar="DIR",
+    ),
     setting("totals_only", "Load account totals only: one request per day, no queues, apps or IPs.", is_flag=True),
     setting("key_changed", "Accept a new key for an account with history, after a key rotation.", is_flag=True),
     click.option("--all", "all_accounts", is_flag=True, help="All accounts in the configuration file."),

@@ -32,12 +32,11 @@ def status(context: CliContext, as_json: bool) -> None:
     anticaptcha-etl status --json --max-age 26     for monitoring: exit 5 if stale
     """
     from etl.outputs.status import as_text, is_stale, load_status, to_json
-    from etl.warehouse.engine import open_warehouse, warehouse_url
+    from etl.warehouse.engine import warehouse_url
 
     settings = context.settings()
-    url = warehouse_url(settings.warehouse)
-    engine = open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=context.clock)
-    found = load_status(engine, selected_account(settings), context.clock.now(), settings.empty_days)
+    url, account = warehouse_url(settings.warehouse), selected_account(settings)
+    found = load_status(url, account, context.clock, wait=settings.lock_wait, empty_days=settings.empty_days)
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:

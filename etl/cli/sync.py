@@ -86,15 +86,16 @@ def _check_fleet_options(context: CliContext, all_accounts: bool) -> None:
 
 
 def _plan(context: CliContext, all_accounts: bool) -> None:
-    from etl.sync import fleet
-    from etl.sync.plan import plan_account
-
     if all_accounts:
+        from etl.sync import fleet
+
         accounts, defaults = context.accounts()
         plans, failed = fleet.plan_accounts(accounts, defaults, context.clock)
         context.code = most_severe([outcome.exit_code for outcome in failed])
         click.echo("\n".join(format_fleet_plan(plans, failed, defaults.rate)))
         return
+    from etl.sync.plan import plan_account
+
     settings = context.settings()
     click.echo("\n".join(format_plan(plan_account(settings, context.clock))))
 

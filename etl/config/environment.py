@@ -20,6 +20,13 @@ class Environment:
     folder: Path
     """Relative paths on the command line and in variables start here."""
 
+    @property
+    def state_folder(self) -> Path:
+        """Where programs of this user keep state, as the XDG Base Directory Specification says: it must be absolute."""
+        named = Path(self.environ.get("XDG_STATE_HOME", ""))
+        home = self.environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - never raises, unlike Path's
+        return named if named.is_absolute() else Path(home, ".local", "state")
+
     @classmethod
     def here(cls) -> "Environment":
         return cls(os.environ, Path.cwd())

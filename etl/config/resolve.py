@@ -111,7 +111,9 @@ def _resolve(sources: Sources, now: datetime, *, needs_key: bool) -> Settings:
         value = _read(setting, raw) if raw else setting.default
         if name == "warehouse":
             value = _warehouse_url(str(value), folder)
-        elif name in ("checks_folder", "publish") and value is not None:
+        elif name == "state_folder" and value is None:
+            value = folder / sources.environment.state_folder / "anticaptcha-etl"
+        elif name in ("checks_folder", "publish", "state_folder") and value is not None:
             value = resolve_path(folder, str(value))
         values[name], origins[name] = value, raw.source if raw else "default"
     _check_days(values["since"], values["until"], now.date(), origins)

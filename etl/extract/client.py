@@ -3,21 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import closing
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, Self
-
-import httpx
 
 from etl.clock import Clock
 from etl.extract import protocol, retry, transport
 from etl.extract.planner.members import NONEXISTENT_MEMBERS
 from etl.extract.rate_limit import AccountRateLimiter, RateLimiter, wait_until
-from etl.extract.transport import NETWORK_ERRORS, TIMEOUTS, Deadline, Timeouts
+from etl.extract.transport import NETWORK_ERRORS, TIMEOUTS, Timeouts
 from etl.logging_setup import RateLimitedLogger
 from etl.models import Window
-from etl.responses import ApiError, InvalidResponse, Response, SuccessPayload, TransportError
+from etl.responses import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError
 from etl.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -53,8 +51,17 @@ class Reachability(NamedTuple):
     kind: str = ""
 
 
+class _Exchange(NamedTuple):
+    """What one request brought, without the key. ``headers``: by lower-case name, none of an incomplete response."""
+
+    reply: ParsedResponse
+    status: int | None = None
+    body: bytes = b""
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
 class Client:
-    """Requests an account's windows from up to ``concurrency`` threads.
+    """Requests an account's windows from any number of threads.
 
     ``api_url`` must be https, or http on this machine, otherwise UsageError is raised. ``jitter`` returns numbers in
     [0, 1). ``requests`` and ``retries`` count what was sent. Certificates are always verified.
@@ -67,8 +74,6 @@ class Client:
         rate_limiter: RateLimiter | AccountRateLimiter,
         clock: Clock,
         jitter: Callable[[], float],
-        concurrency: int,
-        http_transport: httpx.BaseTransport | None = None,
         timeouts: Timeouts = TIMEOUTS,
     ) -> None:
         self._url = transport.endpoint(api_url)
@@ -76,18 +81,12 @@ class Client:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._jitter = jitter
-        self._timeouts = timeouts
         self._stopped = threading.Event()
-        self._deadline = Deadline(clock, self._stopped.is_set)
         self._counting = threading.Lock()
         self._retry_log = RateLimitedLogger(log, "retries")
         self.requests = 0
         self.retries = 0
-        if http_transport:
-            self._http = transport.http_client(http_transport, timeouts)
-        else:
-            self._http = transport.open_http(self._url, concurrency, self._deadline, timeouts)
-        self._http.headers["Content-Type"] = "application/json"
+        self._http = transport.Http(self._url, clock, self._stopped.is_set, timeouts)
 
     def __enter__(self) -> Self:
         return self
@@ -115,10 +114,9 @@ class Client:
         started = self._clock.monotonic()
         while True:
             attempt += 1
-            response, headers = self._request(window, protocol.encode_request, attempt)
+            response, headers = self._request(window, protocol.encode_request, attempt, started)
             if self._stopped.is_set() and isinstance(response.reply, TransportError | InvalidResponse):
                 raise Cancelled  # the connection failed because we stopped
-            response = replace(response, seconds=self._clock.monotonic() - started)
             usable = not isinstance(response.reply, SuccessPayload) or is_usable(response)
             rejected_attempts += isinstance(response.reply, ApiError) or not usable
             wait = self._retry_wait(response, headers, rejected_attempts, final_codes, usable)
@@ -133,9 +131,11 @@ class Client:
 
         Raises Cancelled and nothing else: network errors are responses.
         """
-        return ProbeResponse(*self._request(window, protocol.encode_probe, 1))
+        return ProbeResponse(*self._request(window, protocol.encode_probe, 1, self._clock.monotonic()))
 
-    def _request(self, window: Window, encode: Encoder, attempt: int) -> tuple[Response, Mapping[str, str]]:
+    def _request(
+        self, window: Window, encode: Encoder, attempt: int, started: float
+    ) -> tuple[Response, Mapping[str, str]]:
         """Wait for the rate limiter and send one request. Raises Cancelled."""
         if not self._rate_limiter.acquire(self._stopped.is_set):
             raise Cancelled
@@ -143,38 +143,33 @@ class Client:
         with self._counting:
             self.requests += 1
             self.retries += attempt > 1
-        return self._exchange(Response(window, requested_at, TransportError("", ""), requests=attempt), encode)
+        reply, status, body, headers = self._exchange(encode(window, self._key))
+        server_time = retry.http_date(headers.get("date", ""))
+        seconds = self._clock.monotonic() - started
+        return Response(window, requested_at, reply, status, body, attempt, server_time, seconds), headers
 
-    def _exchange(self, response: Response, encode: Encoder) -> tuple[Response, Mapping[str, str]]:
-        """Send the request and complete ``response``. httpx's errors contain the key and do not leave this method."""
-        self._deadline.start(self._timeouts.total)
+    def _exchange(self, content: bytes) -> _Exchange:
+        """Send a request and read its response. httpx's errors contain the key and do not leave this method."""
         status, body = None, bytearray()
         try:
-            with self._http.stream("POST", self._url, content=encode(response.window, self._key)) as stream:
+            with self._http.send("POST", self._url, content) as stream:
                 status = stream.status_code
                 for chunk in transport.decompressed(stream):
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         too_large = InvalidResponse("too_large", f"more than {MAX_BODY_BYTES} bytes; none are stored")
-                        return replace(response, reply=too_large, status=status), {}
+                        return _Exchange(too_large, status)
         except NETWORK_ERRORS as error:
             code, reason = transport.describe_error(error)
             reason = protocol.clean(self._mask_text(reason), 200)
             if status is None:
-                return replace(response, reply=TransportError(code, reason)), {}
+                return _Exchange(TransportError(code, reason))
             code = "timeout" if code == "timeout" else "cut_body"
             truncated = InvalidResponse(code, f"HTTP {status}, ended after {len(body)} bytes: {reason}")
-            return replace(response, reply=truncated, status=status, body=self._mask(bytes(body))), {}
-        masked = self._mask(bytes(body))
+            return _Exchange(truncated, status, self._mask(bytes(body)))
         headers = {name: self._mask_text(value) for name, value in stream.headers.items()}
-        complete = replace(
-            response,
-            reply=protocol.parse_response(status, masked, headers.get("location", "")),
-            status=status,
-            body=masked,
-            server_time=retry.http_date(headers.get("date", "")),
-        )
-        return complete, MappingProxyType(headers)
+        masked = self._mask(bytes(body))
+        return _Exchange(protocol.parse_response(status, masked, headers.get("location", "")), status, masked, headers)
 
     def _retry_wait(
         self,
@@ -227,11 +222,12 @@ def check_reachable(api_url: str, clock: Clock, timeouts: Timeouts = TIMEOUTS) -
     Raises UsageError for a URL that is not allowed.
     """
     url = transport.endpoint(api_url)
-    deadline = Deadline(clock, lambda: False)
-    deadline.start(timeouts.total)
     requested_at = clock.now()
     try:
-        with transport.open_http(url, 1, deadline, timeouts) as http, http.stream("GET", url.join(".")) as response:
+        with (
+            closing(transport.Http(url, clock, lambda: False, timeouts)) as http,
+            http.send("GET", url.join(".")) as response,
+        ):
             headers = response.headers
             server_time = retry.http_date(headers.get("date", ""))
             return Reachability(requested_at, None, response.status_code, server_time, headers.get("content-type", ""))

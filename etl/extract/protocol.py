@@ -7,8 +7,9 @@ from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from etl import money
 from etl.models import Dimension, ErrorScope, Window
-from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
+from etl.responses import ApiError, InvalidResponse, RawRecord, RegularHours, SuccessPayload
 from etl.secret import Secret
 
 RAW_CHARS = 2_000
@@ -75,6 +76,8 @@ def parse_response(status: int, content: bytes, location: str = "") -> SuccessPa
     """
     if 300 <= status < 400:
         return InvalidResponse("redirect", f"HTTP {status} points to {_host(location)}; redirects are not followed")
+    if status == 200 and (regular := _regular_hours(content)):
+        return SuccessPayload(regular=regular)
     parsed = _parse(content)
     if isinstance(parsed, dict) and "errorId" in parsed:
         return _reply(parsed)
@@ -84,6 +87,13 @@ def parse_response(status: int, content: bytes, location: str = "") -> SuccessPa
         return parsed
     what = "an object without errorId" if isinstance(parsed, dict) else "JSON that is not an object"
     return InvalidResponse("no_error_id", f"{what}: {_excerpt(content)}")
+
+
+def raw_records(content: bytes) -> tuple[RawRecord, ...]:
+    """Return the records of a success as they are written, also those of a regular shape."""
+    parsed = _parse(content)
+    reply = _reply(parsed) if isinstance(parsed, dict) and "errorId" in parsed else None
+    return reply.records if isinstance(reply, SuccessPayload) else ()
 
 
 def data_shape(content: bytes) -> str:
@@ -166,13 +176,61 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
+# ---------------------------------------------------------------- the regular shape
+
+_MAX_HOURS = 25
+_HOUR_SECONDS = 3600
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
+_BIGINT = 2**63
+_FIELDS = ("dateFrom", "dateTill", "volume", "money")
+# As a tuple of pairs, an object differs from a list and keeps a field that it has twice.
+_REGULAR = json.JSONDecoder(parse_float=Decimal, object_pairs_hook=tuple)
+
+
+def _regular_hours(content: bytes) -> RegularHours | None:
+    """Return the records of the shape that nearly all replies have; None if only the full parser can tell.
+
+    It is several times faster than the full parser, and its hours, volumes and amounts are the same.
+    """
+    try:
+        reply = _REGULAR.decode(content.decode())
+        (first, error_id), (second, records) = reply
+        names, values = zip(*(field for record in records for field in record), strict=True)
+        shapes = {(type(record), len(record)) for record in records}
+    except (ValueError, TypeError, InvalidOperation, RecursionError):
+        return None
+    is_success = (type(reply), first, second) == (tuple, "errorId", "data") and _is_success(error_id)
+    if not is_success or shapes != {(tuple, 4)} or names != _FIELDS * len(records):
+        return None
+    starts, ends, volumes, amounts = (values[at::4] for at in range(4))
+    if {*map(type, starts + ends + volumes)} != {int} or not {*map(type, amounts)} <= {int, Decimal}:
+        return None
+    first_second, count, nanodollars = starts[0], len(records), money.round_to_nanodollars(amounts)
+    is_usable = (
+        count <= _MAX_HOURS
+        and first_second >= 0
+        and starts == tuple(range(first_second, first_second + count * _HOUR_SECONDS, _HOUR_SECONDS))
+        and starts[-1] <= _LAST_SECOND
+        and all(start <= end < start + _HOUR_SECONDS for start, end in zip(starts, ends, strict=True))
+        and 0 <= min(volumes) <= max(volumes) < _BIGINT
+    )
+    return RegularHours(first_second, volumes, nanodollars) if is_usable and nanodollars is not None else None
+
+
+# ---------------------------------------------------------------- any other shape
+
+
 def _reply(fields: dict[str, object]) -> SuccessPayload | ApiError | InvalidResponse:
     error_id = fields["errorId"]
-    if (type(error_id) is int and error_id == 0) or error_id == "0":
+    if _is_success(error_id):
         return _rows(fields.get("data"))
     code = clean(_text(fields.get("errorCode")), 64) or WITHOUT_CODE
     description = clean(_text(fields.get("errorDescription")), 300) or f"errorId {clean(_compact(error_id), 40)}"
     return ApiError(code, description, _scope(code))
+
+
+def _is_success(error_id: object) -> bool:
+    return (type(error_id) is int and error_id == 0) or error_id == "0"
 
 
 _SCOPES = {"ERROR_ACCESS_DENIED": ErrorScope.SERIES, "ERROR_NO_SLOT_AVAILABLE": ErrorScope.TRANSIENT}

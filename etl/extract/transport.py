@@ -11,7 +11,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +23,9 @@ from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract.rate_limit import POLL_INTERVAL
 
+_KEEPALIVE_SECONDS = 5.0
+"""httpx's default. A connection that was idle for longer is replaced: its server may close it at any moment."""
+
 _CHUNK_BYTES = 2**14
 """Maximum decompressed at once: a few bytes can decompress to gigabytes."""
 
@@ -33,7 +36,6 @@ class Timeouts(NamedTuple):
     connect: float = 10.0
     read: float = 60.0
     write: float = 10.0
-    pool: float = 60.0
     total: float = 120.0
 
 
@@ -55,39 +57,57 @@ def endpoint(api_url: str) -> httpx.URL:
     return url
 
 
-def open_http(url: httpx.URL, concurrency: int, deadline: "Deadline", timeouts: Timeouts) -> httpx.Client:
-    """Return an HTTP client that keeps to ``deadline``. Raises UsageError for an unusable proxy or certificates."""
-    return http_client(_transport(url, concurrency, deadline), timeouts)
+class Http:
+    """Sends requests to the host of ``url``, each with one deadline. Follows no redirects and keeps no cookies.
+
+    Raises UsageError for an unusable proxy or certificates.
+    """
+
+    def __init__(self, url: httpx.URL, clock: Clock, is_stopped: Callable[[], bool], timeouts: Timeouts) -> None:
+        self._deadline = Deadline(clock, is_stopped)
+        self._total_seconds = timeouts.total
+        self._extensions = {"timeout": timeouts._asdict()}
+        self._headers = httpx.Headers(
+            {
+                "User-Agent": f"anticaptcha-etl/{version('anticaptcha-etl')}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+            }
+        )
+        self._transport = _transport(url, self._deadline)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def send(self, method: str, url: httpx.URL, content: bytes | None = None) -> closing[httpx.Response]:
+        """Send a request; its response's body can be read until the end of the ``with`` block."""
+        self._deadline.start(self._total_seconds)
+        request = httpx.Request(method, url, headers=self._headers, content=content, extensions=self._extensions)
+        return closing(self._transport.handle_request(request))
 
 
-def http_client(transport: httpx.BaseTransport, timeouts: Timeouts) -> httpx.Client:
-    return httpx.Client(
-        transport=transport,
-        timeout=httpx.Timeout(connect=timeouts.connect, read=timeouts.read, write=timeouts.write, pool=timeouts.pool),
-        headers={
-            "User-Agent": f"anticaptcha-etl/{version('anticaptcha-etl')}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        },
-        follow_redirects=False,  # a redirect would send the key elsewhere
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # a malformed cookie could not be sent back
-        trust_env=False,  # _transport decides what counts
-    )
+def _transport(url: httpx.URL, deadline: "Deadline") -> httpx.BaseTransport:
+    certificates, proxy = _certificates(url), _proxy(url)
+    if proxy is None:
+        return _KeptConnections(certificates, _Network(deadline))
+    transport = httpx.HTTPTransport(certificates or True, limits=httpx.Limits(), proxy=proxy)  # no limit
+    # httpcore's pool takes a network backend as an argument, but httpx cannot pass it. A test fails if that changes.
+    transport._pool._network_backend = _Network(deadline)  # noqa: SLF001
+    return transport
 
 
-def _transport(url: httpx.URL, concurrency: int, deadline: "Deadline") -> httpx.HTTPTransport:
-    """httpx's transport on our sockets. SSL_CERT_FILE and proxies come from the environment."""
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+def _certificates(url: httpx.URL) -> ssl.SSLContext | None:
+    """The authorities of SSL_CERT_FILE or SSL_CERT_DIR, otherwise httpx's. Loading them takes tens of milliseconds."""
+    if url.scheme != "https":
+        return None
     try:
-        transport = httpx.HTTPTransport(limits=limits, proxy=_proxy(url), trust_env=True)
+        return httpx.create_ssl_context(trust_env=True)
     except OSError as error:  # includes SSLError
         raise UsageError(
             f"cannot read the certificates named by SSL_CERT_FILE or SSL_CERT_DIR: {error.strerror or error}",
             "name a PEM file of trusted authorities, or unset the variable",
         ) from error
-    # httpcore's pool takes a network backend as an argument, but httpx cannot pass it. A test fails if that changes.
-    transport._pool._network_backend = _Network(deadline)  # noqa: SLF001
-    return transport
 
 
 def _proxy(url: httpx.URL) -> httpx.Proxy | None:
@@ -139,8 +159,11 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._written = b""
+        self._write_timeout: float | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._send_written()
         left = self._deadline.limit(timeout)
         while not self._deadline.is_stopped():
             try:
@@ -152,7 +175,15 @@ class _Stream(httpcore.NetworkStream):
         raise httpcore.ReadError("stopped")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._deadline.limit(timeout))
+        self._written += buffer
+        self._write_timeout = timeout
+
+    def _send_written(self) -> None:
+        """Send head and body of a request in one packet. The server may have replied and closed before it has both."""
+        if self._written:
+            with suppress(httpcore.WriteError):
+                self._inner.write(self._written, self._deadline.limit(self._write_timeout))
+            self._written = b""
 
     def close(self) -> None:
         self._inner.close()
@@ -181,6 +212,67 @@ class _Network(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         limit = self._deadline.limit(timeout)
         return _Stream(super().connect_tcp(host, port, limit, local_address, socket_options), self._deadline)
+
+
+# ---------------------------------------------------------------- connections
+
+
+class _KeptConnections(httpx.BaseTransport):
+    """One connection for each thread, kept open between requests: a pool costs the threads a lock and a search."""
+
+    def __init__(self, certificates: ssl.SSLContext | None, network: httpcore.NetworkBackend) -> None:
+        self._certificates = certificates
+        self._network = network
+        self._by_thread: dict[int, httpcore.HTTPConnection] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        core_url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        core_request = httpcore.Request(
+            request.method, core_url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
+        )
+        with _httpx_errors():
+            response = self._connection(core_url.origin).handle_request(core_request)
+        return httpx.Response(
+            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
+        )
+
+    def _connection(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
+        """This thread's connection: a new one if the server has closed the old one, or is about to."""
+        thread = threading.get_ident()
+        connection = self._by_thread.get(thread)
+        if connection is None or connection.is_closed() or connection.has_expired():
+            if connection:
+                connection.close()
+            connection = self._by_thread[thread] = httpcore.HTTPConnection(
+                origin, self._certificates, keepalive_expiry=_KEEPALIVE_SECONDS, network_backend=self._network
+            )
+        return connection
+
+    def close(self) -> None:
+        for connection in list(self._by_thread.values()):
+            connection.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _httpx_errors():
+            yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raise httpcore's errors as httpx's, which have the same names."""
+    try:
+        yield
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error
 
 
 # ---------------------------------------------------------------- bodies and errors

@@ -3,37 +3,21 @@
 import hashlib
 import secrets
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 
 from etl.errors import UsageError
-from etl.load.member_statuses import load_unknown_name_behaviours
-from etl.load.rows import from_db_utc, to_db_utc
-from etl.models import Dimension, UnknownNameBehaviour
+from etl.load import stored_account
+from etl.load.rows import to_db_utc
+from etl.load.stored_account import Account, account_of, account_row
 from etl.secret import Secret
 from etl.warehouse.engine import lock_schema_changes
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account. ``since`` comes from ``--since``; ``hour_offset_seconds``: see ``transform/parse.py``."""
-
-    account_id: int
-    name: str
-    since: date | None
-    hour_offset_seconds: int | None
-    full_day_from_snapshot: int | None
-    raw_since: date | None
-    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour]
-
+from etl.warehouse.reading import from_db_utc, reader_of
 
 _new_accounts = threading.Lock()
 """Threads of this process create accounts one after the other; other processes wait for a lock of the database."""
-
-_SELECT_ACCOUNT = "select * from internal.accounts where name = :name"
 
 _LAST_COMPLETED = """
     select a.name, max(r.ended_at)
@@ -54,14 +38,15 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
 
     Raises UsageError if the account was loaded with another key, or if the key belongs to another account.
     """
+    reader = reader_of(connection)
     with connection.begin():
-        row = _row(connection, name)
-        if row is not None and secrets.compare_digest(hash_key(key, bytes(row["key_salt"])), bytes(row["key_hash"])):
-            return _account(connection, row)
+        row = account_row(reader, name)
+        if row is not None and secrets.compare_digest(hash_key(key, row.key_salt), row.key_hash):
+            return account_of(reader, row)
     with _new_accounts, connection.begin():
         lock_schema_changes(connection)  # otherwise numbers or keys could be used twice
-        row = _row(connection, name)
-        if row is not None and not key_changed and _has_history(connection, row["account_id"]):
+        row = account_row(reader, name)
+        if row is not None and not key_changed and _has_history(connection, row.account_id):
             raise UsageError(
                 f"account {name} was loaded with another key; no requests were sent",
                 "use --account NAME for the account of this key, or --key-changed if you rotated the key",
@@ -69,14 +54,13 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         update = "update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"
         params = {"name": name, "now": to_db_utc(now), **_salt_and_hash(connection, name, key)}
         connection.execute(text(_INSERT_ACCOUNT if row is None else update), params)
-        return _account(connection, row or connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one())
+        return account_of(reader, row or account_row(reader, name))
 
 
 def find_account(engine: Engine, name: str) -> Account | None:
-    """The account ``name``, whatever its key; None if nothing was loaded for it."""
+    """See ``stored_account.find_account``."""
     with engine.connect() as connection:
-        row = _row(connection, name)
-        return None if row is None else _account(connection, row)
+        return stored_account.find_account(reader_of(connection), name)
 
 
 def last_completed_syncs(engine: Engine) -> dict[str, datetime]:
@@ -100,16 +84,16 @@ def hash_key(key: Secret, salt: bytes) -> bytes:
 
 def _salt_and_hash(connection: Connection, name: str, key: Secret) -> dict[str, bytes]:
     """Salt and hash for the key of account ``name``. Raises UsageError if another account has the key."""
-    others = connection.execute(text("select * from internal.accounts where name <> :name"), {"name": name}).mappings()
+    others = connection.execute(text("select * from internal.accounts where name <> :name"), {"name": name})
     hashes: dict[bytes, bytes] = {}
     for row in others:
-        salt = bytes(row["key_salt"])
+        salt = row.key_salt
         if salt not in hashes:
             hashes[salt] = hash_key(key, salt)
-        if hashes[salt] == bytes(row["key_hash"]):
+        if hashes[salt] == row.key_hash:
             raise UsageError(
-                f"this key belongs to account {row['name']}, not to {name}; its money would count twice",
-                f"use --account {row['name']}, or give {name} its own key",
+                f"this key belongs to account {row.name}, not to {name}; its money would count twice",
+                f"use --account {row.name}, or give {name} its own key",
             )
     salt = max(hashes, default=secrets.token_bytes(16))  # reuse a salt, so that the next new account costs one hash
     return {"salt": salt, "hash": hashes.get(salt) or hash_key(key, salt)}
@@ -118,20 +102,3 @@ def _salt_and_hash(connection: Connection, name: str, key: Secret) -> dict[str, 
 def _has_history(connection: Connection, account_id: int) -> bool:
     sql = "select count(*) > 0 from internal.snapshots where account_id = :a and outcome = 'success'"
     return bool(connection.execute(text(sql), {"a": account_id}).scalar_one())
-
-
-def _row(connection: Connection, name: str) -> RowMapping | None:
-    return connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one_or_none()
-
-
-def _account(connection: Connection, row: RowMapping) -> Account:
-    behaviours = load_unknown_name_behaviours(connection, row["account_id"])
-    return Account(
-        account_id=row["account_id"],
-        name=row["name"],
-        since=row["since"],
-        hour_offset_seconds=row["hour_offset_seconds"],
-        full_day_from_snapshot=row["full_day_from_snapshot"],
-        raw_since=row["raw_kept_from"],
-        unknown_name_behaviours={dimension: behaviour for _, dimension, behaviour in behaviours},
-    )

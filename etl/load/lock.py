@@ -1,11 +1,9 @@
 """Allow one sync per account at a time: a lock file beside a DuckDB file, or an advisory lock in PostgreSQL."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 import filelock
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,22 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 from etl.warehouse import postgres
+from etl.warehouse.account_files import lock_file
 from etl.warehouse.connecting import LockWait
 from etl.warehouse.duckdb import command_of
 from etl.warehouse.engine import open_warehouse, warehouse_path
 
 POLL_SECONDS = 1
-
-MAX_NAME_LENGTH = 64
-"""Characters of an account's name in a file name. File systems allow 255 bytes, including the warehouse's name."""
-
-
-def lock_file(warehouse: Path, account: str) -> Path:
-    """The file that a sync of the account locks. ``warehouse`` is the real path: each link would get its own lock."""
-    name = quote(account, safe="")
-    if len(name) > MAX_NAME_LENGTH:
-        name = hashlib.sha256(account.encode()).hexdigest()
-    return warehouse.with_name(f"{warehouse.name}.{name}.lock")
 
 
 @contextmanager

@@ -26,14 +26,6 @@ def to_db_utc_or_none(moment: datetime | None) -> datetime | None:
     return None if moment is None else to_db_utc(moment)
 
 
-def from_db_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)
-
-
-def from_db_utc_or_none(moment: datetime | None) -> datetime | None:
-    return None if moment is None else from_db_utc(moment)
-
-
 def columns_of(table: Table) -> list[Column[object]]:
     """The columns of a ``Row``."""
     return [column for column in table.columns if column.name != "account_id"]

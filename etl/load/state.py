@@ -1,22 +1,17 @@
 """The sync state of one account: what is stored of its days, and one row for every run."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, text
 
 from etl.errors import WarehouseError
-from etl.hour_values import to_nanodollars
 from etl.load import state_sql as sql
-from etl.load import stored
-from etl.load.accounts import Account
-from etl.load.member_statuses import MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
 from etl.load.rebuild import Found, RebuiltDay, rebuild, series_keys
-from etl.load.rows import RunKey, from_db_utc, to_db_utc
-from etl.load.stored import Coverage, StoredSnapshot
+from etl.load.rows import Row, RunKey, insert, to_db_utc
+from etl.load.stored import StoredStateReader
+from etl.load.stored_account import Account
 from etl.load.upsert import (
     Batch,
     CoverageRow,
@@ -27,16 +22,18 @@ from etl.load.upsert import (
     write_days,
     write_findings,
 )
-from etl.models import DayState, Dimension, Fact, Finding, Measures, MemberStatus, SeriesKey, UnknownNameBehaviour
+from etl.models import DayState, Dimension, Finding, SeriesKey
+from etl.warehouse import schema
 from etl.warehouse.duckdb import RESTORE_HINT
 from etl.warehouse.engine import name_of
+from etl.warehouse.reading import ConnectionReader, Reader
 
 
-class SyncStateStore:
+class SyncStateStore(StoredStateReader):
     """Reads and writes the rows of one account. Between calls the warehouse is not locked."""
 
     def __init__(self, engine: Engine, account: Account, now: Callable[[], datetime]) -> None:
-        self.account = account
+        super().__init__(account, self._open_reader)
         self._engine = engine
         self._now = now
         self._series: dict[SeriesKey, int] = {}
@@ -61,12 +58,12 @@ class SyncStateStore:
             self._shared = before
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _open_reader(self) -> Iterator[Reader]:
         if self._shared is not None:
-            yield self._shared
+            yield ConnectionReader(self._shared)
         else:
             with self._engine.connect() as connection, self.using(connection):
-                yield connection
+                yield ConnectionReader(connection)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -80,92 +77,6 @@ class SyncStateStore:
 
     def _params(self, **params: object) -> dict[str, object]:
         return {"a": self.account.account_id, **params}
-
-    def _rows(self, statement: str, **params: object) -> Sequence[Row[Any]]:
-        with self._reading() as connection:
-            return connection.execute(text(statement), self._params(**params)).all()
-
-    # ---------------------------------------------------------------- reading
-
-    def coverage(self, dimensions: Collection[Dimension]) -> Coverage:
-        """Every day that was requested, and the statuses of members.
-
-        For final days it includes which queues were requested if they do not explain the day, and which members of
-        ``dimensions`` in any case.
-        """
-        wanted = sorted(dimensions)
-        with self._reading():
-            rows = self._rows(sql.DAYS)
-            current = {change.series: change for change in self.member_status_history()}
-            requested: dict[date, dict[SeriesKey, datetime]] = defaultdict(dict)
-            for day, dimension, member, at in self._rows(sql.REQUESTED_ON_FINAL_DAYS, dimensions=wanted):
-                requested[day][SeriesKey(Dimension(dimension), member)] = from_db_utc(at)
-            over_allocated = stored.dimensions_by_day(self._rows(sql.OVER_ALLOCATED))
-            unattributed = stored.dimensions_by_day(
-                self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ()
-            )
-        final = frozenset(row.day for row in rows if row.status == "final")
-        pruned_before = self.account.raw_since or date.min
-        return Coverage(
-            known={
-                row.day: stored.day_state(row, requested[row.day], unattributed[row.day], over_allocated[row.day])
-                for row in rows
-            },
-            final=final,
-            without_raw=frozenset(day for day in final if day < pruned_before and not over_allocated[day]),
-            member_statuses={series: change.member_status for series, change in current.items()},
-            trusted_by_user=frozenset(
-                series
-                for series, change in current.items()
-                if change.member_status is MemberStatus.VERIFIED and change.snapshot is None
-            ),
-        )
-
-    def snapshots(self, days: Iterable[date]) -> list[StoredSnapshot]:
-        """All snapshots of some days with their responses, in the order of their numbers."""
-        rows = self._rows(sql.SNAPSHOTS, days=sorted(days))
-        return [stored.stored_snapshot(self.account.name, row) for row in rows]
-
-    def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
-        """The facts of some days."""
-        facts: dict[date, list[Fact]] = defaultdict(list)
-        for day, dimension, member, hour_start, volume, money, number in self._rows(sql.FACTS, days=sorted(days)):
-            series = SeriesKey(Dimension(dimension), member)
-            facts[day].append(Fact(series, from_db_utc(hour_start), volume, to_nanodollars(money), number))
-        return facts
-
-    def spending(self, days: Iterable[date]) -> list[tuple[SeriesKey, date, Measures]]:
-        """What members spent per day, on days around some days, in the order of days."""
-        with self._reading():
-            ranges = stored.activity_ranges(days)
-            rows = [row for first, last in ranges for row in self._rows(sql.SPENDING, first=first, last=last)]
-        return stored.daily_spending(rows)
-
-    def last_spending(self) -> list[tuple[SeriesKey, date, Measures]]:
-        """For each queue its last day with tasks that cost money, and what it spent on it."""
-        return stored.daily_spending(self._rows(sql.LAST_SPENDING))
-
-    def days_with_members(self, series_keys: Iterable[SeriesKey]) -> list[date]:
-        """Days with a successful response for one of some members, newest first."""
-        wanted = sorted(series_keys)
-        dimensions, members = [series.dimension for series in wanted], [series.member for series in wanted]
-        return [day for (day,) in self._rows(sql.DAYS_WITH_MEMBERS, dimensions=dimensions, members=members)]
-
-    def member_status_history(self) -> list[MemberStatusChange]:
-        """All changes of members' statuses, oldest first."""
-        with self._reading() as connection:
-            return load_member_statuses(connection, self.account.account_id)
-
-    def unknown_name_behaviours(self) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
-        """Each behaviour and the time since when it applies, oldest first."""
-        with self._reading() as connection:
-            return load_unknown_name_behaviours(connection, self.account.account_id)
-
-    def statuses(self) -> dict[date, str | None]:
-        """Days that were requested, with their status; None for a day that has facts and was never requested."""
-        with self._reading():
-            never_requested: dict[date, str | None] = {day: None for (day,) in self._rows(sql.DAYS_WITHOUT_COVERAGE)}
-            return never_requested | {row.day: row.status for row in self._rows(sql.DAYS)}
 
     # ---------------------------------------------------------------- writing
 
@@ -257,9 +168,5 @@ class SyncStateStore:
         return {series: number for number, series in enumerate(new, first)}
 
     def _insert_series(self, connection: Connection, new: Mapping[SeriesKey, int]) -> None:
-        rows = [
-            self._params(number=number, dimension=series.dimension.value, member=series.member)
-            for series, number in new.items()
-        ]
-        if rows:
-            connection.execute(text(sql.INSERT_SERIES), rows)
+        rows: list[Row] = [(number, series.dimension.value, series.member) for series, number in new.items()]
+        insert(connection, schema.series, self.account.account_id, rows)

@@ -2,10 +2,6 @@
 
 SERIES = "select series_id, dimension, member from internal.series where account_id = :a"
 
-INSERT_SERIES = """
-    insert into internal.series (account_id, series_id, dimension, member) values (:a, :number, :dimension, :member)
-"""
-
 DAYS = """
     select *
       from internal.day_coverage

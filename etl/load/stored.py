@@ -1,18 +1,31 @@
-"""Rows of the tables as domain values."""
+"""The stored days of one account, their snapshots and facts, as domain values."""
 
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row
-
-from etl.load.rows import from_db_utc, from_db_utc_or_none
-from etl.models import TOTAL, Breakdown, DayState, Dimension, Measures, MemberStatus, Outcome, SeriesKey, Window
+from etl.hour_values import to_nanodollars
+from etl.load import state_sql as sql
+from etl.load.stored_account import Account, MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
+from etl.models import (
+    TOTAL,
+    Breakdown,
+    DayState,
+    Dimension,
+    Fact,
+    Measures,
+    MemberStatus,
+    Outcome,
+    SeriesKey,
+    UnknownNameBehaviour,
+    Window,
+)
+from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none
 
 ACTIVITY_WINDOW = timedelta(days=31)
 """Spending is loaded for this many days before and after the days that are requested."""
@@ -53,7 +66,101 @@ class Coverage:
     trusted_by_user: frozenset[SeriesKey]
 
 
-def stored_snapshot(account: str, row: Row[Any]) -> StoredSnapshot:
+class StoredStateReader:
+    """Reads the rows of one account."""
+
+    def __init__(self, account: Account, reading: Callable[[], AbstractContextManager[Reader]]) -> None:
+        """``reading`` gives the open warehouse; calls may be nested."""
+        self.account = account
+        self._reading = reading
+
+    def _rows(self, statement: str, **params: object) -> Sequence[Any]:
+        with self._reading() as reader:
+            return reader.rows(statement, a=self.account.account_id, **params)
+
+    def coverage(self, dimensions: Collection[Dimension]) -> Coverage:
+        """Every day that was requested, and the statuses of members.
+
+        For final days it includes which queues were requested if they do not explain the day, and which members of
+        ``dimensions`` in any case.
+        """
+        wanted = sorted(dimensions)
+        with self._reading():
+            rows = self._rows(sql.DAYS)
+            current = {change.series: change for change in self.member_status_history()}
+            requested: dict[date, dict[SeriesKey, datetime]] = defaultdict(dict)
+            for day, dimension, member, at in self._rows(sql.REQUESTED_ON_FINAL_DAYS, dimensions=wanted):
+                requested[day][SeriesKey(Dimension(dimension), member)] = from_db_utc(at)
+            over_allocated = dimensions_by_day(self._rows(sql.OVER_ALLOCATED))
+            unattributed = dimensions_by_day(self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ())
+        final = frozenset(row.day for row in rows if row.status == "final")
+        pruned_before = self.account.raw_since or date.min
+        return Coverage(
+            known={
+                row.day: day_state(row, requested[row.day], unattributed[row.day], over_allocated[row.day])
+                for row in rows
+            },
+            final=final,
+            without_raw=frozenset(day for day in final if day < pruned_before and not over_allocated[day]),
+            member_statuses={series: change.member_status for series, change in current.items()},
+            trusted_by_user=frozenset(
+                series
+                for series, change in current.items()
+                if change.member_status is MemberStatus.VERIFIED and change.snapshot is None
+            ),
+        )
+
+    def snapshots(self, days: Iterable[date]) -> list[StoredSnapshot]:
+        """All snapshots of some days with their responses, in the order of their numbers."""
+        rows = self._rows(sql.SNAPSHOTS, days=sorted(days))
+        return [stored_snapshot(self.account.name, row) for row in rows]
+
+    def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
+        """The facts of some days."""
+        facts: dict[date, list[Fact]] = defaultdict(list)
+        for day, dimension, member, hour_start, volume, money, number in self._rows(sql.FACTS, days=sorted(days)):
+            series = SeriesKey(Dimension(dimension), member)
+            facts[day].append(Fact(series, from_db_utc(hour_start), volume, to_nanodollars(money), number))
+        return facts
+
+    def spending(self, days: Iterable[date]) -> list[tuple[SeriesKey, date, Measures]]:
+        """What members spent per day, on days around some days, in the order of days."""
+        with self._reading():
+            ranges = activity_ranges(days)
+            rows = [row for first, last in ranges for row in self._rows(sql.SPENDING, first=first, last=last)]
+        return daily_spending(rows)
+
+    def last_spending(self) -> list[tuple[SeriesKey, date, Measures]]:
+        """For each queue its last day with tasks that cost money, and what it spent on it."""
+        return daily_spending(self._rows(sql.LAST_SPENDING))
+
+    def days_with_members(self, series_keys: Iterable[SeriesKey]) -> list[date]:
+        """Days with a successful response for one of some members, newest first."""
+        wanted = sorted(series_keys)
+        dimensions, members = [series.dimension for series in wanted], [series.member for series in wanted]
+        return [day for (day,) in self._rows(sql.DAYS_WITH_MEMBERS, dimensions=dimensions, members=members)]
+
+    def member_status_history(self) -> list[MemberStatusChange]:
+        """All changes of members' statuses, oldest first."""
+        with self._reading() as reader:
+            return load_member_statuses(reader, self.account.account_id)
+
+    def unknown_name_behaviours(self) -> list[tuple[datetime, Dimension, UnknownNameBehaviour]]:
+        """Each behaviour and the time since when it applies, oldest first."""
+        with self._reading() as reader:
+            return load_unknown_name_behaviours(reader, self.account.account_id)
+
+    def statuses(self) -> dict[date, str | None]:
+        """Days that were requested, with their status; None for a day that has facts and was never requested."""
+        with self._reading():
+            never_requested: dict[date, str | None] = {day: None for (day,) in self._rows(sql.DAYS_WITHOUT_COVERAGE)}
+            return never_requested | {row.day: row.status for row in self._rows(sql.DAYS)}
+
+
+# ---------------------------------------------------------------- rows as domain values
+
+
+def stored_snapshot(account: str, row: Any) -> StoredSnapshot:
     series = SeriesKey(Dimension(row.dimension), row.member)
     return StoredSnapshot(
         row.snapshot_id,
@@ -86,7 +193,7 @@ def dimensions_by_day(rows: Iterable[Any]) -> dict[date, set[Dimension]]:
 
 
 def day_state(
-    row: Row[Any],
+    row: Any,
     requested: Mapping[SeriesKey, datetime],
     unattributed: Set[Dimension],
     over_allocated: Set[Dimension],
@@ -113,7 +220,7 @@ def day_state(
     )
 
 
-def daily_spending(rows: Iterable[Row[Any]]) -> list[tuple[SeriesKey, date, Measures]]:
+def daily_spending(rows: Iterable[Any]) -> list[tuple[SeriesKey, date, Measures]]:
     return [
         (SeriesKey(Dimension(dimension), member), day, Measures(volume, money))
         for dimension, member, day, volume, money in rows

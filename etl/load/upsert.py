@@ -1,6 +1,6 @@
 """Write a batch in one transaction: responses, snapshots, facts, revisions, rejections, statuses and coverage.
 
-Facts of days without any are inserted. For others, one MERGE tells new and changed facts apart.
+New facts are inserted; one MERGE changes or deletes others, and leaves those that are unchanged.
 """
 
 import hashlib
@@ -16,31 +16,31 @@ from etl.load.member_statuses import write_member_statuses, write_unknown_name_b
 from etl.load.rows import (
     Row,
     RunKey,
+    Statement,
     bulk_statement,
     columns_of,
     delete_days,
     execute,
-    from_db_utc_or_none,
     insert,
     insert_statement,
     names_of,
     to_db_utc,
     to_db_utc_or_none,
 )
+from etl.load.stored_account import AccountTraits
 from etl.models import (
     DayState,
-    Dimension,
     Fact,
     Finding,
     MemberStatus,
     Revision,
     SeriesKey,
     Snapshot,
-    UnknownNameBehaviour,
 )
 from etl.warehouse import schema
 from etl.warehouse.bulk_params import unnest_select
 from etl.warehouse.engine import merge_action
+from etl.warehouse.reading import from_db_utc_or_none
 
 
 class CoverageRow(NamedTuple):
@@ -58,34 +58,31 @@ class CoverageRow(NamedTuple):
         return state.day, self.status, fetched_at, *numbers, state.is_explained, state.is_closed
 
 
-class AccountTraits(NamedTuple):
-    """What the first snapshots show about an account.
-
-    ``hour_offset_seconds``: seconds past the full hour at which its hours begin. ``full_day_from_snapshot``: the
-    first snapshot of a total that had a record for the last hour of its day.
-    """
-
-    hour_offset_seconds: int | None = None
-    full_day_from_snapshot: int | None = None
-    unknown_name_behaviours: Mapping[Dimension, UnknownNameBehaviour] = {}
-
-
 _DatedFacts = tuple[tuple[date, Fact], ...]
 """Facts, each with the day it counts towards."""
+
+
+class NewFacts(NamedTuple):
+    """The facts of a series on a day without any of it; by hour: volumes, nanodollars, snapshots, or None."""
+
+    day: date
+    series: SeriesKey
+    first_hour_start: datetime
+    values: tuple[Sequence[int | None], Sequence[int | None], Sequence[int | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction writes. Facts and revisions come with the day they count towards, each key at most once.
 
-    ``new_facts`` are those of days that have no stored fact. ``over_allocations`` are hours whose members add up to
+    ``new_facts`` are those of series that have none on the day. ``over_allocations`` are hours whose members add up to
     more than the total, with the sum of the members, under the unattributed series. They replace the stored ones of
     ``over_allocated_days``.
     """
 
     snapshots: tuple[Snapshot, ...] = ()
-    new_facts: _DatedFacts = ()
-    facts: _DatedFacts = ()
+    new_facts: tuple[NewFacts, ...] = ()
+    changed_facts: _DatedFacts = ()
     revisions: tuple[tuple[date, Revision], ...] = ()
     days: tuple[CoverageRow, ...] = ()
     over_allocations: _DatedFacts = ()
@@ -98,7 +95,8 @@ class Batch:
     def series_keys(self) -> list[SeriesKey]:
         """The series of all rows, in the order they are met."""
         requested = [snapshot.window.series for snapshot in self.snapshots]
-        return [*requested, *(fact.series for _, fact in (*self.new_facts, *self.facts, *self.over_allocations))]
+        facts = (*self.changed_facts, *self.over_allocations)
+        return [*requested, *(new.series for new in self.new_facts), *(fact.series for _, fact in facts)]
 
 
 class LoadCounts(NamedTuple):
@@ -129,12 +127,12 @@ class PreparedBatch:
             *bulk_statement(_INSERT_RESPONSES, account_id, _RESPONSE_COLUMNS, _response_rows(batch.snapshots)),
             *insert_statement(schema.snapshots, account_id, snapshots),
             *bulk_statement(_INSERT_REVISIONS, account_id, _REVISION_COLUMNS, revisions, now=now),  # before the facts
-            *bulk_statement(_INSERT_FACTS, account_id, _FACT_COLUMNS, _fact_rows(batch.new_facts, series), now=now),
+            *_insert_facts(account_id, batch.new_facts, series, now),
             *insert_statement(schema.rejections, account_id, rejections),
             *bulk_statement(_MERGE_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in batch.days]),
         ]
         self._merge = bulk_statement(
-            _MERGE_FACTS, account_id, _MERGE_COLUMNS, _merge_rows(batch.facts, series), now=now
+            _MERGE_FACTS, account_id, _MERGE_COLUMNS, _merge_rows(batch.changed_facts, series), now=now
         )
         self._over_allocations = insert_statement(schema.over_allocated_hours, account_id, over_allocations)
 
@@ -151,7 +149,8 @@ class PreparedBatch:
         if batch.traits:
             _write_traits(connection, account_id, batch.traits, self._at)
         inserted = actions.count("INSERT")
-        new = sum(not fact.series.is_unattributed for _, fact in batch.new_facts)
+        counted = (new.values[0] for new in batch.new_facts if not new.series.is_unattributed)
+        new = sum(volume is not None for volumes in counted for volume in volumes)
         return LoadCounts(new + inserted, len(actions) - inserted)
 
 
@@ -215,15 +214,51 @@ _FACTS = """
     select f.*, cast(f.nanodollars * 0.000000001 as decimal(18, 9)) as money from (%s) as f
 """
 
-_INSERT_FACTS = f"""
+_INSERT_FACTS = """
     insert into internal.facts (account_id, series_id, day, hour_start, volume, money, snapshot_id, loaded_at)
-    select :a, b.series_id, b.day, b.hour_start, b.volume, b.money, b.snapshot_id, :now
-      from ({_FACTS % unnest_select(_FACT_COLUMNS)}) as b
+    select :a, f.series_id, f.day, f.first_hour_start + f.hour * interval '1 hour', f.volume,
+           cast(f.nanodollars * 0.000000001 as decimal(18, 9)), f.snapshot_id, :now
+      from (select d.series_id, d.day, d.first_hour_start,
+                   unnest(cast(string_to_array(d.hours, ' ')       as bigint[])) as hour,
+                   unnest(cast(string_to_array(d.volumes, ' ')     as bigint[])) as volume,
+                   unnest(cast(string_to_array(d.nanodollars, ' ') as bigint[])) as nanodollars,
+                   unnest(cast(string_to_array(d.snapshots, ' ')   as bigint[])) as snapshot_id
+              from (select unnest(cast(string_to_array(:series_id, ',')        as bigint[]))    as series_id,
+                           unnest(cast(string_to_array(:day, ',')              as date[]))      as day,
+                           unnest(cast(string_to_array(:first_hour_start, ',') as timestamp[])) as first_hour_start,
+                           unnest(string_to_array(:hours, ','))       as hours,
+                           unnest(string_to_array(:volumes, ','))     as volumes,
+                           unnest(string_to_array(:nanodollars, ',')) as nanodollars,
+                           unnest(string_to_array(:snapshots, ','))   as snapshots) as d) as f
 """
+"""One row per series and day, whose hours are separated by spaces: half the work of one row per fact (measured)."""
+
+
+def _insert_facts(
+    account_id: int, facts: Iterable[NewFacts], series: Mapping[SeriesKey, int], now: datetime
+) -> list[Statement]:
+    columns: dict[str, list[str]] = {name: [] for name in _NEW_FACT_COLUMNS}
+    for new in facts:
+        volumes, nanodollars, snapshots = new.values
+        hours: Sequence[int] = range(len(volumes))
+        if None in volumes:
+            hours = [hour for hour in hours if volumes[hour] is not None]
+            volumes, nanodollars, snapshots = ([column[hour] for hour in hours] for column in new.values)
+        row = str(series[new.series]), str(new.day), str(to_db_utc(new.first_hour_start))
+        by_hour = (" ".join(map(str, column)) for column in (hours, volumes, nanodollars, snapshots))
+        for column, text_ in zip(columns.values(), (*row, *by_hour), strict=True):
+            column.append(text_)
+    params = {name: ",".join(values) for name, values in columns.items()}
+    return [Statement(_INSERT_FACTS, {"a": account_id, "now": now, **params})] if columns["day"] else []
+
+
+_NEW_FACT_COLUMNS = ("series_id", "day", "first_hour_start", "hours", "volumes", "nanodollars", "snapshots")
+
 
 _MERGE_FACTS = f"""
     merge into internal.facts as f
-    using ({_FACTS % unnest_select(_MERGE_COLUMNS)}) as b
+    using (select f.*, cast(f.nanodollars * 0.000000001 as decimal(18, 9)) as money
+             from ({unnest_select(_MERGE_COLUMNS)}) as f) as b
        on f.account_id = :a and f.series_id = b.series_id and f.hour_start = b.hour_start
     when matched and b.is_delete then delete
     when matched and (f.volume <> b.volume or f.money <> b.money)

@@ -28,7 +28,7 @@ from etl.extract.client import Client, Reachability, check_reachable
 from etl.extract.rate_limit import RateLimiter
 from etl.extract.transport import Timeouts
 from etl.load.accounts import find_account, open_account
-from etl.load.lock import account_lock, lock_file
+from etl.load.lock import account_lock
 from etl.maintenance import diagnostics, probe_store, probes
 from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, WarehouseFile, from_error
 from etl.maintenance.probe_answers import answers
@@ -37,6 +37,7 @@ from etl.responses import TransportError
 from etl.secret import Secret
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate, postgres
+from etl.warehouse.account_files import lock_file
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ MAX_LOCK_WAIT = 5.0
 """Seconds to wait for the warehouse; longer than a commit of a running sync."""
 MAX_PROBES_PER_SECOND = 1.0
 """However fast ``--rate`` allows."""
-TIMEOUTS = Timeouts(connect=10.0, read=20.0, write=10.0, pool=10.0, total=30.0)
+TIMEOUTS = Timeouts(connect=10.0, read=20.0, write=10.0, total=30.0)
 
 
 @dataclass(slots=True)
@@ -288,7 +289,7 @@ def _send_probes(
     rate = min(settings.rate or MAX_PROBES_PER_SECOND, MAX_PROBES_PER_SECOND)
     limiter = RateLimiter(rate, clock)
     jitter = random.Random().random  # noqa: S311  # for retries, and probes are not retried
-    with Client(settings.api_url, key, limiter, clock, jitter, concurrency=1, timeouts=TIMEOUTS) as client:
+    with Client(settings.api_url, key, limiter, clock, jitter, TIMEOUTS) as client:
         while probe := probes.next_probe(observations, baseline, clock.now(), settings.account):
             request, window = probe
             log.info("probing %s", request)

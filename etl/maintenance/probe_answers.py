@@ -6,6 +6,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import NamedTuple
 
+from etl import money
 from etl.extract import protocol
 from etl.maintenance.probes import (
     EPOCH,
@@ -18,8 +19,7 @@ from etl.maintenance.probes import (
     request_with_spend,
 )
 from etl.models import HOUR, MAX_CLOCK_SKEW, ZERO_MEASURES, ErrorScope
-from etl.responses import ApiError, RawRecord, SuccessPayload
-from etl.transform import money
+from etl.responses import ApiError, SuccessPayload
 
 Interpretation = tuple[str, Confidence]
 SURE, LIKELY, OPEN = Confidence
@@ -149,11 +149,6 @@ def _idle_hour(observations: Observations, request: ProbeRequest) -> Interpretat
     return ("left out", LIKELY) if is_late else ("no idle hour was met", OPEN)
 
 
-def _raw_records(observations: Observations, request: ProbeRequest) -> tuple[RawRecord, ...]:
-    reply = observations[request].response.reply
-    return reply.records if isinstance(reply, SuccessPayload) else ()
-
-
 _JSON_TYPES: Mapping[type, str] = {int: "number", Decimal: "number", str: "string", type(None): "null"}
 
 
@@ -162,12 +157,12 @@ def _json_types(values: list[object]) -> str:
 
 
 def _volume_type(observations: Observations, request: ProbeRequest) -> Interpretation:
-    types = _json_types([raw.volume for raw in _raw_records(observations, request)])
+    types = _json_types([raw.volume for raw in observations[request].raw_records])
     return (types, SURE) if types else NO_RECORDS
 
 
 def _money_type(observations: Observations, request: ProbeRequest) -> Interpretation:
-    amounts = [raw.money for raw in _raw_records(observations, request)]
+    amounts = [raw.money for raw in observations[request].raw_records]
     if not amounts:
         return NO_RECORDS
     numbers = [number for amount in amounts if (number := money.parse_decimal(amount))]

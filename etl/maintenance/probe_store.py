@@ -5,12 +5,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, text
 
-from etl.load.accounts import Account
-from etl.load.member_statuses import load_member_statuses, write_member_statuses, write_unknown_name_behaviours
-from etl.load.rows import from_db_utc, to_db_utc
+from etl.load.member_statuses import write_member_statuses, write_unknown_name_behaviours
+from etl.load.rows import to_db_utc
+from etl.load.stored_account import Account, load_member_statuses
 from etl.load.upsert import commit_time, last_commit
 from etl.maintenance.probes import BehaviourChange, Confidence, ProbeBaseline, ProbeResult
 from etl.models import Dimension, MemberStatus, UnknownNameBehaviour
+from etl.warehouse.reading import from_db_utc, reader_of
 from etl.warehouse.schema import probes
 
 _BASELINE = """
@@ -111,7 +112,7 @@ def _row(account_id: int, result: ProbeResult) -> dict[str, object]:
 
 
 def _reset_excluded(connection: Connection, account: Account, dimension: Dimension, at: datetime) -> tuple[str, ...]:
-    changes = load_member_statuses(connection, account.account_id)
+    changes = load_member_statuses(reader_of(connection), account.account_id)
     statuses = {change.series: change.member_status for change in changes if change.series.dimension is dimension}
     excluded = sorted(series for series, status in statuses.items() if status is MemberStatus.EXCLUDED)
     reset = [(series, MemberStatus.UNVERIFIED, None) for series in excluded]

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
+from etl.extract import protocol
 from etl.extract.planner import NONEXISTENT_MEMBERS
 from etl.extract.planner.members import unknown_name_behaviour
 from etl.models import (
@@ -24,8 +25,8 @@ from etl.models import (
     day_start,
     queue,
 )
-from etl.responses import ApiError, InvalidResponse, Response, SuccessPayload, TransportError
-from etl.transform.money import parse_int, parse_money
+from etl.money import parse_int, parse_money
+from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload, TransportError
 from etl.transform.parse import parse_snapshot
 
 MAX_FAILURES = 3
@@ -68,10 +69,14 @@ class Observation:
     headers: Mapping[str, str]
 
     @cached_property
+    def raw_records(self) -> tuple[RawRecord, ...]:
+        return protocol.raw_records(self.response.body) if isinstance(self.response.reply, SuccessPayload) else ()
+
+    @cached_property
     def records(self) -> list[Record]:
         """The valid records by time, duplicates included."""
-        reply, found = self.response.reply, []
-        for raw in reply.records if isinstance(reply, SuccessPayload) else ():
+        found = []
+        for raw in self.raw_records:
             second, volume, amount = parse_int(raw.date_from), parse_int(raw.volume), parse_money(raw.money)
             if second is not None and 0 <= second <= _MAX_TIMESTAMP and volume is not None and amount is not None:
                 found.append(Record(EPOCH + timedelta(seconds=second), volume, amount))

@@ -1,24 +1,35 @@
 """Which accounts to show, and since when their history is known."""
 
 from datetime import date
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from etl.errors import UsageError
 from etl.models import DAY
-from etl.warehouse.schema import accounts, day_coverage
+from etl.warehouse.reading import Reader, reader_of
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 EMPTY_DAYS = 90
 """Default of ``--empty-days``."""
 
+_ACCOUNTS = "select name, account_id from internal.accounts order by name"
 
-def select_accounts(connection: sa.Connection, account: str | None) -> dict[str, int]:
+_OLDEST_DAYS = """
+    select a.name, a.since, min(d.day) as first,
+           min(case when d.volume <> 0 or d.money <> 0 or d.status = 'failed' then d.day end) as oldest
+      from internal.accounts     as a
+      join internal.day_coverage as d on d.account_id = a.account_id
+     group by a.name, a.since
+"""
+
+
+def select_accounts(connection: "Reader | sa.Connection", account: str | None) -> dict[str, int]:
     """Map account names to their numbers, by name: one account, or all of them if ``account`` is None.
 
     Raises UsageError for an account that is not in the warehouse.
     """
-    rows = connection.execute(sa.select(accounts.c.name, accounts.c.account_id).order_by(accounts.c.name))
-    stored = {row.name: row.account_id for row in rows}
+    stored = {row.name: row.account_id for row in reader_of(connection).rows(_ACCOUNTS)}
     if account is None:
         return stored
     if account not in stored:
@@ -28,21 +39,14 @@ def select_accounts(connection: sa.Connection, account: str | None) -> dict[str,
     return {account: stored[account]}
 
 
-def history_starts(connection: sa.Connection, empty_days: int = EMPTY_DAYS) -> dict[str, date]:
+def history_starts(connection: "Reader | sa.Connection", empty_days: int = EMPTY_DAYS) -> dict[str, date]:
     """Map accounts to the first day of their known history; earlier days are not expected to be stored.
 
     The same rule as the planner's: the remembered ``--since``, else ``empty_days`` before the oldest day that has spend
     or failed, but not before the first stored day. A lone day requested long before the history does not count.
     """
-    has_spend = (day_coverage.c.volume != 0) | (day_coverage.c.money != 0) | (day_coverage.c.status == "failed")
-    oldest_spend = sa.func.min(sa.case((has_spend, day_coverage.c.day)))
-    rows = connection.execute(
-        sa.select(accounts.c.name, accounts.c.since, sa.func.min(day_coverage.c.day), oldest_spend)
-        .join(day_coverage, day_coverage.c.account_id == accounts.c.account_id)
-        .group_by(accounts.c.name, accounts.c.since)
-    )
     starts = {}
-    for name, since, first, oldest in rows:
+    for name, since, first, oldest in reader_of(connection).rows(_OLDEST_DAYS):
         start = since or (oldest - DAY * empty_days if oldest else first)
         starts[name] = max(first, start)
     return starts

@@ -11,8 +11,8 @@ from etl.models import Severity
 from etl.outputs.accounts import select_accounts
 from etl.outputs.serialize import as_json
 from etl.warehouse import checks
-from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.migrate import require_readable
+from etl.warehouse.reading import open_for_reading
 
 _MOST_SEVERE_FIRST = (Severity.BLOCKING, Severity.WARNING, Severity.INFO)
 
@@ -45,13 +45,11 @@ def run_checks(
     Checks look at hours and days from ``since`` on. Raises UsageError for an unknown account; WarehouseError if the
     warehouse does not exist, is not readable, or stays locked for longer than ``wait`` seconds.
     """
-    engine = open_warehouse(url, read_only=True, wait=wait, clock=clock)
-    require_readable(engine)
-    now = clock.now()
-    with engine.connect() as connection:
-        select_accounts(connection, account)
-        checked = checks.run(connection, now, account, checks_folder, since)
-        return CheckReport(name_of(engine.url), now, account, checked)
+    with open_for_reading(url, wait=wait, clock=clock) as reader:
+        require_readable(reader)
+        now = clock.now()
+        select_accounts(reader, account)
+        return CheckReport(reader.name, now, account, checks.run(reader, now, account, checks_folder, since))
 
 
 def as_text(report: CheckReport, width: int) -> str:

@@ -7,23 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypeVar
+from typing import NamedTuple, TextIO, TypeVar
 
 import duckdb
-import sqlalchemy as sa
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.outputs import atomic
 from etl.outputs.serialize import as_json, format_value
-from etl.outputs.text_tables import format_rows
-from etl.warehouse import parquet, views
+from etl.warehouse import views
 from etl.warehouse.duckdb import problem
 from etl.warehouse.engine import open_warehouse
-from etl.warehouse.sql_guard import READ_ONLY_HINT, gives_rows, refusal
+from etl.warehouse.reading import ConnectionReader, Reader, SqlError, open_for_reading
+from etl.warehouse.sql_guard import READ_ONLY_HINT, refusal
 
 BATCH_SIZE = 10_000
 MAX_TERMINAL_ROWS = 1_000
@@ -45,47 +43,47 @@ def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) ->
     Raises UsageError for SQL that is wrong or not allowed; WarehouseError if the warehouse does not exist or stays
     locked for longer than ``wait`` seconds.
     """
-    with open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as connection:
-        _require_read_only(connection, sql)
-        streaming = connection.execution_options(stream_results=gives_rows(sql))
-        try:
-            with interruptible(connection, lambda: streaming.exec_driver_sql(sql)) as result:
-                yield Result(tuple(result.keys()), _fetch(connection, result))
-        except sa.exc.DBAPIError as error:
-            raise _query_error(str(error.orig)) from error
+    with open_for_reading(url, wait=wait, clock=clock) as reader:
+        _require_read_only(reader, sql)
+        with _query_errors(), ExitStack() as stack:
+            result = interruptible(reader, lambda: stack.enter_context(reader.stream(sql)))
+            batches = iter(lambda: interruptible(reader, lambda: result.fetch(BATCH_SIZE)), [])
+            yield Result(result.columns, (tuple(row) for batch in batches for row in batch))
 
 
-def _fetch(connection: sa.Connection, result: sa.CursorResult[Any]) -> Iterator[Sequence[object]]:
-    while batch := interruptible(connection, lambda: result.fetchmany(BATCH_SIZE)):
-        yield from map(tuple, batch)
-
-
-def interruptible(connection: sa.Connection, work: Callable[[], _T]) -> _T:
+def interruptible(reader: Reader, work: Callable[[], _T]) -> _T:
     """Run database work so that Ctrl-C ends it.
 
     Signal handlers do not run while the main thread is inside DuckDB, so a second thread does the work. psycopg
     handles signals itself.
     """
-    if connection.dialect.name != "duckdb":
+    if reader.engine != "duckdb":
         return work()
-    driver: Any = connection.connection.dbapi_connection
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
             return future.result()
         except KeyboardInterrupt:
             while wait_for([future], timeout=0.1).not_done:  # the query may not have started yet
-                driver.interrupt()
+                reader.stop()
             raise
 
 
-def _require_read_only(connection: sa.Connection, sql: str) -> None:
-    if reason := refusal(sql, connection.dialect.name):
+def _require_read_only(reader: Reader, sql: str) -> None:
+    if reason := refusal(sql, reader):
         raise UsageError(reason, READ_ONLY_HINT)
 
 
 _CURSOR_ERROR = re.compile(r'(?P<line>LINE 1: )(?P<added>DECLARE "\w+" CURSOR FOR )(?P<sql>.*\n)(?P<indent> *)\^')
 """PostgreSQL's error position for SQL that SQLAlchemy declared as a cursor."""
+
+
+@contextmanager
+def _query_errors() -> Iterator[None]:
+    try:
+        yield
+    except SqlError as error:
+        raise _query_error(str(error)) from error
 
 
 def _query_error(reason: str) -> UsageError:
@@ -118,6 +116,8 @@ def write_table(result: Result, file: TextIO, width: int | None = None) -> None:
     """Write a table. ``width`` is that of the terminal, which gets 1,000 rows at most; None: all rows, full width."""
     rows = list(islice(result.rows, MAX_TERMINAL_ROWS if width else None))
     has_more = next(result.rows, None) is not None
+    from etl.outputs.text_tables import format_rows  # noqa: PLC0415 - costs 20 ms, and CSV and JSON do without it
+
     text, is_short = format_rows(result.columns, rows, width)
     summary = f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
     if has_more:
@@ -140,16 +140,20 @@ def write_parquet(
         raise UsageError(f"cannot write {target}: there is no folder {real.parent}", f"mkdir -p '{real.parent}'")
     if real.exists() and not real.is_file():
         raise UsageError(f"cannot write {target}: it is not a regular file", "choose another file with -o")
+    from etl.outputs import atomic  # noqa: PLC0415 - needed for Parquet only
+    from etl.warehouse import parquet  # noqa: PLC0415
+
     clock = clock or Clock()
     with (
         atomic.temporary_beside(real, clock, wait=wait) as folder,
         open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as connection,
+        _query_errors(),
     ):
-        _require_read_only(connection, sql)
+        reader = ConnectionReader(connection)
+        _require_read_only(reader, sql)
         try:
-            interruptible(connection, lambda: parquet.write(connection, sql, folder / real.name))
-        except sa.exc.DBAPIError as error:
-            raise _query_error(str(error.orig)) from error
+            with reader.errors():
+                interruptible(reader, lambda: parquet.write(connection, sql, folder / real.name))
         except duckdb.Error as error:
             raise problem(error, real.parent) or _query_error(str(error)) from error
         except ValueError as error:

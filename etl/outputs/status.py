@@ -2,20 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 
-import sqlalchemy as sa
-from rich.table import Table
-from rich.text import Text
-
-from etl.models import DAY, HOUR, ZERO_MEASURES, ChangeReason, Dimension, Finding, Measures, Severity
+from etl.clock import Clock
+from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
+from etl.outputs import status_sql as sql
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
 from etl.outputs.serialize import as_json
-from etl.outputs.text_tables import grid, render
-from etl.warehouse.engine import name_of
+from etl.outputs.text_tables import labelled, printable, table, wrap
 from etl.warehouse.migrate import require_readable
-from etl.warehouse.schema import day_coverage, facts, findings, over_allocated_hours, revisions, runs, series, snapshots
+from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none, open_for_reading
 
 MAX_RUNS = 10
 _WIDE_TERMINAL = 100
@@ -23,7 +20,6 @@ _MAX_SPANS = 6
 _STATUSES = ("final", "open", "missing", "failed")
 _JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted", "finished_at": "ended_at"}
 """Fields that have another name in JSON, where keys never change."""
-_COLUMNS = {"finished_at": "ended_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +108,23 @@ class Status:
     accounts: tuple[AccountStatus, ...]
 
 
-def load_status(engine: sa.Engine, account: str | None, now: datetime, empty_days: int = EMPTY_DAYS) -> Status:
+def load_status(
+    url: str, account: str | None, clock: Clock, *, wait: float = 0.0, empty_days: int = EMPTY_DAYS
+) -> Status:
     """The status of one account, or of all. Raises UsageError for an account that is not in the warehouse."""
-    require_readable(engine)
-    with engine.connect() as connection:
-        starts = history_starts(connection, empty_days)
-        accounts = select_accounts(connection, account).items()
-        loaded = (_load_account(connection, number, name, now, starts.get(name)) for name, number in accounts)
-        return Status(name_of(engine.url), now, tuple(loaded))
+    with open_for_reading(url, wait=wait, clock=clock) as reader:
+        require_readable(reader)
+        now, starts = clock.now(), history_starts(reader, empty_days)
+        accounts = select_accounts(reader, account).items()
+        loaded = (_load_account(reader, number, name, now, starts.get(name)) for name, number in accounts)
+        return Status(reader.name, now, tuple(loaded))
 
 
-def _load_account(
-    connection: sa.Connection, account_id: int, name: str, now: datetime, start: date | None
-) -> AccountStatus:
-    rows = connection.execute(
-        sa.select(day_coverage).where(day_coverage.c.account_id == account_id).order_by(day_coverage.c.day)
-    ).all()
+def _load_account(reader: Reader, account_id: int, name: str, now: datetime, start: date | None) -> AccountStatus:
+    rows = reader.rows(sql.DAYS, a=account_id)
     by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
-    over_allocated = connection.execute(
-        sa.select(over_allocated_hours.c.day).where(over_allocated_hours.c.account_id == account_id).distinct()
-    ).scalars()
-    over_allocated_days = {*over_allocated} & {row.day for row in rows if row.is_closed}
-    newest = _newest_hour(connection, account_id)
+    [(newest,)] = reader.rows(sql.NEWEST_HOUR, a=account_id)
+    newest = from_db_utc_or_none(newest)
     return AccountStatus(
         account=name,
         first_day=rows[0].day if rows else None,
@@ -146,43 +137,20 @@ def _load_account(
         unfinished=to_ranges(
             row.day for row in rows if row.status == "open" and row.is_closed and not row.is_explained
         ),
-        over_allocated_days=to_ranges(over_allocated_days),
+        over_allocated_days=to_ranges(day for (day,) in reader.rows(sql.OVER_ALLOCATED, a=account_id)),
         newest_hour=newest,
         freshness_hours=None if newest is None else (now - newest - HOUR) / HOUR,
         spent=_sum((row.volume, row.money) for row in rows),
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
-        corrections=_corrections(connection, account_id),
-        runs=_runs(connection, account_id),
-        findings=_findings(connection, account_id),
+        corrections=_corrections(reader, account_id),
+        runs=_runs(reader, account_id),
+        findings=_findings(reader, account_id),
     )
 
 
-def _newest_hour(connection: sa.Connection, account_id: int) -> datetime | None:
-    """The newest hour that had ended when it was requested: an hour fetched while it ran is not complete."""
-    newest = connection.execute(
-        sa.select(sa.func.max(facts.c.hour_start))
-        .join(series, (series.c.account_id == facts.c.account_id) & (series.c.series_id == facts.c.series_id))
-        .join(day_coverage, (day_coverage.c.account_id == facts.c.account_id) & (day_coverage.c.day == facts.c.day))
-        .where(
-            facts.c.account_id == account_id,
-            series.c.dimension == Dimension.TOTAL,
-            facts.c.hour_start <= day_coverage.c.fetched_at - HOUR,
-        )
-    ).scalar()
-    return _utc(newest)
-
-
-def _corrections(connection: sa.Connection, account_id: int) -> Corrections | None:
+def _corrections(reader: Reader, account_id: int) -> Corrections | None:
     """Corrections of totals and queues alike: both show that the API changed an hour."""
-    changes = connection.execute(
-        sa.select(revisions.c.hour_start, revisions.c.day, sa.func.max(snapshots.c.requested_at))
-        .join(
-            snapshots,
-            (snapshots.c.account_id == revisions.c.account_id) & (snapshots.c.snapshot_id == revisions.c.snapshot_id),
-        )
-        .where(revisions.c.account_id == account_id, revisions.c.cause == ChangeReason.CORRECTION)
-        .group_by(revisions.c.hour_start, revisions.c.day)
-    ).all()
+    changes = reader.rows(sql.CORRECTIONS, a=account_id)
     if not changes:
         return None
     return Corrections(
@@ -192,35 +160,23 @@ def _corrections(connection: sa.Connection, account_id: int) -> Corrections | No
     )
 
 
-def _runs(connection: sa.Connection, account_id: int) -> tuple[Run, ...]:
-    rows = connection.execute(
-        sa.select(*(runs.c[_COLUMNS.get(name, name)].label(name) for name in Run.__dataclass_fields__))
-        .where(runs.c.account_id == account_id)
-        .order_by(runs.c.run.desc())
-        .limit(MAX_RUNS)
-    ).mappings()
+def _runs(reader: Reader, account_id: int) -> tuple[Run, ...]:
+    rows = (row._asdict() for row in reader.rows(sql.RUNS, a=account_id, max_runs=MAX_RUNS))
     return tuple(
-        Run(**{**row, "started_at": _utc(row["started_at"]), "finished_at": _utc(row["finished_at"])}) for row in rows
+        Run(
+            **row
+            | {"started_at": from_db_utc(row["started_at"]), "finished_at": from_db_utc_or_none(row["finished_at"])}
+        )
+        for row in rows
     )
 
 
-def _findings(connection: sa.Connection, account_id: int) -> tuple[Finding, ...]:
-    """Findings of the last sync; a replay records none."""
-    last = (
-        sa.select(sa.func.max(runs.c.run))
-        .where(runs.c.account_id == account_id, runs.c.command == "sync")
-        .scalar_subquery()
+def _findings(reader: Reader, account_id: int) -> tuple[Finding, ...]:
+    """Findings of the last sync."""
+    return tuple(
+        Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
+        for row in reader.rows(sql.FINDINGS, a=account_id)
     )
-    rows = connection.execute(
-        sa.select(findings)
-        .where(findings.c.account_id == account_id, findings.c.run == last)
-        .order_by(findings.c.severity, findings.c.check_name, findings.c.day, findings.c.queue)
-    )
-    return tuple(Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue) for row in rows)
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC)
 
 
 def _sum(values: Iterable[tuple[int, Decimal]]) -> Measures:
@@ -257,15 +213,17 @@ def is_stale(status: Status, max_age_hours: float) -> bool:
 
 def as_text(status: Status, width: int) -> str:
     """The status for a terminal. Only the table of runs may be wider, so that no number is broken."""
-    parts = [render(Text(f"{status.warehouse}, {status.now:%Y-%m-%d %H:%M} UTC", overflow="fold"), width=width)]
+    lines = wrap(f"{printable(status.warehouse)}, {status.now:%Y-%m-%d %H:%M} UTC", width)
     if not status.accounts:
-        parts.append("\nNo data yet. To load the history, run: anticaptcha-etl sync\n")
+        lines += ["", "No data yet. To load the history, run: anticaptcha-etl sync"]
     for account in status.accounts:
-        parts.append(render(f"\nAccount {account.account}", grid(_lines(account), indent=2), width=width))
+        lines += ["", *wrap(f"Account {printable(account.account)}", width)]
+        lines += labelled(_lines(account), width, indent=2).splitlines()
         if account.runs:
-            parts.append(render(_runs_table(account.runs, gap=2 if width >= _WIDE_TERMINAL else 1)))
-        parts += (render(Text(f"{finding.severity}: {finding.message}"), width=width) for finding in account.findings)
-    return "".join(parts)
+            lines += _runs_table(account.runs, gap=2 if width >= _WIDE_TERMINAL else 1).splitlines()
+        for finding in account.findings:
+            lines += wrap(f"{finding.severity}: {printable(finding.message)}", width)
+    return "\n".join(lines) + "\n"
 
 
 def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
@@ -312,12 +270,8 @@ def _newest(ranges: Sequence[Days]) -> str:
     return f"{older:,} older days (--json lists all), {newest}" if older else newest
 
 
-def _runs_table(recent: Sequence[Run], gap: int) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
-    table.add_column("  run", justify="right")
-    table.add_column("started, UTC", no_wrap=True)
-    for name in ("exit", "sent", "good", "failed", "new", "changed", "rejected"):
-        table.add_column(name, justify="right")
+def _runs_table(recent: Sequence[Run], gap: int) -> str:
+    rows = [["  run", "started, UTC", "exit", "sent", "good", "failed", "new", "changed", "rejected"]]
     for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed)
         new = run.facts_inserted if run.hourly_values_new is None else run.hourly_values_new
@@ -325,8 +279,9 @@ def _runs_table(recent: Sequence[Run], gap: int) -> Table:
         counts = (run.requests, *windows, new, changed, run.rejections)
         outcome = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         outcome = outcome if run.command == "sync" else f"{run.command} {outcome}"
-        table.add_row(str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts))
-    return table
+        rows.append([str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return table(rows, widths, right={*range(len(widths))} - {1}, gap=gap)
 
 
 def to_json(status: Status) -> str:

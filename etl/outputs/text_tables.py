@@ -1,49 +1,63 @@
 """Text tables for terminals and files."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from io import StringIO
+from itertools import zip_longest
 
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len, chop_cells
 
 from etl.outputs.serialize import format_value
 
-UNLIMITED = 1_000_000
-"""Width of output that is not wrapped."""
 _MIN_TEXT_WIDTH = 12
 _MIN_DECIMALS = 2
 _GAP = 2
+_NUMBER = (int, float, Decimal)
+_WORD = re.compile(r"\s*\S+\s*")
 
 
-def printable(text: str) -> Text:
+def printable(text: str) -> str:
     """Text from outside, with control characters escaped: they could steer the terminal."""
-    return Text("".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text))
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
-def render(*parts: RenderableType, width: int = UNLIMITED) -> str:
-    """The parts as plain text, one below the other, without spaces at line ends."""
-    out = StringIO()
-    console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
-    for part in parts:
-        console.print(part, soft_wrap=width == UNLIMITED)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` terminal cells, broken between words, or inside a word that is longer."""
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in _WORD.findall(paragraph) if cell_len(paragraph) > width else [paragraph]:
+            bare = word.rstrip()
+            if cell_len(line + bare) > width:
+                *full, rest = chop_cells(bare, width)
+                lines += [line, *full] if line else full
+                line = rest + word[len(bare) :]
+            else:
+                line += word
+        lines.append(line)
+    return [line.rstrip() for line in lines]
 
 
-def grid(rows: Iterable[Sequence[str]], indent: int = 0) -> Table:
-    """Rows of labels with one text at the end, which is wrapped."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for number, row in enumerate(rows):
-        if number == 0:
-            for _ in row[1:]:
-                table.add_column(no_wrap=True)
-            table.add_column(overflow="fold")
-        table.add_row(Text(" " * indent) + printable(row[0]), *map(printable, row[1:]))
-    return table
+def table(rows: Iterable[Sequence[str]], widths: Sequence[int], right: Collection[int] = (), gap: int = _GAP) -> str:
+    """Rows of cells, wrapped to the widths of their columns. ``right``: the columns that are aligned right."""
+    lines = []
+    for row in rows:
+        for parts in zip_longest(*map(wrap, row, widths), fillvalue=""):
+            padding = (" " * (width - cell_len(part)) for part, width in zip(parts, widths, strict=True))
+            cells = (
+                f"{space}{part}" if place in right else f"{part}{space}"
+                for place, (part, space) in enumerate(zip(parts, padding, strict=True))
+            )
+            lines.append((" " * gap).join(cells).rstrip() + "\n")
+    return "".join(lines)
+
+
+def labelled(rows: Iterable[tuple[str, str]], width: int, indent: int = 0) -> str:
+    """Lines of a label and a text, which is wrapped to ``width``."""
+    cells = [(" " * indent + printable(label), printable(text)) for label, text in rows]
+    label_width = max(cell_len(label) for label, _ in cells)
+    return table(cells, [label_width, max(_MIN_TEXT_WIDTH, width - label_width - _GAP)])
 
 
 # ---------------------------------------------------------------- rows of a query
@@ -56,11 +70,11 @@ def format_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], width:
     row becomes a block of lines. Nothing else is left out.
     """
     by_column = [[row[number] for row in rows] for number in range(len(columns))]
-    headings = [printable(name).plain for name in columns]
-    cells = [[printable(format_value(value)).plain for value in values] for values in by_column]
+    headings = [printable(name) for name in columns]
+    cells = [[printable(format_value(value)) for value in values] for values in by_column]
     natural = _widths(headings, cells)
     if width is None or _total(natural) <= width:
-        return render(_table(headings, by_column, cells, natural)), False
+        return _table(headings, by_column, cells, natural), False
     cells = [_shorten(values, texts) for values, texts in zip(by_column, cells, strict=True)]
     natural = _widths(headings, cells)
     excess = _total(natural) - width
@@ -70,9 +84,8 @@ def format_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], width:
             excess -= max(0, natural[number] - new_width)
             natural[number] = min(natural[number], new_width)
     if excess <= 0:
-        return render(_table(headings, by_column, cells, natural), width=width), True
-    blocks = [grid(zip(headings, row, strict=True)) for row in zip(*cells, strict=True)]
-    return "\n".join(render(block, width=width) for block in blocks), True
+        return _table(headings, by_column, cells, natural), True
+    return "\n".join(labelled(zip(headings, row, strict=True), width) for row in zip(*cells, strict=True)), True
 
 
 def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
@@ -86,14 +99,10 @@ def _total(widths: Sequence[int]) -> int:
 
 def _table(
     headings: Sequence[str], by_column: Sequence[list[object]], cells: Sequence[list[str]], widths: Sequence[int]
-) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
-    for name, values, width in zip(headings, by_column, widths, strict=True):
-        is_number = _all_are(values, (int, float, Decimal)) and not _all_are(values, bool)
-        table.add_column(Text(name), justify="right" if is_number else "left", width=width, overflow="fold")
-    for row in zip(*cells, strict=True):
-        table.add_row(*map(Text, row))
-    return table
+) -> str:
+    numbers = {n for n, values in enumerate(by_column) if _all_are(values, _NUMBER) and not _all_are(values, bool)}
+    rule = "─" * _total(widths)
+    return f"{table([headings], widths, numbers)}{rule}\n{table(zip(*cells, strict=True), widths, numbers)}"
 
 
 def _all_are(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:

@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 from etl import __version__, errors, logging_setup
 from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner
 from etl.extract.client import Client
+from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
 from etl.models import MAX_CLOCK_SKEW, DayState, MemberStatus, SeriesKey, Snapshot
@@ -18,6 +20,7 @@ from etl.responses import Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
+from etl.sync.recovery import describe, usable_segments
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
@@ -44,16 +47,15 @@ class AccountSync:
         on_progress: Callable[[Progress], None],
         store: SyncStateStore,
         client: Client,
+        journal_prefix: Path | None,
         cancelled: threading.Event,
     ) -> None:
+        """Without a ``journal_prefix``, responses are safe only once they are committed."""
         self._settings, self._clock, self._on_progress = settings, clock, on_progress
         self._store, self._client = store, client
         self._options = sync_options(settings, clock.now(), store.account.since)
-        loaded = load_stored_state(store, self._options)
-        self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
-        self._stored_statuses = loaded.stored_statuses
-        self._saved_traits = loaded.profile.traits
-        self._state = planner.start(self._options, loaded.stored)
+        self._left = usable_segments(journal_prefix, store.account.identity)
+        self._load_state()
         self._finished: set[date] = set()
         self._written: set[date] = set()
         self._reattributed: set[date] = set()
@@ -64,13 +66,26 @@ class AccountSync:
         self._started = clock.monotonic()
         self._next_number = store.start_run("sync", __version__, self._state.first_day, self._missing_days())
         logging_setup.bind_log_context(account=settings.account, run=store.run)
-        self._loop = RequestLoop(client, settings.concurrency, self._parse, cancelled)
-        self._writer = Writer(store, self._loop.notify)
+        self._journal: Journal | None = None
+        if journal_prefix:
+            header = JournalHeader(settings.account, store.account.identity, store.run, __version__)
+            self._journal = Journal(journal_prefix, header, self._left)
+        self._loop = RequestLoop(client, settings.concurrency, self._parse, self._journal, cancelled)
+        self._writer = Writer(store, self._journal, self._loop.notify)
+
+    def _load_state(self) -> None:
+        loaded = load_stored_state(self._store, self._options)
+        self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
+        self._stored_statuses = loaded.stored_statuses
+        self._saved_traits = loaded.profile.traits
+        self._state = planner.start(self._options, loaded.stored)
 
     def run(self) -> SyncResult:
         """Raises AccountRejectedError, InterruptedRunError and what the database raises."""
         self._writer.start()
         try:
+            if self._left:
+                self._take_in_left()
             self._writer.submit(self._reattribute(self._stored_statuses), self._new_statuses(self._stored_statuses))
             with self._loop:
                 stop_reason = self._request_all()
@@ -84,6 +99,25 @@ class AccountSync:
             self._writer.stop()
             raise
         return self._finish(stop_reason)
+
+    def _take_in_left(self) -> None:
+        """Commit what earlier runs received, before any request, and plan with what is stored then."""
+        responses = [response for segment in self._left for response in segment.responses]
+        days = {response.window.day for response in responses} - self._stored.without_raw
+        committed = {(row.window, row.requested_at) for row in self._store.snapshots(days)}
+        received = [one for one in map(self._parse, responses) if one.window.day in days]
+        received = [one for one in received if (one.window, one.snapshot.requested_at) not in committed]
+        for group in planner.group_by_day(received):
+            before, snapshots = self._state.members.member_statuses, [self._snapshot(one) for one in group]
+            day, statuses = self._add_to_day(snapshots)
+            updates = [self._update(day, snapshot) for snapshot in snapshots]
+            self._writer.submit([*updates, *self._reattribute(before, day.reconciled.day_state.day)], statuses)
+        self._writer.flush()
+        if self._journal:
+            self._journal.committed(segment.number for segment in self._left for _ in segment.responses)
+        if finding := describe(self._left, [one.response for one in received], self._store.run):
+            self._findings.add(finding)
+        self._load_state()
 
     def _missing_days(self) -> list[date]:
         """Days of the known range without any stored data; coverage shows them until they are loaded."""
@@ -134,7 +168,7 @@ class AccountSync:
         applied = list[tuple[Snapshot, Response]]()
         for group in planner.group_by_day(responses):
             snapshots = [self._snapshot(received) for received in group]
-            self._apply_snapshots(snapshots)
+            self._apply_snapshots(snapshots, [received.segment for received in group])
             applied += zip(snapshots, (received.response for received in group), strict=True)
         for snapshot, response in applied:
             is_expected = planner.is_expected_error(self._state, snapshot)
@@ -153,17 +187,17 @@ class AccountSync:
         self._profile = self._profile.learn(snapshot)
         return snapshot
 
-    def _apply_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+    def _apply_snapshots(self, snapshots: Sequence[Snapshot], segments: Sequence[int | None]) -> None:
         """Apply snapshots of one day and reconcile it once."""
         before = self._state.members.member_statuses
         day, new_statuses = self._add_to_day(snapshots)
         updates = []
-        for snapshot in snapshots:
+        for snapshot, segment in zip(snapshots, segments, strict=True):
             self._state = planner.apply_snapshot(self._state, snapshot, day.reconciled.day_state)
             is_expected = planner.is_expected_error(self._state, snapshot)
             self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
             self._findings.add_snapshot(snapshot)
-            updates += [self._update(day, snapshot), *self._completed_days()]
+            updates += [replace(self._update(day, snapshot), segment=segment), *self._completed_days()]
         except_day = day.reconciled.day_state.day
         self._writer.submit([*updates, *self._reattribute(before, except_day)], new_statuses)
         if self._state.stop_reason:

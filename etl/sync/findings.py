@@ -66,6 +66,9 @@ class Findings:
             message = f"no spend in the last {days} days; --since DATE looks further back"
             self._at_end.append(Finding("spend was found", Severity.WARNING, message))
 
+    def add(self, finding: Finding) -> None:
+        self._at_end.append(finding)
+
     def add_checks(self, findings: Iterable[Finding]) -> None:
         self._at_end += findings
 

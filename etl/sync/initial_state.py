@@ -7,9 +7,8 @@ from datetime import date, datetime, timedelta
 from etl.config import Settings
 from etl.extract import planner, protocol
 from etl.hour_values import HourValues
-from etl.load.state import SyncStateStore
-from etl.load.stored import StoredSnapshot
-from etl.load.upsert import AccountTraits
+from etl.load.stored import StoredSnapshot, StoredStateReader
+from etl.load.stored_account import AccountTraits
 from etl.models import (
     HOUR,
     TOTAL,
@@ -155,7 +154,7 @@ class LoadedState:
     stored_statuses: Mapping[SeriesKey, MemberStatus]
 
 
-def load_stored_state(store: SyncStateStore, options: planner.SyncOptions) -> LoadedState:
+def load_stored_state(store: StoredStateReader, options: planner.SyncOptions) -> LoadedState:
     """Days that will be read again are reconciled from their snapshots; for others the coverage row is enough."""
     dimensions = {series.dimension for series in options.configured} - {Dimension.QUEUE}
     coverage, account = store.coverage(dimensions), store.account
@@ -179,7 +178,7 @@ def load_stored_state(store: SyncStateStore, options: planner.SyncOptions) -> Lo
 
 
 def _with_activity(
-    store: SyncStateStore, stored: planner.StoredState, state: planner.PlannerState
+    store: StoredStateReader, stored: planner.StoredState, state: planner.PlannerState
 ) -> planner.StoredState:
     """Add when members were active around the days that will be visited, and their last spend."""
     active_periods: dict[SeriesKey, tuple[ActivePeriod, ...]] = {}
@@ -192,7 +191,7 @@ def _with_activity(
     return replace(stored, active_periods=active_periods, last_spend=last_spend)
 
 
-def load_days(store: SyncStateStore, days: Iterable[date], profile: AccountProfile) -> dict[date, LoadedDay]:
+def load_days(store: StoredStateReader, days: Iterable[date], profile: AccountProfile) -> dict[date, LoadedDay]:
     """Load stored days with all their snapshots, reconciled, and their facts as they are stored."""
     wanted = sorted(days)
     if not wanted:

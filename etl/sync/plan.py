@@ -1,14 +1,17 @@
 """Estimate the requests of a sync, without making any. Needs no key and writes nothing."""
 
+from contextlib import nullcontext
+
 from etl.clock import Clock
 from etl.config import Settings
 from etl.extract import planner
-from etl.load import accounts
-from etl.load.state import SyncStateStore
+from etl.load.stored import StoredStateReader
+from etl.load.stored_account import find_account
 from etl.sync import initial_state
 from etl.sync.results import RequestPlan
 from etl.warehouse import engine as warehouse
-from etl.warehouse import migrate
+from etl.warehouse.migrate import require_readable
+from etl.warehouse.reading import open_for_reading
 
 
 def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
@@ -31,15 +34,20 @@ def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
 
 
 def _initial_state(settings: Settings, clock: Clock) -> planner.PlannerState:
-    """The planner's first state; without a warehouse, or without the account in it, nothing is stored."""
-    url, account = warehouse.warehouse_url(settings.warehouse), None
-    if warehouse.exists(url, wait=settings.lock_wait, clock=clock):
-        engine = warehouse.open_warehouse(url, read_only=True, wait=settings.lock_wait, clock=clock)
-        migrate.require_readable(engine)
-        account = accounts.find_account(engine, settings.account)
-    if account is None:
-        return planner.start(initial_state.sync_options(settings, clock.now(), settings.since), planner.StoredState())
-    since = None if settings.since_all else settings.since or account.since
-    options = initial_state.sync_options(settings, clock.now(), since)
-    store = SyncStateStore(engine, account, clock.now)
-    return planner.start(options, initial_state.load_stored_state(store, options).stored)
+    url, wait = warehouse.warehouse_url(settings.warehouse), settings.lock_wait
+    if not warehouse.exists(url, wait=wait, clock=clock):
+        return _empty_state(settings, clock)
+    with open_for_reading(url, wait=wait, clock=clock) as reader:
+        require_readable(reader)
+        account = find_account(reader, settings.account)
+        if account is None:
+            return _empty_state(settings, clock)
+        since = None if settings.since_all else settings.since or account.since
+        options = initial_state.sync_options(settings, clock.now(), since)
+        store = StoredStateReader(account, lambda: nullcontext(reader))
+        return planner.start(options, initial_state.load_stored_state(store, options).stored)
+
+
+def _empty_state(settings: Settings, clock: Clock) -> planner.PlannerState:
+    """Nothing is stored: there is no warehouse, or it does not have the account."""
+    return planner.start(initial_state.sync_options(settings, clock.now(), settings.since), planner.StoredState())

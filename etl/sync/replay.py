@@ -11,10 +11,10 @@ from etl.clock import Clock
 from etl.config import Settings
 from etl.load.accounts import find_account
 from etl.load.lock import account_lock
-from etl.load.member_statuses import MemberStatusChange
 from etl.load.rebuild import FactDifference, Found, RebuiltDay
 from etl.load.state import SyncStateStore
 from etl.load.stored import StoredSnapshot
+from etl.load.stored_account import MemberStatusChange
 from etl.load.upsert import CoverageRow
 from etl.models import Dimension, Snapshot, UnknownNameBehaviour
 from etl.sync.initial_state import AccountProfile, reparse

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from etl.extract.client import Cancelled, Client
+from etl.extract.journal import Journal
 from etl.extract.rate_limit import POLL_INTERVAL
 from etl.load.upsert import compress
 from etl.models import Snapshot, Window
@@ -17,11 +18,15 @@ from etl.responses import Response
 
 
 class Received(NamedTuple):
-    """A response and its snapshot, which has no number yet, parsed with the ``hour_offset`` known at that time."""
+    """A response and its snapshot, which has no number yet, parsed with the ``hour_offset`` known at that time.
+
+    ``segment`` is the journal segment that has the response.
+    """
 
     response: Response
     snapshot: Snapshot
     hour_offset: int | None
+    segment: int | None = None
 
     @property
     def window(self) -> Window:
@@ -49,10 +54,12 @@ class RequestLoop:
         client: Client,
         concurrency: int,
         parse: Callable[[Response], Received],
+        journal: Journal | None,
         cancelled: threading.Event,
     ) -> None:
         self._client = client
         self._parse = parse
+        self._journal = journal
         self._cancelled = cancelled
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="request")
@@ -95,7 +102,7 @@ class RequestLoop:
         return Arrivals(responses, bool(cancelled), next(errors, KeyboardInterrupt() if was_cancelled else None))
 
     def _fetch(self, window: Window, final_codes: frozenset[str]) -> Received:
-        """Runs in a pool thread, which also parses and compresses, because the other threads have more to do."""
+        """Runs in a pool thread. A response counts as received once it is in the journal."""
         received: Received | None = None
 
         def is_usable(response: Response) -> bool:
@@ -107,7 +114,8 @@ class RequestLoop:
         if received is None or received.response is not response:
             received = self._parse(response)
         body = compress(response.body)
-        return received._replace(snapshot=replace(received.snapshot, compressed_body=body))
+        segment = self._journal.append(replace(response, compressed_body=body)) if self._journal else None
+        return received._replace(snapshot=replace(received.snapshot, compressed_body=body), segment=segment)
 
     def _put(self, future: "Future[Received]") -> None:
         self._events.put(future.exception() or future.result())

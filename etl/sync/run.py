@@ -1,11 +1,14 @@
 """Open the warehouse and the API client, lock the account, and run its sync."""
 
+import ctypes
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl import errors, logging_setup
@@ -21,11 +24,15 @@ from etl.sync.account_sync import AccountSync
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
+from etl.warehouse.account_files import journal_prefix
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 log = logging.getLogger(__name__)
+
+_M_ARENA_MAX = -8
+"""glibc's number of the setting, from its malloc.h."""
 
 _creating = threading.Lock()
 """Locked while a warehouse is created or migrated, so that accounts running in parallel do it once."""
@@ -50,6 +57,7 @@ def sync_account(
     logging_setup.bind_log_context(account=settings.account)
     if settings.key is None:
         raise errors.UsageError("sync needs the client key", "export ANTICAPTCHA_CLIENT_KEY=...")
+    _limit_memory_growth()
     cancelled = cancelled or threading.Event()
     is_running = threading.Event()
     url = warehouse.warehouse_url(settings.warehouse)
@@ -68,14 +76,36 @@ def sync_account(
                 migrate.upgrade(engine)
         rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
         jitter = random.Random().random  # noqa: S311 - spreads retries
-        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter, settings.concurrency)
+        client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter)
         stack.enter_context(client)
         with engine.connect() as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.using(connection):
-                sync = AccountSync(settings, clock, on_progress, store, client, cancelled)
+                prefix = _journal_prefix(url, settings)
+                sync = AccountSync(settings, clock, on_progress, store, client, prefix, cancelled)
         is_running.set()
         return sync.run()
+
+
+def _limit_memory_growth() -> None:
+    """Let all threads allocate from one arena of glibc; memory then grows less (measured). No effect elsewhere."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _journal_prefix(url: str, settings: Settings) -> Path | None:
+    """The path of the journal; None if the state folder of a warehouse on a server cannot be used."""
+    prefix = journal_prefix(url, settings.account, settings.state_folder)
+    try:
+        prefix.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(prefix.parent, os.W_OK):
+            return prefix
+        problem: object = "it is not writable"
+    except OSError as error:
+        problem = error.strerror
+    text = "cannot use the state folder %s: %s. If this sync is killed, it requests again what it had not committed. %s"
+    log.warning(text, prefix.parent, problem, "Name a folder with --state-folder.")
+    return None
 
 
 def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":

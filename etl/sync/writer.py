@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import date
 from time import monotonic
 
+from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
+from etl.load.stored_account import AccountTraits
+from etl.load.upsert import Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
-BATCH_SNAPSHOTS = 400
+BATCH_SNAPSHOTS = 1_000
 """A commit opens the file once, which costs as much as 100 snapshots (measured)."""
 
 BATCH_SECONDS = 5.0
@@ -38,6 +40,8 @@ class DayUpdate:
     snapshot: Snapshot | None = None
     traits: AccountTraits | None = None
     is_last: bool = False
+    segment: int | None = None
+    """The journal segment that has the snapshot's response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,11 @@ class Writer:
     ``on_commit`` is called after each commit with None, or once with the error; after an error nothing more is written.
     """
 
-    def __init__(self, store: SyncStateStore, on_commit: Callable[["BaseException | None"], None]) -> None:
+    def __init__(
+        self, store: SyncStateStore, journal: Journal | None, on_commit: Callable[["BaseException | None"], None]
+    ) -> None:
         self._store = store
+        self._journal = journal
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()  # None ends the thread
         self._committed: dict[date, ReconciledDay] = {}
@@ -132,7 +139,11 @@ class Writer:
         latest = {update.day.day_state.day: update for update in updates}
         for update in updates:
             self._committed.setdefault(update.day.day_state.day, update.stored)
+        if self._journal:
+            self._journal.rotate()
         counts = self._store.commit(_batch(updates, statuses, latest, self._committed))
+        if self._journal:
+            self._journal.committed(update.segment for update in updates if update.segment is not None)
         for snapshot in (update.snapshot for update in updates if update.snapshot):
             day = snapshot.window.day
             self.unchanged += _count_unchanged(snapshot, self._committed[day], latest[day].reconciled)
@@ -158,14 +169,16 @@ def _batch(
     committed: Mapping[date, ReconciledDay],
 ) -> Batch:
     changes = {day: diff(committed[day], update.reconciled) for day, update in latest.items()}
-    facts = [(day, fact) for day, change in changes.items() for fact in change.facts]
-    with_facts = {day for day in latest if committed[day].facts}
     over_allocated = [day for day, update in latest.items() if _may_be_over_allocated(committed[day], update)]
     over_allocations = ((day, fact) for day in over_allocated for fact in latest[day].reconciled.over_allocations)
     return Batch(
         snapshots=tuple(update.snapshot for update in updates if update.snapshot),
-        new_facts=tuple((day, fact) for day, fact in facts if day not in with_facts),
-        facts=tuple((day, fact) for day, fact in facts if day in with_facts),
+        new_facts=tuple(
+            NewFacts(day, series, latest[day].reconciled.inputs.first_hour_start, values)
+            for day, change in changes.items()
+            for series, values in change.new.items()
+        ),
+        changed_facts=tuple((day, fact) for day, change in changes.items() for fact in change.changed),
         revisions=tuple((day, row) for day, change in changes.items() for row in change.revisions),
         days=tuple(update.day for update in latest.values()),
         over_allocations=tuple(over_allocations),

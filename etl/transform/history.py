@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from etl.models import Fact, Revision
-from etl.transform.reconcile import DaySnapshots, Key, ReconciledDay, diff, reconcile
+from etl.transform.reconcile import DaySnapshots, Key, ReconciledDay, diff, reconcile, single_facts
 
 
 class Commit(NamedTuple):
@@ -55,7 +55,9 @@ def replay_commits(commits: Iterable[Commit], before: ReconciledDay) -> DayHisto
             earlier = stored.get((revision.series, revision.hour_start))
             source = (earlier.loaded_at, earlier.fact.snapshot) if earlier else (None, None)
             revisions.append(RevisionVersion(revision, at, *source))
-        for fact in changes.facts:
+        first = reconciled.inputs.first_hour_start
+        new = (fact for series, values in changes.new.items() for fact in single_facts(series, values, first))
+        for fact in (*new, *changes.changed):
             key = (fact.series, fact.hour_start)
             if fact.is_delete:
                 stored.pop(key, None)

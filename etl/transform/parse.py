@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from etl import money
 from etl.hour_values import HOURS_PER_DAY, HourValues, to_dollars, to_nanodollars
 from etl.models import HOUR, Outcome, Record, Rejection, Snapshot, Window, day_start
 from etl.responses import ApiError, RawRecord, RegularHours, Response, SuccessPayload
-from etl.transform import money
 from etl.transform.dedupe import deduplicate_hours
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -80,6 +80,13 @@ class FactValues(NamedTuple):
 NO_FACTS = FactValues(*NO_VALUES, NO_VALUES.volumes)
 
 
+def single_facts(series: SeriesKey, values: FactValues, first_hour_start: datetime) -> Iterator[Fact]:
+    """Yield the facts of a series one by one."""
+    for hour, (volume, nanodollars, snapshot) in enumerate(zip(*values, strict=True)):
+        if volume is not None and nanodollars is not None and snapshot is not None:
+            yield Fact(series, first_hour_start + hour * HOUR, volume, nanodollars, snapshot)
+
+
 @dataclass(frozen=True)
 class ReconciledDay:
     """The facts and the state computed from a day's snapshots.
@@ -163,9 +170,14 @@ def _facts_of(values: HourValues, sources: Sequence[Snapshot | None], hours: fro
 
 @dataclass(frozen=True, slots=True)
 class DayChanges:
-    """What one commit writes for one day. Facts of value zero are deleted, except those of the total."""
+    """What one commit writes for one day.
 
-    facts: tuple[Fact, ...] = ()
+    ``new`` are the facts of series that had none, ``changed`` those of other series with another value than before;
+    there, facts of value zero are deleted, except those of the total.
+    """
+
+    new: Mapping[SeriesKey, FactValues] = field(default_factory=dict)
+    changed: tuple[Fact, ...] = ()
     revisions: tuple[Revision, ...] = ()
 
 
@@ -243,10 +255,10 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
     A revision has the API's values if the API changed them, otherwise those of the fact.
     """
     first = after.inputs.first_hour_start
-    last_snapshot, facts, revisions = after.last_snapshot, list[Fact](), dict[Key, Revision]()
+    last_snapshot, changed, revisions = after.last_snapshot, list[Fact](), dict[Key, Revision]()
     for series in sorted(before.facts.keys() | after.facts.keys(), key=_order):
-        old, new = before.facts.get(series, NO_FACTS), after.facts.get(series, NO_FACTS)
-        if old[:2] == new[:2]:
+        old, new = before.facts.get(series), after.facts.get(series, NO_FACTS)
+        if old is None or old[:2] == new[:2]:
             continue
         for hour, old_volume, new_volume, old_money, new_money, snapshot in zip(
             range(HOURS_PER_DAY), old.volumes, new.volumes, old.nanodollars, new.nanodollars, new.snapshots, strict=True
@@ -255,7 +267,7 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
                 continue
             start, number = first + hour * HOUR, snapshot or last_snapshot
             fact = Fact(series, start, new_volume or 0, new_money or 0, number)
-            facts.append(fact)
+            changed.append(fact)
             if old_volume is not None and old_money is not None and (old_volume, old_money) != fact[2:4]:
                 values = Measures.of(old_volume, old_money), Measures.of(fact.volume, fact.nanodollars)
                 revisions[series, start] = Revision(series, start, *values, ChangeReason.REATTRIBUTION, last_snapshot)
@@ -263,7 +275,8 @@ def diff(before: ReconciledDay, after: ReconciledDay) -> DayChanges:
         later = after.series.get(series, NO_HOURS)
         if later is not hours:
             revisions |= {(series, one.hour_start): one for one in _changes(series, hours, later, first)}
-    return DayChanges(tuple(facts), tuple(revisions.values()))
+    new_series = {series: after.facts[series] for series in after.facts if series not in before.facts}
+    return DayChanges(new_series, tuple(changed), tuple(revisions.values()))
 
 
 def _changes(series: SeriesKey, before: SeriesHours, after: SeriesHours, first: datetime) -> Iterator[Revision]:

@@ -5,41 +5,43 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
-
 from etl.clock import Clock
 from etl.errors import WarehouseError, WarehouseLockedError
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine.interfaces import Dialect, ExceptionContext
     from sqlalchemy.pool import ConnectionPoolEntry
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-Connect = Callable[[], DBAPIConnection]
+Connect = Callable[[], Any]
+"""Opens a connection of the driver."""
 
 
 def create_engine(
-    url: sa.URL,
-    connect: Callable[[Connect], DBAPIConnection],
+    url: "sa.URL",
+    connect: Callable[[Connect], Any],
     translate: Callable[[BaseException], BaseException | None],
     **options: Any,
-) -> sa.Engine:
+) -> "sa.Engine":
     """An engine without a pool. ``connect`` is given the driver's own function that opens a connection.
 
     ``translate`` returns what to raise in place of a driver's error, or None to leave the error to SQLAlchemy.
     """
+    import sqlalchemy as sa
+
     # Error messages must not show what was written, for example the hash of a key.
     engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, **options)
 
     @sa.event.listens_for(engine, "do_connect")
-    def do_connect(dialect: Dialect, _entry: "ConnectionPoolEntry", args: list[Any], named: dict[str, Any]) -> object:
+    def do_connect(dialect: "Dialect", _entry: "ConnectionPoolEntry", args: list[Any], named: dict[str, Any]) -> object:
         return connect(partial(dialect.connect, *args, **named))
 
     @sa.event.listens_for(engine, "handle_error")
-    def handle_error(context: ExceptionContext) -> None:
+    def handle_error(context: "ExceptionContext") -> None:
         if (error := translate(context.original_exception)) is not None:
             raise error from context.original_exception
 

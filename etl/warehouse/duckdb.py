@@ -6,19 +6,24 @@ The file is locked only while a transaction runs: the engine has no pool, so eac
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
 from etl.warehouse.connecting import Connect, LockWait, create_engine, missing_warehouse
-from etl.warehouse.file_access import FileAccess, file_access
+from etl.warehouse.file_access import file_access
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+URL_PREFIX = "duckdb:///"
+"""SQLAlchemy's URL of a file is this and the path, as it is."""
 
 STORAGE_VERSION = "v1.2.0"
 """File format of new warehouses: DuckDB 1.2.2 and later read it, and so do the drivers of current BI tools."""
@@ -31,7 +36,7 @@ milliseconds (measured)."""
 
 _CLOSING_SECONDS, _CLOSING_POLL_SECONDS = 5.0, 0.005
 
-_NO_EXTENSIONS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_NO_EXTENSIONS: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 """Otherwise DuckDB goes to the network by itself, for example to read a SQLite file given by mistake."""
 
 _EXTERNAL_ACCESS = "enable_external_access"
@@ -59,7 +64,7 @@ def file_url(path: str) -> str:
             f"DuckDB cannot write its log for a path with a question mark: {path}", "rename the file or folder"
         )
     require_usable_name(Path(path))
-    return sa.URL.create("duckdb", database=str(Path(path).expanduser().absolute())).render_as_string()
+    return f"{URL_PREFIX}{Path(path).expanduser().absolute()}"
 
 
 def require_usable_name(path: Path) -> None:
@@ -69,9 +74,9 @@ def require_usable_name(path: Path) -> None:
         raise UsageError(f"a DuckDB file cannot be named {path.name}, like the schema of its tables", "rename the file")
 
 
-def file_of(url: sa.URL) -> Path:
+def file_of(url: "sa.URL | str") -> Path:
     """The absolute path without links: DuckDB would write a separate log beside each link."""
-    return Path(os.path.realpath(url.database or ""))
+    return Path(os.path.realpath(str(url).removeprefix(URL_PREFIX)))
 
 
 def quoted(text: Path | str) -> str:
@@ -98,92 +103,93 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-@_interruptible()
-def open_file(url: sa.URL, *, read_only: bool, wait: float, clock: Clock, writable_folder: Path | None) -> sa.Engine:
-    """See ``engine.open_warehouse``."""
-    path = file_of(url)
-    access = file_access(path)
-    if not path.exists():
-        if read_only:
-            raise missing_warehouse(str(path))
-        _create(path)
-    config = dict(_SEALED if read_only else _NO_EXTENSIONS)
-    settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the machine's day
-    if read_only and writable_folder:  # exceptions must be set before external access is turned off
-        config.pop(_EXTERNAL_ACCESS)
-        settings += [f"allowed_directories = [{quoted(writable_folder)}]", f"{_EXTERNAL_ACCESS} = false"]
-    if read_only:
-        settings.append("lock_configuration = true")
-    lock_wait = LockWait(wait, _POLL_SECONDS, clock)
+class FileOpener:
+    """How to open one file: its configuration, the waiting for other users of the file, and what errors mean."""
 
     @_interruptible()
-    def connect(driver_connect: Connect) -> DBAPIConnection:
-        def attempt() -> DBAPIConnection:
-            with _translated(path):
-                return _connect(driver_connect, settings, access, clock, exclusive=read_only)
+    def __init__(
+        self, path: Path, *, read_only: bool, wait: float, clock: Clock, writable_folder: Path | None = None
+    ) -> None:
+        """See ``engine.open_warehouse``."""
+        self.path, self._clock, self._read_only = path, clock, read_only
+        self._access, self._lock_wait = file_access(path), LockWait(wait, _POLL_SECONDS, clock)
+        self._writable_folder = writable_folder
+        if not path.exists():
+            if read_only:
+                raise missing_warehouse(str(path))
+            _create(path)
+        self.config = dict(_SEALED if read_only else _NO_EXTENSIONS)
+        self._settings = ["TimeZone = 'UTC'"]  # otherwise current_date is the machine's day
+        if read_only and writable_folder:  # exceptions must be set before external access is turned off
+            self.config.pop(_EXTERNAL_ACCESS)
+            self._settings += [f"allowed_directories = [{quoted(writable_folder)}]", f"{_EXTERNAL_ACCESS} = false"]
+        if read_only:
+            self._settings.append("lock_configuration = true")
 
-        return lock_wait.call(attempt)
+    @_interruptible()
+    def connect(self, driver_connect: Connect | None = None) -> Any:
+        """A configured connection, of the driver itself unless another function opens it. It must end with
+        ``close``."""
+        driver_connect = driver_connect or partial(duckdb.connect, str(self.path), config=self.config)
+        return self._lock_wait.call(partial(self._translated, driver_connect))
 
-    def translate(error: BaseException) -> BaseException | None:
-        if _is_interrupt(error):
-            return KeyboardInterrupt()
-        return None if isinstance(error, _SQL_ERRORS) else problem(error, writable_folder or path)
-
-    engine = create_engine(url.set(database=str(path)), connect, translate, connect_args={"config": config})
-    engine.dialect.supports_native_decimal = True  # duckdb-engine does not set it; money would become floats
-    _release_on_close(engine, access)
-    return engine
-
-
-def _release_on_close(engine: sa.Engine, access: FileAccess) -> None:
-    dialect = engine.dialect
-    close = dialect.do_close
-
-    def close_and_release(connection: DBAPIConnection) -> None:
+    def close(self, close: Callable[[], object]) -> None:
         try:
             with _interruptible():
-                close(connection)
+                close()
         finally:
-            access.release()
+            self._access.release()
 
-    setattr(dialect, "do_close", close_and_release)  # noqa: B010 - mypy refuses an assignment to a method
-    setattr(dialect, "do_rollback", _interruptible()(dialect.do_rollback))  # noqa: B010
+    def translate(self, error: BaseException) -> BaseException | None:
+        """What to raise in place of an error of a statement; None: the error is about its SQL."""
+        if _is_interrupt(error):
+            return KeyboardInterrupt()
+        return None if isinstance(error, _SQL_ERRORS) else problem(error, self._writable_folder or self.path)
 
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        if (found := problem(error, path)) is None:
-            raise
-        raise found from error
-
-
-def _connect(
-    driver_connect: Connect, settings: Sequence[str], access: FileAccess, clock: Clock, *, exclusive: bool
-) -> DBAPIConnection:
-    began = clock.monotonic()
-    while True:
-        access.acquire(exclusive=exclusive)
+    def _translated(self, driver_connect: Connect) -> Any:
         try:
-            return _configured(driver_connect(), settings)
-        except BaseException as error:
-            access.release()
-            is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
-            if not is_closing or clock.monotonic() - began >= _CLOSING_SECONDS:
+            return self._connect(driver_connect)
+        except duckdb.Error as error:
+            if (found := problem(error, self.path)) is None:
                 raise
-        clock.sleep(_CLOSING_POLL_SECONDS)
+            raise found from error
+
+    def _connect(self, driver_connect: Connect) -> Any:
+        began = self._clock.monotonic()
+        while True:
+            self._access.acquire(exclusive=self._read_only)
+            try:
+                return self._configured(driver_connect())
+            except BaseException as error:
+                self._access.release()
+                is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
+                if not is_closing or self._clock.monotonic() - began >= _CLOSING_SECONDS:
+                    raise
+            self._clock.sleep(_CLOSING_POLL_SECONDS)
+
+    def _configured(self, connection: Any) -> Any:
+        try:
+            for setting in self._settings:
+                connection.execute(f"set {setting}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
-def _configured(connection: DBAPIConnection, settings: Sequence[str]) -> DBAPIConnection:
-    try:
-        for setting in settings:
-            connection.cursor().execute(f"set {setting}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+@_interruptible()
+def open_file(opener: FileOpener) -> "sa.Engine":
+    """An engine that opens the file."""
+    from sqlalchemy import URL
+
+    url, config = URL.create("duckdb", database=str(opener.path)), {"config": opener.config}
+    engine = create_engine(url, opener.connect, opener.translate, connect_args=config)
+    dialect: Any = engine.dialect
+    dialect.supports_native_decimal = True  # duckdb-engine does not set it; money would become floats
+    close = dialect.do_close
+    dialect.do_close = lambda connection: opener.close(partial(close, connection))
+    dialect.do_rollback = _interruptible()(dialect.do_rollback)
+    return engine
 
 
 def _create(path: Path) -> None:
@@ -204,17 +210,12 @@ def _create(path: Path) -> None:
         raise problem(error, path) or WarehouseError(f"cannot create {path}: {error}") from error
 
 
-def attach_new_file(connection: sa.Connection, path: Path, name: str) -> None:
+def attach_new_file(connection: "sa.Connection", path: Path, name: str) -> None:
     """Create a database at ``path``, in the format that BI tools read, and attach it to the connection as ``name``.
 
     ``path`` must be inside the folder given to ``open_warehouse`` as ``writable_folder``.
     """
     connection.exec_driver_sql(f"attach {quoted(path)} as {name} (storage_version '{STORAGE_VERSION}', read_write)")
-
-
-def stop(connection: sa.Connection) -> None:
-    driver: Any = connection.connection.dbapi_connection
-    driver.interrupt()
 
 
 # ---------------------------------------------------------------- errors

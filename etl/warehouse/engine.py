@@ -4,13 +4,15 @@ There is no pool: each ``connect`` opens the file, or connects to the server, ag
 """
 
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.warehouse import duckdb, postgres
+from etl.warehouse import duckdb
 from etl.warehouse.connecting import missing_warehouse
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _FORMS = "--warehouse takes a path, duckdb:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
@@ -20,8 +22,13 @@ def warehouse_url(text: str) -> str:
 
     Raises UsageError if it cannot be a warehouse.
     """
-    if "://" not in text:
-        return duckdb.file_url(text)
+    path = text.removeprefix(duckdb.URL_PREFIX)
+    if "://" not in text or (path != text and "?" not in path):
+        return duckdb.file_url(path)
+    import sqlalchemy as sa
+
+    from etl.warehouse import postgres
+
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):  # ValueError: the port is not a number
@@ -39,14 +46,19 @@ def warehouse_url(text: str) -> str:
 
 def warehouse_path(url: str) -> Path | None:
     """The absolute path of a DuckDB file, without links; None for a warehouse on a server."""
-    parts = sa.make_url(url)
-    return None if postgres.is_postgresql(parts) else duckdb.file_of(parts)
+    return duckdb.file_of(url) if url.startswith(duckdb.URL_PREFIX) else None
 
 
-def name_of(url: str | sa.URL) -> str:
+def name_of(url: "str | sa.URL") -> str:
     """A warehouse as messages name it: the file's path, or host and database, never a user or a password."""
-    parts = sa.make_url(url)
-    return postgres.name_of(parts) if postgres.is_postgresql(parts) else parts.database or ""
+    name = str(url).removeprefix(duckdb.URL_PREFIX)
+    if name != str(url):
+        return name
+    from sqlalchemy import make_url
+
+    from etl.warehouse import postgres
+
+    return postgres.name_of(make_url(url))
 
 
 def open_warehouse(
@@ -56,17 +68,22 @@ def open_warehouse(
     wait: float = 0.0,
     clock: Clock | None = None,
     writable_folder: Path | None = None,
-) -> sa.Engine:
+) -> "sa.Engine":
     """The engine of a warehouse; a missing DuckDB file is created, unless ``read_only``.
 
     ``read_only`` also prevents SQL from reaching anything outside the warehouse, and gives each connection one
     consistent snapshot; only in the absolute folder ``writable_folder`` can our own SQL still read and write files.
     Every ``connect`` waits up to ``wait`` seconds for other programs.
     """
-    parts, clock = sa.make_url(url), clock or Clock()
-    if postgres.is_postgresql(parts):
-        return postgres.open_database(parts, read_only=read_only, wait=wait, clock=clock)
-    return duckdb.open_file(parts, read_only=read_only, wait=wait, clock=clock, writable_folder=writable_folder)
+    clock = clock or Clock()
+    if path := warehouse_path(url):
+        opener = duckdb.FileOpener(path, read_only=read_only, wait=wait, clock=clock, writable_folder=writable_folder)
+        return duckdb.open_file(opener)
+    from sqlalchemy import make_url
+
+    from etl.warehouse import postgres
+
+    return postgres.open_database(make_url(url), read_only=read_only, wait=wait, clock=clock)
 
 
 def exists(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> bool:
@@ -74,6 +91,8 @@ def exists(url: str, *, wait: float = 0.0, clock: Clock | None = None) -> bool:
     path = warehouse_path(url)
     if path is not None:
         return path.exists()
+    from etl.warehouse import postgres
+
     with open_warehouse(url, read_only=True, wait=wait, clock=clock).connect() as connection:
         return postgres.has_tables(connection)
 
@@ -87,27 +106,14 @@ def require_warehouse(url: str, *, wait: float = 0.0, clock: Clock | None = None
 # ---------------------------------------------------------------- what each engine does its own way
 
 
-def _is_postgresql(connection: sa.Connection) -> bool:
-    return connection.dialect.name == "postgresql"
-
-
-def merge_action(connection: sa.Connection) -> str:
+def merge_action(connection: "sa.Connection") -> str:
     """The expression in the RETURNING of a MERGE that says what it did with a row."""
-    return "merge_action()" if _is_postgresql(connection) else "merge_action"
+    return "merge_action()" if connection.dialect.name == "postgresql" else "merge_action"
 
 
-def stop(connection: sa.Connection) -> None:
-    """Make the statement that the connection is running fail, from another thread. No effect if none is running."""
-    (postgres if _is_postgresql(connection) else duckdb).stop(connection)
-
-
-def disable_nested_loops(connection: sa.Connection) -> None:
-    """Plan joins for many rows until the transaction ends. Needed on PostgreSQL only."""
-    if _is_postgresql(connection):
-        postgres.disable_nested_loops(connection)
-
-
-def lock_schema_changes(connection: sa.Connection) -> None:
+def lock_schema_changes(connection: "sa.Connection") -> None:
     """Let no other transaction create tables or accounts until this one ends. A DuckDB file has one writer anyway."""
-    if _is_postgresql(connection):
+    if connection.dialect.name == "postgresql":
+        from etl.warehouse import postgres
+
         postgres.lock_schema_changes(connection)

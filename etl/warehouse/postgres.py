@@ -40,10 +40,6 @@ _READ_SETTINGS = (
 )
 
 
-def is_postgresql(url: sa.URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
 def database_url(url: sa.URL) -> str:
     """The URL with its driver. Raises UsageError for another driver, or if the database is missing."""
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
@@ -64,7 +60,7 @@ def open_database(url: sa.URL, *, read_only: bool, wait: float, clock: Clock) ->
     Users' SQL can read everything on the server that the user of the URL can: create a separate user for it.
     """
     try:
-        import psycopg  # noqa: PLC0415 - an extra
+        import psycopg
     except ImportError as error:
         raise UsageError(
             "PostgreSQL needs psycopg, which is not installed or lacks libpq",
@@ -215,14 +211,9 @@ def describe(connection: sa.Connection) -> Server:
     return Server(*connection.exec_driver_sql(sql).one())
 
 
-def stop(connection: sa.Connection) -> None:
-    driver: Any = connection.connection.driver_connection
-    driver.cancel()
-
-
 def copy_to_file(connection: sa.Connection, copy: str, path: Path) -> int:
     """Write what a ``COPY ... TO STDOUT`` sends to a file, and return the number of rows."""
-    import psycopg  # noqa: PLC0415 - an extra
+    import psycopg  # an extra
 
     driver: Any = connection.connection.driver_connection
     try:
@@ -232,12 +223,6 @@ def copy_to_file(connection: sa.Connection, copy: str, path: Path) -> int:
             return int(cursor.rowcount)
     except psycopg.Error as error:
         raise problem(error, name_of(connection.engine.url)) or error from error
-
-
-def disable_nested_loops(connection: sa.Connection) -> None:
-    """The server has no statistics about a new account. It then expects one row and chooses a nested loop: a check of
-    half a year took 35 seconds instead of 0.2 (measured)."""
-    connection.exec_driver_sql("set local enable_nestloop = off")
 
 
 # ---------------------------------------------------------------- locks

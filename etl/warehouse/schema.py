@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-SCHEMA = "internal"
+from etl.warehouse import SCHEMA
+
 MONEY = sa.Numeric(18, 9)
 
 metadata = sa.MetaData(schema=SCHEMA, naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s"})

@@ -1,8 +1,12 @@
-"""Tell whether users' SQL only reads. The sealed connection of ``engine`` keeps it inside the warehouse."""
+"""Tell whether users' SQL only reads. A reader's sealed connection keeps it inside the warehouse."""
 
 import re
+from typing import TYPE_CHECKING
 
 import duckdb
+
+if TYPE_CHECKING:
+    from etl.warehouse.reading import Reader
 
 READ_ONLY_HINT = "use one statement that reads: SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
 
@@ -13,16 +17,16 @@ _ROWS = {"select", "with", "values", "table"}
 _ALLOWED_ON_SERVER = {*_ROWS, "show", "explain"}
 
 
-def refusal(sql: str, engine: str) -> str | None:
+def refusal(sql: str, reader: "Reader") -> str | None:
     """Why ``sql`` is not one statement that reads; None if it is.
 
     On PostgreSQL the server itself refuses several statements, and those that write in spite of their first word.
     """
-    if engine == "postgresql":
+    if reader.engine == "postgresql":
         word = _first_word(sql)
         return None if word in _ALLOWED_ON_SERVER else _not_allowed(word.upper() or "an empty query")
     try:
-        statements = duckdb.extract_statements(sql)
+        statements = reader.driver.extract_statements(sql)
     except duckdb.Error as error:
         return f"the query failed: {error}"
     if not statements:

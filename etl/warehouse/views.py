@@ -8,13 +8,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import sqlalchemy as sa
-
+from etl.warehouse import SCHEMA
 from etl.warehouse.duckdb import quoted
 from etl.warehouse.package_files import folder
-from etl.warehouse.schema import SCHEMA
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 MARKER = "warehouse_version"
 """A view of one row: the revision and the fingerprint of the views."""
@@ -95,7 +96,7 @@ def fingerprint(engine: str) -> str:
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
-def drop(connection: sa.Connection) -> None:
+def drop(connection: "sa.Connection") -> None:
     """Drop the views of this program; those of users stay."""
     names = [view.qualified_name for view in reversed(load())] + [f"{SCHEMA}.{MARKER}"]
     own_schema = "from information_schema.views where table_schema = current_schema()"
@@ -116,7 +117,7 @@ def _kind(function: str) -> str:
     return "macro table" if re.search(r"\)\s+as\s+table\b", function) else "macro"
 
 
-def rebuild(connection: sa.Connection, revision: str, views: Sequence[View] | None = None) -> None:
+def rebuild(connection: "sa.Connection", revision: str, views: Sequence[View] | None = None) -> None:
     """Create the views (default: all) with their comments, and the marker of their revision."""
     drop(connection)
     engine = connection.dialect.name

@@ -31,7 +31,7 @@ from tests.matrix import Matrix
 MAX_ATTEMPTS = 6
 """Maximum number of requests for one window."""
 
-SHORT_TIMEOUTS = Timeouts(connect=1, read=0.3, write=1, pool=5, total=0.6)
+SHORT_TIMEOUTS = Timeouts(connect=1, read=0.3, write=1, total=0.6)
 """Instead of one minute between two bytes and two minutes for the response."""
 
 

@@ -102,5 +102,5 @@ def test_a_load_killed_twenty_times_ends_exact_and_repeats_few_requests(tmp_path
             == []
         )
         repeats = repeats_by_kill(world, starts, committed[1:])
-        assert max(repeats) <= 2 * CONCURRENCY, repeats
+        assert max(repeats) <= CONCURRENCY, repeats
         assert len(world.requested()) <= _minimum_requests(world) * 1.05

@@ -16,6 +16,7 @@ from etl import __version__
 from etl.clock import Clock
 from etl.config import Environment, load
 from etl.errors import InterruptedRunError
+from etl.extract import protocol
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
 from etl.models import Record, Rejection
@@ -23,6 +24,7 @@ from etl.outputs.status import AccountStatus, load_status
 from etl.responses import RawRecord
 from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
+from etl.sync import writer
 from etl.sync.replay import ReplayResult, replay
 from etl.transform import parse
 from etl.warehouse.engine import open_warehouse
@@ -41,8 +43,7 @@ def run_replay(world: World) -> ReplayResult:
 
 
 def account_status(world: World) -> AccountStatus:
-    engine = open_warehouse(world.warehouse, read_only=True)
-    [account] = load_status(engine, None, world.now).accounts
+    [account] = load_status(world.warehouse, None, Clock(lambda: world.now)).accounts
     return account
 
 
@@ -98,6 +99,7 @@ def _copy_view_after_every_commit(
 
 def test_as_of_returns_the_hourly_view_of_every_past_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: dict[datetime, Hours] = {}
+    monkeypatch.setattr(writer, "BATCH_SNAPSHOTS", 3)  # many small commits
     monkeypatch.setattr(SyncStateStore, "commit", _copy_view_after_every_commit(copies))
     with eventful(tmp_path) as world:
         sync_nightly(world)
@@ -244,6 +246,7 @@ def test_a_replay_loads_records_that_an_older_version_rejected(tmp_path: Path, m
 
     with World(tmp_path, dataset) as world:
         with monkeypatch.context() as older:
+            older.setattr(protocol, "_regular_hours", lambda _: None)
             older.setattr(parse, "_parse_record", reject_odd)
             assert world.sync().exit_code == 1
         assert world.hourly() != world.expected_rows()
@@ -283,6 +286,7 @@ def test_a_replay_keeps_rejections_of_a_response_without_usable_records(tmp_path
     with World(tmp_path, small(3, (FIRST,), idle_hours=0)) as world:
         parse_record = parse._parse_record
         with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(protocol, "_regular_hours", lambda _: None)
             patched.setattr(
                 parse, "_parse_record", lambda raw: Rejection("odd", raw.raw) if raw.volume else parse_record(raw)
             )

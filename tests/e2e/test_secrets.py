@@ -257,7 +257,7 @@ def test_a_refused_key_is_not_shown(tmp_path: Path, run_sync: RunSync) -> None:
     [
         "etl.extract.protocol.encode_request",
         "etl.extract.protocol.parse_response",
-        "etl.load.upsert._merge_facts",
+        "etl.load.upsert.PreparedBatch.write",
         "etl.load.accounts.hash_key",
     ],
 )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from etl.models import Finding, Severity
 from etl.warehouse import checks
 from etl.warehouse.engine import open_warehouse
+from etl.warehouse.reading import open_for_reading
 from etl.warehouse.schema import accounts, day_coverage, metadata, over_allocated_hours, series
 from tests.e2e.world import NOW, World, ago, small
 from tests.postgres import new_database
@@ -303,8 +304,8 @@ def test_a_check_ignores_what_only_looks_like_its_fault(connection: sa.Connectio
 
 
 def test_no_check_fails_after_a_normal_sync(synced: str) -> None:
-    with open_warehouse(synced, read_only=True).connect() as connection:
-        assert checks.run(connection, SECOND_SYNC) == (len(checks.load()), ())
+    with open_for_reading(synced) as reader:
+        assert checks.run(reader, SECOND_SYNC) == (len(checks.load()), ())
 
 
 @pytest.mark.parametrize("check", checks.load(), ids=stem)
@@ -323,11 +324,9 @@ DAY = date(2026, 3, 14)
 
 
 def found(warehouse: sa.Engine, account: str | None = None, own: Path | None = None) -> list[Finding]:
-    with warehouse.connect() as connection:
-        return [
-            failure.finding
-            for failure in checks.run(connection, datetime(2026, 3, 15, tzinfo=UTC), account, own).failures
-        ]
+    with open_for_reading(str(warehouse.url)) as reader:
+        checked = checks.run(reader, datetime(2026, 3, 15, tzinfo=UTC), account, own)
+    return [failure.finding for failure in checked.failures]
 
 
 def day(number: int, *, is_closed: bool = True, account_id: int = 1) -> dict[str, object]:
@@ -426,8 +425,7 @@ def own(two_accounts: Insert, warehouse: sa.Engine, folder: Path) -> Callable[[s
 
     def finding(sql: str) -> Finding:
         (folder / "my_own_check.sql").write_text(sql)
-        sealed = open_warehouse(str(warehouse.url), read_only=True)
-        (only,) = found(sealed, "default", folder)
+        (only,) = found(warehouse, "default", folder)
         return only
 
     return finding
@@ -541,7 +539,7 @@ def test_sql_that_is_wrong_or_writes_is_a_warning_and_the_other_checks_still_run
     (folder / "z.sql").write_text("-- blocking or not\n-- severity: blocking\nselect 1 as one")
     two_accounts(day_coverage, day(14))
     two_accounts(over_allocated_hours, exceeding(14, 1))
-    names = [finding.check for finding in found(open_warehouse(str(warehouse.url), read_only=True), "default", folder)]
+    names = [finding.check for finding in found(warehouse, "default", folder)]
     assert names == ["members are within the total", "my own check", "z"]
 
 

@@ -9,23 +9,31 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client
 from etl.extract.rate_limit import RateLimiter
-from etl.extract.transport import Timeouts
+from etl.extract.transport import Timeouts, _KeptConnections
 from etl.models import TOTAL, Window
-from etl.responses import ApiError, InvalidResponse, ParsedResponse, RawRecord, Response, SuccessPayload, TransportError
+from etl.responses import (
+    ApiError,
+    InvalidResponse,
+    ParsedResponse,
+    RegularHours,
+    Response,
+    SuccessPayload,
+    TransportError,
+)
 from etl.secret import Secret
 from tests.integration.scripted_server import (
     Script,
+    Server,
     drip,
     flood,
     needs_openssl,
@@ -40,9 +48,9 @@ from tests.integration.scripted_server import (
 KEY = Secret("0123456789abcdef0123456789abcdef")
 WINDOW = Window.whole_day("default", TOTAL, date(2026, 1, 1))
 SUCCESS = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":5,"money":7.495948}]}'
-PAYLOAD = SuccessPayload((RawRecord(1767225600, 1767229199, 5, Decimal("7.495948"), SUCCESS[21:-2].decode()),))
+PAYLOAD = SuccessPayload(regular=RegularHours(1767225600, (5,), (7_495_948_000,)))
 API_ERROR = b'{"errorId":2,"errorCode":"ERROR_X","errorDescription":"no"}'
-SHORT_TIMEOUTS = Timeouts(connect=0.3, read=0.3, write=0.3, pool=0.3, total=0.6)
+SHORT_TIMEOUTS = Timeouts(connect=0.3, read=0.3, write=0.3, total=0.6)
 
 # ---------------------------------------------------------------- the client
 
@@ -67,7 +75,7 @@ class FakeTime:
 
 def client(url: str, clock: Clock | None = None, timeout: Timeouts = SHORT_TIMEOUTS, key: Secret = KEY) -> Client:
     clock = clock or FakeTime().clock
-    return Client(url, key, RateLimiter(0, clock), clock, lambda: 0.0, 4, timeouts=timeout)
+    return Client(url, key, RateLimiter(0, clock), clock, lambda: 0.0, timeout)
 
 
 def fetch(url: str, final_error_codes: frozenset[str] = frozenset()) -> tuple[Response, float]:
@@ -152,18 +160,75 @@ def test_retry_after_pauses_all_threads() -> None:
     limiter = RateLimiter(0, time_source.clock)
     with (
         serving(respond(b"", "429 Too Many Requests", "Retry-After: 42"), respond(SUCCESS)) as server,
-        Client(server.url, KEY, limiter, time_source.clock, lambda: 0.0, 1) as http_client,
+        Client(server.url, KEY, limiter, time_source.clock, lambda: 0.0) as http_client,
     ):
         assert http_client.fetch(WINDOW).requests == 2
     assert time_source.slept == pytest.approx(42, abs=0.01)
     limiter.pause(0)
     with (
         serving(respond(b"", "403 Forbidden", "Retry-After: 30")) as server,
-        Client(server.url, KEY, limiter, time_source.clock, lambda: 0.0, 1) as http_client,
+        Client(server.url, KEY, limiter, time_source.clock, lambda: 0.0) as http_client,
     ):
         assert http_client.fetch(WINDOW).requests == 1
         assert limiter.acquire(lambda: False)
     assert time_source.slept == pytest.approx(72, abs=0.02)
+
+
+# ---------------------------------------------------------------- kept connections
+
+
+KEPT_OPEN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(SUCCESS) + SUCCESS
+
+
+def respond_to_all(peer: socket.socket) -> None:
+    """Respond to the request that was read, and to all others on the same connection."""
+    while True:
+        peer.sendall(KEPT_OPEN)
+        request = b""
+        while not request.endswith(b"}"):
+            piece = peer.recv(65536)
+            if not piece:
+                return
+            request += piece
+
+
+def test_each_thread_keeps_its_connection_open_between_requests() -> None:
+    both_started = threading.Barrier(2)
+
+    def fetch_three(http_client: Client) -> list[ParsedResponse]:
+        both_started.wait(timeout=10)
+        return [http_client.fetch(WINDOW).reply for _ in range(3)]
+
+    with (
+        serving(respond_to_all) as server,
+        client(server.url, timeout=Timeouts()) as http_client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        replies = [future.result() for future in [pool.submit(fetch_three, http_client) for _ in range(2)]]
+        assert (replies, http_client.requests, http_client.retries) == ([[PAYLOAD] * 3] * 2, 6, 0)
+    assert len(server.requests) == 2  # one for each connection
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_retry() -> None:
+    is_closed = threading.Event()
+
+    def close_after_response(server: Server, peer: socket.socket) -> None:
+        server.handle(peer)
+        is_closed.set()
+
+    with serving(send(KEPT_OPEN)) as server, client(server.url) as http_client:
+        server.on_connect = close_after_response
+        for number in range(1, 4):
+            assert http_client.fetch(WINDOW).reply == PAYLOAD
+            assert is_closed.wait(timeout=10)
+            is_closed.clear()
+            assert (len(server.requests), http_client.requests, http_client.retries) == (number, number, 0)
+
+
+def test_a_connection_is_not_used_again_after_an_incomplete_response() -> None:
+    with serving(flood, send(KEPT_OPEN)) as server, client(server.url) as http_client:
+        assert code(http_client.fetch_once(WINDOW).response.reply) == "too_large"
+        assert http_client.fetch_once(WINDOW).response.reply == PAYLOAD
 
 
 # ---------------------------------------------------------------- what the network does
@@ -304,8 +369,8 @@ def test_certificates_are_always_checked(tmp_path: Path, name: str, monkeypatch:
     monkeypatch.setenv(name, "" if name == "SSL_CERT_FILE" else str(tmp_path))
     with client("https://localhost:1") as http_client:
         transport = http_client._http._transport
-        assert isinstance(transport, httpx.HTTPTransport)
-        context = transport._pool._ssl_context
+        assert isinstance(transport, _KeptConnections)
+        context = transport._certificates
         assert context is not None
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
@@ -321,6 +386,12 @@ def test_an_unreadable_certificate_file_is_an_error_that_names_it(
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with pytest.raises(UsageError, match="SSL_CERT_FILE"):
         client("https://localhost:1")
+
+
+def test_certificates_are_not_read_for_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/missing")
+    with serving(respond(SUCCESS)) as server:
+        assert fetch(server.url)[0].reply == PAYLOAD
 
 
 def test_an_impossible_host_name_has_the_code_dns() -> None:
@@ -364,6 +435,19 @@ def test_other_hosts_are_reached_through_the_proxy(monkeypatch: pytest.MonkeyPat
     assert code(reply) == "proxy"
     assert tunnels[0].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1\r\n")
     assert KEY.get_secret_value().encode() not in tunnels[0]
+
+
+def test_the_deadline_also_counts_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply_slowly(_: Server, peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            peer.recv(65536)
+            drip(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x")(peer)
+
+    with serving(stay_silent) as proxy:
+        proxy.on_connect = reply_slowly
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with client("https://api.example.invalid") as http_client:
+            assert code(http_client.fetch_once(WINDOW).response.reply) == "timeout"
 
 
 # ---------------------------------------------------------------- the key

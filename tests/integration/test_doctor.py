@@ -18,12 +18,13 @@ from packaging.requirements import Requirement
 from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract.client import Reachability
-from etl.load.lock import account_lock, lock_file
+from etl.load.lock import account_lock
 from etl.maintenance import diagnostics
 from etl.maintenance.diagnostics import LOW_FREE_SPACE, Level, WarehouseFile
 from etl.maintenance.doctor_output import as_text, to_json
 from etl.outputs.publish import publish
 from etl.sandbox.behaviour import Behaviour
+from etl.warehouse.account_files import lock_file
 from tests.e2e.world import KEY, NOW, World, ago
 from tests.integration.doctor_world import diagnose, levels, new_world, text_of
 

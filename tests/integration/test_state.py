@@ -14,7 +14,8 @@ from etl.hour_values import to_nanodollars
 from etl.load import accounts as accounts_module
 from etl.load.accounts import find_account, last_completed_syncs, open_account
 from etl.load.state import SyncStateStore
-from etl.load.upsert import AccountTraits, Batch, CoverageRow, LoadCounts
+from etl.load.stored_account import AccountTraits
+from etl.load.upsert import Batch, CoverageRow, LoadCounts
 from etl.models import (
     DAY,
     HOUR,
@@ -72,7 +73,7 @@ class AccountState:
         self.commit(Batch(days=(CoverageRow(day_state, status),)))
 
     def spend(self, series: SeriesKey, day: date, volume: int, money: str, hour: int = 0) -> None:
-        self.commit(Batch(facts=((day, fact(series, day, volume, money, hour)),)))
+        self.commit(Batch(changed_facts=((day, fact(series, day, volume, money, hour)),)))
 
     def over_allocated_hours(self) -> list[tuple[object, ...]]:
         with self.engine.connect() as connection:
@@ -186,7 +187,7 @@ def test_over_allocated_hours_replace_the_stored_ones_of_the_given_days_only(sta
     state.commit(Batch(days=rows, over_allocations=tuple((hour.hour_start.date(), hour) for hour in hours)))
     other = AccountState(state.engine, "other")
     other.commit(Batch(days=rows, over_allocated_days=(MARCH, yesterday)))
-    state.commit(Batch(facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
+    state.commit(Batch(changed_facts=((MARCH, fact(queue("A"), MARCH, 1, "1")),)))
     assert [row[3] for row in state.over_allocated_hours()] == [0, 1, 2]
     state.commit(
         Batch(
@@ -265,7 +266,7 @@ def test_a_commit_writes_changed_facts_only_and_deletes_those_that_became_zero(s
     fact = Fact(queue("FunCaptcha"), day_start(MARCH), 3, 500_000_000, 1)
 
     def commit(fact: Fact) -> LoadCounts:
-        return state.commit(Batch(facts=((MARCH, fact),)))
+        return state.commit(Batch(changed_facts=((MARCH, fact),)))
 
     assert commit(fact) == LoadCounts(inserted=1)
     assert commit(fact._replace(snapshot=2)) == LoadCounts()

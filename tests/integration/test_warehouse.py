@@ -578,6 +578,11 @@ def test_opening_a_current_warehouse_is_fast(warehouse: sa.Engine) -> None:
 OPENED_AND_INTERRUPTED = """
 import random, signal, sys, threading
 from etl.warehouse.engine import open_warehouse
+from etl.warehouse.reading import open_for_reading
+
+opened = {"sync": lambda url: open_warehouse(url).connect(), "query": open_for_reading}[sys.argv[2]]
+with opened(sys.argv[1]):
+    pass  # imports what it needs
 
 def interrupt(*_):
     raise KeyboardInterrupt
@@ -587,7 +592,7 @@ dice = random.Random(1)
 for _ in range(300):
     try:
         signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0001, 0.02))
-        with open_warehouse(sys.argv[1]).connect():
+        with opened(sys.argv[1]):
             threading.Event().wait(1)
     except KeyboardInterrupt:
         pass
@@ -595,8 +600,9 @@ print("to the end")
 """
 
 
-def test_a_signal_while_opening_is_always_a_keyboard_interrupt(warehouse: sa.Engine) -> None:
-    words = [sys.executable, "-c", OPENED_AND_INTERRUPTED, str(warehouse.url)]
+@pytest.mark.parametrize("command", ["sync", "query"])
+def test_a_signal_while_opening_is_always_a_keyboard_interrupt(warehouse: sa.Engine, command: str) -> None:
+    words = [sys.executable, "-c", OPENED_AND_INTERRUPTED, str(warehouse.url), command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     # Not its exit code: where the interruption passed an exec(), Python 3.13 ends by that signal though it was caught.
     assert done.stdout == "to the end\n", done.stderr

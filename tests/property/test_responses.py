@@ -2,16 +2,19 @@
 
 import json
 import random
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from itertools import chain, cycle
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from etl import money
 from etl.extract import protocol
-from etl.models import DAY, HOUR, TOTAL, Outcome, Record, Window
+from etl.models import DAY, HOUR, TOTAL, Outcome, Record, Rejection, Window
 from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload
-from etl.transform import money
+from etl.transform import parse
 from etl.transform.dedupe import deduplicate_hours
 from etl.transform.parse import parse_snapshot
 from tests.core import records_of
@@ -31,6 +34,9 @@ days = st.dictionaries(st.integers(min_value=0, max_value=23), st.tuples(volumes
 )
 
 GOOD_BODY = b'{"errorId":0,"data":[{"dateFrom":1767225600,"dateTill":1767229199,"volume":1899,"money":7.495948}]}'
+
+
+WRONG_BYTES = sorted({*range(256)} - {*b"eE"})  # 18E9 would be a valid number
 
 
 def response(content: bytes) -> Response:
@@ -59,7 +65,7 @@ def test_a_truncated_body_is_invalid(length: int) -> None:
 
 
 @quick
-@given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1), st.integers(min_value=0, max_value=255))
+@given(st.integers(min_value=0, max_value=len(GOOD_BODY) - 1), st.sampled_from(WRONG_BYTES))
 def test_one_wrong_byte_never_results_in_a_float(position: int, byte: int) -> None:
     broken = bytearray(GOOD_BODY)
     broken[position] = byte
@@ -130,6 +136,153 @@ def test_records_are_read_exactly_in_every_notation(records: tuple[Record, ...],
     )
 
 
+# ---------------------------------------------------------------- the regular shape
+
+LAST_SECOND = 253_402_300_799
+
+amount_texts = (
+    amounts.map("{:f}".format)
+    | st.decimals(min_value=Decimal(-999_999_999), max_value=Decimal(999_999_999), allow_nan=False).map("{:f}".format)
+    | st.integers(-999_999_999, 999_999_999).map(str)
+    | st.tuples(st.integers(-(10**8), 10**8), st.integers(-30, 0)).map("{0[0]}e{0[1]}".format)
+    | st.integers(-(10**10), 10**10).map(lambda whole: f"0.{abs(whole):010}5")  # a tie, which rounds to even
+)
+
+
+@st.composite
+def regular_fields(draw: st.DrawFn) -> list[list[tuple[str, str]]]:
+    """The records of a regular reply, each as names and JSON texts."""
+    count = draw(st.integers(1, 25))
+    first = draw(st.just(1767225600) | st.integers(0, LAST_SECOND - 25 * 3600))
+    values = draw(
+        st.lists(st.tuples(st.just(3599) | st.integers(0, 3599), volumes, amount_texts), min_size=1, max_size=4)
+    )
+    return [
+        [
+            ("dateFrom", str(start)),
+            ("dateTill", str(start + seconds)),
+            ("volume", str(volume)),
+            ("money", amount),
+        ]
+        for start, (seconds, volume, amount) in zip(
+            range(first, first + 3600 * count, 3600), cycle(values), strict=False
+        )
+    ]
+
+
+def written(records: list[list[tuple[str, str]]], error_id: str = "0", colon: str = ":", comma: str = ",") -> bytes:
+    texts = ("{" + comma.join(f'"{name}"{colon}{text}' for name, text in fields) + "}" for fields in records)
+    return f'{{"errorId"{colon}{error_id}{comma}"data"{colon}[{comma.join(texts)}]}}'.encode()
+
+
+def by_regular_hours(content: bytes) -> list[Record | Rejection] | None:
+    """The records as the reply has them in columns; None if it is not regular."""
+    reply = protocol.parse_response(200, content)
+    if not isinstance(reply, SuccessPayload) or reply.regular is None:
+        return None
+    assert reply.records == ()
+    first = datetime.fromtimestamp(reply.regular.first_second, UTC)
+    values = zip(reply.regular.volumes, reply.regular.nanodollars, strict=True)
+    return [
+        Record(first + at * HOUR, volume, Decimal(nanodollars).scaleb(-9))
+        for at, (volume, nanodollars) in enumerate(values)
+    ]
+
+
+def by_full_parser(content: bytes) -> list[Record | Rejection]:
+    return [parse._parse_record(raw) for raw in protocol.raw_records(content)]
+
+
+@quick
+@given(regular_fields(), st.sampled_from(["0", '"0"']), st.sampled_from(["", " ", "\r\n\t"]))
+def test_a_regular_reply_has_the_hours_that_the_full_parser_reads(
+    records: list[list[tuple[str, str]]], error_id: str, space: str
+) -> None:
+    content = written(records, error_id, f"{space}:{space}", f"{space},{space}")
+    assert by_regular_hours(content) == by_full_parser(content)
+    assert len(by_full_parser(content)) == len(records)
+
+
+ODD_TEXTS = st.sampled_from(
+    [
+        "-1",
+        "-0",
+        "0.0",
+        "1.0",
+        "1e3",
+        '"5"',
+        '"',
+        "5",
+        '"',
+        '""',
+        "null",
+        "true",
+        "false",
+        "NaN",
+        "Infinity",
+        "[]",
+        "{}",
+        "[5]",
+        "00",
+        "+5",
+        "5.",
+        ".5",
+        "9223372036854775807",
+        "0e999999999",
+        "9223372036854775808",
+        "253402300799",
+        "253402300800",
+        "999999999.9999999994",
+        "999999999.9999999995",
+        "-999999999.9999999995",
+        "1000000000",
+        "0.0000000005",
+        "0.0000000015",
+        "-0.0000000005",
+        "1e-999999999",
+        "1e999999999",
+        "1e99999999999999999999",
+        "1767225600",
+        "1767229199",
+    ]
+) | st.sampled_from(["9" * 101, "9" * 5_000, "0." + "5" * 5_000])
+
+
+def _damage(draw: random.Random, odd: str, records: list[list[tuple[str, str]]]) -> None:
+    """Change one thing in the records that may take them out of the regular shape."""
+    fields = draw.choice(records)
+    at = draw.randrange(len(fields)) if fields else 0
+    ways: list[Callable[[], object]] = [
+        lambda: records.remove(fields),
+        lambda: records.append(fields),
+        lambda: draw.shuffle(records),
+        lambda: draw.shuffle(fields),
+        lambda: fields.append((draw.choice(["x", "money", "volume"]), odd)),
+        lambda: records.insert(0, []),
+        lambda: records.__setitem__(slice(0, 2), [list(chain.from_iterable(records[:2])), []]),
+    ]
+    if fields:
+        ways += [lambda: fields.__setitem__(at, (fields[at][0], odd))] * 8
+        ways += [lambda: fields.pop(at), lambda: fields.insert(at, fields[at])]
+    draw.choice(ways)()
+
+
+@settings(max_examples=500, deadline=None)
+@given(regular_fields(), ODD_TEXTS, st.randoms(use_true_random=False))
+def test_a_reply_of_nearly_regular_shape_is_never_read_differently(
+    records: list[list[tuple[str, str]]], odd: str, draw: random.Random
+) -> None:
+    for _ in range(draw.randint(1, 2)):
+        if records:
+            _damage(draw, odd, records)
+    content = written(records, draw.choice(["0", "0", "0", '"0"', "0.0", "-0", "false", "1", '"00"']))
+    if draw.random() < 0.2:
+        at = draw.randrange(len(content))
+        content = content[:at] + bytes([draw.randrange(256)]) + content[at + 1 :]
+    columns = by_regular_hours(content)
+    assert columns is None or columns == by_full_parser(content)
+
+
 # ---------------------------------------------------------------- money
 
 
@@ -138,6 +291,7 @@ def test_records_are_read_exactly_in_every_notation(records: tuple[Record, ...],
 def test_amounts_are_rounded_like_decimals(value: Decimal) -> None:
     expected = value.quantize(NINE, context=Context(prec=200, rounding=ROUND_HALF_EVEN))
     assert money.parse_money(value) == money.parse_money(str(value)) == expected
+    assert money.round_to_nanodollars([value, Decimal(0)]) == (int(expected * 10**9), 0)
 
 
 @quick

@@ -44,8 +44,8 @@ from etl.sandbox.server import Sandbox
 from etl.secret import Secret
 from etl.transform import parse
 from etl.transform.breakdown import ROUNDING_TOLERANCE
-from etl.transform.reconcile import ReconciledDay, diff, fact_values
-from tests.core import records_of
+from etl.transform.reconcile import ReconciledDay, fact_values
+from tests.core import records_of, written_facts
 from tests.property.simulated_account import SimulatedAccount
 
 TODAY = date(2026, 11, 22)
@@ -142,10 +142,8 @@ class SimulatedApi(SimulatedAccount):
 
     def commit(self, day: date, reconciled: ReconciledDay) -> None:
         facts = self.facts.setdefault(day, {})
-        for fact in diff(
-            replace(reconciled, stored_facts=fact_values(facts.values(), reconciled.inputs.first_hour_start)),
-            reconciled,
-        ).facts:
+        stored_facts = fact_values(facts.values(), reconciled.inputs.first_hour_start)
+        for fact in written_facts(replace(reconciled, stored_facts=stored_facts), reconciled):
             facts[fact.series, fact.hour_start] = fact
             if fact.is_delete:
                 del facts[fact.series, fact.hour_start]

@@ -109,6 +109,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("max_age", "26", 26.0),
         ("checks_folder", "/srv/checks", Path("/srv/checks")),
         ("publish", "/srv/bi", Path("/srv/bi")),
+        ("state_folder", "/srv/state", Path("/srv/state")),
         ("lock_wait", "0", 0.0),
         ("ping_url", "https://hc.example/token", Secret("https://hc.example/token")),
         ("quiet", "true", True),
@@ -511,6 +512,28 @@ def test_the_key_is_stripped_and_its_source_recorded(workspace: Workspace) -> No
     workspace.environ["ANTICAPTCHA_CLIENT_KEY"] = " 0123abcd\n"
     settings = workspace.load(needs_key=True)
     assert (settings.key, settings.sources["key"]) == (Secret("0123abcd"), "ANTICAPTCHA_CLIENT_KEY")
+
+
+def test_the_state_folder_is_the_users_own_by_default(workspace: Workspace) -> None:
+    workspace.environ["HOME"] = "/home/me"
+    assert workspace.load().state_folder == Path("/home/me/.local/state/anticaptcha-etl")
+    workspace.environ["XDG_STATE_HOME"] = "relative"  # the specification says to ignore it
+    assert workspace.load().state_folder == Path("/home/me/.local/state/anticaptcha-etl")
+    workspace.environ["XDG_STATE_HOME"] = "/state"
+    assert workspace.load().state_folder == Path("/state/anticaptcha-etl")
+    assert workspace.load().sources["state_folder"] == "default"
+
+
+def test_without_any_home_the_state_folder_is_absolute(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)  # a container's user that no file names
+    assert workspace.load().state_folder.is_absolute()
+
+
+def test_a_relative_state_folder_starts_at_the_folder_of_its_source(workspace: Workspace) -> None:
+    workspace.toml("state_folder = 'state'\n", "etc/a.toml")
+    assert workspace.load(config="etc/a.toml").state_folder == workspace.folder / "etc" / "state"
+    assert workspace.load(config="etc/a.toml", state_folder="mine").state_folder == workspace.folder / "mine"
 
 
 def test_a_key_file_in_a_variable_is_relative_to_the_working_directory(workspace: Workspace) -> None:

@@ -2,7 +2,7 @@ from decimal import ROUND_UP, Decimal, localcontext
 
 import pytest
 
-from etl.transform.money import parse_int, parse_money
+from etl.money import parse_int, parse_money, round_to_nanodollars
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ def test_the_decimal_context_of_the_thread_has_no_effect() -> None:
     with localcontext() as context:
         context.prec, context.rounding = 3, ROUND_UP
         assert parse_money("123456.0000000014") == Decimal("123456.000000001")
+        assert round_to_nanodollars([Decimal("123456.0000000014"), 1234]) == (123_456_000_000_001, 1_234_000_000_000)
         assert parse_int("123456") == 123456
 
 

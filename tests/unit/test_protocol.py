@@ -6,7 +6,7 @@ import pytest
 
 from etl.extract import protocol
 from etl.models import TOTAL, Dimension, ErrorScope, SeriesKey, Window, queue
-from etl.responses import ApiError, InvalidResponse, RawRecord, SuccessPayload
+from etl.responses import ApiError, InvalidResponse, RawRecord, RegularHours, SuccessPayload
 from etl.secret import Secret
 
 DAY = date(2019, 2, 19)
@@ -24,9 +24,8 @@ def window(series: SeriesKey = TOTAL) -> Window:
 
 
 def records(content: bytes) -> tuple[RawRecord, ...]:
-    reply = protocol.parse_response(200, content)
-    assert isinstance(reply, SuccessPayload), reply
-    return reply.records
+    assert isinstance(protocol.parse_response(200, content), SuccessPayload)
+    return protocol.raw_records(content)
 
 
 def code(status: int, content: bytes, location: str = "") -> str:
@@ -120,6 +119,99 @@ def test_a_gigantic_number_affects_only_its_own_record() -> None:
 
 def test_a_byte_order_mark_is_ignored() -> None:
     assert records(b'\xef\xbb\xbf{"errorId":0,"data":[]}') == ()
+
+
+# ---------------------------------------------------------------- the regular shape
+
+
+def regular_hours(content: bytes, status: int = 200) -> RegularHours | None:
+    reply = protocol.parse_response(status, content)
+    return reply.regular if isinstance(reply, SuccessPayload) else None
+
+
+FIRST = '{"dateFrom":1550534400,"dateTill":1550537999,"volume":1899,"money":7.495948}'
+SECOND = '{"dateFrom":1550538000,"dateTill":1550538060,"volume":0,"money":-0.0000000025}'
+
+
+def test_consecutive_hours_are_read_as_columns() -> None:
+    content = f'{{"errorId":0,"data":[{FIRST}, {SECOND}]}}'.encode()
+    assert protocol.parse_response(200, content) == SuccessPayload(
+        (), RegularHours(1550534400, (1899, 0), (7_495_948_000, -2))
+    )
+    assert regular_hours(content, status=201) is None
+
+
+def test_a_day_has_at_most_25_regular_hours() -> None:
+    def day(hours: int) -> bytes:
+        records = [
+            FIRST.replace("1550534400", str(start)).replace("1550537999", str(start))
+            for start in range(0, 3600 * hours, 3600)
+        ]
+        return f'{{"errorId":"0","data":[{",".join(records)}]}}'.encode()
+
+    assert regular_hours(day(25)) == RegularHours(0, (1899,) * 25, (7_495_948_000,) * 25)
+    assert regular_hours(day(26)) is None
+    assert len(records(day(26))) == 26
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"errorId":0,"data":[]}',
+        '{"errorId":0,"data":{"0":FIRST}}',
+        '{"errorId":0,"data":[FIRST,FIRST]}',
+        '{"errorId":0,"data":[SECOND,FIRST]}',
+        '{"errorId":0,"data":[FIRST,{}]}',
+        '{"errorId":0,"data":[FIRST],"status":"ready"}',
+        '{"data":[FIRST],"errorId":0}',
+        '{"errorId":0,"errorId":0,"data":[FIRST]}',
+        '{"errorId":0.0,"data":[FIRST]}',
+        '{"errorId":false,"data":[FIRST]}',
+        '{"errorId":1,"data":[FIRST]}',
+        '[["errorId",0],["data",[FIRST]]]',
+        '{"errorId":0,"data":[[["dateFrom",0],["dateTill",0],["volume",0],["money",0]]]}',
+        '{"errorId":0,"data":{"dateFrom":0,"dateTill":0,"volume":0,"money":0}}',
+        '\ufeff{"errorId":0,"data":[FIRST]}',
+        '{"errorId":0,"data":[FIRST]}x',
+    ],
+)
+def test_a_reply_of_another_shape_has_no_regular_hours(content: str) -> None:
+    assert regular_hours(content.replace("FIRST", FIRST).replace("SECOND", SECOND).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"dateFrom":1550534400,"dateTill":1550537999', '"dateFrom":-1,"dateTill":0'),
+        ('"dateFrom":1550534400', '"dateFrom":"1550534400"'),
+        ('"dateTill":1550537999', '"dateTill":1550538000'),
+        ('"dateTill":1550537999', '"dateTill":1550534399'),
+        ('"dateTill":1550537999', '"dateTill":1550537999.0'),
+        ("1899", "-1"),
+        ("1899", "true"),
+        ("1899", "9223372036854775808"),
+        ("7.495948", '"7.495948"'),
+        ("7.495948", "null"),
+        ("7.495948", "NaN"),
+        ("7.495948", "999999999.9999999995"),
+        ("7.495948", "1e99999999999999999999"),
+        ("7.495948", '7.495948,"extra":1'),
+        ("7.495948", '7.495948,"money":7.495948'),
+        (',"money":7.495948', ""),
+        ('"volume":1899,"money":7.495948', '"money":1899,"volume":7'),
+        ('"volume"', '"count"'),
+    ],
+)
+def test_a_record_with_anything_else_has_no_regular_hours(before: str, after: str) -> None:
+    content = f'{{"errorId":0,"data":[{FIRST}]}}'
+    assert regular_hours(content.encode()) is not None
+    assert regular_hours(content.replace(before, after).encode()) is None
+
+
+def test_hours_that_no_date_can_have_are_not_regular() -> None:
+    last = '{"dateFrom":253402300799,"dateTill":253402304398,"volume":0,"money":0}'
+    assert regular_hours(f'{{"errorId":0,"data":[{last}]}}'.encode()) == RegularHours(253402300799, (0,), (0,))
+    assert regular_hours(f'{{"errorId":0,"data":[{last.replace("799", "800")}]}}'.encode()) is None
 
 
 # ---------------------------------------------------------------- API errors

@@ -29,7 +29,7 @@ from etl.models import (
     queue,
 )
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, add_snapshots, diff, empty_day, reconcile
-from tests.core import facts_of, hour_values, records_of
+from tests.core import facts_of, hour_values, records_of, written_facts
 
 DAY = date(2026, 11, 2)
 UNATTRIBUTED = SeriesKey(Dimension.QUEUE, None)
@@ -323,22 +323,23 @@ def test_a_day_is_closed_ten_minutes_after_its_end() -> None:
 
 
 def test_the_first_snapshot_of_an_hour_is_not_a_revision() -> None:
-    changes = diff(empty_day(DAY), reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")}))))
-    assert changes.revisions == ()
-    assert len(changes.facts) == 25  # 24 hours of the total, one unattributed
+    before, after = empty_day(DAY), reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})))
+    assert diff(before, after).revisions == ()
+    assert len(written_facts(before, after)) == 25  # 24 hours of the total, one unattributed
 
 
 def test_the_same_response_again_writes_nothing() -> None:
     before = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})))
     after = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})), snapshot(2, TOTAL, full_day({8: (10, "0.5")})))
-    assert diff(before, after).facts == ()
+    assert written_facts(before, after) == []
     assert diff(before, after).revisions == ()
 
 
 def test_a_queue_read_after_its_total_takes_over_the_unattributed_amount() -> None:
     total = snapshot(1, TOTAL, full_day({8: (10, "0.5")}))
-    changes = diff(reconciled(total), reconciled(total, snapshot(2, A, full_day({8: (10, "0.5")}))))
-    assert {(fact.series, fact.volume) for fact in changes.facts} == {(A, 10), (UNATTRIBUTED, 0)}
+    before, after = reconciled(total), reconciled(total, snapshot(2, A, full_day({8: (10, "0.5")})))
+    changes = diff(before, after)
+    assert {(fact.series, fact.volume) for fact in written_facts(before, after)} == {(A, 10), (UNATTRIBUTED, 0)}
     assert [(row.series, row.cause) for row in changes.revisions] == [(UNATTRIBUTED, ChangeReason.REATTRIBUTION)]
 
 
@@ -415,7 +416,7 @@ def test_the_changes_of_two_commits_equal_those_of_one(snapshots: list[Snapshot]
     earlier = empty_day(DAY)
     for part in (snapshots[:split], snapshots):
         later = reconciled(*part)
-        for fact in diff(earlier, later).facts:
+        for fact in written_facts(earlier, later):
             stored[fact.series, fact.hour_start] = fact
             if fact.is_delete:
                 del stored[fact.series, fact.hour_start]

@@ -28,7 +28,7 @@ def received(response: Response) -> Received:
 
 def test_responses_that_arrived_before_a_cancel_are_returned() -> None:
     cancelled = threading.Event()
-    with RequestLoop(cast("Client", InstantClient()), 2, received, cancelled) as loop:
+    with RequestLoop(cast("Client", InstantClient()), 2, received, None, cancelled) as loop:
         loop.send([WINDOW], frozenset())
         first = loop.wait()
         loop.send([WINDOW], frozenset())

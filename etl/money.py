@@ -1,12 +1,14 @@
 """Exact numbers from JSON values. The only place that rounds: once, half-even, to nine places."""
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 SCALE = 9
 """Places after the point. Responses often have more: float noise of the server."""
 
 _INTEGER_DIGITS = 9  # DECIMAL(18, 9)
+_LIMIT = 10 ** (_INTEGER_DIGITS + SCALE)
 _BIGINT = 2**63
 _PLACE = Decimal(1).scaleb(-SCALE)
 _ZERO = Decimal(0).quantize(_PLACE)
@@ -49,6 +51,16 @@ def parse_money(value: object) -> Decimal | None:
     if rounded.adjusted() >= _INTEGER_DIGITS:
         return None
     return rounded or _ZERO  # no negative zero
+
+
+def round_to_nanodollars(amounts: Iterable[int | Decimal]) -> tuple[int, ...] | None:
+    """Return finite US dollars as billionths, rounded like ``parse_money``; None if one is beyond DECIMAL(18, 9)."""
+    try:
+        rounded = [Decimal(amount).quantize(_PLACE, context=_CONTEXT) for amount in amounts]
+    except InvalidOperation:  # more digits than the context has
+        return None
+    nanodollars = tuple(int(amount.scaleb(SCALE, _CONTEXT)) for amount in rounded)
+    return nanodollars if all(-_LIMIT < amount < _LIMIT for amount in nanodollars) else None
 
 
 def parse_int(value: object) -> int | None:

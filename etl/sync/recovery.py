@@ -1,0 +1,44 @@
+"""Find the responses that an earlier run received and did not commit."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from etl.extract.journal import Segment, read_journals, set_aside
+from etl.models import Finding, Severity
+from etl.responses import Response
+
+log = logging.getLogger(__name__)
+
+
+def usable_segments(prefix: Path | None, identity: str) -> list[Segment]:
+    """Return the segments that belong to the account with this identity; set all others aside.
+
+    Raises WarehouseError if the folder does not allow it.
+    """
+    usable = []
+    for segment in read_journals(prefix) if prefix else ():
+        problem = segment.problem
+        if not problem and segment.header and segment.header.identity != identity:
+            problem = f"is of another account or warehouse ({segment.header.account})"
+        if problem:
+            log.warning("%s %s; it is kept as %s and not loaded", segment.path, problem, set_aside(segment))
+        else:
+            usable.append(segment)
+        if segment.damaged_bytes:
+            log.warning("%s: %d bytes at its end are damaged and not loaded", segment.path, segment.damaged_bytes)
+    return usable
+
+
+def describe(segments: Sequence[Segment], responses: Sequence[Response], run: int) -> Finding | None:
+    """Log what was loaded. Return a finding if the warehouse is older than its journal; ``run`` is the current run."""
+    log.info("loaded %d responses that an earlier run had received and not committed", len(responses))
+    newest = max((segment.header.run for segment in segments if segment.header), default=0)
+    if newest < run:
+        return None
+    message = (
+        f"the journal is from run {newest}, but the warehouse knows no run after {run - 1}: an older copy of the "
+        f"warehouse was put back. The {len(responses)} responses of the journal are loaded; days that the copy does "
+        "not have are requested again"
+    )
+    return Finding("the warehouse is as new as its journal", Severity.WARNING, message)
