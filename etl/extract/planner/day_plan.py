@@ -17,19 +17,10 @@ Windows of a day are requested in this order:
 from collections.abc import Iterable, Set
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import NamedTuple
 
 from etl.extract.planner.members import Members, rank_candidates, recently_active
-from etl.extract.planner.state import DayPlan, PlannerState, SyncOptions
+from etl.extract.planner.state import DayPlan, DayRequests, PlannerState, SyncOptions
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
-
-
-class DayRequests(NamedTuple):
-    """The windows a day needs now. Empty: it waits for a response."""
-
-    windows: tuple[Window, ...] = ()
-    is_discovering: bool = False
-
 
 WAIT = DayRequests()
 
@@ -119,7 +110,7 @@ def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others:
 
 def _is_upcoming(state: PlannerState, day: date) -> bool:
     """True if a day is in progress or comes next."""
-    return day in state.open_days or day in state.pending[:1] or (not state.pending and day == state.next_day)
+    return day in state.open_days or day == state.next_day
 
 
 def _request_others(

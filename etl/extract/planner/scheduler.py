@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from etl.extract.planner import day_plan, members
@@ -92,7 +93,7 @@ def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step
     """Return the next windows to request, at most ``capacity``; or wait for a response; or done."""
     state = replace(state, completed_days=())
     if state.stop_reason:
-        return state, Wait() if state.in_flight else Done(state.stop_reason)
+        return state, Wait() if state.has_in_flight else Done(state.stop_reason)
     if state.options.max_requests is not None:
         capacity = min(capacity, state.options.max_requests - state.requests_sent - state.retries)
     if not state.has_total or state.probe or state.probes_due:
@@ -110,7 +111,7 @@ def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step
 def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
     if windows:
         return replace(state, requests_sent=state.requests_sent + len(windows)), Request(windows)
-    if state.in_flight:
+    if state.has_in_flight:
         return state, Wait()
     if not state.open_days and state.next_day is None:
         return state, Done(StopReason.DONE)
@@ -121,7 +122,7 @@ def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
 
 def _request_alone(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     """An account's first total, then one probe per dimension: nothing else is in flight with them."""
-    if state.in_flight or capacity < 1:
+    if state.has_in_flight or capacity < 1:
         return state, ()
     if state.has_total:
         day = max(day for day, plan in state.open_days.items() if plan.can_request_members)
@@ -133,7 +134,7 @@ def _request_alone(state: PlannerState, capacity: int) -> tuple[PlannerState, Wi
 def _request_days(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     """Windows of the days in progress, newest first, then of the next days."""
     windows: Windows = ()
-    for day in sorted(state.open_days, reverse=True):
+    for day in sorted(state.due, reverse=True):
         if len(windows) < capacity or capacity < 1:  # without any capacity, finished days are still completed
             state, more = _request_day(state, day, capacity - len(windows))
             windows += more
@@ -146,37 +147,58 @@ def _request_days(state: PlannerState, capacity: int) -> tuple[PlannerState, Win
 def _open_next_day(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     day = state.next_day
     assert day is not None  # noqa: S101 - the caller checked
-    state = replace(state, open_days={**state.open_days, day: day_plan.new_day_plan(state, day)})
-    if state.pending:
-        state = replace(state, pending=state.pending[1:])
-    else:
-        state = replace(state, next_older_day=day - timedelta(days=1))
+    state = replace(
+        state,
+        open_days={**state.open_days, day: day_plan.new_day_plan(state, day)},
+        pending_opened=state.pending_opened + (state.pending_count > 0),
+        next_older_day=state.next_older_day if state.pending_count else day - timedelta(days=1),
+    )
     return _request_day(state, day, capacity)
 
 
 def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[PlannerState, Windows]:
     """Up to ``capacity`` windows that the day needs now; a day that needs no more is completed."""
     plan = state.open_days[day]
-    requests = day_plan.next_requests(state, plan)
+    requests = state.due.get(day) or day_plan.next_requests(state, plan)
     if requests is None:
         return _complete(state, plan), ()
-    windows = requests.windows[: max(0, capacity)]
+    windows, later = requests.windows[: max(0, capacity)], requests.windows[max(0, capacity) :]
+    due = {**state.due, day: requests._replace(windows=later)}
+    if not later:
+        del due[day]
     if not windows:
-        return state, ()
+        return replace(state, due=due), ()
+    if any(members.is_new_app_or_ip(state.members, window.series) for window in windows):
+        due = dict.fromkeys(state.open_days)  # other days wait for the response to a new name
     plan = replace(
         plan,
         in_flight=plan.in_flight | {*windows},
         sent=plan.sent | {*windows},
         is_discovering=plan.is_discovering or requests.is_discovering,
     )
-    return replace(state, open_days={**state.open_days, day: plan}), windows
+    return replace(state, open_days={**state.open_days, day: plan}, due=due), windows
 
 
 def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
-    still_open = {day: other for day, other in state.open_days.items() if day != plan.day}
+    open_days = dict(state.open_days)
+    del open_days[plan.day]
     found_nothing = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
     completed = (*state.completed_days, plan.day)
-    return replace(state, open_days=still_open, completed_days=completed, discovery_found_nothing=found_nothing)
+    due = {day: requests for day, requests in state.due.items() if day != plan.day}
+    state = replace(
+        state, open_days=open_days, due=due, completed_days=completed, discovery_found_nothing=found_nothing
+    )
+    return _look_at(state, [plan.day + timedelta(days=1), *_next_to_discover(state)])
+
+
+def _next_to_discover(state: PlannerState) -> list[date]:
+    """The only day that may discover queues: the newest that can."""
+    return list(islice((day for day, plan in state.open_days.items() if plan.may_discover), 1))
+
+
+def _look_at(state: PlannerState, days: Iterable[date]) -> PlannerState:
+    """Look again at these days, if they are open, before the next requests."""
+    return replace(state, due={**state.due, **dict.fromkeys(day for day in days if day in state.open_days)})
 
 
 # ---------------------------------------------------------------- responses
@@ -189,7 +211,8 @@ def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) 
     """
     if snapshot.window == state.probe:
         return state
-    return replace(state, members=members.classify(state.members, snapshot, day_state))
+    known = members.classify(state.members, snapshot, day_state)
+    return state if known is state.members else _look_at(replace(state, members=known), state.open_days)
 
 
 class _OfWindow(Protocol):
@@ -222,12 +245,18 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
         return state
     plan = day_plan.apply_response(state, plan, snapshot, day_state)
     state = replace(_learn(state, snapshot, day_state), open_days={**state.open_days, plan.day: plan})
-    return _complete(state, plan) if day_plan.next_requests(state, plan) is None else state
+    if not snapshot.is_success:  # other days may request the name now
+        state = _look_at(state, state.open_days)
+    elif snapshot.window.series == TOTAL:
+        state = _look_at(state, _next_to_discover(state))
+    requests = day_plan.next_requests(state, plan)
+    return _complete(state, plan) if requests is None else replace(state, due={**state.due, plan.day: requests})
 
 
 def _apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     dimension = snapshot.window.series.dimension
     behaviour = members.unknown_name_behaviour(snapshot, day_state)
+    state = _look_at(state, state.open_days)
     if behaviour is None:
         return replace(state, failed_probes=state.failed_probes | {dimension})
     known = {**state.members.unknown_name_behaviours, dimension: behaviour}
@@ -259,9 +288,11 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
 
 def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """Update what is known across days: the oldest spend, and when members are active."""
-    if snapshot.window.series != TOTAL:
-        return replace(state, members=members.record_activity(state.members, snapshot, day_state))
-    day, oldest = snapshot.window.day, state.oldest_spend
+    day, series, oldest = snapshot.window.day, snapshot.window.series, state.oldest_spend
+    if series != TOTAL:
+        known = members.record_activity(state.members, snapshot, day_state)
+        near = members.days_brought_near(state.members.active_periods, known.active_periods, series, day)
+        return state if known is state.members else _look_at(replace(state, members=known), near)
     if day_state.has_spend or not snapshot.is_success:
         oldest = min(oldest or day, day)
     return replace(state, oldest_spend=oldest, has_total=state.has_total or snapshot.has_records or snapshot.is_success)
@@ -274,14 +305,17 @@ def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerSta
     """
     day, plan = day_state.day, state.open_days.get(day_state.day)
     if plan is not None:
-        return replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})
+        state = replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})
+        return _look_at(state, state.open_days)
     state = replace(state, stored={**state.stored, day: day_state})
-    if day in state.pending or not state.options.requests_members_of(day) or not day_plan.has_member_gaps(day_state):
+    if state.is_pending(day) or not state.options.requests_members_of(day) or not day_plan.has_member_gaps(day_state):
         return state
-    return replace(state, open_days={**state.open_days, day: day_plan.reopen_day_plan(day_state)})
+    plans = {**state.open_days, day: day_plan.reopen_day_plan(day_state)}
+    open_days = dict(sorted(plans.items(), reverse=True))
+    return replace(state, open_days=open_days, due=dict.fromkeys(open_days))
 
 
 def cancel_in_flight(state: PlannerState) -> PlannerState:
     """Forget windows in flight, after the account was stopped and they were cancelled."""
     open_days = {day: replace(plan, in_flight=frozenset()) for day, plan in state.open_days.items()}
-    return replace(state, open_days=open_days, probe=None)
+    return replace(state, open_days=open_days, due=dict.fromkeys(open_days), probe=None)
