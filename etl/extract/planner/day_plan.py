@@ -17,12 +17,22 @@ Windows of a day are requested in this order:
 from collections.abc import Iterable, Set
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 
-from etl.extract.planner.members import Members, rank_candidates, recently_active
+from etl.extract.planner.members import AHEAD, Members, has_price, is_ahead, rank_candidates, recently_active
 from etl.extract.planner.state import DayPlan, DayRequests, PlannerState, SyncOptions
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
 
 WAIT = DayRequests()
+
+MAX_PRICE_CHANGE = Decimal("0.15")
+"""If one queue explained a day, the price per task of a similar day differs by at most this."""
+
+MAX_AVERAGE_PRICE_CHANGE = Decimal("0.03")
+"""The same for several queues: if one of them starts or stops, their average price changes by more than this."""
+
+MAX_VOLUME_FACTOR = 4
+"""By how much the volumes of similar days differ: weekends are often quiet."""
 
 
 # ---------------------------------------------------------------- opening a day
@@ -91,13 +101,41 @@ def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension
     others = members.candidates[dimension] - plan.done_series - in_flight
     if _must_wait(state, plan, dimension, others):
         return WAIT
-    if active := recently_active(members, others, plan.day):
+    if active := _expected(state, plan, others):
         return _request(state, plan, active)
-    if in_flight & plan.stale or recently_active(members, in_flight, plan.day):
+    if in_flight & plan.stale or _expected(state, plan, in_flight):
         return WAIT
     if outstanding:
         return DayRequests(outstanding)
     return _request_others(state, plan, others, is_discovering=bool(in_flight)) if others else None
+
+
+def _expected(state: PlannerState, plan: DayPlan, among: Set[SeriesKey]) -> list[SeriesKey]:
+    """Recently active members; on every eighth day also those of the last explained day, up to eight days ahead.
+
+    If such a member has spend, the days between are part of its active period, so they need not wait for each other.
+    """
+    near, model = recently_active(state.members, among, plan.day), state.last_explained
+    if not among or model is None or not is_ahead(plan.day) or not plan.day_state.is_closed:
+        return near
+    newer = (state.open_days.get(plan.day + timedelta(days=n)) for n in range(1, AHEAD.days))
+    if any(other and _may_differ(other, model) for other in (plan, *newer)):
+        return near
+    return sorted({*near, *recently_active(state.members, among & model.active_members, plan.day, AHEAD)})
+
+
+def _may_differ(plan: DayPlan, model: DayState) -> bool:
+    """True if volume and price per task suggest other active queues than on an explained day, or are not known yet."""
+    day_state = plan.day_state
+    if plan.needs_total or not has_price(model.total):
+        return True
+    if not day_state.is_closed or not has_price(day_state.total):
+        return False
+    (volume, money), (usual_volume, usual_money) = day_state.total, model.total
+    queues = sum(series.dimension is Dimension.QUEUE for series in model.active_members)
+    limit = MAX_PRICE_CHANGE if queues == 1 else MAX_AVERAGE_PRICE_CHANGE
+    price_change = abs(money * usual_volume / (usual_money * volume) - 1)
+    return price_change > limit or max(volume, usual_volume) > MAX_VOLUME_FACTOR * min(volume, usual_volume)
 
 
 def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others: Set[SeriesKey]) -> bool:

@@ -59,6 +59,9 @@ MAX_ACTIVE_GAP_DAYS = 7
 
 MAX_GAP = timedelta(days=MAX_ACTIVE_GAP_DAYS)
 
+AHEAD = MAX_GAP + ADJACENT
+"""Members are requested this far from their active periods on days that are this far from each other."""
+
 MAX_TOTAL_AGE = timedelta(minutes=10)
 """A member is compared only with a total no older than this: an older one may have been corrected since."""
 
@@ -119,9 +122,11 @@ def apply_trusted(
 # ---------------------------------------------------------------- which to request
 
 
-def recently_active(members: Members, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
-    """Return those of ``among`` that had spend on neighbouring days, in alphabetical order."""
-    day_before, day_after, periods = day - ADJACENT, day + ADJACENT, members.active_periods
+def recently_active(
+    members: Members, among: Set[SeriesKey], day: date, distance: timedelta = ADJACENT
+) -> list[SeriesKey]:
+    """Return those of ``among`` that had spend at most ``distance`` from a day, in alphabetical order."""
+    day_before, day_after, periods = day - distance, day + distance, members.active_periods
     return sorted(
         {one for one in among for near in periods.get(one, ()) if near.first <= day_after and near.last >= day_before}
     )
@@ -136,6 +141,16 @@ def days_brought_near(before: Periods, after: Periods, series: SeriesKey, day: d
     first, last = max(period.first, day - MAX_GAP) - ADJACENT, min(period.last, day + MAX_GAP) + ADJACENT
     days = (first + timedelta(days=n) for n in range((last - first).days + 1))
     return [one for one in days if all(period.distance(one) > ADJACENT.days for period in old)]
+
+
+def is_ahead(day: date) -> bool:
+    """True if members may be requested on a day before the days between it and their active periods."""
+    return day.toordinal() % AHEAD.days == 0
+
+
+def next_ahead(day: date) -> date:
+    """Return the first such day before a day."""
+    return day - timedelta(days=(day.toordinal() - 1) % AHEAD.days + 1)
 
 
 def is_new_app_or_ip(members: Members, series: SeriesKey) -> bool:

@@ -185,10 +185,17 @@ def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
     found_nothing = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
     completed = (*state.completed_days, plan.day)
     due = {day: requests for day, requests in state.due.items() if day != plan.day}
+    is_model = plan.day_state.is_closed and plan.day_state.is_explained and plan.day_state.has_spend
     state = replace(
-        state, open_days=open_days, due=due, completed_days=completed, discovery_found_nothing=found_nothing
+        state,
+        open_days=open_days,
+        due=due,
+        completed_days=completed,
+        discovery_found_nothing=found_nothing,
+        last_explained=plan.day_state if is_model else state.last_explained,
     )
-    return _look_at(state, [plan.day + timedelta(days=1), *_next_to_discover(state)])
+    days = [plan.day + timedelta(days=1), members.next_ahead(plan.day), *_next_to_discover(state)]
+    return _look_at(state, days)
 
 
 def _next_to_discover(state: PlannerState) -> list[date]:

@@ -177,6 +177,7 @@ class PlannerState:
     * ``oldest_spend``: oldest day with spend or a failed total; the search goes on ``empty_days`` beyond it.
     * ``open_days``: days in progress, newest first; ``due``: those with windows to send, or None if something has
       changed and the day has to be looked at again. A decision looks at no other open day.
+    * ``last_explained``: the closed day with spend that was last completed with all of it explained.
     * ``completed_days``: days that the last call finished.
     * ``same_error_streak``: code and number of windows in a row that failed with it; ``failure_streak``: with any code.
     """
@@ -196,6 +197,7 @@ class PlannerState:
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
+    last_explained: DayState | None = None
     completed_days: tuple[date, ...] = ()
     requests_sent: int = 0
     retries: int = 0
