@@ -7,7 +7,8 @@ Windows of a day are requested in this order:
    only those with stored spend;
 3. then, for each dimension until its members explain the total:
    *stale* members, whose snapshots no longer match the total because it changed or became final;
-   *recently active* members, seen on neighbouring days, all at once;
+   *recently active* members, seen on neighbouring days, all at once; every eighth day also looks further, so that the
+   days of a busy queue need not wait for each other;
    *outstanding* hours, which responses did not cover;
    and the other candidates: apps and IPs all at once; queues, by discovery, best match first, on closed days only
    and one day at a time, newest first. Older days wait for its results while their totals are read. If discovery found
@@ -79,7 +80,9 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
     if windows := _outstanding_windows(state, plan, Dimension.TOTAL):
         return DayRequests(windows)
     if (plan.can_request_members or plan.stale) and not state.options.totals_only:
-        found = (_dimension_requests(state, plan, dimension) for dimension in SPLIT_DIMENSIONS)
+        candidates, is_listed = state.members.candidates, plan.stale or plan.day_state.outstanding
+        dimensions = (one for one in SPLIT_DIMENSIONS if is_listed or candidates[one])
+        found = (_dimension_requests(state, plan, dimension) for dimension in dimensions)
         if parts := [part for part in found if part is not None]:
             windows = tuple(window for part in parts for window in part.windows)
             return DayRequests(windows, any(part.is_discovering for part in parts))
@@ -205,11 +208,13 @@ def has_member_gaps(day_state: DayState) -> bool:
 def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_state: DayState) -> DayPlan:
     """Return the plan after the response to one of its windows; ``day_state`` includes it."""
     before, series = plan.day_state, snapshot.window.series
-    plan = replace(plan, in_flight=plan.in_flight - {snapshot.window}, day_state=day_state)
+    in_flight = plan.in_flight - {snapshot.window}
     if series == TOTAL:
-        plan = _apply_total(state, replace(plan, needs_total=False), snapshot, before)
+        plan = replace(plan, in_flight=in_flight, day_state=day_state, needs_total=False)
+        plan = _apply_total(state, plan, snapshot, before)
     else:
-        plan = replace(plan, stale=plan.stale - {series}, done_series=plan.done_series | {series})
+        stale, done_series = plan.stale - {series}, plan.done_series | {series}
+        plan = replace(plan, in_flight=in_flight, day_state=day_state, stale=stale, done_series=done_series)
     return _recheck_over_allocated(_recheck_empty(plan, snapshot, before))
 
 

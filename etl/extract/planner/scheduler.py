@@ -1,6 +1,6 @@
 """Choose the next windows over all days, and decide when the run is done. Pure functions over PlannerState."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import islice
@@ -10,6 +10,7 @@ from etl.extract.planner import day_plan, members
 from etl.extract.planner.members import NONEXISTENT_MEMBERS, Members
 from etl.extract.planner.state import (
     DayPlan,
+    DayRequests,
     Done,
     PlannerState,
     Request,
@@ -91,7 +92,8 @@ def _lacks_members(options: SyncOptions, known: Members, day_state: DayState) ->
 
 def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step]:
     """Return the next windows to request, at most ``capacity``; or wait for a response; or done."""
-    state = replace(state, completed_days=())
+    if state.completed_days:
+        state = replace(state, completed_days=())
     if state.stop_reason:
         return state, Wait() if state.has_in_flight else Done(state.stop_reason)
     if state.options.max_requests is not None:
@@ -110,7 +112,7 @@ def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step
 
 def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
     if windows:
-        return replace(state, requests_sent=state.requests_sent + len(windows)), Request(windows)
+        return state, Request(windows)
     if state.has_in_flight:
         return state, Wait()
     if not state.open_days and state.next_day is None:
@@ -127,7 +129,7 @@ def _request_alone(state: PlannerState, capacity: int) -> tuple[PlannerState, Wi
     if state.has_total:
         day = max(day for day, plan in state.open_days.items() if plan.can_request_members)
         probe = Window.whole_day(state.options.account, NONEXISTENT_MEMBERS[state.probes_due[0]], day)
-        return replace(state, probe=probe), (probe,)
+        return replace(state, probe=probe, requests_sent=state.requests_sent + 1), (probe,)
     return _open_next_day(state, 1) if state.next_day else (state, ())
 
 
@@ -163,11 +165,14 @@ def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[Planner
     if requests is None:
         return _complete(state, plan), ()
     windows, later = requests.windows[: max(0, capacity)], requests.windows[max(0, capacity) :]
-    due = {**state.due, day: requests._replace(windows=later)}
-    if not later:
-        del due[day]
+    due = dict(state.due)
+    due.pop(day, None)
+    if later:
+        due[day] = DayRequests(later, requests.is_discovering)
     if not windows:
         return replace(state, due=due), ()
+    if not later and (plan.stale or any(window.is_partial_day for window in windows)):
+        due[day] = None  # others need not wait for the responses to these
     if any(members.is_new_app_or_ip(state.members, window.series) for window in windows):
         due = dict.fromkeys(state.open_days)  # other days wait for the response to a new name
     plan = replace(
@@ -176,15 +181,16 @@ def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[Planner
         sent=plan.sent | {*windows},
         is_discovering=plan.is_discovering or requests.is_discovering,
     )
-    return replace(state, open_days={**state.open_days, day: plan}, due=due), windows
+    requests_sent = state.requests_sent + len(windows)
+    return replace(state, open_days={**state.open_days, day: plan}, due=due, requests_sent=requests_sent), windows
 
 
 def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
-    open_days = dict(state.open_days)
+    open_days, due = dict(state.open_days), dict(state.due)
     del open_days[plan.day]
+    due.pop(plan.day, None)
     found_nothing = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
     completed = (*state.completed_days, plan.day)
-    due = {day: requests for day, requests in state.due.items() if day != plan.day}
     is_model = plan.day_state.is_closed and plan.day_state.is_explained and plan.day_state.has_spend
     state = replace(
         state,
@@ -194,18 +200,19 @@ def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
         discovery_found_nothing=found_nothing,
         last_explained=plan.day_state if is_model else state.last_explained,
     )
-    days = [plan.day + timedelta(days=1), members.next_ahead(plan.day), *_next_to_discover(state)]
+    days = [plan.day + timedelta(days=1), members.next_ahead(plan.day), *_next_to_discover(open_days)]
     return _look_at(state, days)
 
 
-def _next_to_discover(state: PlannerState) -> list[date]:
+def _next_to_discover(open_days: Mapping[date, DayPlan]) -> list[date]:
     """The only day that may discover queues: the newest that can."""
-    return list(islice((day for day, plan in state.open_days.items() if plan.may_discover), 1))
+    return list(islice((day for day, plan in open_days.items() if plan.may_discover), 1))
 
 
 def _look_at(state: PlannerState, days: Iterable[date]) -> PlannerState:
     """Look again at these days, if they are open, before the next requests."""
-    return replace(state, due={**state.due, **dict.fromkeys(day for day in days if day in state.open_days)})
+    changed = dict.fromkeys(day for day in days if day in state.open_days)
+    return replace(state, due={**state.due, **changed}) if changed else state
 
 
 # ---------------------------------------------------------------- responses
@@ -243,7 +250,8 @@ def group_by_day(items: Iterable[_Item]) -> list[list[_Item]]:
 
 def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """Take in one response; ``day_state`` includes it and its group. A day that needs no more is completed."""
-    state = replace(state, completed_days=())
+    if state.completed_days:
+        state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _count_failures(_apply_probe(replace(state, probe=None), snapshot, day_state), snapshot)
     state = _count_failures(state, snapshot)
@@ -251,13 +259,18 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
     if plan is None:
         return state
     plan = day_plan.apply_response(state, plan, snapshot, day_state)
-    state = replace(_learn(state, snapshot, day_state), open_days={**state.open_days, plan.day: plan})
-    if not snapshot.is_success:  # other days may request the name now
-        state = _look_at(state, state.open_days)
+    state = _learn(state, snapshot, day_state)
+    requests, due = day_plan.next_requests(state, plan), dict(state.due)
+    open_days = {**state.open_days, plan.day: plan}
+    if not snapshot.is_success:
+        due = dict.fromkeys(open_days)  # another day may request the name now
     elif snapshot.window.series == TOTAL:
-        state = _look_at(state, _next_to_discover(state))
-    requests = day_plan.next_requests(state, plan)
-    return _complete(state, plan) if requests is None else replace(state, due={**state.due, plan.day: requests})
+        due |= dict.fromkeys(_next_to_discover(open_days))
+    due.pop(plan.day, None)
+    if requests is not None and requests.windows:
+        due[plan.day] = requests
+    state = replace(state, open_days=open_days, due=due)
+    return _complete(state, plan) if requests is None else state
 
 
 def _apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
@@ -283,7 +296,7 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     if snapshot.error_scope is ErrorScope.ACCOUNT:
         return replace(state, stop_reason=StopReason.ACCOUNT_REJECTED, stopped_by=state.stopped_by or snapshot)
     if snapshot.is_success or is_expected_error(state, snapshot):
-        return replace(state, same_error_streak=("", 0), failure_streak=0)
+        return replace(state, same_error_streak=("", 0), failure_streak=0) if state.failure_streak else state
     code, count = state.same_error_streak
     count = count + 1 if code == snapshot.code else 1
     state = replace(state, same_error_streak=(snapshot.code, count), failure_streak=state.failure_streak + 1)
@@ -298,8 +311,11 @@ def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> Plan
     day, series, oldest = snapshot.window.day, snapshot.window.series, state.oldest_spend
     if series != TOTAL:
         known = members.record_activity(state.members, snapshot, day_state)
+        if known is state.members:
+            return state
         near = members.days_brought_near(state.members.active_periods, known.active_periods, series, day)
-        return state if known is state.members else _look_at(replace(state, members=known), near)
+        due = {**state.due, **dict.fromkeys(one for one in near if one in state.open_days)}
+        return replace(state, members=known, due=due)
     if day_state.has_spend or not snapshot.is_success:
         oldest = min(oldest or day, day)
     return replace(state, oldest_spend=oldest, has_total=state.has_total or snapshot.has_records or snapshot.is_success)
