@@ -8,6 +8,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
+
 def upgrade() -> None:
     columns = (
         sa.Column("first_day", sa.Date, comment="first day read"),
