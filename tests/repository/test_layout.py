@@ -172,7 +172,7 @@ def test_wheel_contains_exactly_the_package_migrations_and_sql(wheel: Path) -> N
     ]
     report = ROOT / "etl/outputs/report"
     report_files = (
-        path for pattern in ("*.css", "*.js", "sql/*.sql", "templates/*.j2") for path in report.glob(pattern)
+        path for pattern in ("*.css", "*.js", "*.txt", "sql/*.sql", "templates/*.j2") for path in report.glob(pattern)
     )
     other_files = [ROOT / "etl/py.typed", *report_files]
     expected = {path.relative_to(ROOT).as_posix() for path in [*SOURCES, *other_files]}
