@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from etl.cli.context import CliContext, selected_account
 from etl.cli.options import NAME, common, json_output, one_account, setting
 from etl.cli.output import open_output, output_target, terminal_width
-from etl.errors import ChecksFailedError, UsageError
+from etl.errors import ChecksFailedError, UsageError, WarehouseError
 
 SQL_COMMENT = re.compile(r"--(\s|.*\n)")
 """SQL that starts with a comment. No option has a space after its dashes, or a line break."""
@@ -31,12 +32,27 @@ def status(context: CliContext, as_json: bool) -> None:
     anticaptcha-etl status
     anticaptcha-etl status --json --max-age 26     for monitoring: exit 5 if stale
     """
+    from etl.extract.journal import count_responses
     from etl.outputs.status import as_text, is_stale, load_status, to_json
+    from etl.warehouse.account_files import journal_prefix
     from etl.warehouse.engine import warehouse_url
 
     settings = context.settings()
     url, account = warehouse_url(settings.warehouse), selected_account(settings)
-    found = load_status(url, account, context.clock, wait=settings.lock_wait, empty_days=settings.empty_days)
+
+    def count_waiting(name: str) -> int:
+        with suppress(WarehouseError):  # another user's folder: nothing is known
+            return count_responses(journal_prefix(url, name, settings.state_folder))
+        return 0
+
+    found = load_status(
+        url,
+        account,
+        context.clock,
+        wait=settings.lock_wait,
+        empty_days=settings.empty_days,
+        count_waiting=count_waiting,
+    )
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:

@@ -144,6 +144,11 @@ def read_journals(prefix: Path) -> list[Segment]:
     return [_read(number, path) for number, path in found if path.suffix != SET_ASIDE]
 
 
+def count_responses(prefix: Path) -> int:
+    """How many responses wait for a commit. Raises WarehouseError if the folder cannot be read."""
+    return sum(len(segment.responses) for segment in read_journals(prefix))
+
+
 def set_aside(segment: Segment) -> Path:
     """Rename a segment that cannot be used, so that no later run reads it. Returns its path. Raises WarehouseError."""
     with _clear_errors(segment.path):

@@ -43,8 +43,6 @@ class SyncStateStore(StoredStateReader):
         self._key = RunKey(account.account_id, 0)
         self._shared: Connection | None = None
         self._command = ""
-        self._hourly_values = 0
-        """Rows of spending_hourly when the run started."""
 
     # ---------------------------------------------------------------- connections
 
@@ -112,7 +110,6 @@ class SyncStateStore(StoredStateReader):
                 )
             self._last_commit = last_commit(connection, self.account.account_id)
             self._command = command
-            self._hourly_values = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one()
             self.last_run_passed = connection.execute(text(sql.LAST_RUN_PASSED), params).scalar_one()
             connection.execute(text(sql.INSERT_RUN), {**params, "run": run})
             connection.execute(text(sql.DELETE_MISSING), params)
@@ -139,14 +136,13 @@ class SyncStateStore(StoredStateReader):
             connection.execute(text(sql.DELETE_RESPONSES), self._params(before=before))
             connection.execute(text(sql.SET_RESPONSES_SINCE), self._params(before=before))
 
-    def finish_run(self, exit_code: int, results: Mapping[str, object], findings: Sequence[Finding]) -> tuple[int, int]:
+    def finish_run(self, exit_code: int, results: Mapping[str, object], findings: Sequence[Finding]) -> int:
         """Close the run's row with ``results`` by column, and store its findings.
 
-        Returns by how many rows spending_hourly grew for this account, and how many hours of queues changed.
+        Returns how many hours of queues changed.
         """
         with self._engine.begin() as connection:
             params = self._params(run=self.run)
-            new = connection.execute(text(sql.HOURLY_VALUES), params).scalar_one() - self._hourly_values
             changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
             values = {
                 "ended_at": to_db_utc(self._now()),
@@ -154,12 +150,12 @@ class SyncStateStore(StoredStateReader):
                 **results,
             }
             if self._command == "sync":
-                values |= {"hourly_values_new": new, "hourly_values_changed": changed}
+                values["hourly_values_changed"] = changed
             assignments = ", ".join(f"{column} = :{column}" for column in values)
             update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
             connection.execute(text(update), params | values)
             write_findings(connection, self._key, findings, self._now())
-            return new, changed
+            return int(changed)
 
     def _new_series(self, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
         """The numbers of the series that have none yet."""

@@ -136,13 +136,6 @@ LAST_RUN_PASSED = """
        and run = (select max(run) from internal.runs where account_id = :a)
 """
 
-HOURLY_VALUES = """
-    select count(*)
-      from internal.facts  as f
-      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and s.dimension = 'queue' and (f.volume <> 0 or f.money <> 0)
-"""
-
 HOURLY_VALUES_CHANGED = """
     select count(*)
       from (select distinct r.series_id, r.hour_start

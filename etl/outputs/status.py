@@ -1,6 +1,6 @@
 """What the warehouse contains and how fresh it is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -99,6 +99,8 @@ class AccountStatus:
     corrections: Corrections | None
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
+    waiting_responses: int
+    """Responses in the account's journal: received, and not yet committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +111,31 @@ class Status:
 
 
 def load_status(
-    url: str, account: str | None, clock: Clock, *, wait: float = 0.0, empty_days: int = EMPTY_DAYS
+    url: str,
+    account: str | None,
+    clock: Clock,
+    *,
+    wait: float = 0.0,
+    empty_days: int = EMPTY_DAYS,
+    count_waiting: Callable[[str], int] = lambda _: 0,
 ) -> Status:
-    """The status of one account, or of all. Raises UsageError for an account that is not in the warehouse."""
+    """The status of one account, or of all. ``count_waiting`` returns the responses in an account's journal.
+
+    Raises UsageError for an account that is not in the warehouse.
+    """
     with open_for_reading(url, wait=wait, clock=clock) as reader:
         require_readable(reader)
         now, starts = clock.now(), history_starts(reader, empty_days)
         accounts = select_accounts(reader, account).items()
-        loaded = (_load_account(reader, number, name, now, starts.get(name)) for name, number in accounts)
+        loaded = (
+            _load_account(reader, number, name, now, starts.get(name), count_waiting(name)) for name, number in accounts
+        )
         return Status(reader.name, now, tuple(loaded))
 
 
-def _load_account(reader: Reader, account_id: int, name: str, now: datetime, start: date | None) -> AccountStatus:
+def _load_account(
+    reader: Reader, account_id: int, name: str, now: datetime, start: date | None, waiting_responses: int
+) -> AccountStatus:
     rows = reader.rows(sql.DAYS, a=account_id)
     by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
     [(newest,)] = reader.rows(sql.NEWEST_HOUR, a=account_id)
@@ -145,6 +160,7 @@ def _load_account(reader: Reader, account_id: int, name: str, now: datetime, sta
         corrections=_corrections(reader, account_id),
         runs=_runs(reader, account_id),
         findings=_findings(reader, account_id),
+        waiting_responses=waiting_responses,
     )
 
 
@@ -227,6 +243,8 @@ def as_text(status: Status, width: int) -> str:
 
 
 def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
+    if account.waiting_responses:
+        yield "waiting", f"{account.waiting_responses:,} responses in the journal; the next sync loads them first"
     if account.first_day is None or account.last_day is None:
         yield "days", "none yet; to load the history, run: anticaptcha-etl sync"
         return

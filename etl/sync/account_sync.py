@@ -296,7 +296,7 @@ class AccountSync:
             empty_days=searched + older,
             requests=self._client.requests,
             seconds=elapsed,
-            hourly_values=self._writer.counts.inserted,
+            hourly_values=self._writer.hourly_values,
             money=self._counts.money,
             seconds_left=elapsed / done * (days + older - done) if can_estimate else None,
         )
@@ -314,7 +314,7 @@ class AccountSync:
             [3 if is_rejected else 0, 5 if self._findings.is_blocking else 0, 0 if is_complete else 1]
         )
         windows_left = 0 if is_done else self._state.days_left
-        new, changed = self._close_run(exit_code, windows_left)
+        changed = self._close_run(exit_code, windows_left)
         if is_rejected:
             raise account_rejected(self._state.stopped_by, self._settings.account, self._client.requests)
         return SyncResult(
@@ -323,7 +323,6 @@ class AccountSync:
             run=self._store.run,
             seconds=round(self._clock.monotonic() - self._started, 3),
             windows_left=windows_left,
-            hourly_values_new=new,
             hourly_values_changed=changed,
             outside=self._counts.outside,
             lower_bound=self._counts.lower_bound,
@@ -341,7 +340,7 @@ class AccountSync:
             settings.warehouse, settings.account, settings.checks_folder, clock, wait=settings.lock_wait, since=since
         ).checked
 
-    def _close_run(self, exit_code: int, windows_left: int) -> tuple[int, int]:
+    def _close_run(self, exit_code: int, windows_left: int) -> int:
         results = {
             **self._numbers(),
             **self._counts.days_read(),
@@ -360,6 +359,7 @@ class AccountSync:
             "facts_inserted": self._writer.counts.inserted,
             "facts_changed": self._writer.counts.changed,
             "facts_unchanged": self._writer.unchanged,
+            "hourly_values_new": self._writer.hourly_values,
             "rejections": self._counts.rejections,
         }
 

@@ -5,8 +5,8 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
 from etl.warehouse.account_files import journal_prefix
+from etl.warehouse.reading import reader_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -71,14 +72,11 @@ def sync_account(
     engine = _open_or_create(url, settings, waiting_clock)
     with ExitStack() as stack:
         stack.enter_context(account_lock(url, settings.account, waiting_clock, wait=settings.lock_wait))
-        if migrate.state(engine) != "current":
-            with _creating:
-                migrate.upgrade(engine)
         rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
         jitter = random.Random().random  # noqa: S311 - spreads retries
         client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter)
         stack.enter_context(client)
-        with engine.connect() as connection:
+        with _current_warehouse(engine) as connection:
             store = _open_account(connection, engine, settings, settings.key, clock)
             with store.using(connection):
                 prefix = _journal_prefix(url, settings)
@@ -115,6 +113,21 @@ def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":
         if is_new:
             log.info("created a new warehouse at %s", warehouse.name_of(engine.url))
     return engine
+
+
+@contextmanager
+def _current_warehouse(engine: "sa.Engine") -> "Iterator[sa.Connection]":
+    """A connection to the warehouse, which is upgraded first if it is not current. Usually the file is opened once."""
+    with engine.connect() as connection:
+        is_current = migrate.state(reader_of(connection)) == "current"
+        connection.rollback()
+        if is_current:
+            yield connection
+            return
+    with _creating:
+        migrate.upgrade(engine)
+    with engine.connect() as connection:
+        yield connection
 
 
 def _open_account(

@@ -13,7 +13,7 @@ from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
 from etl.load.stored_account import AccountTraits
 from etl.load.upsert import Batch, CoverageRow, LoadCounts, NewFacts
-from etl.models import MemberStatus, SeriesKey, Snapshot
+from etl.models import Dimension, MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
 BATCH_SNAPSHOTS = 1_000
@@ -73,6 +73,8 @@ class Writer:
         self.waiting_snapshots = 0
         """Snapshots submitted and not yet committed."""
         self.counts = LoadCounts()
+        self.hourly_values = 0
+        """By how many rows spending_hourly has grown."""
         self.unchanged = 0
         """Facts that were read again with the same value."""
 
@@ -148,6 +150,7 @@ class Writer:
             day = snapshot.window.day
             self.unchanged += _count_unchanged(snapshot, self._committed[day], latest[day].reconciled)
         for day, update in latest.items():
+            self.hourly_values += _count_hourly_values(update.reconciled) - _count_hourly_values(self._committed[day])
             self._committed[day] = update.reconciled
             if update.is_last:
                 del self._committed[day]
@@ -192,6 +195,12 @@ def _may_be_over_allocated(committed: ReconciledDay, update: DayUpdate) -> bool:
     """True also for a day's first update in a run: the warehouse may have rows for it from earlier statuses."""
     is_first = committed is update.stored and bool(committed.facts)
     return is_first or bool(committed.over_allocations) or bool(update.reconciled.over_allocations)
+
+
+def _count_hourly_values(day: ReconciledDay) -> int:
+    """The day's rows of spending_hourly: hours of queues, and unattributed amounts."""
+    queues = (facts for series, facts in day.facts.items() if series.dimension is Dimension.QUEUE)
+    return sum(volume is not None for facts in queues for volume in facts.volumes)
 
 
 def _count_unchanged(snapshot: Snapshot, before: ReconciledDay, after: ReconciledDay) -> int:

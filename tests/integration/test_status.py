@@ -42,7 +42,7 @@ CHECKED_AT = datetime(2026, 3, 20, 9, 5)
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
     failed=(), open=(), unattributed_days=(), unfinished=(), over_allocated_days=(),
-    newest_hour=None, freshness_hours=None, spent=ZERO_MEASURES, unattributed=ZERO_MEASURES, corrections=None, runs=(), findings=(),
+    newest_hour=None, freshness_hours=None, spent=ZERO_MEASURES, unattributed=ZERO_MEASURES, corrections=None, runs=(), findings=(), waiting_responses=0,
 )  # fmt: skip
 
 
