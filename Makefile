@@ -51,7 +51,7 @@ fleet: $(VENV)/.dev ## 200 accounts into one PostgreSQL by four processes, one k
 
 BENCH ?=
 
-bench: $(VENV)/.dev ## what work costs, as ratios to a floor or a peer (which it installs for itself); half an hour; BENCH="NAME..." for some, BENCH=--short for small
+bench: $(VENV)/.dev ## what work costs, as ratios to a floor or to other tools (which it installs for itself); more than an hour; BENCH="NAME..." for some, BENCH=--short for small, BENCH=--table for the last results
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.dev ## style, types and the direction of imports

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME…] [--short]``: measure some or all, print a table and write ``results.json``."""
+"""``python -m benchmarks [NAME...] [--short] [--table]``: measure some or all, print tables, write ``results.json``."""
 
 import argparse
 import json
@@ -6,10 +6,12 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from benchmarks import compare
 from benchmarks.figure import Figure, table
 
-BENCHMARKS = ("start", "nights", "windows", "load", "backfill", "views", "scale")
+BENCHMARKS = ("start", "opens", "windows", "backfill", "nights", "load", "publish", "compare", "views", "scale")
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -18,25 +20,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--short", action="store_true", help="small sizes: takes minutes, but ratios mean less")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print the tables of the last results")
     arguments = parser.parse_args()
     if unknown := {*arguments.names} - {*BENCHMARKS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    figures: list[Figure] = []
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in arguments.names or BENCHMARKS:
+    names = arguments.names or BENCHMARKS
+    for name in names if not arguments.table else ():
         found = []
         for figure in import_module(f"benchmarks.{name}").measure(short=arguments.short):
-            print(f"{figure.name}: {figure.cost:.3g} {figure.unit}".rstrip(), flush=True)
-            found.append(figure)
-        results[name] = {
-            "short": arguments.short,
-            "load": os.getloadavg(),
-            "figures": [figure.as_json() for figure in found],
-        }
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        figures += found
-    print(f"\n{table(figures)}\n\nload average: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
+            print(f"{figure.name}: {figure.cost:.3g} {figure.unit}".rstrip(), figure.remark, flush=True)
+            found.append(figure.as_json())
+        result = {"short": arguments.short, "load": os.getloadavg(), "figures": found}
+        RESULTS.write_text(json.dumps({**_results(), name: result}, indent=1) + "\n")
+    results = _results()
+    figures = {
+        name: [Figure.from_json(fields) for fields in results[name]["figures"]] for name in names if name in results
+    }
+    print(f"\n{table(one for name, some in figures.items() if name != 'compare' for one in some)}")
+    if "compare" in figures:
+        print(f"\n{compare.table(figures['compare'])}")
     return 0
+
+
+def _results() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return loaded
 
 
 if __name__ == "__main__":

@@ -22,4 +22,4 @@ def measure(*, short: bool) -> Iterator[Figure]:
     name = f"{last} days, 5 of 60 queues"
     yield Figure(f"{name}, requests", requests[last], 1.6, floor="days + active pairs", of="by days", sizes=requests)
     yield Figure(f"{name}, memory", peaks[last], 200, "MB", of="MB, by days", sizes=peaks)
-    yield Figure("  memory growth", slope, None, "MB per 100 days")
+    yield Figure(f"{name}, growth of memory", slope, 1.5, "MB per 100 days")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
+KEY = "5e1f0c2b9a8d47630123456789abcdef"
 
 
 class Cost(NamedTuple):
@@ -56,6 +57,26 @@ def cost(*command: str, **environ: str) -> Cost:
 def python(module: str, *arguments: object, **environ: str) -> Cost:
     """Run a module of the benchmarks as a program."""
     return cost(sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments), **environ)
+
+
+def etl(folder: str | Path, *arguments: object, **environ: str) -> Cost:
+    """Run the command line on ``warehouse.duckdb`` in a folder, with the settings of its ``anticaptcha-etl.toml``."""
+    return cost(sys.executable, "-m", "etl", *map(str, arguments), **variables(folder), **environ)
+
+
+def variables(folder: str | Path) -> dict[str, str]:
+    """Return the environment variables with which the command line works in a folder."""
+    return {
+        "ANTICAPTCHA_WAREHOUSE": str(Path(folder) / "warehouse.duckdb"),
+        "ANTICAPTCHA_CONFIG": str(Path(folder) / "anticaptcha-etl.toml"),
+        "ANTICAPTCHA_CLIENT_KEY": KEY,
+    }
+
+
+def write_settings(folder: str | Path, **settings: object) -> None:
+    """Write ``anticaptcha-etl.toml``; JSON's values are valid in TOML too."""
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+    (Path(folder) / "anticaptcha-etl.toml").write_text("".join(lines))
 
 
 def in_turn(rounds: int, *measures: Callable[[], float]) -> list[float]:

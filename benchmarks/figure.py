@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 
 class Figure(NamedTuple):
-    """``cost`` in ``unit`` (empty: a multiple of ``floor``). ``target``: its upper limit; None: for information only.
+    """``cost`` in ``unit`` (empty: a multiple of ``floor``). ``target``: its limit; None: for information only.
 
-    ``sizes``: costs at several sizes, in the unit that ``of`` names, to show how the cost grows.
+    ``more_is_better``: the target is a lower limit. ``sizes``: costs at several sizes, in the unit that ``of`` names,
+    to show how the cost grows. ``remark``: what else was found.
     """
 
     name: str
@@ -18,10 +19,14 @@ class Figure(NamedTuple):
     floor: str = ""
     of: str = ""
     sizes: Mapping[int, float] = {}
+    remark: str = ""
+    more_is_better: bool = False
 
     @property
     def holds(self) -> bool:
-        return self.target is None or self.cost <= self.target
+        if self.target is None:
+            return True
+        return self.cost >= self.target if self.more_is_better else self.cost <= self.target
 
     @property
     def exponent(self) -> float | None:
@@ -34,22 +39,32 @@ class Figure(NamedTuple):
         return float(sum((x - mean_x) * (y - mean_y) for x, y in points) / spread)
 
     def as_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "sizes": dict(self.sizes), "exponent": self.exponent, "holds": self.holds}
+        return {**self._asdict(), "sizes": {str(size): cost for size, cost in self.sizes.items()}}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Figure":
+        return cls(**{**fields, "sizes": {int(size): cost for size, cost in fields["sizes"].items()}})
 
 
 def table(figures: Iterable[Figure]) -> str:
     """Format as a Markdown table."""
-    rows = [("figure", "measured", "at most", "floor", "at sizes", "exponent"), *map(_row, figures)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return markdown([("figure", "measured", "target", "floor", "at sizes", "exponent", "remark"), *map(_row, figures)])
+
+
+def markdown(rows: Iterable[tuple[str, ...]]) -> str:
+    """Format rows, the first of them the heading, as a Markdown table."""
+    rows = [*rows]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
     unit = f" {figure.unit}" if figure.unit else ""
-    target = "" if figure.target is None else f"{figure.target:g}{unit}"
+    least = "at least" if figure.more_is_better else "at most"
+    target = "" if figure.target is None else f"{least} {figure.target:g}{unit}"
     sizes = ", ".join(f"{size:,}: {cost:.3g}" for size, cost in figure.sizes.items())
     exponent = "" if figure.exponent is None else f"{figure.exponent:.2f}"
     missed = "" if figure.holds else " (missed)"
@@ -60,4 +75,5 @@ def _row(figure: Figure) -> tuple[str, ...]:
         figure.floor,
         f"{sizes} {figure.of}".strip(),
         exponent,
+        figure.remark,
     )

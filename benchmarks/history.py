@@ -171,9 +171,12 @@ select distinct account_id, hash, cast('' as blob) from internal.snapshots
 """
 
 _RUNS = """
-insert into internal.runs
+insert into internal.runs (
+    account_id, run, command, version, started_at, ended_at, exit_code, requests, retries, windows_good, windows_failed,
+    windows_left, facts_inserted, facts_changed, rejections, out_of_window
+)
 select r.account_id, r.run, 'sync', '', min(r.requested_at), max(r.requested_at),
-       0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0, null
+       0, count(*), 0, count(*), 0, 0, 0, 0, 0, 0
 from internal.snapshots r
 group by r.account_id, r.run
 """

@@ -32,8 +32,8 @@ def measure(*, short: bool) -> Iterator[Figure]:
     floors = [median(_loading(costs[number]) for costs, _ in floor) for number in (0, 1)]
     name = f"load {facts:,} facts"
     floor_name, of = "one MERGE from Arrow", "s, by facts"
-    yield Figure(f"{name}, first", first[facts] / floors[0], 3, floor=floor_name, of=of, sizes=first)
-    yield Figure(f"{name}, again unchanged", again[facts] / floors[1], 3, floor=floor_name, of=of, sizes=again)
+    yield Figure(f"{name}, first", first[facts] / floors[0], 12, floor=floor_name, of=of, sizes=first)
+    yield Figure(f"{name}, again unchanged", again[facts] / floors[1], 12, floor=floor_name, of=of, sizes=again)
     yield Figure(f"{name}, memory", max(peaks), 400, "MB")
     yield Figure(f"{facts:,} facts, file", ours[-1][1] / MEGABYTE, 30 * facts / 1_752_000, "MB")
     yield Figure("  of one MERGE from Arrow", floor[-1][1] / MEGABYTE, None, "MB")
@@ -61,12 +61,12 @@ def _load(folder: str, days: int) -> Cost:
 
 
 def _merge(folder: str, days: int) -> Cost:
-    program = str(Path(__file__).with_name("peer_arrow.py"))
-    return cost(str(peers.environment() / "python"), program, folder, str(days), str(SERIES))
+    python_of_dlt = str(peers.environment("dlt") / "python")  # it has Arrow, which this program does not need
+    return cost(python_of_dlt, peers.program("arrow_merge"), folder, str(days), str(SERIES))
 
 
 def _executemany(folder: str, days: int) -> Cost:
-    return python("peer_executemany", folder, days, SERIES)
+    return python("peers.executemany", folder, days, SERIES)
 
 
 def _loading(cost: Cost) -> float:

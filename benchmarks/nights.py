@@ -58,7 +58,7 @@ def _lookback(shapes: list[Shape], rounds: int) -> Iterator[Figure]:
     database: dict[int, float] = {}
     for shape in shapes:
         with tempfile.TemporaryDirectory() as folder:
-            facts = _filled(Path(folder), shape)
+            facts = filled(Path(folder), shape)
             costs = list(_nights(Path(folder), shape, rounds))
         whole[facts] = median(cost.seconds for cost in costs)
         database[facts] = median(cost.result["database"] for cost in costs)
@@ -72,10 +72,11 @@ def _lookback(shapes: list[Shape], rounds: int) -> Iterator[Figure]:
         of="s, by facts",
         sizes=whole,
     )
-    yield Figure(f"a night on {at}, in the database", database[largest], 0.15, "s", of="s, by facts", sizes=database)
+    yield Figure(f"a night on {at}, in the database", database[largest], 0.25, "s", of="s, by facts", sizes=database)
 
 
-def _filled(folder: Path, shape: Shape) -> int:
+def filled(folder: Path, shape: Shape) -> int:
+    """Fill a new warehouse in a folder and return the number of facts."""
     engine = open_warehouse(warehouse_url(str(folder / "warehouse.duckdb")))
     upgrade(engine)
     with engine.begin() as connection:

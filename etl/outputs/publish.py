@@ -3,6 +3,7 @@
 The copy contains the views and functions and the tables they read, but no raw responses and no key data.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from etl.errors import ChecksFailedError, UsageError, WarehouseError
 from etl.models import Severity
 from etl.outputs import atomic
 from etl.outputs.check_report import run_checks
-from etl.warehouse import migrate, schema, views
-from etl.warehouse.copy import Checksum, copy_table, table_checksum
-from etl.warehouse.duckdb import attach_new_file, require_usable_name
+from etl.warehouse import migrate, postgres, schema, views
+from etl.warehouse.copy import Checksum
+from etl.warehouse.duckdb import attach_new_file, quoted, require_usable_name
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_path, warehouse_url
 
 PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -123,12 +124,13 @@ def publish(
 
 
 def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum]:
-    """Write the published tables and views to a new file, then read it and compare checksums by table and view.
+    """Write the published tables and views to a new file, then read it and compare checksums by table; from a file
+    also by view.
 
     All rows are from one moment: nothing can be committed meanwhile. Raises WarehouseError as ``publish`` does.
     """
     is_file = warehouse_path(warehouse_url(url)) is not None
-    copy_all, checksums = (_copy_from_file, _file_checksums) if is_file else (_copy_from_server, _server_checksums)
+    copy_all, checksums = (_copy_from_file, _row_checksums) if is_file else (_copy_from_server, _text_checksums)
     source = open_warehouse(
         warehouse_url(url), read_only=True, wait=wait, clock=clock, writable_folder=to.parent if is_file else None
     )
@@ -140,14 +142,13 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
         )
     new = warehouse_url(str(to))
     with source.connect() as connection:
-        copy_all(connection, to)
-        expected = checksums(connection)
+        expected = copy_all(connection, to)
     with open_warehouse(new).begin() as connection:
         views.rebuild(connection, migrate.revisions()[-1], views.public_views())
     if _log_of(to).exists():  # on a full disk DuckDB closes without an error and leaves the log
         raise WarehouseError(f"cannot write the whole copy to {to.parent}", "free disk space and run this again")
-    with open_warehouse(new, read_only=True).connect() as connection:
-        copied = checksums(connection)
+    with open_warehouse(new, read_only=True, writable_folder=to.parent).connect() as connection:
+        copied = checksums(connection, to)
     if different := sorted(name for name in expected if copied[name] != expected[name]):
         raise WarehouseError(
             f"the copy of {name_of(source.url)} differs in {', '.join(different)}", "check the disk and run this again"
@@ -155,21 +156,28 @@ def copy(url: str, to: Path, clock: Clock, *, wait: float) -> dict[str, Checksum
     return copied
 
 
-def _copy_from_file(source: sa.Connection, to: Path) -> None:
+def _copy_from_file(source: sa.Connection, to: Path) -> dict[str, Checksum]:
     attach_new_file(source, to, "draft")
     source.exec_driver_sql("create schema draft.internal")
     for table in PUBLISHED_COLUMNS:
         source.exec_driver_sql(f"create table draft.internal.{table} as {_select(table)}")
     source.commit()
+    return _row_checksums(source, to)
 
 
-def _copy_from_server(source: sa.Connection, to: Path) -> None:
+def _copy_from_server(source: sa.Connection, to: Path) -> dict[str, Checksum]:
+    """Copy the tables as CSV, six times as fast as rows through this program, and return checksums of these texts."""
+    checksums = {}
     with open_warehouse(warehouse_url(str(to))).begin() as target:
         target.exec_driver_sql("create schema internal")
         for table in PUBLISHED_COLUMNS:
             columns = (sa.Column(column.name, column.type) for column in _columns(table))
             target.execute(sa.schema.CreateTable(sa.Table(table, sa.MetaData(schema="internal"), *columns)))
-            copy_table(source, target, f"internal.{table}", _columns(table))
+            text = to.with_name(f"{table}.csv")
+            rows = postgres.copy_to_file(source, f"copy ({_text_select(table)}) to stdout ({_csv(table)})", text)
+            target.exec_driver_sql(f"copy internal.{table} from {quoted(text)} ({_READ_CSV})")
+            checksums[table] = _checksum_of(text, rows)
+    return checksums
 
 
 def _columns(table: str) -> list[sa.Column[Any]]:
@@ -184,8 +192,8 @@ def _log_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.wal")
 
 
-def _file_checksums(connection: sa.Connection) -> dict[str, Checksum]:
-    """Checksums of tables and views with DuckDB's row hash, which is faster than the one both engines share."""
+def _row_checksums(connection: sa.Connection, _: Path) -> dict[str, Checksum]:
+    """Checksums of tables and views with DuckDB's row hash."""
     selects = {table: _select(table) for table in PUBLISHED_COLUMNS}
     selects |= {view.name: f"select * from {view.name}" for view in views.public_views()}
     sums = "count(*), cast(coalesce(sum(cast(hash(r) as hugeint)), 0) as hugeint)"
@@ -195,11 +203,45 @@ def _file_checksums(connection: sa.Connection) -> dict[str, Checksum]:
     }
 
 
-def _server_checksums(connection: sa.Connection) -> dict[str, Checksum]:
-    """Checksums of tables, but only row counts of views: two engines computed their values."""
-    tables = {table: table_checksum(connection, f"internal.{table}", _columns(table)) for table in PUBLISHED_COLUMNS}
-    counts = (
-        (v.name, connection.exec_driver_sql(f"select count(*) from {v.name}").scalar_one())
-        for v in views.public_views()
+# ---------------------------------------------------------------- from a server
+
+_READ_CSV = (
+    "format csv, header false, auto_detect false, allow_quoted_nulls false, max_line_size 16777216, parallel false"
+)
+"""Lines of up to 16 MB, because a rejected record can be as large as a response. Not in parallel, because then a line
+break inside a text might be taken for the end of a row."""
+
+
+def _csv(table: str) -> str:
+    """How both engines write the same text: all texts in quotes, null without."""
+    texts = ", ".join(column.name for column in _columns(table) if isinstance(column.type, sa.Text))
+    return "format csv, header false" + (f", force_quote ({texts})" if texts else "")
+
+
+def _text_select(table: str) -> str:
+    """The engines write booleans differently, unless they are cast."""
+    values = (
+        f"cast({c.name} as text) as {c.name}" if isinstance(c.type, sa.Boolean) else c.name for c in _columns(table)
     )
-    return tables | {name: Checksum(count, 0) for name, count in counts}
+    return f"select {', '.join(values)} from internal.{table}"
+
+
+def _text_checksums(connection: sa.Connection, to: Path) -> dict[str, Checksum]:
+    """Checksums of the tables as CSV, in the order of their rows; only row counts of views."""
+    checksums = {}
+    for table in PUBLISHED_COLUMNS:
+        text = to.with_name(f"{table}.csv")
+        copied = connection.exec_driver_sql(f"copy ({_text_select(table)}) to {quoted(text)} ({_csv(table)})")
+        checksums[table] = _checksum_of(text, copied.scalar_one())
+    for view in views.public_views():
+        count = connection.exec_driver_sql(f"select count(*) from {view.name}").scalar_one()
+        checksums[view.name] = Checksum(count, 0)
+    return checksums
+
+
+def _checksum_of(text: Path, rows: int) -> Checksum:
+    """The checksum of a file, which is deleted."""
+    with text.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    text.unlink()
+    return Checksum(rows, int.from_bytes(digest))

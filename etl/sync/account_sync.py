@@ -284,7 +284,7 @@ class AccountSync:
 
     def _progress(self) -> Progress:
         state, done = self._state, len(self._finished)
-        days = done + len(state.pending) + sum(day not in self._finished for day in state.open_days)
+        days = done + state.pending_count + sum(day not in self._finished for day in state.open_days)
         older, elapsed = planner.days_before_known_range(state), self._clock.monotonic() - self._started
         searched = state.days_without_spend
         can_estimate = 0 < done < days + older and (not older or searched > planner.MAX_ACTIVE_GAP_DAYS)

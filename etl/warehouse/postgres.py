@@ -10,6 +10,7 @@ import os
 import re
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -208,6 +209,20 @@ def describe(connection: sa.Connection) -> Server:
                         false)
     """
     return Server(*connection.exec_driver_sql(sql).one())
+
+
+def copy_to_file(connection: sa.Connection, copy: str, path: Path) -> int:
+    """Write what a ``COPY ... TO STDOUT`` sends to a file, and return the number of rows."""
+    import psycopg  # an extra
+
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, path.open("wb") as file:
+            with cursor.copy(copy) as rows:
+                file.writelines(rows)
+            return int(cursor.rowcount)
+    except psycopg.Error as error:
+        raise problem(error, name_of(connection.engine.url)) or error from error
 
 
 # ---------------------------------------------------------------- locks

@@ -3,41 +3,48 @@
 -- severity: blocking
 -- remedy: in these hours sums over queues (or apps, or IPs) differ from the account's money. anticaptcha-etl replay rebuilds them
 -- from the stored responses
-with parts as (
-    select f.account_id, s.dimension, f.day, f.hour_start, f.volume, f.money
+
+-- One pass over the facts: an hour of another dimension than the case names counts as null, which sum skips.
+with hours as (
+    select
+        f.account_id                                                                     as account_id,
+        f.day                                                                            as day,
+        sum(case s.dimension when 'total' then f.volume when 'queue' then -f.volume end) as queue_volume,
+        sum(case s.dimension when 'total' then f.money when 'queue' then -f.money end)   as queue_money,
+        sum(case s.dimension when 'total' then f.volume when 'app' then -f.volume end)   as app_volume,
+        sum(case s.dimension when 'total' then f.money when 'app' then -f.money end)     as app_money,
+        sum(case s.dimension when 'total' then f.volume when 'ip' then -f.volume end)    as ip_volume,
+        sum(case s.dimension when 'total' then f.money when 'ip' then -f.money end)      as ip_money,
+        max(case s.dimension when 'app' then 1 end)                                      as apps,
+        max(case s.dimension when 'ip' then 1 end)                                       as ips
     from internal.facts f
     join internal.series s on s.account_id = f.account_id and s.series_id = f.series_id
     where f.account_id in :accounts
       and f.day >= :since
-),
-breakdowns as (
-    select distinct account_id, case dimension when 'total' then 'queue' else dimension end as dimension, day
-    from parts
+    group by f.account_id, f.day, f.hour_start
 ),
 differences as (
-    select account_id, dimension, day, hour_start, -volume as volume, -money as money
-    from parts
-    where dimension <> 'total'
+    select account_id, day, 'queue' as dimension, queue_volume as volume, queue_money as money
+    from hours
     union all
-    select p.account_id, d.dimension, p.day, p.hour_start, p.volume, p.money
-    from parts p
-    join breakdowns d on d.account_id = p.account_id and d.day = p.day
-    where p.dimension = 'total'
-),
-unequal as (
-    select account_id, dimension, day, hour_start, sum(volume) as volume, sum(money) as money
-    from differences
-    group by account_id, dimension, day, hour_start
-    having sum(volume) <> 0 or sum(money) <> 0
+    select account_id, day, 'app', app_volume, app_money
+    from hours
+    where (account_id, day) in (select account_id, day from hours where apps = 1)
+    union all
+    select account_id, day, 'ip', ip_volume, ip_money
+    from hours
+    where (account_id, day) in (select account_id, day from hours where ips = 1)
 )
 select
     a.name        as account,
-    u.day         as day,
-    u.dimension   as cut,
+    d.day         as day,
+    d.dimension   as cut,
     count(*)      as hours,
-    sum(u.volume) as volume_short,
-    sum(u.money)  as money_short
-from unequal u
-join internal.accounts a on a.account_id = u.account_id
-group by a.name, u.day, u.dimension
-order by u.day desc;
+    sum(d.volume) as volume_short,
+    sum(d.money)  as money_short
+from differences d
+join internal.accounts a on a.account_id = d.account_id
+where d.volume <> 0
+   or d.money <> 0
+group by a.name, d.day, d.dimension
+order by d.day desc;

@@ -4,10 +4,14 @@
 -- price list of Anti-Captcha; a tenfold price usually means a changed unit or a reused queue name
 
 -- The usual price is the median of the 60 days before the last 7, over at least 14 days with at least 1000 tasks each.
-with last_closed as (
-    select account_id, max(day) as day
+with closed as (
+    select *
     from internal.closed_days
     where account_id in :accounts
+),
+last_closed as (
+    select account_id, max(day) as day
+    from closed
     group by account_id
 ),
 daily as (
@@ -44,13 +48,12 @@ select
     min(d.price) as lowest_price,
     max(d.price) as highest_price
 from daily d
-join usual u                on u.account_id = d.account_id and u.series_id = d.series_id
-join internal.snapshots r   on r.account_id = d.account_id and r.snapshot_id = d.snapshot_id
-join internal.closed_days c on c.account_id = d.account_id and c.day = d.day
-join internal.series s      on s.account_id = d.account_id and s.series_id = d.series_id
-join internal.accounts a    on a.account_id = d.account_id
-where c.account_id in :accounts
-  and d.is_new
+join usual u              on u.account_id = d.account_id and u.series_id = d.series_id
+join internal.snapshots r on r.account_id = d.account_id and r.snapshot_id = d.snapshot_id
+join closed c             on c.account_id = d.account_id and c.day = d.day
+join internal.series s    on s.account_id = d.account_id and s.series_id = d.series_id
+join internal.accounts a  on a.account_id = d.account_id
+where d.is_new
   and u.price > 0
   and (d.price > 10 * u.price or 10 * d.price < u.price)
 group by a.name, s.member

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from etl.outputs import atomic
 from etl.outputs.publish import PUBLISHED_COLUMNS, publish, resolve_target
 from etl.warehouse import views
 from tests.integration.sample_warehouse import BROKEN, FILLED, HOURS, SECRETS, SampleWarehouse, rows
+from tests.postgres import migrated, new_database, run_sql
 
 CLOCK = Clock()
 
@@ -64,6 +66,50 @@ def test_every_view_and_function_returns_what_the_warehouse_returns(sample: Samp
         assert rows(copy, sql) == rows(sample.file, sql)
     assert rows(copy, "select count(*), sum(money) from spending_hourly") == [(HOURS, HOURS * Decimal("1.000000001"))]
     assert rows(copy, "select count(*) from spending_revisions") == [(1,)]
+
+
+@pytest.mark.server
+def test_a_copy_from_a_server_has_every_character_null_digit_and_microsecond(tmp_path: Path) -> None:
+    texts = [
+        "",
+        " x ",
+        '"',
+        'a"",b',
+        "\\N",
+        "NULL",
+        "#",
+        "\r",
+        "line\nline\r\n",
+        "\N{BOM}\N{PILE OF POO}",
+        '",\n' * 10**6,
+    ]
+    url = new_database(migrated())
+    for number, text in enumerate(texts):
+        run_sql(
+            url,
+            "insert into internal.rejections values (1, %s, 1, '2026-11-01', %s, 'reason', %s, %s)",
+            number,
+            None if number % 2 else datetime(2026, 11, 1, 5, 0, 0, number),
+            text,
+            datetime(2026, 11, 1, 5, 0, 0, 999_999 - number),
+        )
+    run_sql(
+        url,
+        """
+        insert into internal.accounts (account_id, name, key_salt, key_hash, created_at) values (1, '', '', '', now());
+        insert into internal.series values (1, 1, 'total', null), (1, 2, 'queue', '');
+        insert into internal.facts values
+            (1, 1, '2026-11-01', '2026-11-01 05:00', 9223372036854775807, 999999999.999999999, 1, now()),
+            (1, 2, '2026-11-01', '2026-11-01 05:00', -1, -0.000000001, 2, now());
+        insert into internal.day_coverage values (1, '2026-11-01', 'open', null, 1, 0.1, 0, 0, true, false)
+        """,
+    )
+    copy = publish(url, tmp_path / "copy.duckdb", CLOCK, wait=5, force=True)
+    for table, columns in PUBLISHED_COLUMNS.items():
+        sql = f"select {', '.join(columns)} from internal.{table} order by {', '.join(columns[:4])}"
+        assert rows(copy.path, sql) == run_sql(url, sql), table
+    assert copy.rows["spending_rejections"] == len(texts)
+    assert file_names(tmp_path) == ["copy.duckdb"]
 
 
 def test_the_copy_has_only_the_published_columns_and_no_secrets(sample: SampleWarehouse) -> None:

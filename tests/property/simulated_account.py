@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 
 from etl.extract import planner
 from etl.extract.planner import NONEXISTENT_MEMBERS, Done, Request, StopReason, StoredState, SyncOptions
+from etl.extract.planner.day_plan import next_requests
 from etl.models import (
     HOUR,
     TOTAL,
@@ -90,6 +91,7 @@ class SimulatedAccount:
         in_flight: list[tuple[Window, datetime]] = []
         for _ in range(200_000):
             self.state, step = planner.next_windows(self.state, options.concurrency - len(in_flight))
+            check_no_day_is_overlooked(self.state)
             self._settle()
             if isinstance(step, Done):
                 return step.stop_reason
@@ -278,6 +280,19 @@ class SimulatedAccount:
             if planner.has_price(spent):
                 last_spend[series] = spent
         return replace(stored, active_periods=active_periods, last_spend=last_spend)
+
+
+def check_no_day_is_overlooked(state: planner.PlannerState) -> None:
+    """Assert that each open day that is not due waits for a response.
+
+    Windows that depend on the last explained day are left out: the planner does not look for them at every change.
+    """
+    without_model = replace(state, last_explained=None)
+    for day, plan in state.open_days.items() if not state.stop_reason else ():
+        if day not in state.due:
+            needed, also = next_requests(state, plan), next_requests(without_model, plan)
+            assert needed is not None, f"{day} is finished and was not completed"
+            assert also is None or not {*needed.windows} & {*also.windows}, f"{day} was not looked at: {needed}"
 
 
 def _stored_day_state(day_state: DayState) -> DayState:

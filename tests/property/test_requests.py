@@ -4,6 +4,7 @@ The minimum is what a run needs that knows all data in advance: the total of eac
 and one request per account for a queue that cannot exist.
 """
 
+import itertools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from statistics import mean
 
 import pytest
 
-from etl.extract.planner import StopReason, SyncOptions
+from etl.extract import planner
+from etl.extract.planner import Done, Request, Step, StopReason, SyncOptions
 from etl.models import (
     DAY,
     HOUR,
@@ -28,7 +30,7 @@ from etl.models import (
     day_start,
     queue,
 )
-from etl.sandbox.dataset import Dataset
+from etl.sandbox.dataset import QUEUE_NAMES, Dataset
 from tests.core import hour_values
 from tests.property.simulated_account import SimulatedAccount
 
@@ -110,6 +112,25 @@ class CountedAccount(SimulatedAccount):
         assert {window.day for window in self.requested} == set(days)
         return len(self.requested) / (len(days) + pairs + 1)
 
+    def backfill_in_rounds(self, concurrency: int) -> int:
+        """Run the first sync if each response arrives one round after its request; return the number of rounds."""
+        options = SyncOptions("default", self.now.date(), since=self.first_day, concurrency=concurrency)
+        self._begin(options)
+        for rounds in itertools.count():
+            in_flight: list[Window] = []
+            while isinstance(step := self._next_step(concurrency - len(in_flight)), Request):
+                in_flight += step.windows
+            if isinstance(step, Done):
+                return rounds
+            self.requested += in_flight
+            self._process((window, self.now) for window in in_flight)
+        raise AssertionError
+
+    def _next_step(self, capacity: int) -> Step:
+        self.state, step = planner.next_windows(self.state, capacity)
+        self._settle()
+        return step
+
 
 def nightly_ratios(account: CountedAccount) -> list[float]:
     """Run syncs on consecutive days; return the requests of each as a multiple of its minimum."""
@@ -139,3 +160,12 @@ def test_the_request_limits_hold_for_many_histories(name: str) -> None:
         assert account.backfill() <= shape.backfill
         nightly += nightly_ratios(account)
     assert mean(nightly) <= shape.nightly
+
+
+@pytest.mark.parametrize("names", [QUEUE_NAMES[3:4], QUEUE_NAMES[:3]], ids=["one", "three"])
+def test_a_backfill_of_few_busy_queues_keeps_all_requests_in_flight_busy(names: tuple[str, ...]) -> None:
+    account = CountedAccount(Shape(len(names), len(names), 1), seed=2, history=timedelta(days=365))
+    account.dataset = Dataset.always_active(account.first_day, names)
+    assert account.backfill_in_rounds(concurrency=8) <= 1.12 * len(account.requested) / 8
+    idle_queues = len({window.series for window in account.requested} - {TOTAL, *map(queue, names)})
+    assert len(account.requested) == 365 * (1 + len(names)) + idle_queues

@@ -272,3 +272,41 @@ def test_a_closed_over_allocated_day_is_visited_by_every_run() -> None:
     run = sync(service, first)
     assert run.requested == ["0*", "1*", "2*", "3*", "5*", "5A"]
     assert not run.day_states[ago(5)].over_allocated_dimensions
+
+
+# ---------------------------------------------------------------- days ahead
+
+TWENTY_DAYS = range(1, 21)
+AHEAD = [n for n in TWENTY_DAYS if ago(n).toordinal() % 8 == 0]
+"""Every eighth day: 6 and 14 days ago."""
+
+
+def test_every_eighth_day_is_requested_before_the_days_between_it_and_the_spend_found_so_far() -> None:
+    run = sync(Service({(n, "A"): {8: 10} for n in TWENTY_DAYS}), concurrency=8)
+    order = [one for one in run.requested_containing("A") if one != "0A"]
+    assert AHEAD == [6, 14]
+    assert order.index("6A") < order.index("3A")
+    assert order.index("14A") < order.index("8A")
+    assert sorted(order) == sorted(f"{n}A" for n in TWENTY_DAYS)
+
+
+def test_a_queue_is_not_requested_ahead_if_the_price_suggests_another_queue() -> None:
+    spend = {(n, "A" if n < 11 else "B"): {8: 10} for n in TWENTY_DAYS}
+    service = Service(spend, unknown_queue="zeros")
+    service.prices = {"A": 1, "B": 2}
+    run = sync(service, concurrency=8)
+    assert sorted(run.requested_containing("A")) == sorted(f"{n}A" for n in range(1, 12))
+
+
+def test_a_queue_is_not_requested_ahead_if_a_day_between_suggests_another_queue() -> None:
+    spend = {(n, "A"): {8: 10} for n in TWENTY_DAYS if n != 12} | {(12, "B"): {8: 90}}
+    run = sync(Service(spend, unknown_queue="zeros"), concurrency=8)
+    order = run.requested_containing("A")
+    assert order.index("14A") > order.index("11A")
+
+
+def test_a_wrong_request_ahead_is_the_only_one_that_finds_nothing() -> None:
+    spend = {(n, "A" if n < 11 else "B"): {8: 10} for n in TWENTY_DAYS}
+    run = sync(Service(spend, unknown_queue="zeros"), concurrency=8)
+    assert sorted(run.requested_containing("A")) == sorted([f"{n}A" for n in range(1, 12)] + ["14A"])
+    assert all(run.day_states[ago(n)].is_explained for n in TWENTY_DAYS)

@@ -208,7 +208,7 @@ def test_after_discovery_found_nothing_days_still_request_recently_active_queues
     spend = {(n, "B"): {8: 10} for n in range(1, 12)} | {(1, "Unlisted"): {9: 1}}
     run = sync(Service(spend, unknown_queue="zeros"), known_queues=names, concurrency=4)
     assert len(run.sent) == 1 + 11 + 3 + 1 + len(names) + 10
-    assert run.requested_on(5, 6) == ["5*", "6*", "5B", "6B"]
+    assert sorted(run.requested_on(5, 6)) == ["5*", "5B", "6*", "6B"]
 
 
 def test_a_waiting_day_goes_on_if_the_day_it_waits_for_needs_no_request() -> None:

@@ -7,7 +7,8 @@ Windows of a day are requested in this order:
    only those with stored spend;
 3. then, for each dimension until its members explain the total:
    *stale* members, whose snapshots no longer match the total because it changed or became final;
-   *recently active* members, seen on neighbouring days, all at once;
+   *recently active* members, seen on neighbouring days, all at once; every eighth day also looks further, so that the
+   days of a busy queue need not wait for each other;
    *outstanding* hours, which responses did not cover;
    and the other candidates: apps and IPs all at once; queues, by discovery, best match first, on closed days only
    and one day at a time, newest first. Older days wait for its results while their totals are read. If discovery found
@@ -17,21 +18,22 @@ Windows of a day are requested in this order:
 from collections.abc import Iterable, Set
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import NamedTuple
+from decimal import Decimal
 
-from etl.extract.planner.members import Members, rank_candidates, recently_active
-from etl.extract.planner.state import DayPlan, PlannerState, SyncOptions
+from etl.extract.planner.members import AHEAD, Members, has_price, is_ahead, rank_candidates, recently_active
+from etl.extract.planner.state import DayPlan, DayRequests, PlannerState, SyncOptions
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
 
-
-class DayRequests(NamedTuple):
-    """The windows a day needs now. Empty: it waits for a response."""
-
-    windows: tuple[Window, ...] = ()
-    is_discovering: bool = False
-
-
 WAIT = DayRequests()
+
+MAX_PRICE_CHANGE = Decimal("0.15")
+"""If one queue explained a day, the price per task of a similar day differs by at most this."""
+
+MAX_AVERAGE_PRICE_CHANGE = Decimal("0.03")
+"""The same for several queues: if one of them starts or stops, their average price changes by more than this."""
+
+MAX_VOLUME_FACTOR = 4
+"""By how much the volumes of similar days differ: weekends are often quiet."""
 
 
 # ---------------------------------------------------------------- opening a day
@@ -78,7 +80,9 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
     if windows := _outstanding_windows(state, plan, Dimension.TOTAL):
         return DayRequests(windows)
     if (plan.can_request_members or plan.stale) and not state.options.totals_only:
-        found = (_dimension_requests(state, plan, dimension) for dimension in SPLIT_DIMENSIONS)
+        candidates, is_listed = state.members.candidates, plan.stale or plan.day_state.outstanding
+        dimensions = (one for one in SPLIT_DIMENSIONS if is_listed or candidates[one])
+        found = (_dimension_requests(state, plan, dimension) for dimension in dimensions)
         if parts := [part for part in found if part is not None]:
             windows = tuple(window for part in parts for window in part.windows)
             return DayRequests(windows, any(part.is_discovering for part in parts))
@@ -100,13 +104,41 @@ def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension
     others = members.candidates[dimension] - plan.done_series - in_flight
     if _must_wait(state, plan, dimension, others):
         return WAIT
-    if active := recently_active(members, others, plan.day):
+    if active := _expected(state, plan, others):
         return _request(state, plan, active)
-    if in_flight & plan.stale or recently_active(members, in_flight, plan.day):
+    if in_flight & plan.stale or _expected(state, plan, in_flight):
         return WAIT
     if outstanding:
         return DayRequests(outstanding)
     return _request_others(state, plan, others, is_discovering=bool(in_flight)) if others else None
+
+
+def _expected(state: PlannerState, plan: DayPlan, among: Set[SeriesKey]) -> list[SeriesKey]:
+    """Recently active members; on every eighth day also those of the last explained day, up to eight days ahead.
+
+    If such a member has spend, the days between are part of its active period, so they need not wait for each other.
+    """
+    near, model = recently_active(state.members, among, plan.day), state.last_explained
+    if not among or model is None or not is_ahead(plan.day) or not plan.day_state.is_closed:
+        return near
+    newer = (state.open_days.get(plan.day + timedelta(days=n)) for n in range(1, AHEAD.days))
+    if any(other and _may_differ(other, model) for other in (plan, *newer)):
+        return near
+    return sorted({*near, *recently_active(state.members, among & model.active_members, plan.day, AHEAD)})
+
+
+def _may_differ(plan: DayPlan, model: DayState) -> bool:
+    """True if volume and price per task suggest other active queues than on an explained day, or are not known yet."""
+    day_state = plan.day_state
+    if plan.needs_total or not has_price(model.total):
+        return True
+    if not day_state.is_closed or not has_price(day_state.total):
+        return False
+    (volume, money), (usual_volume, usual_money) = day_state.total, model.total
+    queues = sum(series.dimension is Dimension.QUEUE for series in model.active_members)
+    limit = MAX_PRICE_CHANGE if queues == 1 else MAX_AVERAGE_PRICE_CHANGE
+    price_change = abs(money * usual_volume / (usual_money * volume) - 1)
+    return price_change > limit or max(volume, usual_volume) > MAX_VOLUME_FACTOR * min(volume, usual_volume)
 
 
 def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others: Set[SeriesKey]) -> bool:
@@ -119,7 +151,7 @@ def _must_wait(state: PlannerState, plan: DayPlan, dimension: Dimension, others:
 
 def _is_upcoming(state: PlannerState, day: date) -> bool:
     """True if a day is in progress or comes next."""
-    return day in state.open_days or day in state.pending[:1] or (not state.pending and day == state.next_day)
+    return day in state.open_days or day == state.next_day
 
 
 def _request_others(
@@ -176,11 +208,13 @@ def has_member_gaps(day_state: DayState) -> bool:
 def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_state: DayState) -> DayPlan:
     """Return the plan after the response to one of its windows; ``day_state`` includes it."""
     before, series = plan.day_state, snapshot.window.series
-    plan = replace(plan, in_flight=plan.in_flight - {snapshot.window}, day_state=day_state)
+    in_flight = plan.in_flight - {snapshot.window}
     if series == TOTAL:
-        plan = _apply_total(state, replace(plan, needs_total=False), snapshot, before)
+        plan = replace(plan, in_flight=in_flight, day_state=day_state, needs_total=False)
+        plan = _apply_total(state, plan, snapshot, before)
     else:
-        plan = replace(plan, stale=plan.stale - {series}, done_series=plan.done_series | {series})
+        stale, done_series = plan.stale - {series}, plan.done_series | {series}
+        plan = replace(plan, in_flight=in_flight, day_state=day_state, stale=stale, done_series=done_series)
     return _recheck_over_allocated(_recheck_empty(plan, snapshot, before))
 
 

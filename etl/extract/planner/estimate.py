@@ -17,7 +17,7 @@ class RequestEstimate(NamedTuple):
 
 def estimate(state: PlannerState) -> RequestEstimate:
     """Return the minimum, if nothing has changed, and the maximum, if everything must be requested."""
-    plans = [new_day_plan(state, day) for day in state.pending]
+    plans = [new_day_plan(state, day) for day in state.pending[state.pending_opened :]]
     at_least = sum(plan.needs_total + len(plan.stale) for plan in plans)
     members = 0 if state.options.totals_only else sum(map(len, state.members.candidates.values()))
     older = days_before_known_range(state)

@@ -51,14 +51,22 @@ NONEXISTENT_MEMBERS: Mapping[Dimension, SeriesKey] = MappingProxyType(
 Warehouses store these names, so they must never change.
 """
 
-ADJACENT_DAYS = 1
+ADJACENT = timedelta(days=1)
 """A member was recently active on days at most this far from one of its active periods."""
 
 MAX_ACTIVE_GAP_DAYS = 7
 """Days without spend that do not end an active period: a weekend or a holiday."""
 
+MAX_GAP = timedelta(days=MAX_ACTIVE_GAP_DAYS)
+
+AHEAD = MAX_GAP + ADJACENT
+"""Members are requested this far from their active periods on days that are this far from each other."""
+
 MAX_TOTAL_AGE = timedelta(minutes=10)
 """A member is compared only with a total no older than this: an older one may have been corrected since."""
+
+
+Periods = Mapping[SeriesKey, tuple[ActivePeriod, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +122,39 @@ def apply_trusted(
 # ---------------------------------------------------------------- which to request
 
 
-def recently_active(members: Members, among: Set[SeriesKey], day: date) -> list[SeriesKey]:
-    """Return those of ``among`` that had spend on neighbouring days, in alphabetical order."""
-    return sorted(series for series in among if _distance(members, series, day) <= ADJACENT_DAYS)
+def recently_active(
+    members: Members, among: Set[SeriesKey], day: date, distance: timedelta = ADJACENT
+) -> list[SeriesKey]:
+    """Return those of ``among`` that had spend at most ``distance`` from a day, in alphabetical order."""
+    day_before, day_after, periods = day - distance, day + distance, members.active_periods
+    return sorted(
+        {one for one in among for near in periods.get(one, ()) if near.first <= day_after and near.last >= day_before}
+    )
+
+
+def days_brought_near(before: Periods, after: Periods, series: SeriesKey, day: date) -> list[date]:
+    """Return the days on which a member counts as recently active since it had spend on ``day``."""
+    old, new = before.get(series, ()), after.get(series, ())
+    if old == new:
+        return []
+    (period,) = (one for one in new if one.first <= day <= one.last)
+    first, last = max(period.first, day - MAX_GAP) - ADJACENT, min(period.last, day + MAX_GAP) + ADJACENT
+    days = (first + timedelta(days=n) for n in range((last - first).days + 1))
+    return [one for one in days if all(period.distance(one) > ADJACENT.days for period in old)]
+
+
+def is_ahead(day: date) -> bool:
+    """True if members may be requested on a day before the days between it and their active periods."""
+    return day.toordinal() % AHEAD.days == 0
+
+
+def next_ahead(day: date) -> date:
+    """Return the first such day before a day."""
+    return day - timedelta(days=(day.toordinal() - 1) % AHEAD.days + 1)
+
+
+def is_new_app_or_ip(members: Members, series: SeriesKey) -> bool:
+    return series.dimension in (Dimension.APP, Dimension.IP) and series not in members.member_statuses
 
 
 def rank_candidates(

@@ -1,14 +1,16 @@
 """Choose the next windows over all days, and decide when the run is done. Pure functions over PlannerState."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from etl.extract.planner import day_plan, members
 from etl.extract.planner.members import NONEXISTENT_MEMBERS, Members
 from etl.extract.planner.state import (
     DayPlan,
+    DayRequests,
     Done,
     PlannerState,
     Request,
@@ -90,9 +92,10 @@ def _lacks_members(options: SyncOptions, known: Members, day_state: DayState) ->
 
 def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step]:
     """Return the next windows to request, at most ``capacity``; or wait for a response; or done."""
-    state = replace(state, completed_days=())
+    if state.completed_days:
+        state = replace(state, completed_days=())
     if state.stop_reason:
-        return state, Wait() if state.in_flight else Done(state.stop_reason)
+        return state, Wait() if state.has_in_flight else Done(state.stop_reason)
     if state.options.max_requests is not None:
         capacity = min(capacity, state.options.max_requests - state.requests_sent - state.retries)
     if not state.has_total or state.probe or state.probes_due:
@@ -109,8 +112,8 @@ def next_windows(state: PlannerState, capacity: int) -> tuple[PlannerState, Step
 
 def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
     if windows:
-        return replace(state, requests_sent=state.requests_sent + len(windows)), Request(windows)
-    if state.in_flight:
+        return state, Request(windows)
+    if state.has_in_flight:
         return state, Wait()
     if not state.open_days and state.next_day is None:
         return state, Done(StopReason.DONE)
@@ -121,19 +124,19 @@ def _step(state: PlannerState, windows: Windows) -> tuple[PlannerState, Step]:
 
 def _request_alone(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     """An account's first total, then one probe per dimension: nothing else is in flight with them."""
-    if state.in_flight or capacity < 1:
+    if state.has_in_flight or capacity < 1:
         return state, ()
     if state.has_total:
         day = max(day for day, plan in state.open_days.items() if plan.can_request_members)
         probe = Window.whole_day(state.options.account, NONEXISTENT_MEMBERS[state.probes_due[0]], day)
-        return replace(state, probe=probe), (probe,)
+        return replace(state, probe=probe, requests_sent=state.requests_sent + 1), (probe,)
     return _open_next_day(state, 1) if state.next_day else (state, ())
 
 
 def _request_days(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     """Windows of the days in progress, newest first, then of the next days."""
     windows: Windows = ()
-    for day in sorted(state.open_days, reverse=True):
+    for day in sorted(state.due, reverse=True):
         if len(windows) < capacity or capacity < 1:  # without any capacity, finished days are still completed
             state, more = _request_day(state, day, capacity - len(windows))
             windows += more
@@ -146,37 +149,70 @@ def _request_days(state: PlannerState, capacity: int) -> tuple[PlannerState, Win
 def _open_next_day(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     day = state.next_day
     assert day is not None  # noqa: S101 - the caller checked
-    state = replace(state, open_days={**state.open_days, day: day_plan.new_day_plan(state, day)})
-    if state.pending:
-        state = replace(state, pending=state.pending[1:])
-    else:
-        state = replace(state, next_older_day=day - timedelta(days=1))
+    state = replace(
+        state,
+        open_days={**state.open_days, day: day_plan.new_day_plan(state, day)},
+        pending_opened=state.pending_opened + (state.pending_count > 0),
+        next_older_day=state.next_older_day if state.pending_count else day - timedelta(days=1),
+    )
     return _request_day(state, day, capacity)
 
 
 def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[PlannerState, Windows]:
     """Up to ``capacity`` windows that the day needs now; a day that needs no more is completed."""
     plan = state.open_days[day]
-    requests = day_plan.next_requests(state, plan)
+    requests = state.due.get(day) or day_plan.next_requests(state, plan)
     if requests is None:
         return _complete(state, plan), ()
-    windows = requests.windows[: max(0, capacity)]
+    windows, later = requests.windows[: max(0, capacity)], requests.windows[max(0, capacity) :]
+    due = dict(state.due)
+    due.pop(day, None)
+    if later:
+        due[day] = DayRequests(later, requests.is_discovering)
     if not windows:
-        return state, ()
+        return replace(state, due=due), ()
+    if not later and (plan.stale or any(window.is_partial_day for window in windows)):
+        due[day] = None  # others need not wait for the responses to these
+    if any(members.is_new_app_or_ip(state.members, window.series) for window in windows):
+        due = dict.fromkeys(state.open_days)  # other days wait for the response to a new name
     plan = replace(
         plan,
         in_flight=plan.in_flight | {*windows},
         sent=plan.sent | {*windows},
         is_discovering=plan.is_discovering or requests.is_discovering,
     )
-    return replace(state, open_days={**state.open_days, day: plan}), windows
+    requests_sent = state.requests_sent + len(windows)
+    return replace(state, open_days={**state.open_days, day: plan}, due=due, requests_sent=requests_sent), windows
 
 
 def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
-    still_open = {day: other for day, other in state.open_days.items() if day != plan.day}
+    open_days, due = dict(state.open_days), dict(state.due)
+    del open_days[plan.day]
+    due.pop(plan.day, None)
     found_nothing = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
     completed = (*state.completed_days, plan.day)
-    return replace(state, open_days=still_open, completed_days=completed, discovery_found_nothing=found_nothing)
+    is_model = plan.day_state.is_closed and plan.day_state.is_explained and plan.day_state.has_spend
+    state = replace(
+        state,
+        open_days=open_days,
+        due=due,
+        completed_days=completed,
+        discovery_found_nothing=found_nothing,
+        last_explained=plan.day_state if is_model else state.last_explained,
+    )
+    days = [plan.day + timedelta(days=1), members.next_ahead(plan.day), *_next_to_discover(open_days)]
+    return _look_at(state, days)
+
+
+def _next_to_discover(open_days: Mapping[date, DayPlan]) -> list[date]:
+    """The only day that may discover queues: the newest that can."""
+    return list(islice((day for day, plan in open_days.items() if plan.may_discover), 1))
+
+
+def _look_at(state: PlannerState, days: Iterable[date]) -> PlannerState:
+    """Look again at these days, if they are open, before the next requests."""
+    changed = dict.fromkeys(day for day in days if day in state.open_days)
+    return replace(state, due={**state.due, **changed}) if changed else state
 
 
 # ---------------------------------------------------------------- responses
@@ -189,7 +225,8 @@ def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) 
     """
     if snapshot.window == state.probe:
         return state
-    return replace(state, members=members.classify(state.members, snapshot, day_state))
+    known = members.classify(state.members, snapshot, day_state)
+    return state if known is state.members else _look_at(replace(state, members=known), state.open_days)
 
 
 class _OfWindow(Protocol):
@@ -213,7 +250,8 @@ def group_by_day(items: Iterable[_Item]) -> list[list[_Item]]:
 
 def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """Take in one response; ``day_state`` includes it and its group. A day that needs no more is completed."""
-    state = replace(state, completed_days=())
+    if state.completed_days:
+        state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _count_failures(_apply_probe(replace(state, probe=None), snapshot, day_state), snapshot)
     state = _count_failures(state, snapshot)
@@ -221,13 +259,24 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
     if plan is None:
         return state
     plan = day_plan.apply_response(state, plan, snapshot, day_state)
-    state = replace(_learn(state, snapshot, day_state), open_days={**state.open_days, plan.day: plan})
-    return _complete(state, plan) if day_plan.next_requests(state, plan) is None else state
+    state = _learn(state, snapshot, day_state)
+    requests, due = day_plan.next_requests(state, plan), dict(state.due)
+    open_days = {**state.open_days, plan.day: plan}
+    if not snapshot.is_success:
+        due = dict.fromkeys(open_days)  # another day may request the name now
+    elif snapshot.window.series == TOTAL:
+        due |= dict.fromkeys(_next_to_discover(open_days))
+    due.pop(plan.day, None)
+    if requests is not None and requests.windows:
+        due[plan.day] = requests
+    state = replace(state, open_days=open_days, due=due)
+    return _complete(state, plan) if requests is None else state
 
 
 def _apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     dimension = snapshot.window.series.dimension
     behaviour = members.unknown_name_behaviour(snapshot, day_state)
+    state = _look_at(state, state.open_days)
     if behaviour is None:
         return replace(state, failed_probes=state.failed_probes | {dimension})
     known = {**state.members.unknown_name_behaviours, dimension: behaviour}
@@ -247,7 +296,7 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     if snapshot.error_scope is ErrorScope.ACCOUNT:
         return replace(state, stop_reason=StopReason.ACCOUNT_REJECTED, stopped_by=state.stopped_by or snapshot)
     if snapshot.is_success or is_expected_error(state, snapshot):
-        return replace(state, same_error_streak=("", 0), failure_streak=0)
+        return replace(state, same_error_streak=("", 0), failure_streak=0) if state.failure_streak else state
     code, count = state.same_error_streak
     count = count + 1 if code == snapshot.code else 1
     state = replace(state, same_error_streak=(snapshot.code, count), failure_streak=state.failure_streak + 1)
@@ -259,9 +308,14 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
 
 def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
     """Update what is known across days: the oldest spend, and when members are active."""
-    if snapshot.window.series != TOTAL:
-        return replace(state, members=members.record_activity(state.members, snapshot, day_state))
-    day, oldest = snapshot.window.day, state.oldest_spend
+    day, series, oldest = snapshot.window.day, snapshot.window.series, state.oldest_spend
+    if series != TOTAL:
+        known = members.record_activity(state.members, snapshot, day_state)
+        if known is state.members:
+            return state
+        near = members.days_brought_near(state.members.active_periods, known.active_periods, series, day)
+        due = {**state.due, **dict.fromkeys(one for one in near if one in state.open_days)}
+        return replace(state, members=known, due=due)
     if day_state.has_spend or not snapshot.is_success:
         oldest = min(oldest or day, day)
     return replace(state, oldest_spend=oldest, has_total=state.has_total or snapshot.has_records or snapshot.is_success)
@@ -274,14 +328,17 @@ def apply_reconciled_day(state: PlannerState, day_state: DayState) -> PlannerSta
     """
     day, plan = day_state.day, state.open_days.get(day_state.day)
     if plan is not None:
-        return replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})
+        state = replace(state, open_days={**state.open_days, day: replace(plan, day_state=day_state)})
+        return _look_at(state, state.open_days)
     state = replace(state, stored={**state.stored, day: day_state})
-    if day in state.pending or not state.options.requests_members_of(day) or not day_plan.has_member_gaps(day_state):
+    if state.is_pending(day) or not state.options.requests_members_of(day) or not day_plan.has_member_gaps(day_state):
         return state
-    return replace(state, open_days={**state.open_days, day: day_plan.reopen_day_plan(day_state)})
+    plans = {**state.open_days, day: day_plan.reopen_day_plan(day_state)}
+    open_days = dict(sorted(plans.items(), reverse=True))
+    return replace(state, open_days=open_days, due=dict.fromkeys(open_days))
 
 
 def cancel_in_flight(state: PlannerState) -> PlannerState:
     """Forget windows in flight, after the account was stopped and they were cancelled."""
     open_days = {day: replace(plan, in_flight=frozenset()) for day, plan in state.open_days.items()}
-    return replace(state, open_days=open_days, probe=None)
+    return replace(state, open_days=open_days, due=dict.fromkeys(open_days), probe=None)

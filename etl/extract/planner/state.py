@@ -1,9 +1,11 @@
 """The planner's types: what a sync should do, what is stored, what is planned. All frozen."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import Enum
+from typing import NamedTuple
 
 from etl.extract.planner.members import KNOWN_QUEUES, Members
 from etl.models import (
@@ -156,15 +158,26 @@ class DayPlan:
         return self.needs_total or self.day_state.is_closed
 
 
+class DayRequests(NamedTuple):
+    """The windows a day needs now. Empty: it waits for a response."""
+
+    windows: tuple[Window, ...] = ()
+    is_discovering: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class PlannerState:
     """Everything the planner knows.
 
-    * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first.
+    * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first;
+      ``pending_opened``: how many of them were opened.
     * ``stored``: the days as they were stored when the run began.
     * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
     * ``next_older_day``: the next day before the known range; None if nothing older is wanted.
     * ``oldest_spend``: oldest day with spend or a failed total; the search goes on ``empty_days`` beyond it.
+    * ``open_days``: days in progress, newest first; ``due``: those with windows to send, or None if something has
+      changed and the day has to be looked at again. A decision looks at no other open day.
+    * ``last_explained``: the closed day with spend that was last completed with all of it explained.
     * ``completed_days``: days that the last call finished.
     * ``same_error_streak``: code and number of windows in a row that failed with it; ``failure_streak``: with any code.
     """
@@ -178,10 +191,13 @@ class PlannerState:
     next_older_day: date | None
     oldest_spend: date | None
     has_total: bool
+    pending_opened: int = 0
     open_days: Mapping[date, DayPlan] = field(default_factory=dict)
+    due: Mapping[date, DayRequests | None] = field(default_factory=dict)
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
+    last_explained: DayState | None = None
     completed_days: tuple[date, ...] = ()
     requests_sent: int = 0
     retries: int = 0
@@ -191,8 +207,8 @@ class PlannerState:
     stop_reason: StopReason | None = None
 
     @property
-    def in_flight(self) -> int:
-        return sum(len(plan.in_flight) for plan in self.open_days.values()) + (self.probe is not None)
+    def has_in_flight(self) -> bool:
+        return self.probe is not None or any(plan.in_flight for plan in self.open_days.values())
 
     @property
     def unprobed_dimensions(self) -> list[Dimension]:
@@ -210,9 +226,19 @@ class PlannerState:
         return unprobed if unprobed and any(plan.can_request_members for plan in self.open_days.values()) else []
 
     @property
+    def pending_count(self) -> int:
+        """Days of the known range that were not opened yet."""
+        return len(self.pending) - self.pending_opened
+
+    def is_pending(self, day: date) -> bool:
+        """True if a day of the known range will be opened later."""
+        place = bisect_left(self.pending, -day.toordinal(), self.pending_opened, key=lambda one: -one.toordinal())
+        return self.pending[place : place + 1] == (day,)
+
+    @property
     def days_left(self) -> int:
         """Days not finished; at least that many while the first day of history is unknown."""
-        return len(self.open_days) + len(self.pending) + (not self.pending and self.next_day is not None)
+        return len(self.open_days) + self.pending_count + (not self.pending_count and self.next_day is not None)
 
     @property
     def oldest_wanted_day(self) -> date:
@@ -224,8 +250,8 @@ class PlannerState:
     @property
     def next_day(self) -> date | None:
         """The next day to visit: of the known range first, then older days."""
-        if self.pending:
-            return self.pending[0]
+        if self.pending_opened < len(self.pending):
+            return self.pending[self.pending_opened]
         older = self.next_older_day
         if older is None or older < max(EARLIEST_DAY, self.oldest_wanted_day):
             return None

@@ -1,4 +1,4 @@
-"""The rows that the charts draw, and the JSON that the page's script reads them from."""
+"""The rows that the charts of ``charts.js`` draw, and the JSON that it reads them from."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -6,10 +6,20 @@ from datetime import date
 from typing import NamedTuple
 
 from etl.models import DAY
-from etl.outputs.report import charts, metrics
+from etl.outputs.report import metrics
+from etl.outputs.report.data import MIN_DAYS_BY_WEEK
 from etl.outputs.report.formatting import long_date
 from etl.outputs.report.view import View, step_label, week_hour_label
 from etl.outputs.serialize import as_json
+
+QUEUE_COLORS = [
+    *(f"var(--queue-{number})" for number in range(metrics.MAX_NAMED_QUEUES)),
+    "var(--queue-others)",
+    "var(--unattributed)",
+]
+"""In the order of ``QueueGroup.color``."""
+
+HEAT_COLORS = [f"var(--heat-{number})" for number in range(7)]
 
 Rows = list[dict[str, object]]
 
@@ -23,9 +33,9 @@ class Chart(NamedTuple):
 
 
 def chart_json(view: View) -> str:
-    """All specifications and charts as JSON for a script element: no ``<`` can end the element or open a comment."""
-    specs = {"spend": charts.spend(), "price": charts.price(), "week": charts.week()}
-    text = as_json({"specs": specs, "charts": [chart._asdict() for chart in list_charts(view)]})
+    """What ``charts.js`` reads, as JSON for a script element: no ``<`` can end the element or open a comment."""
+    palette = {"queueColors": QUEUE_COLORS, "heatColors": HEAT_COLORS, "minDaysByWeek": MIN_DAYS_BY_WEEK}
+    text = as_json({**palette, "charts": [chart._asdict() for chart in list_charts(view)]})
     return text.replace("<", "\\u003c")
 
 

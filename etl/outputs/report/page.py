@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etl import __version__
-from etl.outputs.report import charts, formatting
-from etl.outputs.report.chart_data import chart_json
+from etl.outputs.report import formatting
+from etl.outputs.report.chart_data import HEAT_COLORS, QUEUE_COLORS, chart_json
 from etl.outputs.report.data import ReportData
 from etl.outputs.report.metrics import STATUSES, price_per_1000
 from etl.outputs.report.view import MAX_UNATTRIBUTED_DAYS, WEEKDAYS, build_view, week_hour_label
@@ -35,7 +35,16 @@ _FILTERS = (
 )
 
 
-def render_page(data: ReportData, make_script: Callable[[], str] = charts.script) -> str:
+def read_script() -> str:
+    """Everything that draws the charts: one script that loads nothing."""
+    return _read("vega.js") + _read("charts.js")
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")
+
+
+def render_page(data: ReportData, make_script: Callable[[], str] = read_script) -> str:
     """The whole page. ``make_script`` returns the script that draws the charts; without data there is none."""
     view = build_view(data)
     has_data = bool(data.coverage)
@@ -46,8 +55,8 @@ def render_page(data: ReportData, make_script: Callable[[], str] = charts.script
         view=view,
         version=__version__,
         policy=_policy(script),
-        style=Markup((_FOLDER / "style.css").read_text("utf-8")),  # noqa: S704, a file of this package
-        script=Markup(script),  # noqa: S704, made from files of this package and its dependencies
+        style=Markup(_read("style.css")),  # noqa: S704, a file of this package
+        script=Markup(script),  # noqa: S704, files of this package
         chart_json=Markup(chart_json(view)) if has_data else "",  # noqa: S704, escaped for a script element
     )
 
@@ -72,9 +81,9 @@ def _environment() -> Environment:
     environment.filters["price_per_1000"] = price_per_1000
     environment.globals |= {
         "dash": formatting.DASH,
-        "heat_colors": charts.HEAT_COLORS,
+        "heat_colors": HEAT_COLORS,
         "max_unattributed_days": MAX_UNATTRIBUTED_DAYS,
-        "queue_colors": charts.QUEUE_COLORS,
+        "queue_colors": QUEUE_COLORS,
         "statuses": STATUSES,
         "week_hour_label": week_hour_label,
         "weekdays": WEEKDAYS,

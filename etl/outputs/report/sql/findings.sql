@@ -11,5 +11,5 @@ select a.name as account, f.severity, f.message
   from internal.findings f
   join last l     on l.account_id = f.account_id and l.run = f.run
   join internal.accounts a on a.account_id = f.account_id
- where a.name in :accounts
+ where a.name in (select unnest(cast(:accounts as text[])))
  order by case f.severity when 'blocking' then 1 when 'warning' then 2 else 3 end, f.day desc, f.message

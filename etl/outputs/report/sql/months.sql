@@ -4,7 +4,7 @@ select month,
        cast(sum(money) as decimal(18, 9)) as money,
        bool_and(is_final)                 as is_final
   from spending_monthly
- where account in :accounts
+ where account in (select unnest(cast(:accounts as text[])))
  group by month
  order by month desc
  limit :limit

@@ -2,4 +2,4 @@
 select count(*)
   from (select distinct account, hour_start
           from spending_revisions
-         where account in :accounts and seen_at >= cast(:first as date)) hours
+         where account in (select unnest(cast(:accounts as text[]))) and seen_at >= cast(:first as date)) hours

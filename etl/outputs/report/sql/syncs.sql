@@ -5,6 +5,6 @@ select a.name as account, r.run, r.started_at, r.exit_code, r.requests, r.window
        r.rejections
   from internal.runs r
   join internal.accounts a on a.account_id = r.account_id
- where a.name in :accounts and r.command = 'sync'
+ where a.name in (select unnest(cast(:accounts as text[]))) and r.command = 'sync'
  order by r.started_at desc, a.name, r.run desc
  limit :limit

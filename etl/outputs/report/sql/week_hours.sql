@@ -11,7 +11,7 @@ select cast(extract(isodow from t.hour_start) as integer) as weekday,
        cast(sum(t.money) as decimal(18, 9))               as money
   from spending_total_hourly t
   join loaded l on l.account = t.account
- where t.account in :accounts
+ where t.account in (select unnest(cast(:accounts as text[])))
    and t.hour_start >= cast(:first as date) and t.hour_start < cast(:last as date) + 1 and t.hour_end <= l.until
  group by 1, 2
  order by 1, 2
