@@ -1,7 +1,7 @@
 """What the warehouse contains and how fresh it is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -177,13 +177,10 @@ def _corrections(reader: Reader, account_id: int) -> Corrections | None:
 
 
 def _runs(reader: Reader, account_id: int) -> tuple[Run, ...]:
-    rows = (row._asdict() for row in reader.rows(sql.RUNS, a=account_id, max_runs=MAX_RUNS))
+    rows = (Run(*row) for row in reader.rows(sql.RUNS, a=account_id, max_runs=MAX_RUNS))
     return tuple(
-        Run(
-            **row
-            | {"started_at": from_db_utc(row["started_at"]), "finished_at": from_db_utc_or_none(row["finished_at"])}
-        )
-        for row in rows
+        replace(run, started_at=from_db_utc(run.started_at), finished_at=from_db_utc_or_none(run.finished_at))
+        for run in rows
     )
 
 

@@ -39,6 +39,7 @@ RUNS = """
      order by run desc
      limit :max_runs
 """
+"""The columns are in the order of the fields of ``Run``."""
 
 FINDINGS = """
     select check_name, severity, message, day, queue

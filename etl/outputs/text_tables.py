@@ -44,11 +44,9 @@ def table(rows: Iterable[Sequence[str]], widths: Sequence[int], right: Collectio
     lines = []
     for row in rows:
         for parts in zip_longest(*map(wrap, row, widths), fillvalue=""):
-            padding = (" " * (width - cell_len(part)) for part, width in zip(parts, widths, strict=True))
-            cells = (
-                f"{space}{part}" if place in right else f"{part}{space}"
-                for place, (part, space) in enumerate(zip(parts, padding, strict=True))
-            )
+            spaces = [" " * (width - cell_len(part)) for part, width in zip(parts, widths, strict=True)]
+            pairs = enumerate(zip(parts, spaces, strict=True))
+            cells = (f"{space}{part}" if place in right else f"{part}{space}" for place, (part, space) in pairs)
             lines.append((" " * gap).join(cells).rstrip() + "\n")
     return "".join(lines)
 
