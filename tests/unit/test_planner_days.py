@@ -310,3 +310,9 @@ def test_a_wrong_request_ahead_is_the_only_one_that_finds_nothing() -> None:
     run = sync(Service(spend, unknown_queue="zeros"), concurrency=8)
     assert sorted(run.requested_containing("A")) == sorted([f"{n}A" for n in range(1, 12)] + ["14A"])
     assert all(run.day_states[ago(n)].is_explained for n in TWENTY_DAYS)
+
+
+def test_the_last_day_is_requested_before_the_days_between_too() -> None:
+    run = sync(Service({(n, "A"): {8: 10} for n in TWENTY_DAYS}), concurrency=8, since=ago(19))
+    order = run.requested_containing("A")
+    assert order.index("19A") < order.index("16A")

@@ -114,12 +114,14 @@ def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension
 
 
 def _expected(state: PlannerState, plan: DayPlan, among: Set[SeriesKey]) -> list[SeriesKey]:
-    """Recently active members; on every eighth day also those of the last explained day, up to eight days ahead.
+    """Recently active members; on every eighth and the last day also those of the last explained day, eight days ahead.
 
     If such a member has spend, the days between are part of its active period, so they need not wait for each other.
     """
     near, model = recently_active(state.members, among, plan.day), state.last_explained
-    if not among or model is None or not is_ahead(plan.day) or not plan.day_state.is_closed:
+    if not among or model is None or not plan.day_state.is_closed:
+        return near
+    if not is_ahead(plan.day) and plan.day != state.last_day:
         return near
     newer = (state.open_days.get(plan.day + timedelta(days=n)) for n in range(1, AHEAD.days))
     if any(other and _may_differ(other, model) for other in (plan, *newer)):

@@ -140,7 +140,8 @@ def days_brought_near(before: Periods, after: Periods, series: SeriesKey, day: d
     (period,) = (one for one in new if one.first <= day <= one.last)
     first, last = max(period.first, day - MAX_GAP) - ADJACENT, min(period.last, day + MAX_GAP) + ADJACENT
     days = (first + timedelta(days=n) for n in range((last - first).days + 1))
-    return [one for one in days if all(period.distance(one) > ADJACENT.days for period in old)]
+    known = [(period.first - ADJACENT, period.last + ADJACENT) for period in old]
+    return [one for one in days if not any(start <= one <= end for start, end in known)]
 
 
 def is_ahead(day: date) -> bool:

@@ -1,6 +1,6 @@
 """Choose the next windows over all days, and decide when the run is done. Pure functions over PlannerState."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import islice
@@ -200,7 +200,7 @@ def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
         discovery_found_nothing=found_nothing,
         last_explained=plan.day_state if is_model else state.last_explained,
     )
-    days = [plan.day + timedelta(days=1), members.next_ahead(plan.day), *_next_to_discover(open_days)]
+    days = {plan.day + timedelta(days=1), members.next_ahead(plan.day), state.last_day, *_next_to_discover(open_days)}
     return _look_at(state, days)
 
 
@@ -209,9 +209,9 @@ def _next_to_discover(open_days: Mapping[date, DayPlan]) -> list[date]:
     return list(islice((day for day, plan in open_days.items() if plan.may_discover), 1))
 
 
-def _look_at(state: PlannerState, days: Iterable[date]) -> PlannerState:
+def _look_at(state: PlannerState, days: Collection[date | None]) -> PlannerState:
     """Look again at these days, if they are open, before the next requests."""
-    changed = dict.fromkeys(day for day in days if day in state.open_days)
+    changed = dict.fromkeys(day for day in state.open_days if day in days)
     return replace(state, due={**state.due, **changed}) if changed else state
 
 

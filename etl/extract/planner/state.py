@@ -258,6 +258,11 @@ class PlannerState:
         return older
 
     @property
+    def last_day(self) -> date | None:
+        """The oldest open day, if no older one will be opened."""
+        return min(self.open_days, default=None) if self.next_day is None else None
+
+    @property
     def days_without_spend(self) -> int:
         """Days that were searched beyond the oldest spend."""
         if self.next_older_day is None:
