@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -220,6 +221,8 @@ class SyncStateStore:
             self._insert_series(connection, new)
             counts = prepared.write(connection)
         self._series, self._last_commit = series, at
+        if batch.traits:
+            self.account = replace(self.account, **batch.traits._asdict())
         return counts
 
     def prune_raw_responses(self, before: date) -> None:
