@@ -71,7 +71,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         update = "update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"
         params = {"name": name, "now": to_db_utc(now), **_salt_and_hash(connection, name, key)}
         connection.execute(text(_INSERT_ACCOUNT if row is None else update), params)
-        return _account(connection, row or connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one())
+        return _account(connection, connection.execute(text(_SELECT_ACCOUNT), {"name": name}).mappings().one())
 
 
 def find_account(engine: Engine, name: str) -> Account | None:

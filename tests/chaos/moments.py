@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,9 @@ from etl.load.state import SyncStateStore
 from etl.sync import account_sync, writer
 from tests.e2e import sync_once
 from tests.e2e.world import KEY, World
+
+Received = tuple[datetime, str | None, datetime]
+"""A response: the start and the name of its window, and the time of its request."""
 
 
 class Moment(NamedTuple):
@@ -28,6 +34,21 @@ class Moment(NamedTuple):
     counts: Callable[[Any, Any], bool] = lambda argument, result: True
 
 
+@cache
+def _block_commits() -> None:
+    SyncStateStore.commit = lambda *_: threading.Event().wait()  # type: ignore[method-assign,assignment]
+
+
+_numbers: list[int] = []
+
+
+def _first_segment(number: int) -> int:
+    """The number of the first segment of this process. From then on, commits do not end."""
+    _block_commits()
+    _numbers.append(number)
+    return _numbers[0]
+
+
 def _is_segment(path: Path, _: object) -> bool:
     return ".journal." in path.name
 
@@ -37,6 +58,7 @@ WRITTEN = "a response is in the journal"
 CLOSED = "the segment is closed, its responses are not committed"
 COMMITTED = "the responses are committed, the segment is there"
 DELETED = "the segment is deleted"
+TWO_SEGMENTS = "responses are in the next segment, the commit of those before does not end"
 LEFT_READ = "the next sync has read what was left"
 LEFT_HALF_TAKEN_IN = "the next sync takes in what was left"
 LEFT_COMMITTED = "the next sync has committed what was left"
@@ -48,6 +70,7 @@ MOMENTS = {
     CLOSED: Moment(SyncStateStore, "commit", is_after=False),
     COMMITTED: Moment(SyncStateStore, "commit"),
     DELETED: Moment(Path, "unlink", counts=_is_segment),
+    TWO_SEGMENTS: Moment(journal.Journal, "append", counts=lambda _, segment: segment > _first_segment(segment)),
     LEFT_READ: Moment(account_sync, "usable_segments", counts=lambda _, left: bool(left)),
     LEFT_HALF_TAKEN_IN: Moment(writer.Writer, "submit"),
     LEFT_COMMITTED: Moment(SyncStateStore, "commit"),
@@ -95,10 +118,11 @@ def start(
 
 
 def kill(world: World, moment: str, times: int = 1, **options: Any) -> None:
-    """Start a sync that kills itself at the moment, and wait for its end."""
+    """Let a sync kill itself at the moment. The world's time advances: the next sync has other times of requests."""
     with start(world, moment, times, **options) as process:
-        stderr = process.communicate(timeout=300)[1]
+        stderr = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, (moment, process.returncode, stderr)
+    world.now += timedelta(minutes=1)
 
 
 def segments(world: World) -> list[Path]:
@@ -106,7 +130,16 @@ def segments(world: World) -> list[Path]:
     return sorted(path for path in world.folder.rglob("*.journal.*"))
 
 
+def left(world: World) -> set[Received]:
+    """The responses in the journal."""
+    prefixes = {path.with_name(f"{path.name.partition('.journal.')[0]}.journal") for path in segments(world)}
+    found = (
+        response for prefix in prefixes for segment in journal.read_journals(prefix) for response in segment.responses
+    )
+    return {(one.window.start, one.window.series.member, one.requested_at) for one in found}
+
+
 if __name__ == "__main__":
     kill_at(sys.argv[1], int(sys.argv[2]))
-    writer.BATCH_SNAPSHOTS = int(sys.argv[3])
+    writer.BATCH_SNAPSHOTS, writer.BATCH_SECONDS = int(sys.argv[3]), 3_600.0
     sys.exit(sync_once.main(*sys.argv[4:]))
