@@ -35,7 +35,8 @@ def usable_segments(prefix: Path | None, identity: str) -> list[Segment]:
 
 def groups_in_order(received: Iterable[Received]) -> Iterator[list[Received]]:
     """Group responses that can be applied after one reconcile. Names are judged by the probe received before them."""
-    for are_probes, part in groupby(received, is_probe):
+    for are_probes, group in groupby(received, is_probe):
+        part = list(group)
         yield from ([one] for one in part) if are_probes else planner.group_by_day(part)
 
 

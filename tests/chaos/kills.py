@@ -177,8 +177,8 @@ def _kill_once(world: World, number: int, most: int, random_source: random.Rando
     if moment == ANY_TIME:
         kill_sync(world, requests + random_source.randint(1, most), random_source.uniform(0, 0.2))
         return moment
-    is_per_response = moment in (moments.WRITTEN, moments.HALF_WRITTEN)
-    times = random_source.randint(1, most if is_per_response else 2)
+    highest = {moments.WRITTEN: most, moments.HALF_WRITTEN: most, moments.LEFT_READ: 1}.get(moment, 2)
+    times = random_source.randint(1, highest)
     batch = random_source.randint(1, max(1, most // 2))
     with moments.start(world, moment, times, batch=batch, concurrency=CONCURRENCY) as process:
         stderr = process.communicate(timeout=120)[1]
