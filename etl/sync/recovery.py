@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etl.extract import planner
 from etl.extract.journal import Segment, read_journals, set_aside
-from etl.models import Finding, Severity
+from etl.models import TOTAL, DayState, Finding, Severity, Snapshot
 from etl.responses import Response
 from etl.sync.request_loop import Received
 
@@ -43,6 +43,13 @@ def groups_in_order(received: Iterable[Received]) -> Iterator[list[Received]]:
 def is_probe(received: Received) -> bool:
     """True if the request was for a name that cannot exist."""
     return received.window.series in planner.NONEXISTENT_MEMBERS.values()
+
+
+def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
+    """True for an empty response although spend is stored: it is requested again, and twice, before it counts."""
+    series = snapshot.window.series
+    had_spend = day_state.has_spend if series == TOTAL else series in day_state.active_members
+    return had_spend and snapshot.is_success and not snapshot.has_records
 
 
 def describe(segments: Sequence[Segment], responses: Sequence[Response], run: int) -> Finding | None:

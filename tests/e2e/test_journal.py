@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 
@@ -35,7 +36,19 @@ from tests.chaos.moments import (
     segments,
 )
 from tests.e2e.test_all import hourly, start, variables, without_today, world_today, write_config
-from tests.e2e.world import KEY, LOOKBACK, SYNC_ONCE, WITHOUT_RETRIES, World, ago, export, money, small, windows
+from tests.e2e.world import (
+    KEY,
+    LOOKBACK,
+    SYNC_ONCE,
+    WITHOUT_RETRIES,
+    World,
+    ago,
+    by_hour,
+    export,
+    money,
+    small,
+    windows,
+)
 from tests.postgres import new_database, run_sql, server
 
 pytestmark = pytest.mark.contract
@@ -501,3 +514,36 @@ def test_accounts_that_are_killed_together_are_exact_after_the_next_sync(tmp_pat
                 world.expected_rows(), world.now.date()
             )
         assert segments(world) == []
+
+
+# ---------------------------------------------------------------- empty responses
+
+
+@pytest.mark.parametrize("totals_only", [False, True])
+def test_an_empty_response_that_only_the_journal_has_is_requested_again_before_it_counts(
+    world: World, totals_only: bool
+) -> None:
+    assert world.sync(totals_only=totals_only).exit_code == 0
+    before = world.hourly()
+    world.now += 5 * ONE_DAY
+    world.sandbox.behaviour = replace(WITHOUT_RETRIES, retention_days=5)
+    number = 8 if totals_only else 29  # the response that says that ago(1) has no spend
+    kill(world, WRITTEN, number, batch=ALL_LEFT, concurrency=1, ANTICAPTCHA_TOTALS_ONLY=str(totals_only))
+    assert [start.date() for start, _, _ in left(world) if start.date() <= ago(1)] == [ago(1)]
+    world.sandbox.behaviour = WITHOUT_RETRIES
+    summary = world.sync(totals_only=totals_only)
+    assert (summary.exit_code, summary.findings) == (0, ())
+    assert by_hour(world.hourly()) == by_hour(world.expected_rows())
+    assert before.keys() <= world.hourly().keys()
+
+
+def test_empty_responses_that_only_the_journal_has_are_a_finding_if_the_api_repeats_them(world: World) -> None:
+    assert world.sync().exit_code == 0
+    world.now += 5 * ONE_DAY
+    world.sandbox.behaviour = replace(WITHOUT_RETRIES, retention_days=5)
+    kill(world, WRITTEN, 30, batch=ALL_LEFT, concurrency=1)  # twice that ago(1) has no spend
+    summary = world.sync()
+    assert summary.exit_code == 5
+    [finding] = [one for one in summary.findings if one.severity == "blocking"]
+    assert finding.check == "closed days keep their spend"
+    assert str(ago(1)) in finding.message
