@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from etl.extract import journal
 from etl.load.state import SyncStateStore
+from etl.load.upsert import Batch, LoadCounts
 from etl.sync import account_sync, writer
 from tests.e2e import sync_once
 from tests.e2e.world import KEY, World
@@ -35,16 +36,22 @@ class Moment(NamedTuple):
 
 
 @cache
-def _block_commits() -> None:
-    SyncStateStore.commit = lambda *_: threading.Event().wait()  # type: ignore[method-assign,assignment]
+def _delay_commits() -> None:
+    commit = SyncStateStore.commit
+
+    def commit_late(store: SyncStateStore, batch: Batch) -> LoadCounts:
+        threading.Event().wait(5)  # and not for ever: the planner may be waiting for the commit
+        return commit(store, batch)
+
+    SyncStateStore.commit = commit_late  # type: ignore[method-assign,assignment]
 
 
 _numbers: list[int] = []
 
 
 def _first_segment(number: int) -> int:
-    """The number of the first segment of this process. From then on, commits do not end."""
-    _block_commits()
+    """The number of the first segment of this process. From then on, commits are late."""
+    _delay_commits()
     _numbers.append(number)
     return _numbers[0]
 
@@ -58,7 +65,7 @@ WRITTEN = "a response is in the journal"
 CLOSED = "the segment is closed, its responses are not committed"
 COMMITTED = "the responses are committed, the segment is there"
 DELETED = "the segment is deleted"
-TWO_SEGMENTS = "responses are in the next segment, the commit of those before does not end"
+TWO_SEGMENTS = "responses are in the next segment while those before are being committed"
 LEFT_READ = "the next sync has read what was left"
 LEFT_HALF_TAKEN_IN = "the next sync takes in what was left"
 LEFT_COMMITTED = "the next sync has committed what was left"

@@ -241,7 +241,7 @@ def died_migrate(folder: Path) -> int:
 STOPS = "stops with one sentence"
 
 
-@row("Ctrl-C or SIGTERM during sync", does=STOPS, code=130, stored="what was committed; the next run continues")
+@row("Ctrl-C or SIGTERM during sync", does=STOPS, code=130, stored="what was received; the next run continues")
 def stopped_sync(folder: Path) -> int:
     with _world(folder, latency=0.03) as world:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -322,7 +322,7 @@ FULL = "reports that the disk is full"
     "the disk is full during sync",
     does=FULL,
     code=4,
-    stored="what was committed; the next run with free space continues",
+    stored="what was received; the next run with free space continues",
 )
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
@@ -394,7 +394,7 @@ def fill(file: Path) -> None:
     "a file system without a single free byte",
     does=FULL,
     code=4,
-    stored="what was committed; the next run with free space continues",
+    stored="what was received; the next run with free space continues",
 )
 def full_file_system(folder: Path) -> int:
     with mounted(folder, 8) as folder_of_world, _world(folder_of_world, days=60) as world:
