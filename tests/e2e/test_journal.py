@@ -114,9 +114,10 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(world: World, moment: st
         assert len(world.requests) == requests
     else:
         kill(world, moment, times)
-    both = stored(world).keys() & {*left(world)}
+    assert len(world.requests) - len(left(world) | stored(world).keys()) <= CONCURRENCY
+    both = stored(world).keys() & left(world)
     has_damage = any(segment.damaged_bytes for segment in read_journals(_prefix(world)))
-    has_uncommitted = {*left(world)} - stored(world).keys()
+    has_uncommitted = left(world) - stored(world).keys()
     assert has_damage is (moment == HALF_WRITTEN)
     if moment in (WRITTEN, CLOSED, TWO_SEGMENTS, LEFT_READ):
         assert has_uncommitted
@@ -125,6 +126,14 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(world: World, moment: st
     if moment == DELETED:
         assert stored(world)
     assert_exact(world, kills=1 + (moment in OF_THE_NEXT_SYNC))
+
+
+def test_a_sync_killed_before_its_only_commit_is_complete_without_a_request_for_another_day(world: World) -> None:
+    kill(world, CLOSED, batch=ALL_LEFT)
+    assert not stored(world)
+    assert len(left(world)) == len(world.requests)
+    again = world.requested_by(lambda: assert_exact(world))
+    assert {window.start.date() for window in again} <= {ago(days) for days in range(LOOKBACK + 1)}
 
 
 def _prefix(world: World) -> Path:
@@ -305,7 +314,7 @@ def test_without_a_usable_state_folder_a_sync_of_a_server_warns_and_is_exact(
 
 def test_if_the_state_folder_is_lost_its_windows_are_requested_again(world: World, engine_name: str) -> None:
     kill(world, CLOSED, 2)
-    received, before = {*left(world)} - stored(world).keys(), stored(world)
+    received, before = left(world) - stored(world).keys(), stored(world)
     requests = world.requested()
     assert received
     assert before
