@@ -154,7 +154,7 @@ def test_a_sync_killed_again_and_again_while_it_takes_in_what_was_left_is_exact(
 # ---------------------------------------------------------------- damage
 
 
-def _cut(size: int) -> Callable[[Path], object]:
+def _shorten(size: int) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(path.read_bytes()[:-size])
 
 
@@ -164,7 +164,7 @@ def _append(data: bytes) -> Callable[[Path], object]:
 
 @pytest.mark.parametrize(
     ("damage", "lost"),
-    [(_cut(1), 1), (_cut(9), 1), (_cut(60), 1), (_append(b"\0"), 0), (_append(b"garbage" * 99), 0)],
+    [(_shorten(1), 1), (_shorten(9), 1), (_shorten(60), 1), (_append(b"\0"), 0), (_append(b"garbage" * 99), 0)],
 )
 def test_a_damaged_end_loses_only_the_response_there(
     world: World, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], lost: int
@@ -207,7 +207,7 @@ def _of_another_warehouse(path: Path) -> None:
         (_of_another_warehouse, "is of another account or warehouse (default)"),
     ],
 )
-def test_a_journal_that_cannot_be_used_is_kept_and_its_windows_are_requested_again(
+def test_a_journal_that_cannot_be_used_stays_on_the_disk_and_its_windows_are_requested_again(
     world: World, caplog: pytest.LogCaptureFixture, change: Callable[[Path], object], problem: str
 ) -> None:
     kill_with_all_left(world)
@@ -225,7 +225,9 @@ def test_a_journal_that_cannot_be_used_is_kept_and_its_windows_are_requested_aga
     assert [path.read_bytes() for path in segments(world)] == [content]
 
 
-def test_a_journal_of_another_key_is_kept_and_not_loaded(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_of_another_key_stays_on_the_disk_and_is_not_loaded(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     assert world.sync(until=ago(10)).exit_code == 0
     kill(world, WRITTEN, 20, batch=ALL_LEFT)
     [segment] = segments(world)
@@ -240,7 +242,7 @@ def test_a_journal_of_another_key_is_kept_and_not_loaded(world: World, caplog: p
 # ---------------------------------------------------------------- disks and folders
 
 
-def test_a_full_disk_during_a_sync_is_an_error_and_nothing_received_before_is_lost(
+def test_a_full_disk_during_a_sync_is_an_error_and_all_received_before_is_loaded_later(
     world: World, engine_name: str
 ) -> None:
     if engine_name == "duckdb":
@@ -262,7 +264,7 @@ def test_a_full_disk_during_a_sync_is_an_error_and_nothing_received_before_is_lo
 
 
 @pytest.mark.of_the_file
-def test_a_full_disk_beside_the_warehouse_is_an_error_and_nothing_received_before_is_lost(tmp_path: Path) -> None:
+def test_a_full_disk_beside_the_warehouse_is_an_error_and_all_received_before_is_loaded_later(tmp_path: Path) -> None:
     with (
         rows.mounted(tmp_path, 16) as folder,
         World(folder, small(14), Behaviour(latency_seconds=0.02, unknown_queue="zeros")) as world,
@@ -312,7 +314,7 @@ def test_without_a_usable_state_folder_a_sync_of_a_server_warns_and_is_exact(
     assert segments(world) == []
 
 
-def test_if_the_state_folder_is_lost_its_windows_are_requested_again(world: World, engine_name: str) -> None:
+def test_windows_of_a_deleted_state_folder_are_requested_again(world: World, engine_name: str) -> None:
     kill(world, CLOSED, 2)
     received, before = left(world) - stored(world).keys(), stored(world)
     requests = world.requested()
@@ -366,10 +368,10 @@ def test_a_copy_of_the_warehouse_put_back_beside_a_newer_journal_is_recognised(w
     assert world.hourly() == world.expected_rows()
     assert {*received} <= stored(world).keys()
     assert set(stored(world).values()) == {1}
-    asked_again = world.requested(requests)
+    requested_again = world.requested(requests)
     assert not [
         window
-        for window in asked_again
+        for window in requested_again
         if (window.start, window.queue) in {one[:2] for one in received} and window.start.date() < ago(LOOKBACK)
     ]
     assert not world.sync().findings
@@ -487,7 +489,7 @@ def test_names_that_only_the_journal_decides_are_known_as_in_a_sync_without_a_ki
 # ---------------------------------------------------------------- many accounts
 
 
-def test_accounts_that_are_killed_together_are_exact_after_the_next_sync(tmp_path: Path, engine_name: str) -> None:
+def test_accounts_of_one_killed_process_are_exact_after_the_next_sync(tmp_path: Path, engine_name: str) -> None:
     names = ("acc01", "acc02", "acc03")
     with world_today(tmp_path, 30, 2, Behaviour(latency_seconds=0.05, unknown_queue="zeros")) as world:
         write_config(world, names)
