@@ -54,7 +54,7 @@ def open_account(connection: Connection, name: str, key: Secret, now: datetime, 
         update = "update internal.accounts set key_salt = :salt, key_hash = :hash where name = :name"
         params = {"name": name, "now": to_db_utc(now), **_salt_and_hash(connection, name, key)}
         connection.execute(text(_INSERT_ACCOUNT if row is None else update), params)
-        return account_of(reader, row or account_row(reader, name))
+        return account_of(reader, account_row(reader, name))
 
 
 def find_account(engine: Engine, name: str) -> Account | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 
 from sqlalchemy import Connection, Engine, text
@@ -127,6 +128,8 @@ class SyncStateStore(StoredStateReader):
             self._insert_series(connection, new)
             counts = prepared.write(connection)
         self._series, self._last_commit = series, at
+        if batch.traits:
+            self.account = replace(self.account, **batch.traits._asdict())
         return counts
 
     def prune_raw_responses(self, before: date) -> None:

@@ -20,7 +20,7 @@ from etl.responses import Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
-from etl.sync.recovery import describe, usable_segments
+from etl.sync.recovery import describe, groups_in_order, is_probe, usable_segments, would_empty
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
@@ -98,6 +98,9 @@ class AccountSync:
         except BaseException:
             self._writer.stop()
             raise
+        finally:
+            if self._journal:
+                self._journal.close()
         return self._finish(stop_reason)
 
     def _take_in_left(self) -> None:
@@ -107,9 +110,16 @@ class AccountSync:
         committed = {(row.window, row.requested_at) for row in self._store.snapshots(days)}
         received = [one for one in map(self._parse, responses) if one.window.day in days]
         received = [one for one in received if (one.window, one.snapshot.requested_at) not in committed]
-        for group in planner.group_by_day(received):
-            before, snapshots = self._state.members.member_statuses, [self._snapshot(one) for one in group]
+        for group in groups_in_order(received):
+            earlier = self._day(group[0].window.day).reconciled.day_state
+            before = self._state.members.member_statuses
+            snapshots = [self._snapshot(one) for one in group if not would_empty(earlier, one.snapshot)]
+            if not snapshots:
+                continue
+            self._state = replace(self._state, probe=group[0].window if is_probe(group[0]) else None)
             day, statuses = self._add_to_day(snapshots)
+            if self._state.probe:
+                self._state = planner.apply_snapshot(self._state, snapshots[0], day.reconciled.day_state)
             updates = [self._update(day, snapshot) for snapshot in snapshots]
             self._writer.submit([*updates, *self._reattribute(before, day.reconciled.day_state.day)], statuses)
         self._writer.flush()

@@ -1,12 +1,15 @@
 """Find the responses that an earlier run received and did not commit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
+from etl.extract import planner
 from etl.extract.journal import Segment, read_journals, set_aside
-from etl.models import Finding, Severity
+from etl.models import TOTAL, DayState, Finding, Severity, Snapshot
 from etl.responses import Response
+from etl.sync.request_loop import Received
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,25 @@ def usable_segments(prefix: Path | None, identity: str) -> list[Segment]:
         if segment.damaged_bytes:
             log.warning("%s: %d bytes at its end are damaged and not loaded", segment.path, segment.damaged_bytes)
     return usable
+
+
+def groups_in_order(received: Iterable[Received]) -> Iterator[list[Received]]:
+    """Group responses that can be applied after one reconcile. Names are judged by the probe received before them."""
+    for are_probes, group in groupby(received, is_probe):
+        part = list(group)
+        yield from ([one] for one in part) if are_probes else planner.group_by_day(part)
+
+
+def is_probe(received: Received) -> bool:
+    """True if the request was for a name that cannot exist."""
+    return received.window.series in planner.NONEXISTENT_MEMBERS.values()
+
+
+def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
+    """True for an empty response although spend is stored: it is requested again, and twice, before it counts."""
+    series = snapshot.window.series
+    had_spend = day_state.has_spend if series == TOTAL else series in day_state.active_members
+    return had_spend and snapshot.is_success and not snapshot.has_records
 
 
 def describe(segments: Sequence[Segment], responses: Sequence[Response], run: int) -> Finding | None:

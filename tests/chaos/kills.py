@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, date
+from datetime import UTC, date, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ from etl.outputs import atomic
 from etl.sandbox.dataset import Dataset
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
+from tests.chaos import moments
 from tests.e2e.world import LOOKBACK, TODAY, RequestedWindow, World, ago, export, small, totals, windows
 from tests.integration.sample_warehouse import FILLED, HOURS, SampleWarehouse, rows
 from tests.matrix import markdown
@@ -39,6 +40,8 @@ RECENT = totals(TODAY, *(ago(days) for days in range(1, LOOKBACK + 1)))
 Committed = set[tuple[Any, ...]]
 """Committed snapshots, each after its window: the hour sent as ``date``, and the queue."""
 
+ANY_TIME = "at a random time"
+
 SHARES = {"sync": 8, "replay": 3, "publish": 3, "export": 3, "migrate": 3}
 """The share of each command in twentieths of all kills."""
 
@@ -48,7 +51,8 @@ MANY = 20
 
 
 class Losses(NamedTuple):
-    """The result of the kills of one command. ``repeats``: repeated requests of each kill; ``torn``: half-written states."""
+    """The result of the kills of one command. ``repeats``: repeated requests of each kill; ``torn``: half-written states;
+    ``moments``: when the kills of a sync came."""
 
     command: str
     kills: int
@@ -56,12 +60,12 @@ class Losses(NamedTuple):
     duplicates: int = 0
     torn: int = 0
     repeats: Sequence[int] = ()
+    moments: Sequence[str] = ()
 
     @property
     def is_none(self) -> bool:
-        return (self.missing, self.duplicates, self.torn) == (0, 0, 0) and max(
-            self.repeats, default=0
-        ) <= 2 * CONCURRENCY
+        losses = (self.missing, self.duplicates, self.torn)
+        return losses == (0, 0, 0) and max(self.repeats, default=0) <= CONCURRENCY
 
 
 # ---------------------------------------------------------------- kills
@@ -134,20 +138,21 @@ def sync(folder: Path, kills: int, random_source: random.Random) -> Losses:
     years = Dataset(seed=7, begins=YEARS, queues=9, active_periods=(120, 3))  # three of the nine on any day
     with World(folder, years if kills >= MANY else small(90, 4)) as world:
         spent = {(queue, hour.date()) for queue, hour in world.expected_rows()}
-        request_numbers = sorted(
-            random_source.sample(range(1, int(0.9 * (len(spent) + (TODAY - world.dataset.begins).days))), kills)
-        )
-        starts, committed = list[int](), [Committed()]
-        for request_number in request_numbers:
+        most = max(2, int(1.8 * (len(spent) + (TODAY - world.dataset.begins).days)) // kills)
+        starts, committed, received, killed_at = list[int](), [Committed()], list[Committed](), list[str]()
+        for number in range(kills):
             starts.append(len(world.requests))
-            kill_sync(world, request_number, random_source.uniform(0, 0.2))
+            killed_at.append(_kill_once(world, number, most, random_source))
             committed.append(committed_snapshots(world, folder / "copy"))
+            received.append(committed[-1] | moments.left(world))
+            world.now += timedelta(seconds=20)
         starts.append(len(world.requests))
         with world.start(CONCURRENCY) as process:
             stderr = process.communicate()[1]
         assert (process.returncode, stderr) == (0, "")
         committed.append(committed_snapshots(world, folder / "copy"))
         missing = sum(len(before - after) for before, after in pairwise(committed))
+        missing += len(moments.left(world))
         stored, expected_rows = world.hourly(), world.expected_rows()
         wrong = sum(stored.get(hour) != expected_rows.get(hour) for hour in stored.keys() | expected_rows.keys())
         return Losses(
@@ -155,8 +160,31 @@ def sync(folder: Path, kills: int, random_source: random.Random) -> Losses:
             kills,
             missing=missing + wrong,
             duplicates=count_duplicates(world.file),
-            repeats=repeats_by_kill(world, starts, committed[1:-1]),
+            repeats=repeats_by_kill(world, starts, received),
+            moments=killed_at,
         )
+
+
+def _kill_once(world: World, number: int, most: int, random_source: random.Random) -> str:
+    """Kill a sync, in turn at a random time and at the next of the moments; return the moment that was hit.
+
+    ``most`` is the highest number of its requests.
+    """
+    requests, choices = len(world.requests), tuple(moments.MOMENTS)
+    moment = choices[number // 2 % len(choices)] if number % 2 else ANY_TIME
+    if moment in moments.OF_THE_NEXT_SYNC and not moments.left(world):
+        moment = moments.WRITTEN
+    if moment == ANY_TIME:
+        kill_sync(world, requests + random_source.randint(1, most), random_source.uniform(0, 0.2))
+        return moment
+    highest = {moments.WRITTEN: most, moments.HALF_WRITTEN: most, moments.LEFT_READ: 1}.get(moment, 2)
+    times = random_source.randint(1, highest)
+    batch = random_source.randint(1, max(1, most // 2))
+    with moments.start(world, moment, times, batch=batch, concurrency=CONCURRENCY) as process:
+        stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGKILL, (moment, times, batch, stderr)
+    is_late = moment in moments.OF_THE_NEXT_SYNC and len(world.requests) > requests
+    return ANY_TIME if is_late else moment
 
 
 def committed_snapshots(world: World, copy: Path) -> Committed:
@@ -366,7 +394,7 @@ TITLES = (
     "facts lost",
     "facts doubled",
     "seen half done",
-    "requests repeated by one kill, at most",
+    f"requests repeated by one kill, at most ({CONCURRENCY} allowed)",
     "in all",
 )
 
@@ -395,7 +423,9 @@ def main() -> int:
         torn=sum(losses.torn for losses in losses_by_command),
         repeats=[number for losses in losses_by_command for number in losses.repeats],
     )
-    print(markdown(TITLES, map(_line, (*losses_by_command, all_losses))))
+    print(markdown(TITLES, map(_line, (*losses_by_command, all_losses))), end="\n\n")
+    killed_at = Counter(moment for losses in losses_by_command for moment in losses.moments)
+    print(markdown(("sync killed when", "kills"), ((moment, str(times)) for moment, times in killed_at.items())))
     return 0 if all(losses.is_none for losses in losses_by_command) else 1
 
 

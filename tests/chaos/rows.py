@@ -157,7 +157,7 @@ def _assert_no_losses(losses: kills.Losses) -> int:
     "SIGKILL during sync",
     does=KILLED,
     code=KILLED_CODE,
-    stored="what was committed; the next run continues and repeats at most twice `--concurrency` requests",
+    stored="what was received; the next run continues and repeats at most `--concurrency` requests",
 )
 def killed_sync(folder: Path) -> int:
     return _assert_no_losses(kills.sync(folder, 7, random.Random(1)))
@@ -241,7 +241,7 @@ def died_migrate(folder: Path) -> int:
 STOPS = "stops with one sentence"
 
 
-@row("Ctrl-C or SIGTERM during sync", does=STOPS, code=130, stored="what was committed; the next run continues")
+@row("Ctrl-C or SIGTERM during sync", does=STOPS, code=130, stored="what was received; the next run continues")
 def stopped_sync(folder: Path) -> int:
     with _world(folder, latency=0.03) as world:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -322,7 +322,7 @@ FULL = "reports that the disk is full"
     "the disk is full during sync",
     does=FULL,
     code=4,
-    stored="what was committed; the next run with free space continues",
+    stored="what was received; the next run with free space continues",
 )
 def full_sync(folder: Path) -> int:
     with _world(folder, days=60) as world:
@@ -370,7 +370,7 @@ def full_others(folder: Path) -> int:
 
 
 @contextmanager
-def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
+def mounted(folder: Path, megabytes: int) -> Iterator[Path]:
     """Mount a small file system; only the superuser can."""
     folder_of_world = folder / "mounted"
     folder_of_world.mkdir()
@@ -383,19 +383,24 @@ def _mounted(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder_of_world)], check=True)
 
 
+def fill(file: Path) -> None:
+    """Write until the disk of the file is full."""
+    with file.open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+
+
 @row(
     "a file system without a single free byte",
     does=FULL,
     code=4,
-    stored="what was committed; the next run with free space continues",
+    stored="what was received; the next run with free space continues",
 )
 def full_file_system(folder: Path) -> int:
-    with _mounted(folder, 8) as folder_of_world, _world(folder_of_world, days=60) as world:
+    with mounted(folder, 8) as folder_of_world, _world(folder_of_world, days=60) as world:
         assert world.sync(since=world.now.date() - timedelta(days=3)).exit_code == 0
         before = set(world.rows("select * from internal.snapshots"))
-        with (folder_of_world / "another's").open("wb", buffering=0) as filler, suppress(OSError):
-            while filler.write(bytes(4096)):
-                pass
+        fill(folder_of_world / "another's")
         for arguments in (("sync", "--since", "all"), ("publish", "bi.duckdb"), ("export", "lake")):
             assert _assert_error_and_hint(_run(world, *arguments)) == 4
         (folder_of_world / "another's").unlink()
@@ -415,7 +420,7 @@ def full_file_system(folder: Path) -> int:
 )
 def read_only(folder: Path) -> int:
     with (
-        contextmanager(_read_only_folder)(folder) as (folder_of_world, make_read_only, make_writable),
+        read_only_folder(folder) as (folder_of_world, make_read_only, make_writable),
         _world(folder_of_world) as world,
     ):
         assert world.sync().exit_code == 0
@@ -439,10 +444,11 @@ def read_only(folder: Path) -> int:
     return 4
 
 
-def _read_only_folder(folder: Path) -> "Iterator[tuple[Path, Callable[[], object], Callable[[], object]]]":
+@contextmanager
+def read_only_folder(folder: Path) -> "Iterator[tuple[Path, Callable[[], object], Callable[[], object]]]":
     """Yield a folder with functions that make it read-only and writable. Modes do not limit the superuser, who can mount."""
     if os.geteuid() == 0:
-        with _mounted(folder, 16) as folder_of_world:
+        with mounted(folder, 16) as folder_of_world:
 
             def remount(how: str) -> None:
                 subprocess.run(["mount", "-o", f"remount,{how}", str(folder_of_world)], check=True)

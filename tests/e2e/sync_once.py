@@ -20,7 +20,7 @@ def main(folder: str, url: str, now_text: str, concurrency: str) -> int:
     try:
         return sync_account(settings, Clock(now=lambda: now), lambda progress: None).exit_code
     except AppError as error:
-        print(error.message, file=sys.stderr)
+        print(error.message, error.hint, sep="\n", file=sys.stderr)
         return error.exit_code
 
 

@@ -32,7 +32,7 @@ def test_an_interrupted_sync_ends_with_130_keeps_committed_data_and_continues_ne
         assert "Traceback" not in stderr
         requests_before_stop = len(world.requests)
         saved = set(world.rows("select * from internal.snapshots"))
-        assert len(saved) >= 40 - 2 * CONCURRENCY
+        assert len(saved) >= 40 - CONCURRENCY
         assert world.one("select exit_code from internal.runs") == 130
 
         with world.command("sync") as process:
@@ -41,5 +41,5 @@ def test_an_interrupted_sync_ends_with_130_keeps_committed_data_and_continues_ne
         assert saved <= set(world.rows("select * from internal.snapshots"))
         repeated = world.requested(requests_before_stop).keys() & windows(world.requests[:requests_before_stop]).keys()
         old = [window for window in repeated if window.start.date() < now.date() - timedelta(days=LOOKBACK)]
-        assert len(old) <= 2 * CONCURRENCY
+        assert len(old) <= CONCURRENCY
         assert world.hourly().items() >= world.expected_rows(until=now.date() - timedelta(days=1)).items()

@@ -125,12 +125,16 @@ class World:
 
     # -- syncing
 
+    @property
+    def _state_home(self) -> dict[str, str]:
+        """The journal of a warehouse on a server is in the world's folder, too."""
+        return {"XDG_STATE_HOME": str(self.folder.resolve() / "state")}
+
     def sync(self, key: str = KEY, **options: object) -> SyncResult:
         """Run one sync in this process, at ``now`` and without real waiting. A new warehouse is copied, not migrated."""
         self.copy_new_warehouse()
-        environment = config.Environment(
-            {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url}, self.folder
-        )
+        variables = {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url, **self._state_home}
+        environment = config.Environment(variables, self.folder)
         options = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **options}
         clock = clock_without_waiting(lambda: self.now + self.ahead)
         settings = config.load(options, clock.now(), environment, needs_key=True)
@@ -145,14 +149,14 @@ class World:
     def start(self, concurrency: int) -> "subprocess.Popen[str]":
         """Start one sync at ``now`` in a process of its own, with real waiting."""
         arguments = [str(self.folder), self.sandbox.url, self.now.isoformat(), str(concurrency)]
-        environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_WAREHOUSE": self.warehouse}
+        environ = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_WAREHOUSE": self.warehouse, **self._state_home}
         return subprocess.Popen(
             [sys.executable, str(SYNC_ONCE), *arguments], stderr=subprocess.PIPE, text=True, env=environ
         )
 
     def run(self, *arguments: str, key: str | None = KEY, **environment: str) -> int:
         """Run a command in this process, in this folder and with real time; return its exit code."""
-        return cli.run(arguments, config.Environment({**self._variables(key), **environment}, self.folder))
+        return cli.run(arguments, config.Environment({**self.variables(key), **environment}, self.folder))
 
     def command(self, *arguments: str, key: str | None = KEY) -> "subprocess.Popen[str]":
         """Start ``anticaptcha-etl`` in a process of its own, in this folder, with real time."""
@@ -162,12 +166,13 @@ class World:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=self._variables(key),
+            env=self.variables(key),
         )
 
-    def _variables(self, key: str | None) -> dict[str, str]:
+    def variables(self, key: str | None) -> dict[str, str]:
+        """Environment variables of a command for this account."""
         variables = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
-        variables["ANTICAPTCHA_WAREHOUSE"] = self.warehouse
+        variables |= {"ANTICAPTCHA_WAREHOUSE": self.warehouse, **self._state_home}
         return variables if key is None else {**variables, "ANTICAPTCHA_CLIENT_KEY": key}
 
     def wait_for(self, process: "subprocess.Popen[str]", requests: int) -> None:
