@@ -306,7 +306,7 @@ def test_an_internal_error_and_an_interrupt_ping_the_failure_url(
             def raises(*_: object, failure: type[BaseException] = failure) -> None:
                 raise failure
 
-            monkeypatch.setattr("etl.sync.account_sync.reconcile", raises)
+            monkeypatch.setattr("etl.sync.account_sync.add_snapshots", raises)
             assert run_command(world, "sync", ANTICAPTCHA_PING_URL=url) == code
     assert [ping.path for ping in pings] == ["/secret-token/fail"] * 2
     assert "interrupted" in pings[0].text

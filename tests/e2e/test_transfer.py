@@ -192,7 +192,7 @@ def test_a_row_changed_while_copied_is_found_and_everything_is_rolled_back(loade
 def test_a_killed_transfer_leaves_no_account_and_the_next_one_succeeds(loaded: str, tmp_path: Path) -> None:
     target = new_database(like=migrated())
     with open_warehouse(target).connect() as holder:
-        holder.exec_driver_sql("lock table internal.revisions in share mode")  # the transfer waits here
+        holder.exec_driver_sql("lock table internal.facts in share mode")  # the transfer waits here
         command = [sys.executable, "-m", "etl", "transfer", str(sa.make_url(loaded).database), target]
         with subprocess.Popen(command, cwd=tmp_path, env={}, stderr=subprocess.PIPE) as process:
             waiting = "select count(*) from pg_locks where not granted"

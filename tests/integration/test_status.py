@@ -339,6 +339,7 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
                     }
                 ],
                 "findings": [{"check": "split", "severity": "warning", "message": "does not fit", "day": None, "queue": None}],
+                "waiting_responses": 0,
             }
         ],
     }  # fmt: skip
