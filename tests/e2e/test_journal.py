@@ -47,6 +47,7 @@ from tests.e2e.world import (
     export,
     money,
     small,
+    totals,
     windows,
 )
 from tests.postgres import new_database, run_sql, server
