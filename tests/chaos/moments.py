@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy.engine.base import RootTransaction
+
 from etl.extract import journal
 from etl.load.state import SyncStateStore
 from etl.load.upsert import Batch, LoadCounts
@@ -66,6 +68,7 @@ CLOSED = "the segment is closed, its responses are not committed"
 COMMITTED = "the responses are committed, the segment is there"
 DELETED = "the segment is deleted"
 TWO_SEGMENTS = "responses are in the next segment while those before are being committed"
+FILE_OPEN = "the transaction is committed, the warehouse is not closed"
 LEFT_READ = "the next sync has read what was left"
 LEFT_HALF_TAKEN_IN = "the next sync takes in what was left"
 LEFT_COMMITTED = "the next sync has committed what was left"
@@ -78,6 +81,7 @@ MOMENTS = {
     COMMITTED: Moment(SyncStateStore, "commit"),
     DELETED: Moment(Path, "unlink", counts=_is_segment),
     TWO_SEGMENTS: Moment(journal.Journal, "append", counts=lambda _, segment: segment > _first_segment(segment)),
+    FILE_OPEN: Moment(RootTransaction, "commit", counts=lambda *_: threading.current_thread().name == "writer"),
     LEFT_READ: Moment(account_sync, "usable_segments", counts=lambda _, left: bool(left)),
     LEFT_HALF_TAKEN_IN: Moment(writer.Writer, "submit"),
     LEFT_COMMITTED: Moment(SyncStateStore, "commit"),

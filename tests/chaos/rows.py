@@ -28,7 +28,7 @@ from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox
 from etl.warehouse import migrate
 from etl.warehouse.engine import open_warehouse
-from tests.chaos import kills
+from tests.chaos import kills, moments
 from tests.e2e.world import KEY, LOOKBACK, NOW, World, ago, export, small, windows
 from tests.matrix import Matrix
 
@@ -114,14 +114,12 @@ def _wait(done: Callable[[], bool]) -> None:
     raise AssertionError("the condition was never met")
 
 
-def _kill_until_log(world: World, requests: int) -> Path:
-    """Kill syncs until one leaves a log beside the warehouse; return the log."""
+def _kill_until_log(world: World, batch: int) -> Path:
+    """Kill a sync that has committed ``batch`` snapshots and not closed the warehouse; return the log beside it."""
+    moments.kill(world, moments.FILE_OPEN, batch=batch)
     log = world.file.with_name(f"{world.file.name}.wal")
-    for more in range(requests, requests + 300, 7):
-        kills.kill_sync(world, len(world.requests) + more, 0, concurrency=8)
-        if log.exists() and log.stat().st_size > 1_000:
-            return log
-    raise AssertionError("no kill left a log")
+    assert log.stat().st_size > 1_000
+    return log
 
 
 def _copy(world: World, name: str) -> Path:
@@ -704,11 +702,11 @@ def reader_of_the_copy(folder: Path) -> int:
     stored="everything",
 )
 def own_readers(folder: Path) -> int:
-    with _world(folder, days=60, latency=0.02) as world:
+    with _world(folder, days=60, latency=0.1) as world:
         syncing = _start(world, "sync", "--concurrency", "2")
         world.wait_for(syncing, 20)
         seen: list[Sequence[Any]] = []
-        while syncing.poll() is None and len(seen) < 4:
+        while syncing.poll() is None and len(seen) < 8:
             sums = (
                 "select sum(money) as money from spending_hourly union all select sum(money) from spending_total_hourly"
             )
@@ -717,8 +715,8 @@ def own_readers(folder: Path) -> int:
             seen.append(re.findall(r"^[\d.]+$", requests_before.stdout, re.MULTILINE))
             assert _run(world, "publish", "bi.duckdb").code == 0
             assert _run(world, "export", "lake").code == 0
-        assert len(seen) >= 1
-        assert all(by_queue == total for by_queue, total in seen)
+        assert any(seen)  # there is no sum before the first commit
+        assert all(len({*sums_of_both}) <= 1 for sums_of_both in seen)
         finished = _finish(syncing)
         _assert_next_sync_exact(world)
         return finished.code

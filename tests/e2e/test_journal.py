@@ -47,6 +47,7 @@ from tests.e2e.world import (
     export,
     money,
     small,
+    totals,
     windows,
 )
 from tests.postgres import new_database, run_sql, server
@@ -86,6 +87,11 @@ def assert_exact(world: World, kills: int = 1) -> None:
     assert export(world)["facts"] == hours
 
 
+def assert_nothing_requested_since_the_first_kill(world: World) -> None:
+    """Every sync begins with today's total. Requests of the killed process may arrive late, so they are not counted."""
+    assert world.requested()[next(iter(totals(world.now.date())))] == 1
+
+
 @pytest.fixture
 def world(tmp_path: Path, engine_name: str) -> Iterator[World]:
     with World(tmp_path, small(14), WITHOUT_RETRIES) as world:
@@ -109,9 +115,8 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(world: World, moment: st
     if moment in OF_THE_NEXT_SYNC:
         kill(world, TWO_SEGMENTS, 5)
         assert len(segments(world)) == 2
-        requests = len(world.requests)
         kill(world, moment, times)
-        assert len(world.requests) == requests
+        assert_nothing_requested_since_the_first_kill(world)
     else:
         kill(world, moment, times)
     assert len(world.requests) - len(left(world) | stored(world).keys()) <= CONCURRENCY
@@ -143,11 +148,10 @@ def _prefix(world: World) -> Path:
 
 def test_a_sync_killed_again_and_again_while_it_takes_in_what_was_left_is_exact(world: World) -> None:
     kill_with_all_left(world, 60)
-    requests = len(world.requests)
     for times in (1, 3, 7):
         for moment in OF_THE_NEXT_SYNC[:3]:
             kill(world, moment, 1 if moment == LEFT_READ else times, batch=2)
-    assert len(world.requests) == requests
+    assert_nothing_requested_since_the_first_kill(world)
     assert_exact(world, kills=10)
 
 
