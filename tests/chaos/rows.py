@@ -294,7 +294,7 @@ def stopped_others(folder: Path) -> int:
             for signal_number in (signal.SIGINT, signal.SIGTERM):
                 shutil.copy(folder / "first.duckdb", folder / "old.duckdb")
                 process = _start(world, *arguments, first=f"import {MODULES[command]}")
-                threading.Event().wait(random_source.uniform(0.05, 0.2))
+                threading.Event().wait(random_source.uniform(0.005, 0.03))  # a check takes 0.1 s
                 process.send_signal(signal_number)
                 finished = _finish(process)
                 assert (command, _assert_error_and_hint(finished)) == (command, 130)

@@ -21,11 +21,12 @@ from etl.errors import UsageError, WarehouseError
 from etl.load.accounts import open_account
 from etl.outputs.query import run as query
 from etl.outputs.query import write_parquet
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.server import Sandbox
 from etl.secret import Secret
 from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
-from tests.e2e.world import World, ago, small
+from tests.e2e.world import DEFAULT_BEHAVIOUR, World, ago, small
 from tests.integration.scripted_server import respond, serving
 from tests.postgres import migrated, new_database, run_sql, server
 
@@ -44,8 +45,8 @@ def wait_until(condition: Callable[[], object]) -> None:
     raise AssertionError("waited a minute in vain")
 
 
-def world_on_a_server(folder: Path, days: int) -> World:
-    world = World(folder, small(days))
+def world_on_a_server(folder: Path, days: int, behaviour: Behaviour = DEFAULT_BEHAVIOUR) -> World:
+    world = World(folder, small(days), behaviour)
     world.warehouse = new_database()
     return world
 
@@ -437,7 +438,8 @@ def test_one_key_under_two_names_at_once_creates_one_account() -> None:
 
 
 def test_primary_keys_stop_a_second_sync_after_the_lock_was_dropped(tmp_path: Path) -> None:
-    with world_on_a_server(tmp_path, 120) as world:
+    slow = Behaviour(latency_seconds=0.03, unknown_queue="zeros")  # so that there are several commits
+    with world_on_a_server(tmp_path, 120, slow) as world:
         with world.start(concurrency=1) as first:
             world.wait_for(first, 60)
             wait_until(lambda: world.one("select count(*) from internal.snapshots"))
