@@ -223,7 +223,11 @@ class AccountSync:
             new_statuses += self._new_statuses(earlier, snapshot.number)
         members = self._state.members
         self._profile = self._profile.with_members(members.member_statuses, members.unknown_name_behaviours)
-        inputs = self._profile.apply_to(day.reconciled.inputs.with_snapshots(snapshots))
+        inputs = day.reconciled.inputs.with_snapshots(snapshots)
+        if day.profile is self._profile:
+            inputs = self._profile.apply_to_new(inputs, {snapshot.window.series for snapshot in snapshots})
+        else:
+            inputs, day.profile = self._profile.apply_to(inputs), self._profile
         day.reconciled = add_snapshots(day.reconciled, inputs)
         return day, new_statuses
 
@@ -278,7 +282,7 @@ class AccountSync:
             return []
         self._writer.flush()  # commit first, so that loading sees every snapshot
         for day in self._days.values():
-            day.reconciled = reconcile(self._profile.apply_to(day.reconciled.inputs))
+            day.reconciled, day.profile = reconcile(self._profile.apply_to(day.reconciled.inputs)), self._profile
         in_memory = [loaded for day, loaded in self._days.items() if day != except_day]
         skipped = {*self._days, *self._stored.without_raw, except_day}
         others = [day for day in self._store.days_with_members(changed) if day not in skipped]

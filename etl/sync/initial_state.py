@@ -1,6 +1,6 @@
 """Load what a sync starts from: settings become planner options, stored rows and raw responses become day states."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -102,15 +102,19 @@ class AccountProfile:
 
     def apply_to(self, day: DaySnapshots) -> DaySnapshots:
         """Return the day's snapshots with what is known about the account."""
-        members = {snapshot.window.series for snapshot in day.snapshots}
+        blank = replace(day, ignored=frozenset(), unverified=frozenset(), retired=frozenset())
+        return self.apply_to_new(blank, {snapshot.window.series for snapshot in day.snapshots})
+
+    def apply_to_new(self, day: DaySnapshots, members: Set[SeriesKey]) -> DaySnapshots:
+        """The same, if the profile has been applied to all members of the day except these."""
         retired = (one for one in members if self.member_statuses.get(one) is MemberStatus.RETIRED)
         return replace(
             day,
             hour_offset_seconds=self.hour_offset_seconds or 0,
             full_day_from_snapshot=self.full_day_from_snapshot,
-            ignored=frozenset(filter(self.is_ignored, members)),
-            unverified=frozenset(filter(self.is_unverified, members)),
-            retired=frozenset(retired),
+            ignored=day.ignored.union(filter(self.is_ignored, members)),
+            unverified=day.unverified.union(filter(self.is_unverified, members)),
+            retired=day.retired.union(retired),
         )
 
     def is_ignored(self, series: SeriesKey) -> bool:
@@ -138,6 +142,8 @@ class LoadedDay:
 
     reconciled: ReconciledDay
     stored: ReconciledDay
+    profile: AccountProfile | None = None
+    """The profile that was applied to the day's snapshots, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ class WindowLog:
         self._failures = RateLimitedLogger(log, "failed windows")
 
     def write(self, snapshot: Snapshot, response: Response, *, is_expected_error: bool) -> None:
+        if snapshot.is_success and not snapshot.rejections and not log.isEnabledFor(logging.DEBUG):
+            return  # nearly always: building the fields costs more than the rest
         window, fields = snapshot.window, snapshot.window.log_fields
         fields |= {"code": snapshot.code, "requests": response.requests, "seconds": round(response.seconds, 3)}
         count = len(snapshot.values.hours)
