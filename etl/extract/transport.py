@@ -90,7 +90,7 @@ class Http:
 def _transport(url: httpx.URL, deadline: "Deadline") -> httpx.BaseTransport:
     certificates, proxy = _certificates(url), _proxy(url)
     if proxy is None:
-        return _KeptConnections(certificates, _Network(deadline))
+        return _ThreadConnections(certificates, _Network(deadline))
     transport = httpx.HTTPTransport(certificates or True, limits=httpx.Limits(), proxy=proxy)  # no limit
     # httpcore's pool takes a network backend as an argument, but httpx cannot pass it. A test fails if that changes.
     transport._pool._network_backend = _Network(deadline)  # noqa: SLF001
@@ -217,7 +217,7 @@ class _Network(httpcore.SyncBackend):
 # ---------------------------------------------------------------- connections
 
 
-class _KeptConnections(httpx.BaseTransport):
+class _ThreadConnections(httpx.BaseTransport):
     """One connection for each thread, kept open between requests: a pool costs the threads a lock and a search."""
 
     def __init__(self, certificates: ssl.SSLContext | None, network: httpcore.NetworkBackend) -> None:

@@ -30,9 +30,9 @@ def wrap(text: str, width: int) -> list[str]:
         for word in _WORD.findall(paragraph) if cell_len(paragraph) > width else [paragraph]:
             bare = word.rstrip()
             if cell_len(line + bare) > width:
-                *full, rest = chop_cells(bare, width)
+                *full, last = chop_cells(bare, width)
                 lines += [line, *full] if line else full
-                line = rest + word[len(bare) :]
+                line = last + word[len(bare) :]
             else:
                 line += word
         lines.append(line)

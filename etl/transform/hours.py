@@ -14,7 +14,7 @@ from etl.models import HOUR, Outcome, Snapshot
 ALL_HOURS = frozenset(range(HOURS_PER_DAY))
 
 
-def ended_hours(first_hour_start: datetime, moment: datetime) -> int:
+def completed_hours(first_hour_start: datetime, moment: datetime) -> int:
     """Return how many hours of a day had ended at a moment."""
     return min(max((moment - first_hour_start) // HOUR, 0), HOURS_PER_DAY)
 
@@ -56,8 +56,8 @@ def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datet
         failed = frozenset(earlier for earlier in hours.failed_starts if earlier < start)
     full_read_at = snapshot.requested_at if snapshot.is_success and not is_partial_day else hours.full_read_at
     if snapshot.is_success and not is_partial_day and snapshot.values.is_complete:  # nearly always
-        ended = ended_hours(first_hour_start, snapshot.requested_at)
-        complete = ALL_HOURS if ended == HOURS_PER_DAY else frozenset(range(ended))
+        past = completed_hours(first_hour_start, snapshot.requested_at)
+        complete = ALL_HOURS if past == HOURS_PER_DAY else frozenset(range(past))
         sources = (snapshot,) * HOURS_PER_DAY
         return SeriesHours(
             snapshot.values, sources, snapshot, full_read_at, frozenset(), complete, failed_starts=failed
@@ -73,7 +73,7 @@ def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, m
     sources, once_empty = list(hours.sources), {*hours.once_empty}
     span = snapshot.values.hours
     is_empty_day = not span and not snapshot.window.is_partial_day
-    ended = ended_hours(first_hour_start, snapshot.requested_at)
+    past = completed_hours(first_hour_start, snapshot.requested_at)
     rejected = {one.hour_start and (one.hour_start - first_hour_start) // HOUR for one in snapshot.rejections}
     for hour in range(snapshot.window.first_hour, HOURS_PER_DAY):
         if is_empty_day and hour in may_omit:
@@ -81,7 +81,7 @@ def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, m
         if snapshot.values.volumes[hour] is None:
             is_stored = sources[hour] is not None and hour not in once_empty
             is_rejected = hour in rejected or None in rejected
-            if is_rejected or not _means_zero(snapshot, hour, span, is_stored=is_stored, has_ended=hour < ended):
+            if is_rejected or not _means_zero(snapshot, hour, span, is_stored=is_stored, is_past=hour < past):
                 if not span:
                     once_empty.add(hour)
                 continue
@@ -93,13 +93,13 @@ def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, m
         hours,
         values=HourValues(tuple(volumes), tuple(nanodollars)),
         sources=tuple(sources),
-        complete=frozenset(hour for hour, one in known if hour < ended_hours(first_hour_start, one.requested_at)),
+        complete=frozenset(hour for hour, one in known if hour < completed_hours(first_hour_start, one.requested_at)),
         from_partial_day=frozenset(hour for hour, one in known if one.window.is_partial_day),
         once_empty=frozenset(once_empty),
     )
 
 
-def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bool, has_ended: bool) -> bool:
+def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bool, is_past: bool) -> bool:
     """True if a snapshot without a record for an hour says that the hour is zero.
 
     * Inside its span: yes.
@@ -108,7 +108,7 @@ def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bo
     * Without any record: yes, but a stored value becomes zero only with the second such snapshot in a row.
     """
     if not span:
-        return not is_stored and has_ended
+        return not is_stored and is_past
     first, last = span[0], span[-1]
     return first < hour < last or (hour < first and (snapshot.window.is_partial_day or not is_stored))
 

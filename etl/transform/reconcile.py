@@ -32,7 +32,7 @@ from etl.models import (
     day_start,
 )
 from etl.transform.breakdown import Allocation, DimensionHours, break_down_hours, day_breakdown
-from etl.transform.hours import NO_HOURS, SeriesHours, add_snapshot, ended_hours
+from etl.transform.hours import NO_HOURS, SeriesHours, add_snapshot, completed_hours
 
 CLOSED_AFTER = timedelta(minutes=10)
 """A day is closed if its total was requested this long after its end."""
@@ -194,14 +194,14 @@ def reconcile(day: DaySnapshots) -> ReconciledDay:
 def add_snapshots(before: ReconciledDay, day: DaySnapshots) -> ReconciledDay:
     """Return ``reconcile(day)``; ``day`` is that of ``before`` with more snapshots at its end."""
     added = [one for one in day.snapshots[len(before.inputs.snapshots) :] if one.window.series not in day.ignored]
-    if not _counts_alike(before, day) or any(_is_earlier(snapshot, before) for snapshot in added):
+    if not _counts_the_same(before, day) or any(_is_earlier(snapshot, before) for snapshot in added):
         return reconcile(day)
     after = _add(before, day, added)
     is_same = after.day_state.hours_without_full_day_response == before.day_state.hours_without_full_day_response
     return after if is_same or len(after.series) == 1 else reconcile(day)
 
 
-def _counts_alike(before: ReconciledDay, day: DaySnapshots) -> bool:
+def _counts_the_same(before: ReconciledDay, day: DaySnapshots) -> bool:
     """True if the snapshots of ``before`` count in ``day`` as they did."""
     old = before.inputs
     if (old.hour_offset_seconds, old.full_day_from_snapshot) != (day.hour_offset_seconds, day.full_day_from_snapshot):
@@ -284,7 +284,7 @@ def _changes(series: SeriesKey, before: SeriesHours, after: SeriesHours, first: 
     for hour, (earlier, later) in enumerate(zip(before.sources, after.sources, strict=True)):
         if earlier is None or later is None or before.values.at(hour) == after.values.at(hour):
             continue
-        was_complete = hour < ended_hours(first, earlier.requested_at)
+        was_complete = hour < completed_hours(first, earlier.requested_at)
         cause = ChangeReason.CORRECTION if was_complete else ChangeReason.LATE_ARRIVING
         values = Measures.of(*before.values.at(hour)), Measures.of(*after.values.at(hour))
         yield Revision(series, first + hour * HOUR, *values, cause, later.number)
@@ -333,8 +333,8 @@ def _outstanding(
     """
     if totals.full_read_at is None:
         return
-    ended, midnight = ended_hours(day.first_hour_start, totals.full_read_at), day_start(day.day)
-    if uncovered := [hour for hour in totals.uncovered if hour < ended]:
+    past, midnight = completed_hours(day.first_hour_start, totals.full_read_at), day_start(day.day)
+    if uncovered := [hour for hour in totals.uncovered if hour < past]:
         yield TOTAL, midnight + min(uncovered) * HOUR
         return
     for series, hours in members.items():
@@ -342,5 +342,5 @@ def _outstanding(
             continue
         dimension = dimensions.get(series.dimension)
         unexplained = dimension.unexplained if dimension else frozenset()
-        if found := [hour for hour in hours.uncovered & unexplained if hour < ended]:
+        if found := [hour for hour in hours.uncovered & unexplained if hour < past]:
             yield series, midnight + min(found) * HOUR

@@ -167,16 +167,16 @@ def _append(data: bytes) -> Callable[[Path], object]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "lost"),
+    ("damage", "missing"),
     [(_shorten(1), 1), (_shorten(9), 1), (_shorten(60), 1), (_append(b"\0"), 0), (_append(b"garbage" * 99), 0)],
 )
 def test_a_damaged_end_loses_only_the_response_there(
-    world: World, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], lost: int
+    world: World, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], missing: int
 ) -> None:
     kill_with_all_left(world)
     received = left(world)
     damage(segments(world)[-1])
-    assert (left(world) <= received, len(left(world))) == (True, len(received) - lost)
+    assert (left(world) <= received, len(left(world))) == (True, len(received) - missing)
     with caplog.at_level(logging.WARNING):
         assert_exact(world)
     assert "at its end are damaged and not loaded" in caplog.text
@@ -426,9 +426,7 @@ def test_left_responses_of_days_whose_responses_were_deleted_change_nothing(tmp_
         assert segments(world) == []
 
 
-def test_days_loaded_further_back_than_responses_are_kept_are_taken_in_from_a_journal(
-    tmp_path: Path, engine_name: str
-) -> None:
+def test_days_older_than_the_retention_are_taken_in_from_a_journal(tmp_path: Path, engine_name: str) -> None:
     with World(tmp_path, small(50, 2), WITHOUT_RETRIES) as world:
         assert world.sync(since=ago(36), raw_retention_days=31).exit_code == 0
         kill(world, TWO_SEGMENTS, 5, ANTICAPTCHA_SINCE="all", ANTICAPTCHA_RAW_RETENTION_DAYS="31")

@@ -19,7 +19,7 @@ from etl.clock import Clock
 from etl.errors import UsageError
 from etl.extract.client import MAX_BODY_BYTES, Cancelled, Client
 from etl.extract.rate_limit import RateLimiter
-from etl.extract.transport import Timeouts, _KeptConnections
+from etl.extract.transport import Timeouts, _ThreadConnections
 from etl.models import TOTAL, Window
 from etl.responses import (
     ApiError,
@@ -177,13 +177,13 @@ def test_retry_after_pauses_all_threads() -> None:
 # ---------------------------------------------------------------- kept connections
 
 
-KEPT_OPEN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(SUCCESS) + SUCCESS
+KEEP_ALIVE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(SUCCESS) + SUCCESS
 
 
 def respond_to_all(peer: socket.socket) -> None:
     """Respond to the request that was read, and to all others on the same connection."""
     while True:
-        peer.sendall(KEPT_OPEN)
+        peer.sendall(KEEP_ALIVE)
         request = b""
         while not request.endswith(b"}"):
             piece = peer.recv(65536)
@@ -216,7 +216,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_re
         server.handle(peer)
         is_closed.set()
 
-    with serving(send(KEPT_OPEN)) as server, client(server.url) as http_client:
+    with serving(send(KEEP_ALIVE)) as server, client(server.url) as http_client:
         server.on_connect = close_after_response
         for number in range(1, 4):
             assert http_client.fetch(WINDOW).reply == PAYLOAD
@@ -226,7 +226,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_re
 
 
 def test_a_connection_is_not_used_again_after_an_incomplete_response() -> None:
-    with serving(flood, send(KEPT_OPEN)) as server, client(server.url) as http_client:
+    with serving(flood, send(KEEP_ALIVE)) as server, client(server.url) as http_client:
         assert code(http_client.fetch_once(WINDOW).response.reply) == "too_large"
         assert http_client.fetch_once(WINDOW).response.reply == PAYLOAD
 
@@ -369,7 +369,7 @@ def test_certificates_are_always_checked(tmp_path: Path, name: str, monkeypatch:
     monkeypatch.setenv(name, "" if name == "SSL_CERT_FILE" else str(tmp_path))
     with client("https://localhost:1") as http_client:
         transport = http_client._http._transport
-        assert isinstance(transport, _KeptConnections)
+        assert isinstance(transport, _ThreadConnections)
         context = transport._certificates
         assert context is not None
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -163,7 +163,7 @@ def test_the_request_limits_hold_for_many_histories(name: str) -> None:
 
 
 @pytest.mark.parametrize("names", [QUEUE_NAMES[3:4], QUEUE_NAMES[:3]], ids=["one", "three"])
-def test_a_backfill_of_few_busy_queues_keeps_all_requests_in_flight_busy(names: tuple[str, ...]) -> None:
+def test_a_backfill_of_few_queues_uses_all_requests_at_once(names: tuple[str, ...]) -> None:
     account = CountedAccount(Shape(len(names), len(names), 1), seed=2, history=timedelta(days=365))
     account.dataset = Dataset.always_active(account.first_day, names)
     assert account.backfill_in_rounds(concurrency=8) <= 1.12 * len(account.requested) / 8
