@@ -447,6 +447,27 @@ def test_every_hour_adds_up_to_its_total_and_every_member_has_only_its_own_spend
     play(world, steps)
 
 
+@pytest.mark.parametrize("seed", [28, 30, 31, 34])
+def test_apps_and_ips_do_not_wait_for_outstanding_hours_of_another_one(seed: int) -> None:
+    dataset = Dataset(
+        seed=0,
+        begins=TODAY - timedelta(days=5),
+        queues=NAMES[:2],
+        idle_hours=0,
+        idle_weeks=0,
+        turnover=False,
+        corrections=False,
+        apps=(),
+        ips=(),
+        unlisted=0,
+    )
+    world = SimulatedApi(
+        dataset, Behaviour(buckets=23, running=False, foreign_app="zeros"), datetime(2026, 11, 22, tzinfo=UTC), seed
+    )
+    listed = (app("1011"), app("1022"), ip("192.0.2.10"))
+    play(world, [SyncStep(0, concurrency=1), SyncStep(0, configured=listed, concurrency=3)])
+
+
 @pytest.mark.long
 @settings(without_deadline, max_examples=1_500)
 @given(accounts(), step_lists)

@@ -171,13 +171,14 @@ def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[Planner
         due[day] = DayRequests(later, requests.is_discovering)
     if not windows:
         return replace(state, due=due), ()
-    if not later and (plan.stale or any(window.is_partial_day for window in windows)):
+    in_flight = plan.in_flight | {*windows}
+    if not later and (plan.stale or any(window.is_partial_day for window in in_flight)):
         due[day] = None  # others need not wait for the responses to these
     if any(members.is_new_app_or_ip(state.members, window.series) for window in windows):
         due = dict.fromkeys(state.open_days)  # other days wait for the response to a new name
     plan = replace(
         plan,
-        in_flight=plan.in_flight | {*windows},
+        in_flight=in_flight,
         sent=plan.sent | {*windows},
         is_discovering=plan.is_discovering or requests.is_discovering,
     )
