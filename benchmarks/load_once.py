@@ -75,7 +75,7 @@ def main(folder: str, days: str, queues: str) -> None:
     state_store = SyncStateStore(engine, account, lambda: datetime.now(UTC))
     number = state_store.start_run("bench", "", NOW.date(), ())
     clock = Clock()
-    writer = Writer(state_store, None, lambda _: None)
+    writer = Writer(state_store, None, clock, lambda _: None)
     writer.start()
     made = 0.0
     is_stored, facts = bool(state_store.statuses()), dict[date, list[Fact]]()

@@ -1,22 +1,9 @@
 """The hours of one day of a series as two integer columns. Sums, differences and comparisons are exact."""
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import NamedTuple
 
 HOURS_PER_DAY = 24
-
-_SCALE = 9
-
-
-def to_dollars(nanodollars: int) -> Decimal:
-    """US dollars with nine places."""
-    return Decimal(nanodollars).scaleb(-_SCALE)
-
-
-def to_nanodollars(money: Decimal) -> int:
-    """Billionths of a US dollar. ``money`` has at most nine places."""
-    return int(money.scaleb(_SCALE))
 
 
 class HourValues(NamedTuple):

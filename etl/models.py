@@ -14,7 +14,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from etl.hour_values import NO_VALUES, HourValues, to_dollars
+from etl.hour_values import NO_VALUES, HourValues
+from etl.money import to_dollars
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -63,6 +63,16 @@ def round_to_nanodollars(amounts: Iterable[int | Decimal]) -> tuple[int, ...] | 
     return nanodollars if all(-_LIMIT < amount < _LIMIT for amount in nanodollars) else None
 
 
+def to_dollars(nanodollars: int) -> Decimal:
+    """Return US dollars with nine places."""
+    return Decimal(nanodollars).scaleb(-SCALE)
+
+
+def to_nanodollars(money: Decimal) -> int:
+    """Return billionths of a US dollar. ``money`` has at most nine places."""
+    return int(money.scaleb(SCALE))
+
+
 def parse_int(value: object) -> int | None:
     """Return a whole number within BIGINT (tasks, Unix seconds), otherwise None."""
     if type(value) is int:  # nearly always

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 
-from etl.hour_values import HourValues, to_dollars, to_nanodollars
+from etl.hour_values import HourValues
 from etl.models import HOUR, Fact, Measures, Record, SeriesKey, Snapshot, day_start
+from etl.money import to_dollars, to_nanodollars
 from etl.transform.reconcile import ReconciledDay, diff, single_facts
 
 

@@ -216,10 +216,10 @@ def report(context: CliContext, output: str, days: int) -> None:
     try:
         from etl.outputs.report.page import render_page
     except ModuleNotFoundError as error:
-        if error.name not in {"altair", "jinja2", "vl_convert"}:
+        if error.name != "jinja2":
             raise
         hint = "pip install '.[report]' in the folder of the repository"
-        raise UsageError("the report needs Altair, which is not installed", hint) from error
+        raise UsageError("the report needs Jinja2, which is not installed", hint) from error
     from etl.outputs.report.queries import load_report
 
     account, wait = selected_account(settings), settings.lock_wait

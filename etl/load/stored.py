@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from etl.hour_values import to_nanodollars
 from etl.load import state_sql as sql
 from etl.load.stored_account import Account, MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
 from etl.models import (
@@ -25,6 +24,7 @@ from etl.models import (
     UnknownNameBehaviour,
     Window,
 )
+from etl.money import to_nanodollars
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none
 
 ACTIVITY_WINDOW = timedelta(days=31)

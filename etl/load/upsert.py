@@ -131,9 +131,8 @@ class PreparedBatch:
             *insert_statement(schema.rejections, account_id, rejections),
             *bulk_statement(_MERGE_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in batch.days]),
         ]
-        self._merge = bulk_statement(
-            _MERGE_FACTS, account_id, _MERGE_COLUMNS, _merge_rows(batch.changed_facts, series), now=now
-        )
+        changed_facts = [_merge_row(fact, day, series) for day, fact in batch.changed_facts]
+        self._merge = bulk_statement(_MERGE_FACTS, account_id, _MERGE_COLUMNS, changed_facts, now=now)
         self._over_allocations = insert_statement(schema.over_allocated_hours, account_id, over_allocations)
 
     def write(self, connection: Connection) -> LoadCounts:
@@ -203,16 +202,7 @@ def rejection_rows(snapshot: Snapshot, series: Mapping[SeriesKey, int], at: date
 
 # ---------------------------------------------------------------- facts, and their values before
 
-_FACT_COLUMNS: list[Column[Any]] = [
-    column if column.name != "money" else Column("nanodollars", BigInteger, nullable=False)
-    for column in columns_of(schema.facts)[:-1]
-]
-
-_MERGE_COLUMNS = [*_FACT_COLUMNS, Column("is_delete", Boolean, nullable=False)]
-
-_FACTS = """
-    select f.*, cast(f.nanodollars * 0.000000001 as decimal(18, 9)) as money from (%s) as f
-"""
+_NEW_FACT_COLUMNS = ("series_id", "day", "first_hour_start", "hours", "volumes", "nanodollars", "snapshots")
 
 _INSERT_FACTS = """
     insert into internal.facts (account_id, series_id, day, hour_start, volume, money, snapshot_id, loaded_at)
@@ -252,8 +242,13 @@ def _insert_facts(
     return [Statement(_INSERT_FACTS, {"a": account_id, "now": now, **params})] if columns["day"] else []
 
 
-_NEW_FACT_COLUMNS = ("series_id", "day", "first_hour_start", "hours", "volumes", "nanodollars", "snapshots")
-
+_MERGE_COLUMNS: list[Column[Any]] = [
+    *(
+        column if column.name != "money" else Column("nanodollars", BigInteger, nullable=False)
+        for column in columns_of(schema.facts)[:-1]
+    ),
+    Column("is_delete", Boolean, nullable=False),
+]
 
 _MERGE_FACTS = f"""
     merge into internal.facts as f
@@ -270,16 +265,9 @@ _MERGE_FACTS = f"""
 """
 
 
-def _fact_rows(facts: _DatedFacts, series: Mapping[SeriesKey, int]) -> list[Row]:
-    return [
-        (series[fact.series], day, to_db_utc(fact.hour_start), fact.volume, fact.nanodollars, fact.snapshot)
-        for day, fact in facts
-    ]
-
-
-def _merge_rows(facts: _DatedFacts, series: Mapping[SeriesKey, int]) -> list[Row]:
-    rows = _fact_rows(facts, series)
-    return [(*row, fact.is_delete) for row, (_, fact) in zip(rows, facts, strict=True)]
+def _merge_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:
+    hour = series[fact.series], day, to_db_utc(fact.hour_start)
+    return *hour, fact.volume, fact.nanodollars, fact.snapshot, fact.is_delete
 
 
 def fact_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:

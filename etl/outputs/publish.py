@@ -166,7 +166,7 @@ def _copy_from_file(source: sa.Connection, to: Path) -> dict[str, Checksum]:
 
 
 def _copy_from_server(source: sa.Connection, to: Path) -> dict[str, Checksum]:
-    """Copy the tables as CSV, six times as fast as rows through this program, and return checksums of these texts."""
+    """Copy the tables as CSV, which is faster than rows through this program, and return checksums of these texts."""
     checksums = {}
     with open_warehouse(warehouse_url(str(to))).begin() as target:
         target.exec_driver_sql("create schema internal")

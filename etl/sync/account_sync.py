@@ -32,7 +32,6 @@ from etl.warehouse.checks import CheckRun
 
 Statuses = Mapping[SeriesKey, MemberStatus]
 
-
 MAX_UNCOMMITTED = 2_000
 """Responses received and not yet committed, which are in memory."""
 
@@ -71,7 +70,7 @@ class AccountSync:
             header = JournalHeader(settings.account, store.account.identity, store.run, __version__)
             self._journal = Journal(journal_prefix, header, self._left)
         self._loop = RequestLoop(client, settings.concurrency, self._parse, self._journal, cancelled)
-        self._writer = Writer(store, self._journal, self._loop.notify)
+        self._writer = Writer(store, self._journal, clock, self._loop.notify)
 
     def _load_state(self) -> None:
         loaded = load_stored_state(self._store, self._options)

@@ -54,7 +54,8 @@ def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
 
 def describe(segments: Sequence[Segment], responses: Sequence[Response], run: int) -> Finding | None:
     """Log what was loaded. Return a finding if the warehouse is older than its journal; ``run`` is the current run."""
-    log.info("loaded %d responses that an earlier run had received and not committed", len(responses))
+    if responses:
+        log.info("loaded %d responses that an earlier run had received and not committed", len(responses))
     newest = max((segment.header.run for segment in segments if segment.header), default=0)
     if newest < run:
         return None

@@ -7,8 +7,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import date
-from time import monotonic
 
+from etl.clock import Clock
 from etl.extract.journal import Journal
 from etl.load.state import SyncStateStore
 from etl.load.stored_account import AccountTraits
@@ -17,7 +17,7 @@ from etl.models import Dimension, MemberStatus, SeriesKey, Snapshot
 from etl.transform.reconcile import NO_FACTS, ReconciledDay, diff
 
 BATCH_SNAPSHOTS = 1_000
-"""A commit opens the file once, which costs as much as 100 snapshots (measured)."""
+"""Opening and closing the file takes 20 ms, writing a snapshot about 0.1 ms (measured)."""
 
 BATCH_SECONDS = 5.0
 """The longest time from an update to its commit. Between commits, readers find the file free."""
@@ -59,9 +59,14 @@ class Writer:
     """
 
     def __init__(
-        self, store: SyncStateStore, journal: Journal | None, on_commit: Callable[["BaseException | None"], None]
+        self,
+        store: SyncStateStore,
+        journal: Journal | None,
+        clock: Clock,
+        on_commit: Callable[["BaseException | None"], None],
     ) -> None:
         self._store = store
+        self._monotonic = clock.monotonic
         self._journal = journal
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()  # None ends the thread
@@ -125,14 +130,16 @@ class Writer:
         deadline, snapshots = None, 0
         with suppress(queue.Empty):
             while snapshots < BATCH_SNAPSHOTS:
-                submission = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - monotonic()))
+                submission = self._queue.get(
+                    timeout=None if deadline is None else max(0.0, deadline - self._monotonic())
+                )
                 if submission is None:
                     return batch, False
                 if not submission.updates and not submission.member_statuses:
                     break
                 batch.append(submission)
                 snapshots += sum(update.snapshot is not None for update in submission.updates)
-                deadline = deadline or monotonic() + BATCH_SECONDS
+                deadline = deadline or self._monotonic() + BATCH_SECONDS
         return batch, True
 
     def _commit(self, batch: Sequence[_Submission]) -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from etl import money
-from etl.hour_values import HOURS_PER_DAY, HourValues, to_dollars, to_nanodollars
+from etl.hour_values import HOURS_PER_DAY, HourValues
 from etl.models import HOUR, Outcome, Record, Rejection, Snapshot, Window, day_start
+from etl.money import to_dollars, to_nanodollars
 from etl.responses import ApiError, RawRecord, RegularHours, Response, SuccessPayload
 from etl.transform.dedupe import deduplicate_hours
 

@@ -124,7 +124,7 @@ class ReconciledDay:
         for name, dimension in self.dimensions.items():
             yield SeriesKey(name, None), _facts_of(dimension.unattributed, totals.sources, has_total)
 
-    @property
+    @cached_property
     def over_allocations(self) -> list[Fact]:
         """Hours whose members exceed the total in a dimension, with what they add up to."""
         found = []

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError
-from etl.hour_values import to_nanodollars
 from etl.load import accounts as accounts_module
 from etl.load.accounts import find_account, last_completed_syncs, open_account
 from etl.load.state import SyncStateStore
@@ -37,6 +36,7 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.money import to_nanodollars
 from etl.secret import Secret
 
 pytestmark = pytest.mark.contract

@@ -5,8 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from etl.hour_values import NO_VALUES, HourValues, to_nanodollars
+from etl.hour_values import NO_VALUES, HourValues
 from etl.models import Measures
+from etl.money import to_nanodollars
 from etl.transform.breakdown import Allocation, DimensionHours, break_down_hours, day_breakdown
 
 HOUR = 8

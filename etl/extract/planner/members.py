@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
-from etl.hour_values import HourValues, to_dollars
+from etl.hour_values import HourValues
 from etl.models import (
     SPLIT_DIMENSIONS,
     TOTAL,
@@ -30,6 +30,7 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.money import to_dollars
 
 KNOWN_QUEUES = (
     "English ImageToText", "Russian ImageToText", "Recaptcha Proxyless", "Recaptcha Proxy-on", "FunCaptcha",
