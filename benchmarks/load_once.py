@@ -12,15 +12,15 @@ from time import perf_counter
 
 from benchmarks.history import NOW
 from etl.clock import Clock
-from etl.hour_values import HourValues
+from etl.hour_values import FactValues, HourValues
 from etl.load.accounts import open_account
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import TOTAL, Fact, MemberStatus, Outcome, SeriesKey, Snapshot, Window, queue
+from etl.models import TOTAL, MemberStatus, Outcome, SeriesKey, Snapshot, Window, queue
 from etl.secret import Secret
 from etl.sync.initial_state import AccountProfile
 from etl.sync.writer import DayUpdate, Writer
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, empty_day, fact_values, reconcile
+from etl.transform.reconcile import DaySnapshots, empty_day, reconcile
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import upgrade
 
@@ -58,11 +58,6 @@ def day_snapshots(day: date, number: int, names: list[SeriesKey], requested_at: 
     ]
 
 
-def _as_stored(reconciled: ReconciledDay, facts: list[Fact]) -> ReconciledDay:
-    """Return the day with the facts stored in the warehouse, as a sync loads it."""
-    return replace(reconciled, stored_facts=fact_values(facts, reconciled.inputs.first_hour_start))
-
-
 def main(folder: str, days: str, queues: str) -> None:
     names = [queue(f"Queue {number}") for number in range(1, int(queues))]
     engine = open_warehouse(warehouse_url(str(Path(folder) / "warehouse.duckdb")))
@@ -78,7 +73,7 @@ def main(folder: str, days: str, queues: str) -> None:
     writer = Writer(state_store, None, clock, lambda _: None)
     writer.start()
     made = 0.0
-    is_stored, facts = bool(state_store.statuses()), dict[date, list[Fact]]()
+    is_stored, facts = bool(state_store.statuses()), dict[date, dict[SeriesKey, FactValues]]()
     for age in range(int(days)):
         began = perf_counter()
         day = NOW.date() - timedelta(days=10 + age)
@@ -88,8 +83,8 @@ def main(folder: str, days: str, queues: str) -> None:
         reconciled = reconcile(profile.apply_to(DaySnapshots(day, snapshots=tuple(snapshots))))
         row = CoverageRow(reconciled.day_state, "final")
         if is_stored and age % DAYS_PER_READ == 0:
-            facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_PER_READ)])
-        stored = _as_stored(reconciled, facts[day]) if is_stored else empty_day(day)
+            facts = state_store.facts([day - timedelta(days=more) for more in range(DAYS_PER_READ)], 0)
+        stored = replace(reconciled, stored_facts=facts[day]) if is_stored else empty_day(day)
         writer.submit(
             [DayUpdate(row, reconciled, stored, snapshot, is_last=snapshot is snapshots[-1]) for snapshot in snapshots]
         )

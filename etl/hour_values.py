@@ -1,6 +1,6 @@
 """The hours of one day of a series as two integer columns. Sums, differences and comparisons are exact."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 HOURS_PER_DAY = 24
@@ -55,3 +55,23 @@ class HourValues(NamedTuple):
 
 
 NO_VALUES = HourValues((None,) * HOURS_PER_DAY, (None,) * HOURS_PER_DAY)
+
+
+class FactValues(NamedTuple):
+    """The facts of one series on one day by hour: volume, nanodollars and snapshot number; None: no fact."""
+
+    volumes: tuple[int | None, ...]
+    nanodollars: tuple[int | None, ...]
+    snapshots: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, hours: Sequence[int], *columns: Sequence[int]) -> "FactValues":
+        """From columns with the values of some hours."""
+        if (*hours,) != _ALL_HOURS:
+            by_hour = dict(zip(hours, zip(*columns, strict=True), strict=True))
+            columns = (*zip(*(by_hour.get(hour, (None, None, None)) for hour in _ALL_HOURS), strict=True),)
+        return cls(*map(tuple, columns))
+
+
+_ALL_HOURS = (*range(HOURS_PER_DAY),)
+NO_FACTS = FactValues(*NO_VALUES, NO_VALUES.volumes)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 
-from etl.hour_values import HourValues
+from etl.hour_values import FactValues, HourValues
 from etl.models import HOUR, Fact, Measures, Record, SeriesKey, Snapshot, day_start
 from etl.money import to_dollars, to_nanodollars
 from etl.transform.reconcile import ReconciledDay, diff, single_facts
@@ -28,6 +28,15 @@ def facts_of(day: ReconciledDay) -> dict[tuple[SeriesKey, datetime], Fact]:
     first = day.inputs.first_hour_start
     facts = (fact for series, values in day.facts.items() for fact in single_facts(series, values, first))
     return {(fact.series, fact.hour_start): fact for fact in facts}
+
+
+def fact_values(facts: Iterable[Fact], first_hour_start: datetime) -> dict[SeriesKey, FactValues]:
+    """Arrange a day's facts by series and hour."""
+    by_series: dict[SeriesKey, list[tuple[int, int, int, int]]] = {}
+    for fact in facts:
+        hour = (fact.hour_start - first_hour_start) // HOUR
+        by_series.setdefault(fact.series, []).append((hour, fact.volume, fact.nanodollars, fact.snapshot))
+    return {series: FactValues.of(*zip(*rows, strict=True)) for series, rows in by_series.items()}
 
 
 def written_facts(before: ReconciledDay, after: ReconciledDay) -> list[Fact]:

@@ -63,11 +63,18 @@ SNAPSHOTS = """
 """
 
 FACTS = """
-    select f.day, s.dimension, s.member, f.hour_start, f.volume, f.money, f.snapshot_id
-      from internal.facts  as f
-      join internal.series as s on s.account_id = f.account_id and s.series_id = f.series_id
-     where f.account_id = :a and f.day in (select unnest(cast(:days as date[])))
+    select f.day, s.dimension, s.member, f.hours, f.volumes, f.nanodollars, f.snapshots
+      from (select series_id, day,
+                   array_agg(cast(extract(epoch from hour_start) as bigint))                as hours,
+                   array_agg(volume)                                                        as volumes,
+                   array_agg(cast(cast(money as decimal(38, 9)) * 1000000000 as bigint)) as nanodollars,
+                   array_agg(snapshot_id)                                                   as snapshots
+              from internal.facts
+             where account_id = :a and day in (select unnest(cast(:days as date[])))
+             group by series_id, day) as f
+      join internal.series as s on s.account_id = :a and s.series_id = f.series_id
 """
+"""One row per series and day: half the time of one row per fact (measured)."""
 
 SPENDING = """
     select s.dimension, s.member, f.day, cast(sum(f.volume) as bigint), cast(sum(f.money) as decimal(18, 9))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from etl.hour_values import FactValues
 from etl.load import state_sql as sql
 from etl.load.stored_account import Account, MemberStatusChange, load_member_statuses, load_unknown_name_behaviours
 from etl.models import (
@@ -16,19 +17,20 @@ from etl.models import (
     Breakdown,
     DayState,
     Dimension,
-    Fact,
     Measures,
     MemberStatus,
     Outcome,
     SeriesKey,
     UnknownNameBehaviour,
     Window,
+    day_start,
 )
-from etl.money import to_nanodollars
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none
 
 ACTIVITY_WINDOW = timedelta(days=31)
 """Spending is loaded for this many days before and after the days that are requested."""
+
+_HOUR_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,13 @@ class StoredStateReader:
         rows = self._rows(sql.SNAPSHOTS, days=sorted(days))
         return [stored_snapshot(self.account.name, row) for row in rows]
 
-    def facts(self, days: Iterable[date]) -> dict[date, list[Fact]]:
-        """The facts of some days."""
-        facts: dict[date, list[Fact]] = defaultdict(list)
-        for day, dimension, member, hour_start, volume, money, number in self._rows(sql.FACTS, days=sorted(days)):
-            series = SeriesKey(Dimension(dimension), member)
-            facts[day].append(Fact(series, from_db_utc(hour_start), volume, to_nanodollars(money), number))
+    def facts(self, days: Iterable[date], hour_offset: int) -> dict[date, dict[SeriesKey, FactValues]]:
+        """The facts of some days. ``hour_offset``: seconds past the full hour at which the account's hours begin."""
+        facts: dict[date, dict[SeriesKey, FactValues]] = defaultdict(dict)
+        for day, dimension, member, starts, *columns in self._rows(sql.FACTS, days=sorted(days)):
+            first = int(day_start(day).timestamp()) + hour_offset
+            hours = [(start - first) // _HOUR_SECONDS for start in starts]
+            facts[day][SeriesKey(Dimension(dimension), member)] = FactValues.of(hours, *columns)
         return facts
 
     def spending(self, days: Iterable[date]) -> list[tuple[SeriesKey, date, Measures]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, text
 
+from etl.hour_values import HOURS_PER_DAY, FactValues
 from etl.load.member_statuses import write_member_statuses, write_unknown_name_behaviours
 from etl.load.rows import (
     Row,
@@ -63,12 +64,12 @@ _DatedFacts = tuple[tuple[date, Fact], ...]
 
 
 class NewFacts(NamedTuple):
-    """The facts of a series on a day without any of it; by hour: volumes, nanodollars, snapshots, or None."""
+    """The facts of a series on a day that had none of it."""
 
     day: date
     series: SeriesKey
     first_hour_start: datetime
-    values: tuple[Sequence[int | None], Sequence[int | None], Sequence[int | None]]
+    values: FactValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +230,12 @@ def _insert_facts(
 ) -> list[Statement]:
     columns: dict[str, list[str]] = {name: [] for name in _NEW_FACT_COLUMNS}
     for new in facts:
-        volumes, nanodollars, snapshots = new.values
-        hours: Sequence[int] = range(len(volumes))
-        if None in volumes:
-            hours = [hour for hour in hours if volumes[hour] is not None]
-            volumes, nanodollars, snapshots = ([column[hour] for hour in hours] for column in new.values)
+        hours = [hour for hour, volume in enumerate(new.values.volumes) if volume is not None]
+        values = (
+            new.values if len(hours) == HOURS_PER_DAY else ([column[hour] for hour in hours] for column in new.values)
+        )
         row = str(series[new.series]), str(new.day), str(to_db_utc(new.first_hour_start))
-        by_hour = (" ".join(map(str, column)) for column in (hours, volumes, nanodollars, snapshots))
+        by_hour = (" ".join(map(str, column)) for column in (hours, *values))
         for column, text_ in zip(columns.values(), (*row, *by_hour), strict=True):
             column.append(text_)
     params = {name: ",".join(values) for name, values in columns.items()}

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from etl.config import Settings
 from etl.extract import planner, protocol
-from etl.hour_values import HourValues
+from etl.hour_values import NO_FACTS, FactValues, HourValues
 from etl.load.stored import StoredSnapshot, StoredStateReader
 from etl.load.stored_account import AccountTraits
 from etl.models import (
-    HOUR,
     TOTAL,
     ActivePeriod,
     Dimension,
-    Fact,
     Measures,
     MemberStatus,
     Outcome,
@@ -23,13 +21,12 @@ from etl.models import (
     UnknownNameAnswer,
     UnknownNameBehaviour,
     app,
-    day_start,
     ip,
     queue,
 )
 from etl.responses import Response
 from etl.transform import parse
-from etl.transform.reconcile import DaySnapshots, ReconciledDay, fact_values, reconcile
+from etl.transform.reconcile import DaySnapshots, ReconciledDay, reconcile
 
 
 def sync_options(settings: Settings, now: datetime, since: date | None) -> planner.SyncOptions:
@@ -203,28 +200,29 @@ def load_days(store: StoredStateReader, days: Iterable[date], profile: AccountPr
     if not wanted:
         return {}
     snapshots: dict[date, list[Snapshot]] = {day: [] for day in wanted}
-    facts = store.facts(wanted)
+    offset = profile.hour_offset_seconds
+    facts = store.facts(wanted, offset or 0)
     for row in store.snapshots(wanted):
         day = row.window.day
         if row.is_raw_missing:
-            snapshots[day].append(_from_facts(row, facts.get(day, ()), profile.hour_offset_seconds or 0))
+            snapshots[day].append(_from_facts(row, facts[day].get(row.window.series, NO_FACTS)))
         else:
-            snapshots[day].append(reparse(row, profile.hour_offset_seconds))
+            snapshots[day].append(reparse(row, offset))
     loaded = {}
     for day in wanted:
         day_snapshots = profile.apply_to(DaySnapshots(day, snapshots=tuple(snapshots[day])))
         reconciled = reconcile(day_snapshots)
-        stored_facts = fact_values(facts.get(day, ()), day_snapshots.first_hour_start)
-        loaded[day] = LoadedDay(reconciled, replace(reconciled, stored_facts=stored_facts))
+        loaded[day] = LoadedDay(reconciled, replace(reconciled, stored_facts=facts[day]))
     return loaded
 
 
-def _from_facts(stored: StoredSnapshot, facts: Iterable[Fact], hour_offset: int) -> Snapshot:
-    """Build the snapshot from its facts and mark it as failed, so that it is requested again."""
-    own = [fact for fact in facts if (fact.snapshot, fact.series) == (stored.number, stored.window.series)]
-    first_hour = day_start(stored.window.day) + timedelta(seconds=hour_offset)
-    values = HourValues.of({(fact.hour_start - first_hour) // HOUR: (fact.volume, fact.nanodollars) for fact in own})
-    outcome = Outcome.PARTIAL if own else Outcome.FAILED
+def _from_facts(stored: StoredSnapshot, facts: FactValues) -> Snapshot:
+    """Build the snapshot from the facts of its series and mark it as failed, so that it is requested again."""
+    is_own = [number == stored.number for number in facts.snapshots]
+    values = HourValues(
+        *(tuple(value if own else None for value, own in zip(column, is_own, strict=True)) for column in facts[:2])
+    )
+    outcome = Outcome.PARTIAL if any(is_own) else Outcome.FAILED
     return Snapshot(stored.number, stored.window, stored.requested_at, outcome, values, code="answer_lost")
 
 

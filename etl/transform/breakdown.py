@@ -1,7 +1,8 @@
 """Compare the members of a dimension with the total, hour by hour. Pure."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from operator import add, or_, sub
 from typing import NamedTuple
 
 from etl.hour_values import HOURS_PER_DAY, NO_VALUES, HourValues
@@ -20,18 +21,23 @@ class Allocation(NamedTuple):
     nanodollars: tuple[int, ...] = _ZEROS
     members: tuple[int, ...] = _ZEROS
 
-    def replace_member(self, before: HourValues, after: HourValues) -> "Allocation":
-        """The sums after a member's values have changed."""
-        volumes, nanodollars, members = map(list, self)
-        for hour, volume, money in before.with_spend():
-            volumes[hour] -= volume
-            nanodollars[hour] -= money
-            members[hour] -= 1
-        for hour, volume, money in after.with_spend():
-            volumes[hour] += volume
-            nanodollars[hour] += money
-            members[hour] += 1
-        return Allocation(tuple(volumes), tuple(nanodollars), tuple(members))
+    def replace_members(self, before: Iterable[HourValues], after: Iterable[HourValues]) -> "Allocation":
+        """The sums after the values of some members have changed."""
+        columns = zip(self, _sums(before), _sums(after), strict=True)
+        return Allocation(*(tuple(map(add, map(sub, sums, old), new)) for sums, old, new in columns))
+
+
+def _sums(members: Iterable[HourValues]) -> Allocation:
+    filled = [
+        one if one.is_complete else HourValues(*(tuple(value or 0 for value in column) for column in one))
+        for one in members
+        if not one.is_empty
+    ]
+    if not filled:
+        return Allocation()
+    volumes, nanodollars = zip(*filled, strict=True)
+    has_spend = (map(bool, map(or_, *one)) for one in filled)
+    return Allocation(*(tuple(map(sum, zip(*columns, strict=True))) for columns in (volumes, nanodollars, has_spend)))
 
 
 @dataclass(frozen=True, slots=True)

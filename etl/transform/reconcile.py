@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 
-from etl.hour_values import HOURS_PER_DAY, NO_VALUES, HourValues
+from etl.hour_values import HOURS_PER_DAY, NO_FACTS, FactValues, HourValues
 from etl.models import (
     DAY,
     HOUR,
@@ -67,17 +66,6 @@ class DaySnapshots:
     @property
     def counted(self) -> Iterator[Snapshot]:
         return (snapshot for snapshot in self.snapshots if snapshot.window.series not in self.ignored)
-
-
-class FactValues(NamedTuple):
-    """The facts of one series on one day by hour: volume, nanodollars and snapshot number; None: no fact."""
-
-    volumes: tuple[int | None, ...]
-    nanodollars: tuple[int | None, ...]
-    snapshots: tuple[int | None, ...]
-
-
-NO_FACTS = FactValues(*NO_VALUES, NO_VALUES.volumes)
 
 
 def single_facts(series: SeriesKey, values: FactValues, first_hour_start: datetime) -> Iterator[Fact]:
@@ -147,19 +135,10 @@ class ReconciledDay:
         return max((snapshot.number for snapshot in self.inputs.counted), default=0)
 
 
-def fact_values(facts: Iterable[Fact], first_hour_start: datetime) -> dict[SeriesKey, FactValues]:
-    """Arrange a day's facts by series and hour."""
-    by_series: dict[SeriesKey, list[list[int | None]]] = {}
-    for fact in facts:
-        hour = (fact.hour_start - first_hour_start) // HOUR
-        columns = by_series.setdefault(fact.series, [list(column) for column in NO_FACTS])
-        for column, value in zip(columns, (fact.volume, fact.nanodollars, fact.snapshot), strict=True):
-            column[hour] = value
-    return {series: FactValues(*map(tuple, columns)) for series, columns in by_series.items()}
-
-
 def _facts_of(values: HourValues, sources: Sequence[Snapshot | None], hours: frozenset[int]) -> FactValues:
     """The facts of the hours with spend, among some hours."""
+    if values.is_complete and all(values.volumes) and len(hours) == HOURS_PER_DAY:  # frequent
+        return FactValues(*values, tuple(source.number if source else None for source in sources))
     volumes, nanodollars, snapshots = map(list, NO_FACTS)
     for hour, volume, money in values.with_spend():
         source = sources[hour]
@@ -228,11 +207,12 @@ def _add(before: ReconciledDay, day: DaySnapshots, added: Iterable[Snapshot]) ->
     allocations = {name: hours.allocation for name, hours in before.dimensions.items()} or {
         Dimension.QUEUE: Allocation()
     }
-    for key in changed - day.unverified:
-        earlier, values = before.series.get(key, NO_HOURS).values, series[key].values
-        if key.dimension in allocations or not values.is_empty:
-            allocation = allocations.get(key.dimension, Allocation())
-            allocations[key.dimension] = allocation.replace_member(earlier, values)
+    for name in SPLIT_DIMENSIONS:
+        members = [key for key in changed if key.dimension is name and key not in day.unverified]
+        values = [series[key].values for key in members]
+        if values and (name in allocations or not all(one.is_empty for one in values)):
+            earlier = (before.series[key].values for key in members if key in before.series)
+            allocations[name] = allocations.get(name, Allocation()).replace_members(earlier, values)
     totals = series.get(TOTAL, NO_HOURS)
     dimensions = {
         name: break_down_hours(totals.values, allocations[name]) for name in SPLIT_DIMENSIONS if name in allocations

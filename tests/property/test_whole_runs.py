@@ -44,8 +44,8 @@ from etl.sandbox.server import Sandbox
 from etl.secret import Secret
 from etl.transform import parse
 from etl.transform.breakdown import ROUNDING_TOLERANCE
-from etl.transform.reconcile import ReconciledDay, fact_values
-from tests.core import records_of, written_facts
+from etl.transform.reconcile import ReconciledDay
+from tests.core import fact_values, records_of, written_facts
 from tests.property.simulated_account import SimulatedAccount
 
 TODAY = date(2026, 11, 22)

@@ -20,7 +20,7 @@ def values(money: str, volume: int = 1) -> HourValues:
 def break_down(total: HourValues, members: Sequence[HourValues]) -> DimensionHours:
     allocation = Allocation()
     for member in members:
-        allocation = allocation.replace_member(NO_VALUES, member)
+        allocation = allocation.replace_members([NO_VALUES], [member])
     return break_down_hours(total, allocation)
 
 
@@ -43,9 +43,10 @@ def test_the_total_and_each_member_may_be_rounded_by_one_millionth(
 
 
 def test_a_member_whose_values_change_counts_only_with_the_new_ones() -> None:
-    allocation = Allocation().replace_member(NO_VALUES, values("1.0")).replace_member(values("1.0"), values("0.25", 3))
+    first, later = values("1.0"), values("0.25", 3)
+    allocation = Allocation().replace_members([], [first]).replace_members([first], [later])
     assert (allocation.volumes[HOUR], allocation.nanodollars[HOUR], allocation.members[HOUR]) == (3, 250_000_000, 1)
-    assert allocation.replace_member(values("0.25", 3), NO_VALUES) == Allocation()
+    assert allocation.replace_members([later], [NO_VALUES]) == Allocation()
 
 
 def test_members_that_exceed_the_total_leave_all_of_it_unattributed() -> None:
