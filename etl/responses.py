@@ -1,10 +1,10 @@
 """Types of a response: as received, and as parsed by ``extract/protocol.py``. Bad data is a value here."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from etl.models import ErrorScope, Window
+from etl.models import MAX_CLOCK_SKEW, ErrorScope, Window
 
 
 class RawRecord(NamedTuple):
@@ -82,3 +82,15 @@ class Response:
     server_time: datetime | None = None
     seconds: float = field(default=0, compare=False)
     compressed_body: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        """How much the server's clock is ahead of ours, if that is too much; otherwise zero."""
+        skew = timedelta(0) if self.server_time is None else self.server_time - self.requested_at
+        return skew if abs(skew) > MAX_CLOCK_SKEW else timedelta(0)
+
+    @property
+    def with_true_time(self) -> "Response":
+        """If the clocks differ too much, with the earlier time: with a later one the snapshot could win wrongly."""
+        skew = min(self.clock_skew, timedelta(0))
+        return replace(self, requested_at=self.requested_at + skew) if skew else self

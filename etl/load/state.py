@@ -34,7 +34,7 @@ class SyncStateStore(StoredStateReader):
     """Reads and writes the rows of one account. Between calls the warehouse is not locked."""
 
     def __init__(self, engine: Engine, account: Account, now: Callable[[], datetime]) -> None:
-        super().__init__(account, self._open_reader)
+        super().__init__(account, self.reading)
         self._engine = engine
         self._now = now
         self._series: dict[SeriesKey, int] = {}
@@ -44,6 +44,7 @@ class SyncStateStore(StoredStateReader):
         self._key = RunKey(account.account_id, 0)
         self._shared: Connection | None = None
         self._command = ""
+        self._has_revisions = False
 
     # ---------------------------------------------------------------- connections
 
@@ -57,7 +58,8 @@ class SyncStateStore(StoredStateReader):
             self._shared = before
 
     @contextmanager
-    def _open_reader(self) -> Iterator[Reader]:
+    def reading(self) -> Iterator[Reader]:
+        """The open warehouse. Inside the block, everything but ``commit`` uses the same connection."""
         if self._shared is not None:
             yield ConnectionReader(self._shared)
         else:
@@ -128,6 +130,7 @@ class SyncStateStore(StoredStateReader):
             self._insert_series(connection, new)
             counts = prepared.write(connection)
         self._series, self._last_commit = series, at
+        self._has_revisions |= bool(batch.revisions)
         if batch.traits:
             self.account = replace(self.account, **batch.traits._asdict())
         return counts
@@ -144,9 +147,10 @@ class SyncStateStore(StoredStateReader):
 
         Returns how many hours of queues changed.
         """
-        with self._engine.begin() as connection:
-            params = self._params(run=self.run)
-            changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
+        with self._writing() as connection:
+            params, changed = self._params(run=self.run), 0
+            if self._has_revisions:
+                changed = connection.execute(text(sql.HOURLY_VALUES_CHANGED), params).scalar_one()
             values = {
                 "ended_at": to_db_utc(self._now()),
                 "exit_code": exit_code,
@@ -158,7 +162,7 @@ class SyncStateStore(StoredStateReader):
             update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
             connection.execute(text(update), params | values)
             write_findings(connection, self._key, findings, self._now())
-            return int(changed)
+            return changed
 
     def _new_series(self, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
         """The numbers of the series that have none yet."""

@@ -1,7 +1,7 @@
 """Run the data-quality checks and format their results."""
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from etl.models import Severity
 from etl.outputs.accounts import select_accounts
 from etl.outputs.serialize import as_json
 from etl.warehouse import checks
+from etl.warehouse.checks import CheckRun
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import open_for_reading
 
@@ -23,7 +24,7 @@ class CheckReport(NamedTuple):
     warehouse: str
     now: datetime
     account: str | None
-    checked: checks.CheckRun
+    checked: CheckRun
 
     @property
     def is_blocking(self) -> bool:
@@ -37,19 +38,21 @@ class CheckReport(NamedTuple):
         return any(failure.check.severity is severity for failure in self.checked.failures)
 
 
-def run_checks(
-    url: str, account: str | None, checks_folder: Path | None, clock: Clock, *, wait: float, since: date = date.min
-) -> CheckReport:
+def run_checks(url: str, account: str | None, checks_folder: Path | None, clock: Clock, *, wait: float) -> CheckReport:
     """Run all checks, and the user's own in ``checks_folder``, on one account or all. Nothing is written.
 
-    Checks look at hours and days from ``since`` on. Raises UsageError for an unknown account; WarehouseError if the
+    Raises UsageError for an unknown account; WarehouseError if the
     warehouse does not exist, is not readable, or stays locked for longer than ``wait`` seconds.
     """
     with open_for_reading(url, wait=wait, clock=clock) as reader:
         require_readable(reader)
         now = clock.now()
         select_accounts(reader, account)
-        return CheckReport(reader.name, now, account, checks.run(reader, now, account, checks_folder, since))
+        checked = checks.run(reader, now, account)
+        if checks_folder:
+            of_user = checks.run_of_user(reader, now, account, checks_folder)
+            checked = CheckRun(checked.number + of_user.number, checked.failures + of_user.failures)
+        return CheckReport(reader.name, now, account, checked)
 
 
 def as_text(report: CheckReport, width: int) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,8 +15,7 @@ from etl.extract.client import Client
 from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import MAX_CLOCK_SKEW, DayState, MemberStatus, SeriesKey, Snapshot
-from etl.outputs import check_report
+from etl.models import DayState, MemberStatus, SeriesKey, Snapshot
 from etl.responses import Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
@@ -28,7 +28,10 @@ from etl.sync.window_log import WindowLog
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
 from etl.transform.reconcile import add_snapshots, empty_day, reconcile
-from etl.warehouse.checks import CheckRun
+from etl.warehouse import checks
+from etl.warehouse.checks import CheckFailure
+from etl.warehouse.engine import warehouse_url
+from etl.warehouse.reading import open_for_reading
 
 Statuses = Mapping[SeriesKey, MemberStatus]
 
@@ -81,6 +84,11 @@ class AccountSync:
 
     def run(self) -> SyncResult:
         """Raises AccountRejectedError, InterruptedRunError and what the database raises."""
+        with ExitStack() as stack:
+            return self._finish(self._load(stack))
+
+    def _load(self, stack: ExitStack) -> planner.StopReason:
+        """Request and commit. The last commit, the checks and the end of the run share one opening of the warehouse."""
         self._writer.start()
         try:
             if self._left:
@@ -88,6 +96,8 @@ class AccountSync:
             self._writer.submit(self._reattribute(self._stored_statuses), self._new_statuses(self._stored_statuses))
             with self._loop:
                 stop_reason = self._request_all()
+            if not self._settings.checks_folder:  # the user's checks cannot run while it is open for writing
+                stack.enter_context(self._store.reading())
             self._writer.close()
         except KeyboardInterrupt:
             self._writer.stop()
@@ -100,7 +110,7 @@ class AccountSync:
         finally:
             if self._journal:
                 self._journal.close()
-        return self._finish(stop_reason)
+        return stop_reason
 
     def _take_in_left(self) -> None:
         """Commit what earlier runs received, before any request, and plan with what is stored then."""
@@ -168,7 +178,7 @@ class AccountSync:
     def _parse(self, response: Response) -> Received:
         """Called from the request threads."""
         offset = self._profile.hour_offset_seconds
-        return Received(response, parse.parse_snapshot(_with_true_time(response), 0, offset), offset)
+        return Received(response, parse.parse_snapshot(response.with_true_time, 0, offset), offset)
 
     # ---------------------------------------------------------------- responses
 
@@ -188,7 +198,7 @@ class AccountSync:
         response, snapshot = received.response, received.snapshot
         if received.hour_offset != self._profile.hour_offset_seconds:
             snapshot = replace(self._parse(response).snapshot, compressed_body=snapshot.compressed_body)
-        if skew := _clock_skew(response):
+        if skew := response.clock_skew:
             self._is_clock_right = False
             self._findings.add_clock_skew(skew)
         snapshot = replace(snapshot, number=self._next_number)
@@ -316,7 +326,13 @@ class AccountSync:
 
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
-        self._findings.add_checks(failure.finding for failure in self._check().failures)
+        user_checks = self._run_user_checks()
+        with self._store.reading() as reader:
+            checked = checks.run(reader, self._clock.now(), self._settings.account, self._check_since())
+            self._findings.add_checks(failure.finding for failure in (*checked.failures, *user_checks))
+            return self._end(stop_reason)
+
+    def _end(self, stop_reason: planner.StopReason) -> SyncResult:
         retention = self._settings.raw_retention_days
         if retention is not None:
             self._store.prune_raw_responses(self._options.today - timedelta(days=retention))
@@ -345,13 +361,17 @@ class AccountSync:
             **self._numbers(),
         )
 
-    def _check(self) -> CheckRun:
-        """Check the days written in this run, or all days unless the checks of the previous run passed."""
-        since = min(self._written, default=self._options.today) if self._store.last_run_passed else date.min
+    def _run_user_checks(self) -> Sequence[CheckFailure]:
+        """Run the checks of the user's folder on a connection of their own, which is read-only and sealed."""
         settings, clock = self._settings, self._clock
-        return check_report.run_checks(
-            settings.warehouse, settings.account, settings.checks_folder, clock, wait=settings.lock_wait, since=since
-        ).checked
+        if settings.checks_folder is None:
+            return ()
+        with open_for_reading(warehouse_url(settings.warehouse), wait=settings.lock_wait, clock=clock) as reader:
+            return checks.run_of_user(reader, clock.now(), settings.account, settings.checks_folder).failures
+
+    def _check_since(self) -> date:
+        """The first of the days written in this run; any day unless the checks of the previous run passed."""
+        return min(self._written, default=self._options.today) if self._store.last_run_passed else date.min
 
     def _close_run(self, exit_code: int, windows_left: int) -> int:
         results = {
@@ -375,15 +395,3 @@ class AccountSync:
             "hourly_values_new": self._writer.hourly_values,
             "rejections": self._counts.rejections,
         }
-
-
-def _clock_skew(response: Response) -> timedelta:
-    """How much the server's clock is ahead of ours, if that is too much."""
-    skew = timedelta(0) if response.server_time is None else response.server_time - response.requested_at
-    return skew if abs(skew) > MAX_CLOCK_SKEW else timedelta(0)
-
-
-def _with_true_time(response: Response) -> Response:
-    """If the clocks differ too much, use the earlier time: with a later one the snapshot could win wrongly."""
-    skew = min(_clock_skew(response), timedelta(0))
-    return replace(response, requested_at=response.requested_at + skew) if skew else response

@@ -144,28 +144,28 @@ def _not_run(name: str, reason: object) -> CheckFailure:
 # ---------------------------------------------------------------- running
 
 
-def run(
-    reader: Reader,
-    now: datetime,
-    account: str | None = None,
-    checks_folder: Path | None = None,
-    since: date = date.min,
-) -> CheckRun:
-    """Run every check on the rows of one account, or of all, from a day on.
-
-    ``checks_folder`` has SQL of the user. Here it is only limited to one statement that reads, so ``reader`` must be
-    read-only and sealed. An error in the user's SQL becomes a finding.
-    """
+def run(reader: Reader, now: datetime, account: str | None = None, since: date = date.min) -> CheckRun:
+    """Run the checks of this program on the rows of one account, or of all, from a day on."""
     if reader.engine == "postgresql":
         reader.rows(_NO_NESTED_LOOPS)
     account_id = next((row.account_id for row in reader.rows(_ACCOUNT_ID, name=account)), None)
-    results = [
-        _run_check(reader, check._replace(sql=fill_in(check.sql, now, since, account_id)), account) for check in load()
-    ]
-    results += [
-        check if isinstance(check, CheckFailure) else _run_user_check(reader, check, now, account)
-        for check in (_user_checks(checks_folder) if checks_folder else ())
-    ]
+    filled = (check._replace(sql=fill_in(check.sql, now, since, account_id)) for check in load())
+    return _results([_run_check(reader, check, account) for check in filled])
+
+
+def run_of_user(reader: Reader, now: datetime, account: str | None, checks_folder: Path) -> CheckRun:
+    """Run the checks in a folder of the user.
+
+    Their SQL is only limited to one statement that reads, so ``reader`` must be read-only and sealed. An error in it
+    becomes a finding.
+    """
+    found = _user_checks(checks_folder)
+    return _results(
+        [one if isinstance(one, CheckFailure) else _run_user_check(reader, one, now, account) for one in found]
+    )
+
+
+def _results(results: Sequence[CheckFailure | None]) -> CheckRun:
     return CheckRun(len(results), tuple(failure for failure in results if failure))
 
 

@@ -16,7 +16,7 @@ import duckdb
 
 from etl.clock import Clock
 from etl.errors import UsageError, WarehouseError, WarehouseLockedError
-from etl.warehouse.connecting import Connect, LockWait, create_engine, missing_warehouse
+from etl.warehouse.connecting import LockWait, create_engine, missing_warehouse
 from etl.warehouse.file_access import file_access
 
 if TYPE_CHECKING:
@@ -127,11 +127,9 @@ class FileOpener:
             self._settings.append("lock_configuration = true")
 
     @_interruptible()
-    def connect(self, driver_connect: Connect | None = None) -> Any:
-        """A configured connection, of the driver itself unless another function opens it. It must end with
-        ``close``."""
-        driver_connect = driver_connect or partial(duckdb.connect, str(self.path), config=self.config)
-        return self._lock_wait.call(partial(self._connect, driver_connect))
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A configured connection. It must end with ``close``."""
+        return self._lock_wait.call(self._connect)
 
     def close(self, close: Callable[[], object]) -> None:
         try:
@@ -146,12 +144,12 @@ class FileOpener:
             return KeyboardInterrupt()
         return None if isinstance(error, _SQL_ERRORS) else problem(error, self._writable_folder or self.path)
 
-    def _connect(self, driver_connect: Connect) -> Any:
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         began = self._clock.monotonic()
         while True:
             self._access.acquire(exclusive=self._read_only)
             try:
-                return self._configured(driver_connect())
+                return self._configured(duckdb.connect(str(self.path), config=self.config))
             except BaseException as error:
                 self._access.release()
                 is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
@@ -161,7 +159,7 @@ class FileOpener:
                     raise
             self._clock.sleep(_CLOSING_POLL_SECONDS)
 
-    def _configured(self, connection: Any) -> Any:
+    def _configured(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         try:
             for setting in self._settings:
                 connection.execute(f"set {setting}")
@@ -174,10 +172,12 @@ class FileOpener:
 @_interruptible()
 def open_file(opener: FileOpener) -> "sa.Engine":
     """An engine that opens the file."""
+    from duckdb_engine import ConnectionWrapper
     from sqlalchemy import URL
 
-    url, config = URL.create("duckdb", database=str(opener.path)), {"config": opener.config}
-    engine = create_engine(url, opener.connect, opener.translate, connect_args=config)
+    url = URL.create("duckdb", database=str(opener.path))
+    # duckdb-engine's own function would open another database first, to learn which settings there are
+    engine = create_engine(url, lambda _: ConnectionWrapper(opener.connect()), opener.translate)
     dialect: Any = engine.dialect
     dialect.supports_native_decimal = True  # duckdb-engine does not set it; money would become floats
     close = dialect.do_close

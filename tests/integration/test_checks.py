@@ -325,8 +325,10 @@ DAY = date(2026, 3, 14)
 
 def found(warehouse: sa.Engine, account: str | None = None, own: Path | None = None) -> list[Finding]:
     with open_for_reading(str(warehouse.url)) as reader:
-        checked = checks.run(reader, datetime(2026, 3, 15, tzinfo=UTC), account, own)
-    return [failure.finding for failure in checked.failures]
+        now = datetime(2026, 3, 15, tzinfo=UTC)
+        of_user = checks.run_of_user(reader, now, account, own).failures if own else ()
+        failures = (*checks.run(reader, now, account).failures, *of_user)
+    return [failure.finding for failure in failures]
 
 
 def day(number: int, *, is_closed: bool = True, account_id: int = 1) -> dict[str, object]:

@@ -319,7 +319,7 @@ def test_a_users_check_reads_only_the_warehouse(warehouse: sa.Engine, tmp_path: 
     path = file_of(warehouse.url)
     before = path.read_bytes()
     with open_for_reading(str(warehouse.url)) as reader:
-        broken = checks.run(reader, NOW, checks_folder=own).failures
+        broken = checks.run_of_user(reader, NOW, None, own).failures
     refused = [one for one in broken if one.check.name.startswith("attempt")]
     assert len(refused) == len(attempts)
     assert all("check of the checks folder can be run" in one.finding.message for one in refused)
