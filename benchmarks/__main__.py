@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import compare
 from benchmarks.figure import Figure, table
 
-BENCHMARKS = ("start", "opens", "windows", "backfill", "nights", "load", "publish", "compare", "views", "scale")
+BENCHMARKS = ("start", "opens", "windows", "backfill", "nights", "load", "publish", "compare", "views", "scale", "life")
 RESULTS = Path(__file__).with_name("results.json")
 
 
