@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, MetaData, String
 
 from etl.warehouse import SCHEMA
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.migrate import table_names
+from etl.warehouse.migrate import create_schema, create_version_table, table_names
 from etl.warehouse.schema import metadata
 
 FIRST_WITH_SCHEMA = "0007"
@@ -53,15 +53,6 @@ def migrate(connection: Connection) -> None:
             move_version(connection, f"{SCHEMA}.alembic_version", "alembic_version")
 
 
-def create_schema(connection: Connection) -> None:
-    """Create our schema if it is missing. PostgreSQL requires CREATE on the database even for an existing one."""
-    is_missing = True
-    if connection.dialect.name == "postgresql":
-        is_missing = connection.exec_driver_sql(f"select to_regnamespace('{SCHEMA}') is null").scalar_one()
-    if is_missing:
-        connection.exec_driver_sql(f"create schema if not exists {SCHEMA}")
-
-
 def without_schema(tables: MetaData) -> MetaData:
     """The same tables as duckdb-engine reflects them: those of all schemas, as if there were one."""
     copied = MetaData()
@@ -71,10 +62,7 @@ def without_schema(tables: MetaData) -> MetaData:
 
 
 def move_version(connection: Connection, source: str, target: str) -> None:
-    connection.exec_driver_sql(
-        f"create table {target} (version_num varchar(32) not null, constraint alembic_version_pkc primary key "
-        "(version_num))"
-    )
+    create_version_table(connection, target)
     connection.exec_driver_sql(f"insert into {target} select version_num from {source}")
     connection.exec_driver_sql(f"drop table {source}")
 

@@ -85,9 +85,13 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> sa.Engine:
     return engine
 
 
-def table(engine: sa.Engine, name: str) -> list[tuple[Any, ...]]:
+def rows_of(engine: sa.Engine, sql: str) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(f"select * from {name}")]
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+def table(engine: sa.Engine, name: str) -> list[tuple[Any, ...]]:
+    return rows_of(engine, f"select * from {name}")
 
 
 def everything(engine: sa.Engine, *, is_new: bool) -> dict[str, list[tuple[Any, ...]]]:
@@ -112,6 +116,51 @@ def test_an_upgrade_preserves_every_row_and_translates_stored_words(old: sa.Engi
     migrate.upgrade(old)
     assert migrate.state(old) == "current"
     assert everything(old, is_new=True) == before
+
+
+STRUCTURE = {
+    "duckdb": """
+        select table_name, cast(column_index as varchar), column_name, data_type, cast(is_nullable as varchar),
+               coalesce(column_default, ''), coalesce(comment, '')
+          from duckdb_columns() where schema_name = 'internal'
+        union all
+        select table_name, '', constraint_type, constraint_text, '', '', '' from duckdb_constraints()
+         where schema_name = 'internal'
+        union all
+        select table_name, '', index_name, sql, '', '', '' from duckdb_indexes()
+        union all
+        select table_name, '', comment, '', '', '', '' from duckdb_tables() where schema_name = 'internal'
+    """,
+    "postgresql": """
+        select c.relname, a.attname,
+               cast(row_number() over (partition by c.oid order by a.attnum) as text),  -- without dropped columns
+               format_type(a.atttypid, a.atttypmod),
+               cast(a.attnotnull as text), coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
+               coalesce(col_description(c.oid, a.attnum), '')
+          from pg_class as c
+          join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          left join pg_attrdef as d on d.adrelid = c.oid and d.adnum = a.attnum
+         where c.relnamespace = 'internal'::regnamespace and c.relkind = 'r'
+        union all
+        select conrelid::regclass::text, case contype when 'n' then '' else conname end, '', pg_get_constraintdef(oid), '', '', '' from pg_constraint
+         where connamespace = 'internal'::regnamespace
+        union all
+        select tablename, indexname, '', indexdef, '', '', '' from pg_indexes where schemaname = 'internal'
+        union all
+        select relname, '', '', coalesce(obj_description(oid), ''), '', '', '' from pg_class
+         where relnamespace = 'internal'::regnamespace and relkind = 'r'
+    """,
+}
+
+
+def test_a_new_warehouse_has_the_tables_that_all_migrations_make(old: sa.Engine, tmp_path: Path) -> None:
+    migrate.upgrade(old)
+    name = old.dialect.name
+    new = open_warehouse(warehouse_url(str(tmp_path / "new.duckdb")) if name == "duckdb" else new_database())
+    migrate.upgrade(new)
+    migrated, created = (sorted(rows_of(engine, STRUCTURE[name]), key=repr) for engine in (old, new))
+    assert len(created) > 100
+    assert created == migrated
 
 
 def test_a_downgrade_restores_the_old_rows(old: sa.Engine) -> None:
