@@ -131,7 +131,7 @@ def test_a_connection_that_cannot_be_opened_blocks_no_other(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(warehouse.dialect), "connect", fail)
+        patched.setattr(duckdb, "connect", fail)
         broken = open_warehouse(str(warehouse.url), read_only=True)
         with pytest.raises(error), broken.connect():
             pass
