@@ -183,7 +183,7 @@ class Snapshot:
 
     ``number`` counts an account's snapshots from 1. ``code`` and ``message`` say why a snapshot is no success.
     ``values`` has the records of the window's own hours; ``out_of_window`` counts the others. ``hour_offset_seconds``
-    is the start of hour 0 minus 00:00 UTC; None without any record.
+    is the start of hour 0 minus 00:00 UTC; None without any record. ``lacks_data``: a success without ``data``.
     """
 
     number: int
@@ -197,6 +197,7 @@ class Snapshot:
     code: str = ""
     message: str = ""
     error_scope: ErrorScope | None = None
+    lacks_data: bool = False
     status: int | None = None
     body: bytes = field(default=b"", repr=False)
     compressed_body: bytes = field(default=b"", repr=False, compare=False)

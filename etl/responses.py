@@ -30,10 +30,14 @@ class RegularHours(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SuccessPayload:
-    """A successful reply: ``errorId`` was 0. It has either ``regular`` hours or ``records`` of any other shape."""
+    """A successful reply: ``errorId`` was 0. It has either ``regular`` hours or ``records`` of any other shape.
+
+    ``lacks_data``: the reply has no ``data``, or null instead.
+    """
 
     records: tuple[RawRecord, ...] = ()
     regular: RegularHours | None = None
+    lacks_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,7 @@ def _scope(code: str) -> ErrorScope:
 
 def _rows(elements: object) -> SuccessPayload | InvalidResponse:
     if elements is None:
-        return SuccessPayload(())
+        return SuccessPayload(lacks_data=True)
     if isinstance(elements, dict):  # PHP sends a list with gaps in its keys as {"0": {...}, "2": {...}}
         elements = list(elements.values())
     if not isinstance(elements, list):

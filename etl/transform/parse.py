@@ -120,7 +120,8 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
         )
         return replace(snapshot, rejections=tuple(rejected), code=OTHER_HOURS, message=message)
     own_rejected = [rejection for rejection in rejected if is_own(rejection.hour_start)]
-    snapshot = replace(snapshot, out_of_window=len(valid) + len(rejected) - len(own) - len(own_rejected))
+    out_of_window = len(valid) + len(rejected) - len(own) - len(own_rejected)
+    snapshot = replace(snapshot, out_of_window=out_of_window, lacks_data=payload.lacks_data)
     return _with_records(snapshot, own, own_rejected, hour_offset)
 
 

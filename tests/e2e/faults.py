@@ -488,6 +488,20 @@ def no_records_once(scene: Scene) -> int:
     return code
 
 
+@row(
+    "once, a success without `data` for a day that was never read, beside days with spend",
+    does="requests the window once more before it counts",
+    code=0,
+    stored=EVERYTHING,
+)
+def no_data_once(scene: Scene) -> int:
+    days = tuple(ago(days) for days in range(1, 6))
+    totals = Fault(FaultKind.NULL_DATA, days=days, queues=(None,), attempts=(1,))
+    code = scene.sync(totals, Fault(FaultKind.NO_DATA, days=(ago(3),), attempts=(1,)))
+    assert scene.faults_met > len(days)
+    return code
+
+
 # ---------------------------------------------------------------- this machine
 
 

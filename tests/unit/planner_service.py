@@ -82,6 +82,8 @@ class Service:
         """Tasks that a total has in addition to its queues, by (days ago, hour)."""
         self.last_hour: dict[tuple[int, str | None], int] = {}
         """Where a response for a whole day ends, by (days ago, member label)."""
+        self.without_data: dict[tuple[int, str | None], int] = {}
+        """How many responses for a day come without ``data`` first, by (days ago, member label)."""
 
     def queues(self) -> set[str]:
         return {name for _, name in self.spend if name[0] not in "#@"}
@@ -106,6 +108,9 @@ class Service:
             return replace(
                 snapshot, outcome=Outcome.API_ERROR if scope else Outcome.FAILED, code=code, error_scope=scope
             )
+        if self.without_data.get((days_ago, name), 0):
+            self.without_data[days_ago, name] -= 1
+            return replace(snapshot, lacks_data=True)
         if name is not None and name not in self.queues() and name not in {one for _, one in self.spend}:
             behaviour, code, scope = self.unknown_queue, "ERROR_QUEUE", ErrorScope.WINDOW
             if name[0] in "#@":

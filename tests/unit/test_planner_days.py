@@ -207,6 +207,34 @@ class ServiceWithoutIdleHours(Service):
         )
 
 
+def test_a_total_without_data_is_requested_once_more_beside_days_with_spend() -> None:
+    service = Service(SIX_DAYS)
+    service.without_data = {(2, None): 1, (4, None): 5}
+    run = sync(service)
+    assert run.requested.count("2*") == 2
+    assert run.day_states[ago(2)].has_spend
+    assert run.requested.count("4*") == 2  # the second response counts
+    assert not run.day_states[ago(4)].has_spend
+    again = sync(service, after=run)
+    assert again.requested_on(4) == []  # it is final
+
+
+def test_a_total_without_data_counts_at_once_far_from_days_with_spend() -> None:
+    service = Service({(0, "A"): {3: 5}, (20, "A"): {3: 5}})
+    service.without_data = dict.fromkeys(((n, None) for n in range(1, 19)), 9)
+    run = sync(service, empty_days=30)
+    requests = [run.requested.count(f"{n}*") for n in range(1, 19)]
+    assert requests == [2] * 7 + [1] * 11
+
+
+def test_a_queue_without_data_is_requested_once_more_beside_its_own_days_with_spend() -> None:
+    service = Service(SIX_DAYS | {(n, "B"): {5: 1} for n in range(6)})
+    service.without_data = {(3, "B"): 1, (3, "C"): 1}
+    run = sync(service)
+    assert sorted(run.requested_on(3)) == ["3*", "3A", "3B", "3B"]
+    assert run.day_states[ago(3)].is_explained
+
+
 def test_the_last_hour_of_an_empty_day_is_requested_if_responses_may_end_early() -> None:
     service = ServiceWithoutIdleHours({(1, "A"): {8: 10}, (2, "A"): {23: 5}})
     service.last_hour |= {(2, None): 22, (2, "A"): 22}

@@ -20,7 +20,16 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
-from etl.extract.planner.members import AHEAD, Members, has_price, is_ahead, rank_candidates, recently_active
+from etl.extract.planner.members import (
+    AHEAD,
+    MAX_ACTIVE_GAP_DAYS,
+    MAX_GAP,
+    Members,
+    has_price,
+    is_ahead,
+    rank_candidates,
+    recently_active,
+)
 from etl.extract.planner.state import DayPlan, DayRequests, PlannerState, SyncOptions
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
 
@@ -217,7 +226,7 @@ def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_s
     else:
         stale, done_series = plan.stale - {series}, plan.done_series | {series}
         plan = replace(plan, in_flight=in_flight, day_state=day_state, stale=stale, done_series=done_series)
-    return _recheck_over_allocated(_recheck_empty(plan, snapshot, before))
+    return _recheck_over_allocated(_recheck_empty(state, plan, snapshot, before))
 
 
 def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
@@ -243,11 +252,14 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     return replace(plan, stale=stale, done_series=done_series)
 
 
-def _recheck_empty(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
-    """Request a window once more if it came back empty although spend is stored."""
+def _recheck_empty(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
+    """Request a window once more if it came back empty although spend is stored; without ``data``, also if spend is
+    near."""
     window, series = snapshot.window, snapshot.window.series
+    if not snapshot.is_success or snapshot.has_records or window in plan.rechecked_windows:
+        return plan
     had_spend = before.has_spend if series == TOTAL else series in before.active_members
-    if not snapshot.is_success or snapshot.has_records or not had_spend or window in plan.rechecked_windows:
+    if not had_spend and not (snapshot.lacks_data and _is_near_spend(state, series, plan.day)):
         return plan
     plan = replace(plan, rechecked_windows=plan.rechecked_windows | {window}, sent=plan.sent - {window})
     if window.is_partial_day:
@@ -255,6 +267,19 @@ def _recheck_empty(plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPl
     if series == TOTAL:
         return replace(plan, needs_total=True)
     return replace(plan, stale=plan.stale | {series}, done_series=plan.done_series - {series})
+
+
+def _is_near_spend(state: PlannerState, series: SeriesKey, day: date) -> bool:
+    """True if a member was recently active; for the total, also if a newer day of that week has no total yet."""
+    if series != TOTAL:
+        return bool(recently_active(state.members, {series}, day))
+    week = [day + timedelta(days=n) for n in range(-MAX_ACTIVE_GAP_DAYS, MAX_ACTIVE_GAP_DAYS + 1)]
+    unread = (plan.day for plan in map(state.open_days.get, week) if plan and not plan.day_state.total_requested_at)
+    return (
+        any(one > day for one in unread)
+        or any(stored.has_spend for stored in map(state.stored.get, week) if stored)
+        or bool(recently_active(state.members, {TOTAL}, day, MAX_GAP))
+    )
 
 
 def _recheck_over_allocated(plan: DayPlan) -> DayPlan:

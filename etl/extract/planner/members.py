@@ -267,11 +267,15 @@ def record_activity(members: Members, snapshot: Snapshot, day_state: DayState) -
     is_verified = members.member_statuses.get(series) is MemberStatus.VERIFIED
     if series not in day_state.active_members or not is_verified:
         return members
-    spend = Measures.of(*snapshot.values.total)
-    return replace(
-        members,
-        active_periods={**members.active_periods, series: extend_periods(members.active_periods.get(series, ()), day)},
-        last_spend={**members.last_spend, series: spend} if has_price(spend) else members.last_spend,
+    spend, members = Measures.of(*snapshot.values.total), add_active_day(members, series, day)
+    return replace(members, last_spend={**members.last_spend, series: spend}) if has_price(spend) else members
+
+
+def add_active_day(members: Members, series: SeriesKey, day: date) -> Members:
+    before = members.active_periods.get(series, ())
+    periods = extend_periods(before, day)
+    return (
+        members if periods == before else replace(members, active_periods={**members.active_periods, series: periods})
     )
 
 

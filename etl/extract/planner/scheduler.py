@@ -319,6 +319,8 @@ def _learn(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> Plan
         return replace(state, members=known, due=due)
     if day_state.has_spend or not snapshot.is_success:
         oldest = min(oldest or day, day)
+    if day_state.has_spend:
+        state = replace(state, members=members.add_active_day(state.members, series, day))
     return replace(state, oldest_spend=oldest, has_total=state.has_total or snapshot.has_records or snapshot.is_success)
 
 
