@@ -207,7 +207,7 @@ def unknown_name_behaviours(observations: Observations) -> dict[Dimension, Unkno
     for request, dimension in UNKNOWN_MEMBERS.items():
         if request in observations:
             response = observations[request].response
-            day = DayState(response.window.day, total_by_hour=totals.values)
+            day = DayState(response.window.day, total_requested_at=totals.requested_at, total_by_hour=totals.values)
             if behaviour := unknown_name_behaviour(parse_snapshot(response, 0, None), day):
                 found[dimension] = behaviour
     return found

@@ -146,6 +146,16 @@ def test_zeros_show_nothing_unless_the_total_has_tasks_in_these_hours() -> None:
     assert behaviour(3, Measures(0, Decimal(-1))) is None  # a refund
 
 
+def test_a_probe_without_records_shows_nothing_unless_the_total_was_requested_on_the_same_utc_day() -> None:
+    window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.IP], ago(5))
+    snapshot = Snapshot(2, window, NOW, Outcome.SUCCESS)
+    total = measures_by_hour({3: Measures(5, Decimal(1))})
+    stored = DayState(ago(5), total_requested_at=NOW - timedelta(days=1), total_by_hour=total)
+    assert unknown_name_behaviour(snapshot, stored) is None  # the API may no longer return that day
+    recent = replace(stored, total_requested_at=NOW - HOUR)
+    assert unknown_name_behaviour(snapshot, recent) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
+
+
 def test_a_transient_error_shows_nothing_about_unknown_names() -> None:
     service = Service(SIX_DAYS)
     service.errors[0, NONEXISTENT_MEMBERS[Dimension.QUEUE].member] = ("ERROR_NO_SLOT_AVAILABLE", ErrorScope.TRANSIENT)

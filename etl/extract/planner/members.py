@@ -237,15 +237,12 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
 def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
     """True if a closed day's response is less than its recent total in an hour that both cover, and nowhere more.
 
-    A value above the total cannot be part of it. A response without any record counts only on the UTC day of the
-    total's request: later, the API may no longer return that day.
+    A value above the total cannot be part of it.
     """
     total_at = day_state.total_requested_at
     if not day_state.is_closed or TOTAL in day_state.failed or total_at is None:
         return False
     if snapshot.requested_at - total_at > MAX_TOTAL_AGE:
-        return False
-    if not snapshot.has_records and snapshot.requested_at.date() != total_at.date():
         return False
     hours = _covered_hours(snapshot, day_state)
     pairs = [(snapshot.values.at(hour), day_state.total_by_hour.at(hour)) for hour in hours]
@@ -254,9 +251,16 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
 
 
 def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[int]:
-    """Hours that the snapshot and the total both cover."""
+    """Hours that the snapshot and the total both cover.
+
+    A response without any record covers hours only on the UTC day of the total's request: later, the API may no longer
+    return that day.
+    """
     own, of_total = snapshot.values.hours, day_state.total_by_hour.hours
     if not own:
+        total_at = day_state.total_requested_at
+        if total_at is None or snapshot.requested_at.date() != total_at.date():
+            return []
         return [hour for hour in of_total if hour not in day_state.hours_without_full_day_response]
     return [hour for hour in of_total if own[0] <= hour <= own[-1]]
 
