@@ -2,10 +2,10 @@
 
 import json
 import logging
-import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from itertools import count
 from types import MappingProxyType
 from typing import Protocol
 
@@ -31,18 +31,15 @@ class RateLimitedLogger:
     def __init__(self, log: logging.Logger, kind: str) -> None:
         self._log = log
         self._kind = kind
-        self._lock = threading.Lock()
-        self._count = 0
+        self._numbers = count(1)
 
     def warning(self, message: str, *args: object, extra: dict[str, object]) -> None:
-        with self._lock:
-            self._count += 1
-            count = self._count
-        if count == MAX_WARNINGS + 1:
+        number = next(self._numbers)
+        if number == MAX_WARNINGS + 1:
             self._log.warning(
                 "logged %d %s; further ones are suppressed (--verbose shows all)", MAX_WARNINGS, self._kind
             )
-        self._log.log(logging.WARNING if count <= MAX_WARNINGS else logging.DEBUG, message, *args, extra=extra)
+        self._log.log(logging.WARNING if number <= MAX_WARNINGS else logging.DEBUG, message, *args, extra=extra)
 
 
 def _format_time(record: logging.LogRecord) -> str:
@@ -82,10 +79,10 @@ class JsonFormatter(logging.Formatter):
             "time": _format_time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "message": record.getMessage(),
+            **_CONTEXT.get(),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS},
         }
-        line["message"] = record.getMessage()
-        line |= _CONTEXT.get()
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from etl.sync.summary import count
+
 if TYPE_CHECKING:
     from etl.sync.results import FleetProgress, Progress
 
@@ -28,13 +30,13 @@ def format_duration(seconds: float) -> str:
 def describe(progress: "Progress") -> str:
     """Describe one account's progress in one line."""
     if progress.days_planned is not None:
-        days = f"{progress.days_done:,} of {_count(progress.days_planned, 'day')}"
+        days = f"{progress.days_done:,} of {count(progress.days_planned, 'day')}"
     else:
-        days = _count(progress.days_done, "day")
+        days = count(progress.days_done, "day")
     parts = [f"back to {progress.day}"] if progress.day else []
     parts += [days, *_counts(progress)]
     if progress.days_planned is None:
-        without = f"{progress.days_without_spend} of {_count(progress.empty_days, 'day')} without spend"
+        without = f"{progress.days_without_spend} of {count(progress.empty_days, 'day')} without spend"
         parts.append(without if progress.days_without_spend else "still searching for the first day")
     if progress.seconds_left is not None:
         parts.append(f"about {format_duration(progress.seconds_left)} left")
@@ -43,21 +45,17 @@ def describe(progress: "Progress") -> str:
 
 def describe_fleet(progress: "FleetProgress") -> str:
     """Describe the progress of all accounts in one line."""
-    done = f"{progress.accounts_done:,} of {_count(progress.accounts, 'account')}"
+    done = f"{progress.accounts_done:,} of {count(progress.accounts, 'account')}"
     return " · ".join([done, *_counts(progress)])
 
 
 def _counts(progress: "Progress | FleetProgress") -> list[str]:
     rate = f" ({progress.requests / progress.seconds:.1f}/s)" if progress.requests and progress.seconds >= 1 else ""
     return [
-        _count(progress.requests, "request") + rate,
-        _count(progress.hourly_values, "new value"),
+        count(progress.requests, "request") + rate,
+        count(progress.hourly_values, "new value"),
         f"${progress.money:,.2f}",
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class ProgressLine:

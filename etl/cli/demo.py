@@ -1,9 +1,10 @@
 """The commands ``sandbox`` and ``demo``."""
 
 import errno
+import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -163,7 +164,7 @@ def demo(context: CliContext, keep: str | None) -> None:
         exports = [f"$ export {name}={value}" for name, value in variables.items()]
         click.echo("\n".join([f"$ cd {folder}", *exports]))
         for command in (["sync", "--rate", "0"], ["status"], ["query", FIRST_QUERY]):
-            click.echo(f"\n$ {NAME} {_shell_words(command)}")
+            click.echo(f"\n$ {NAME} {shlex.join(command)}")
             sys.stdout.flush()
             context.code = most_severe([context.code, run(command, Environment(variables, folder))])
             if context.code:
@@ -172,7 +173,3 @@ def demo(context: CliContext, keep: str | None) -> None:
         warehouse = folder / "warehouse.duckdb"
         click.echo(f'\nKept {warehouse}. Next: {NAME} query --warehouse {warehouse} "select ..."')
     click.echo(f"\nWith your own key: export {PREFIX}CLIENT_KEY=... and then {NAME} sync")
-
-
-def _shell_words(command: Sequence[str]) -> str:
-    return " ".join(f'"{word}"' if " " in word else word for word in command)

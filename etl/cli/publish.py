@@ -79,7 +79,7 @@ def export(context: CliContext, folder: str, file_format: Literal["parquet", "cs
 
     settings = context.settings()
     target = (context.environment.folder / Path(folder).expanduser()).absolute()
-    made = write_files(
+    rows = write_files(
         settings.warehouse,
         target,
         file_format,
@@ -89,8 +89,7 @@ def export(context: CliContext, folder: str, file_format: Literal["parquet", "cs
         mode=context.file_mode,
     )
     if not settings.quiet:
-        views, rows = count(len(made.rows), "view"), count(sum(made.rows.values()), "row")
-        click.echo(f"Exported {views}, {rows} to {made.path}")
+        click.echo(f"Exported {count(len(rows), 'view')}, {count(sum(rows.values()), 'row')} to {target}")
 
 
 def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_changed: bool) -> None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from etl.errors import AccountRejectedError, AppError, SchemaTooNewError, UsageError, WarehouseError
+from etl.errors import AccountRejectedError, AppError, SchemaTooNewError, WarehouseError
 from etl.extract import protocol
 from etl.extract.client import Reachability
 from etl.maintenance.probes import BehaviourChange
@@ -85,11 +84,6 @@ def check_settings(settings: Sequence[EffectiveSetting], ignored: Iterable[str])
     yield Diagnostic("settings", Level.OK, "\n".join([*changed, others]))
     for warning in ignored:
         yield Diagnostic("settings", Level.WARNING, warning, "unset it, or correct its name")
-
-
-def until_before_since(until: date, since: date) -> Diagnostic:
-    message = f"--until {until} is before the saved --since {since}"
-    return from_error("settings", UsageError(message, "give another --since as well, or --since all"))
 
 
 class WarehouseFile(NamedTuple):

@@ -241,7 +241,9 @@ def _check_account(engine: Engine, settings: Settings, key: Secret | None, clock
     if account:
         has_new_since = settings.since or settings.since_all
         if account.since and not has_new_since and settings.until and settings.until < account.since:
-            report.diagnostics.append(diagnostics.until_before_since(settings.until, account.since))
+            message = f"--until {settings.until} is before the saved --since {account.since}"
+            refused = UsageError(message, "give another --since as well, or --since all")
+            report.diagnostics.append(from_error("settings", refused))
         with engine.connect() as connection:
             report.probes = probe_store.latest_results(connection, account)
 

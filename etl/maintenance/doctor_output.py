@@ -1,11 +1,8 @@
 """Format a doctor report as text and as JSON. Neither contains the key, its hash or the path of its file."""
 
 from collections.abc import Iterable
-from io import StringIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len
 
 from etl import __version__
 from etl.config import SETTINGS
@@ -13,38 +10,31 @@ from etl.maintenance.diagnostics import Diagnostic, Level
 from etl.maintenance.doctor import DoctorReport
 from etl.maintenance.probes import Confidence, ProbeResult
 from etl.outputs.serialize import as_json
+from etl.outputs.text_tables import printable, table
 
 MAX_WIDTH = 80
 
 
 def as_text(report: DoctorReport) -> str:
-    out = StringIO()
-    console = Console(file=out, width=MAX_WIDTH, color_system=None, highlight=False, markup=False)
-    rows = [
+    text = _table(
         (one.name, one.level, f"{one.message}\nhint: {one.hint}" if one.hint else one.message)
         for one in report.diagnostics
-    ]
-    console.print(_table(rows))
+    )
     if report.probes:
         latest = max(probe.seen_at for probe in report.probes)
-        console.print(f"\nAPI behaviour, last probed {latest:%Y-%m-%d %H:%M} UTC")
+        text += f"\nAPI behaviour, last probed {latest:%Y-%m-%d %H:%M} UTC\n"
         open_last = sorted(report.probes, key=lambda probe: probe.certainty is Confidence.OPEN)
-        console.print(_table((probe.question, probe.certainty, probe.answer) for probe in open_last))
+        text += _table((probe.question, probe.certainty, probe.answer) for probe in open_last)
     elif not report.exit_code:
-        console.print("\nTo probe how the API behaves where its documentation is silent, run:")
-        console.print("  anticaptcha-etl doctor --probe")
-    console.print(f"\n{_conclusion(report)}")
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        text += "\nTo probe how the API behaves where its documentation is silent, run:\n"
+        text += "  anticaptcha-etl doctor --probe\n"
+    return f"{text}\n{_conclusion(report)}\n"
 
 
-def _table(rows: Iterable[tuple[str, str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("".join(c if c.isprintable() or c == "\n" else " " for c in cell)) for cell in row))
-    return table
+def _table(rows: Iterable[tuple[str, str, str]]) -> str:
+    cells = [[printable(cell) for cell in row] for row in rows]
+    first, second, _ = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    return table(cells, [first, second, MAX_WIDTH - first - second - 4])
 
 
 def _conclusion(report: DoctorReport) -> str:

@@ -11,7 +11,7 @@ from etl.load.stored_account import Account, load_member_statuses
 from etl.load.upsert import commit_time, last_commit
 from etl.maintenance.probes import BehaviourChange, Confidence, ProbeBaseline, ProbeResult
 from etl.models import Dimension, MemberStatus, UnknownNameBehaviour
-from etl.warehouse.reading import from_db_utc, reader_of
+from etl.warehouse.reading import from_db_utc, from_db_utc_or_none, reader_of
 from etl.warehouse.schema import probes
 
 _BASELINE = """
@@ -75,7 +75,7 @@ def latest_results(connection: Connection, account: Account) -> list[ProbeResult
         result._replace(
             certainty=Confidence(result.certainty),
             seen_at=from_db_utc(result.seen_at),
-            window_start=result.window_start and from_db_utc(result.window_start),
+            window_start=from_db_utc_or_none(result.window_start),
         )
         for result in latest.values()
     ]

@@ -11,7 +11,7 @@ the same name: a reader that still has the old list of files gets an error, not 
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -33,13 +33,6 @@ MANIFEST = "_export.json"
 """Readers of Parquet folders ignore names that begin with an underscore."""
 
 
-class Exported(NamedTuple):
-    """A written folder and its number of rows by view."""
-
-    path: Path
-    rows: dict[str, int]
-
-
 def export(
     url: str,
     target: Path,
@@ -49,12 +42,12 @@ def export(
     wait: float,
     account: str | None = None,
     mode: int = 0o600,
-) -> Exported:
-    """Write every view, of one account or of all, to the folder ``target``. All rows are from one moment.
+) -> dict[str, int]:
+    """Write every view, of one account or of all, to the folder ``target``, and return its number of rows by view.
 
-    The warehouse is locked while it is copied, not while files are written; files get ``mode``. On any error ``target``
-    is unchanged. Raises UsageError for an unknown account and for a ``target`` that contains other files;
-    WarehouseError as ``publish`` does.
+    All rows are from one moment. The warehouse is locked while it is copied, not while files are written; files get
+    ``mode``. On any error ``target`` is unchanged. Raises UsageError for an unknown account and for a ``target`` that
+    contains other files; WarehouseError as ``publish`` does.
     """
     _reject_foreign_files(target)
     with atomic.temporary_beside(target, clock, wait=wait) as temporary:
@@ -80,7 +73,7 @@ def export(
         }
         (folder / MANIFEST).write_text(as_json(manifest) + "\n", "utf-8")
         atomic.replace_with(folder, target, mode)
-    return Exported(target, rows)
+    return rows
 
 
 def _reject_foreign_files(target: Path) -> None:

@@ -159,7 +159,10 @@ def _load_account(
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
         corrections=_corrections(reader, account_id),
         runs=_runs(reader, account_id),
-        findings=_findings(reader, account_id),
+        findings=tuple(
+            Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
+            for row in reader.rows(sql.FINDINGS, a=account_id)
+        ),
         waiting_responses=waiting_responses,
     )
 
@@ -181,14 +184,6 @@ def _runs(reader: Reader, account_id: int) -> tuple[Run, ...]:
     return tuple(
         replace(run, started_at=from_db_utc(run.started_at), finished_at=from_db_utc_or_none(run.finished_at))
         for run in rows
-    )
-
-
-def _findings(reader: Reader, account_id: int) -> tuple[Finding, ...]:
-    """Findings of the last sync."""
-    return tuple(
-        Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
-        for row in reader.rows(sql.FINDINGS, a=account_id)
     )
 
 

@@ -68,7 +68,9 @@ def test_a_published_copy_has_the_same_rows_and_types(urls: SameRows, tmp_path: 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_an_export_has_the_same_files_with_the_same_rows(urls: SameRows, tmp_path: Path, form: Format) -> None:
-    folders = [export(url, tmp_path / f"{number}", form, AT, wait=0).path for number, url in enumerate(urls)]
+    folders = [tmp_path / f"{number}" for number in range(len(urls))]
+    for url, folder in zip(urls, folders, strict=True):
+        export(url, folder, form, AT, wait=0)
     one, other = (
         {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()} for folder in folders
     )

@@ -42,7 +42,8 @@ def sample(migrated_file: Path, tmp_path: Path) -> SampleWarehouse:
 
 
 def export_sample(sample: SampleWarehouse, file_format: Any = "parquet", account: str | None = None) -> Path:
-    return export(sample.url, sample.folder / "out", file_format, Clock(now=lambda: NOW), wait=5, account=account).path
+    export(sample.url, sample.folder / "out", file_format, Clock(now=lambda: NOW), wait=5, account=account)
+    return sample.folder / "out"
 
 
 def parquet(folder: Path, view: str) -> str:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from etl.cli import run
 from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import UsageError
-from etl.outputs.report.data import AccountFinding, DayCoverage, Period, QueueSpend, ReportData, Revision, SyncRun
+from etl.outputs.report.data import DayCoverage, Period, QueueSpend, ReportData
 from etl.outputs.report.page import render_page
 from etl.outputs.report.queries import load_report
 from etl.warehouse.schema import accounts, day_coverage, findings, rejections, revisions, runs, series
@@ -462,6 +463,12 @@ def test_names_with_markup_in_them_stay_text(filled: Insert, warehouse: sa.Engin
 def report_named(text: str) -> ReportData:
     """A small report of two accounts in which every name and message is ``text``."""
     money = Decimal(1)
+    values = {"money_before": money, "money_after": money, "volume_before": 1, "volume_after": 2}
+    revision = SimpleNamespace(account=text, queue=text, hour_start=NOW, seen_at=NOW, **values)
+    counts = dict.fromkeys(
+        ("exit_code", "requests", "windows_good", "windows_failed", "new_values", "changed_values", "rejections"), 0
+    )
+    sync = SimpleNamespace(account=text, started_at=NOW, **counts)
     return ReportData(
         warehouse=text,
         now=NOW,
@@ -474,11 +481,11 @@ def report_named(text: str) -> ReportData:
         daily={},
         forecast=None,
         coverage=(DayCoverage(text, ago(1), "open", NOW, 0, money),),
-        revisions=(Revision(text, text, NOW, 1, money, 2, money, NOW),),
+        revisions=[revision],
         revised_hours=1,
         rejected_records=0,
-        syncs=(SyncRun(text, 1, NOW, 0, 1, 1, 0, 1, 0, 0),),
-        findings=(AccountFinding(text, "warning", text),),
+        syncs=[sync],
+        findings=[SimpleNamespace(account=text, severity="warning", message=text)],
     )
 
 

@@ -1,9 +1,10 @@
 """What a report shows, as read from the warehouse. Times are aware UTC, money is exact US dollars."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MIN_DAYS_BY_WEEK = 121
 """Periods of at least this many days are shown by week: on a phone, a bar per day would be thinner than a pixel."""
@@ -71,11 +72,6 @@ class MonthSpend(NamedTuple):
     is_final: bool
 
 
-class DailySpend(NamedTuple):
-    day: date
-    money: Decimal
-
-
 class Forecast(NamedTuple):
     """Expected spend of the whole month, from the cookbook's month_to_date_with_forecast."""
 
@@ -95,49 +91,14 @@ class DayCoverage(NamedTuple):
     unattributed_money: Decimal
 
 
-class Revision(NamedTuple):
-    """A row of spending_revisions."""
-
-    account: str
-    queue: str
-    hour_start: datetime
-    volume_before: int
-    money_before: Decimal
-    volume_after: int
-    money_after: Decimal
-    seen_at: datetime
-
-
-class SyncRun(NamedTuple):
-    """One sync. ``exit_code`` is None while it runs, and remains so if it was killed."""
-
-    account: str
-    run: int
-    started_at: datetime
-    exit_code: int | None
-    requests: int
-    windows_good: int
-    windows_failed: int
-    new_values: int
-    changed_values: int
-    rejections: int
-
-
-class AccountFinding(NamedTuple):
-    """A finding of an account's last completed sync."""
-
-    account: str
-    severity: str
-    message: str
-
-
 @dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything a report shows.
 
     ``spend``, ``week_hours``, ``revised_hours`` and ``rejected_records`` cover the period only; ``daily`` covers this
     month and the one before. ``history_starts`` maps accounts to the first day of their known history. ``forecast`` is
-    None unless every account has one for the current month.
+    None unless every account has one for the current month. ``revisions``, ``syncs`` and ``findings`` are rows of the
+    queries of the same names, for the templates.
     """
 
     warehouse: str
@@ -151,8 +112,8 @@ class ReportData:
     daily: dict[date, Decimal]
     forecast: Forecast | None
     coverage: tuple[DayCoverage, ...]
-    revisions: tuple[Revision, ...]
+    revisions: Sequence[Any]
     revised_hours: int
     rejected_records: int
-    syncs: tuple[SyncRun, ...]
-    findings: tuple[AccountFinding, ...]
+    syncs: Sequence[Any]
+    findings: Sequence[Any]

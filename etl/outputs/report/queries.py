@@ -39,6 +39,7 @@ def load_report(
         oldest = [*starts.values(), _value(reader, "first_spend", accounts)]
         period = data.choose_period(now.date(), days, min((day for day in oldest if day), default=None))
         span = {"first": period.first, "last": period.last}
+        month_before = (now.date().replace(day=1) - DAY).replace(day=1)
         return ReportData(
             warehouse=reader.name.rpartition("/")[2],
             now=now,
@@ -48,20 +49,15 @@ def load_report(
             spend=_rows(reader, data.QueueSpend, "spend", accounts, **span, step_days=period.step_days),
             week_hours=_rows(reader, data.WeekHour, "week_hours", accounts, **span),
             months=_rows(reader, data.MonthSpend, "months", accounts, limit=MAX_MONTHS),
-            daily=_daily(reader, accounts, now.date()),
+            daily=dict(_read(reader, "daily", accounts, since=month_before)),
             forecast=_forecast(reader, accounts, now.date()),
             coverage=_rows(reader, data.DayCoverage, "coverage", accounts),
-            revisions=_rows(reader, data.Revision, "revisions", accounts, limit=MAX_REVISIONS),
+            revisions=_read(reader, "revisions", accounts, limit=MAX_REVISIONS),
             revised_hours=_value(reader, "revised_hours", accounts, first=period.first),
             rejected_records=_value(reader, "rejected_records", accounts, first=period.first),
-            syncs=_rows(reader, data.SyncRun, "syncs", accounts, limit=MAX_SYNCS),
-            findings=_rows(reader, data.AccountFinding, "findings", accounts),
+            syncs=_read(reader, "syncs", accounts, limit=MAX_SYNCS),
+            findings=_read(reader, "findings", accounts),
         )
-
-
-def _daily(reader: Reader, accounts: tuple[str, ...], today: date) -> dict[date, Decimal]:
-    month_before = (today.replace(day=1) - DAY).replace(day=1)
-    return dict(_rows(reader, data.DailySpend, "daily", accounts, since=month_before))
 
 
 def _forecast(reader: Reader, accounts: tuple[str, ...], today: date) -> data.Forecast | None:
