@@ -45,6 +45,7 @@ class SyncStateStore(StoredStateReader):
         self._shared: Connection | None = None
         self._command = ""
         self._has_revisions = False
+        self._is_ending = False
 
     # ---------------------------------------------------------------- connections
 
@@ -65,6 +66,16 @@ class SyncStateStore(StoredStateReader):
         else:
             with self._engine.connect() as connection, self.using(connection):
                 yield ConnectionReader(connection)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Use one connection for the last commits, the checks and the end of the run.
+
+        Inside the block, only one thread may use the store at a time.
+        """
+        with self.reading():
+            self._is_ending = True
+            yield
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -126,7 +137,7 @@ class SyncStateStore(StoredStateReader):
         new = self._new_series(batch.series_keys)
         series = self._series | new
         prepared = PreparedBatch(self._key, batch, series, at)
-        with self._engine.begin() as connection:
+        with self._writing() if self._is_ending else self._engine.begin() as connection:
             self._insert_series(connection, new)
             counts = prepared.write(connection)
         self._series, self._last_commit = series, at

@@ -97,7 +97,7 @@ class AccountSync:
             with self._loop:
                 stop_reason = self._request_all()
             if not self._settings.checks_folder:  # the user's checks cannot run while it is open for writing
-                stack.enter_context(self._store.reading())
+                stack.enter_context(self._store.ending())
             self._writer.close()
         except KeyboardInterrupt:
             self._writer.stop()

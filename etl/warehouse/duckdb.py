@@ -30,12 +30,6 @@ STORAGE_VERSION = "v1.2.0"
 
 _POLL_SECONDS = 0.05
 
-_CLOSING = "Unique file handle conflict"
-"""DuckDB's error while another thread of this process closes its last connection to the file. It passes within
-milliseconds (measured)."""
-
-_CLOSING_SECONDS, _CLOSING_POLL_SECONDS = 5.0, 0.005
-
 _NO_EXTENSIONS: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 """Otherwise DuckDB goes to the network by itself, for example to read a SQLite file given by mistake."""
 
@@ -111,7 +105,7 @@ class FileOpener:
         self, path: Path, *, read_only: bool, wait: float, clock: Clock, writable_folder: Path | None = None
     ) -> None:
         """See ``engine.open_warehouse``."""
-        self.path, self._clock, self._read_only = path, clock, read_only
+        self.path, self._read_only = path, read_only
         self._access, self._lock_wait = file_access(path), LockWait(wait, _POLL_SECONDS, clock)
         self._writable_folder = writable_folder
         if not path.exists():
@@ -133,7 +127,7 @@ class FileOpener:
 
     def close(self, close: Callable[[], object]) -> None:
         try:
-            with _interruptible():
+            with _interruptible(), self._access.changing:
                 close()
         finally:
             self._access.release()
@@ -145,19 +139,15 @@ class FileOpener:
         return None if isinstance(error, _SQL_ERRORS) else problem(error, self._writable_folder or self.path)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        began = self._clock.monotonic()
-        while True:
-            self._access.acquire(exclusive=self._read_only)
-            try:
+        self._access.acquire(exclusive=self._read_only)
+        try:
+            with self._access.changing:
                 return self._configured(duckdb.connect(str(self.path), config=self.config))
-            except BaseException as error:
-                self._access.release()
-                is_closing = isinstance(error, duckdb.Error) and _CLOSING in str(error)
-                if not is_closing or self._clock.monotonic() - began >= _CLOSING_SECONDS:
-                    if found := problem(error, self.path):
-                        raise found from error
-                    raise
-            self._clock.sleep(_CLOSING_POLL_SECONDS)
+        except BaseException as error:
+            self._access.release()
+            if found := problem(error, self.path):
+                raise found from error
+            raise
 
     def _configured(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         try:

@@ -21,6 +21,9 @@ class FileAccess:
         self._waiting: deque[object] = deque()
         self._open = 0
         self._is_exclusive = False
+        self.changing = threading.Lock()
+        """To be held while the file is opened or closed: DuckDB cannot do both at once. The file then seems to be
+        attached already, until all its connections are closed (measured)."""
 
     def acquire(self, *, exclusive: bool) -> None:
         """Wait until this thread may open the file. Call ``release`` after closing it, or if opening failed."""

@@ -561,7 +561,7 @@ def two_syncs(folder: Path) -> int:
     stored="everything",
 )
 def two_syncs_one_after_the_other(folder: Path) -> int:
-    with _world(folder, latency=0.02) as world:
+    with _world(folder, latency=0.1) as world:
         first = _start(world, "sync")
         world.wait_for(first, 5)
         second = _start(world, "sync", "--lock-wait", "60")

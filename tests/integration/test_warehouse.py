@@ -1,5 +1,6 @@
 """A warehouse in a real DuckDB file, together with other real processes."""
 
+import random
 import re
 import shutil
 import stat
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 from etl.clock import Clock
 from etl.errors import SchemaTooNewError, UsageError, WarehouseError, WarehouseLockedError
 from etl.warehouse import migrate, views
-from etl.warehouse.duckdb import file_of
+from etl.warehouse.duckdb import FileOpener, file_of
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.package_files import folder
 from etl.warehouse.schema import facts, metadata
@@ -121,6 +123,31 @@ def test_creating_never_replaces_a_warehouse_created_meanwhile(
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert migrate.state(open_warehouse(str(warehouse.url))) == "current"
+
+
+@pytest.mark.slow
+def test_threads_that_open_and_close_a_file_all_the_time_never_conflict(warehouse: sa.Engine) -> None:
+    opener = FileOpener(file_of(warehouse.url), read_only=False, wait=0, clock=Clock())
+
+    def write() -> None:
+        connection = opener.connect()
+        connection.execute("insert into written values (1)")
+        opener.close(connection.close)
+
+    def write_often(seed: int) -> None:
+        random_source = random.Random(seed)
+        for _ in range(200):
+            threading.Event().wait(random_source.random() * 0.01)  # so that sometimes nobody has the file open
+            connection = opener.connect()
+            with ThreadPoolExecutor(1) as other:
+                other.submit(write).result()
+            opener.close(connection.close)
+
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("create table written (number integer)")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write_often, range(3)))
+    assert select(warehouse, "select count(*) from written") == [(600,)]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
