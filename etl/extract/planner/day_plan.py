@@ -293,6 +293,7 @@ def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
         needs_total=True,
         stale=again,
         done_series=plan.done_series - again,
+        sent=frozenset(window for window in plan.sent if not window.is_partial_day),
         rechecked_dimensions=plan.rechecked_dimensions | dimensions,
     )
 
