@@ -36,10 +36,8 @@ test-postgres: $(VENV)/.dev ## every promise of the contract on a PostgreSQL ser
 extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or Superset, which it installs for itself, and the audit of the locks; says what it had to skip
 	$(BIN)/pytest -m extended
 
-FUZZ ?= 1000000
-
-fuzz: $(VENV)/.dev ## a million hostile answers over all cores; FUZZ=n for n, SEED=n to repeat a run
-	$(BIN)/python -m tests.fuzz.responses $(FUZZ) $(if $(SEED),--seed $(SEED))
+fuzz: $(VENV)/.dev ## a million hostile answers, and 100,000 settings files, journals and queries; DOORS="sql" for some, FUZZ=n for n, SEED=n to repeat a run
+	$(BIN)/python -m tests.fuzz $(DOORS) $(if $(FUZZ),--count $(FUZZ)) $(if $(SEED),--seed $(SEED))
 
 KILLS ?= 200
 
