@@ -103,8 +103,6 @@ def test_no_module_has_a_meaningless_name() -> None:
 FLOATS_BESIDE_MONEY = {
     ("etl/warehouse/engine.py", 0.0): "seconds to wait for a lock",
     ("etl/warehouse/duckdb.py", 0.05): "seconds between two tries for a lock",
-    ("etl/warehouse/duckdb.py", 5.0): "seconds to wait for a closing file",
-    ("etl/warehouse/duckdb.py", 0.005): "seconds between two tries for a closing file",
     ("etl/warehouse/postgres.py", 0.5): "seconds between two tries for a connection",
     ("etl/warehouse/checks.py", 0.1): "seconds between two tries to stop a check",
 }
