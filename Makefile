@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos fleet bench lint docs reference screenshot lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos simulate fleet bench lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,12 @@ KILLS ?= 200
 
 chaos: $(VENV)/.dev ## 200 kills at random moments of all that writes, and what was lost; some minutes; KILLS=n for n, SEED=n for others
 	$(BIN)/python -m tests.chaos.kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+YEARS ?= 20
+STORE ?= memory
+
+simulate: $(VENV)/.dev ## years of nights under virtual time, with faults and kills, over all cores; YEARS=n for n, STORE=duckdb for a real file, SEED=n to repeat a run (today's date otherwise)
+	$(BIN)/python -m tests.simulator --years $(YEARS) --store $(STORE) $(if $(SEED),--seed $(SEED))
 
 fleet: $(VENV)/.dev ## 200 accounts into one PostgreSQL by four processes, one killed now and then, and whether all are exact; ten minutes
 	$(BIN)/python -m tests.chaos.fleet

@@ -31,7 +31,7 @@ from etl.transform.reconcile import add_snapshots, empty_day, reconcile
 from etl.warehouse import checks
 from etl.warehouse.checks import CheckFailure
 from etl.warehouse.engine import warehouse_url
-from etl.warehouse.reading import open_for_reading
+from etl.warehouse.reading import Reader, open_for_reading
 
 Statuses = Mapping[SeriesKey, MemberStatus]
 
@@ -328,8 +328,8 @@ class AccountSync:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
         user_checks = self._run_user_checks()
         with self._store.reading() as reader:
-            checked = checks.run(reader, self._clock.now(), self._settings.account, self._check_since())
-            self._findings.add_checks(failure.finding for failure in (*checked.failures, *user_checks))
+            failures = (*self._run_checks(reader), *user_checks)
+            self._findings.add_checks(failure.finding for failure in failures)
             return self._end(stop_reason)
 
     def _end(self, stop_reason: planner.StopReason) -> SyncResult:
@@ -369,9 +369,10 @@ class AccountSync:
         with open_for_reading(warehouse_url(settings.warehouse), wait=settings.lock_wait, clock=clock) as reader:
             return checks.run_of_user(reader, clock.now(), settings.account, settings.checks_folder).failures
 
-    def _check_since(self) -> date:
-        """The first of the days written in this run; any day unless the checks of the previous run passed."""
-        return min(self._written, default=self._options.today) if self._store.last_run_passed else date.min
+    def _run_checks(self, reader: Reader) -> Sequence[CheckFailure]:
+        """Check the days written in this run, or all days unless the checks of the previous run passed."""
+        since = min(self._written, default=self._options.today) if self._store.last_run_passed else date.min
+        return checks.run(reader, self._clock.now(), self._settings.account, since).failures
 
     def _close_run(self, exit_code: int, windows_left: int) -> int:
         results = {
