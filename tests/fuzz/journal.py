@@ -81,8 +81,8 @@ class JournalDoor(Door):
                     number = (NOON.date() - response.window.day).days
                     require(response == _response(number), "only responses that were written are read")
             usable = usable_segments(prefix, HEADER.identity)
-            kept = [one.read_bytes() for one in self.folder.iterdir() if one.name.startswith(path.name)]
-            require(kept == [content], "a segment that cannot be used is kept")
+            left = [one.read_bytes() for one in self.folder.iterdir() if one.name.startswith(path.name)]
+            require(left == [content], "a segment that cannot be used is left")
         finally:
             for one in self.folder.iterdir():
                 shutil.rmtree(one) if one.is_dir() else one.unlink()

@@ -141,8 +141,8 @@ class Checks:
             require(ledger.uncommitted[key] > 0, "responses are stored once", f"{key} is stored twice")
             ledger.uncommitted[key] -= 1
         left = +ledger.uncommitted - self.left
-        lost = [key for key in left if key not in ledger.droppable]
-        require(not lost, "nothing is lost", f"{len(lost)} responses are in no snapshot: {_sample(lost)}")
+        missing = [key for key in left if key not in ledger.droppable]
+        require(not missing, "nothing is lost", f"{len(missing)} responses are in no snapshot: {_sample(missing)}")
         ledger.uncommitted = +ledger.uncommitted & self.left
         ledger.droppable &= self.left.keys()
 
@@ -215,11 +215,11 @@ class Checks:
                 f"{series} does not exist, has money in {hour}",
             )
             exchange = self._exchange(fact.snapshot)
-            answered = exchange.hours.get(hour) if exchange else None
+            returned = exchange.hours.get(hour) if exchange else None
             require(
-                answered == _value(fact) or (answered is None and fact.is_delete),
+                returned == _value(fact) or (returned is None and fact.is_delete),
                 "members are answered",
-                f"{series} has {_value(fact)} in {hour} of snapshot {fact.snapshot}, answered was {answered}",
+                f"{series} has {_value(fact)} in {hour} of snapshot {fact.snapshot}, returned was {returned}",
             )
 
     def _exchange(self, number: int) -> Exchange | None:

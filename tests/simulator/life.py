@@ -176,7 +176,7 @@ class Player:
             error = caught
         finally:
             self.now = self.scheduler.true_time
-        self._judge_end(night, result, error)
+        self._check_end(night, result, error)
         self._check(night, error)
         return False
 
@@ -303,7 +303,7 @@ class Player:
 
     # -- judging
 
-    def _judge_end(self, night: Night, result: SyncResult | None, error: AppError | None) -> None:
+    def _check_end(self, night: Night, result: SyncResult | None, error: AppError | None) -> None:
         self.has_account = self.has_account or result is not None
         if result:
             blocking = [

@@ -153,9 +153,11 @@ class MemoryStore:
                 if series.dimension is dimension:
                     hours[hour].append(fact)
             for facts in hours.values():
-                rest = [fact for fact in facts if fact.series.member is None]
-                members = len(facts) - len(rest)
-                if sum(one.volume for one in rest) or sum(abs(one.nanodollars) for one in rest) > 1_000 * (members + 1):
+                unattributed = [fact for fact in facts if fact.series.member is None]
+                members = len(facts) - len(unattributed)
+                if sum(one.volume for one in unattributed) or sum(
+                    abs(one.nanodollars) for one in unattributed
+                ) > 1_000 * (members + 1):
                     found.add(dimension)
         return found
 

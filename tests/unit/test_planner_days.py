@@ -284,7 +284,7 @@ def test_queues_that_exceed_the_total_are_rechecked_once_per_run() -> None:
     assert run.day_states[ago(4)].over_allocated_dimensions
 
 
-def test_queues_that_exceed_the_total_in_an_hour_beyond_the_response_are_rechecked_there_too() -> None:
+def test_queues_that_exceed_the_total_in_an_hour_outside_the_response_are_rechecked_there_too() -> None:
     service = Service({(1, "A"): {8: 10, 23: 5}, (1, "B"): {9: 4, 23: 5}, (0, "A"): {8: 1}})
     service.last_hour = {(1, name): 22 for name in (None, "A", "B")}
     first = sync(service)
