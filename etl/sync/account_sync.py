@@ -159,7 +159,7 @@ class AccountSync:
                     continue
             arrivals = self._loop.wait()
             self._apply_responses(arrivals.responses)  # before raising an error, so that none is lost
-            if arrivals.has_cancelled:
+            if self._state.stop_reason and not self._loop.in_flight:  # the others were cancelled
                 self._state = planner.cancel_in_flight(self._state)
             if arrivals.error:
                 raise arrivals.error

@@ -39,10 +39,9 @@ _Event = Received | BaseException | None
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """What has arrived: responses, and whether windows were cancelled. ``error`` ends the run."""
+    """The responses that have arrived. ``error`` ends the run."""
 
     responses: list[Received]
-    has_cancelled: bool
     error: BaseException | None
 
 
@@ -99,7 +98,7 @@ class RequestLoop:
         cancelled = [event for event in events if isinstance(event, Cancelled)]
         self.in_flight -= len(responses) + len(cancelled)
         errors = (event for event in events if isinstance(event, BaseException) and not isinstance(event, Cancelled))
-        return Arrivals(responses, bool(cancelled), next(errors, KeyboardInterrupt() if was_cancelled else None))
+        return Arrivals(responses, next(errors, KeyboardInterrupt() if was_cancelled else None))
 
     def _fetch(self, window: Window, final_codes: frozenset[str]) -> Received:
         """Runs in a pool thread. A response counts as received once it is in the journal."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from etl.errors import WarehouseError
+from etl.errors import AccountRejectedError, WarehouseError
 from etl.extract.journal import FORMAT, SET_ASIDE, read_journals
-from etl.sandbox.behaviour import Behaviour
+from etl.sandbox.behaviour import Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from tests.chaos import rows
 from tests.chaos.moments import (
@@ -560,3 +560,12 @@ def test_empty_responses_that_only_the_journal_has_are_a_finding_if_the_api_repe
     [finding] = [one for one in summary.findings if one.severity == "blocking"]
     assert finding.check == "closed days keep their spend"
     assert str(ago(1)) in finding.message
+
+
+@pytest.mark.parametrize("number", [21, 24, 27, 30])
+def test_a_run_that_the_api_stops_commits_everything_it_has_received(number: int, tmp_path: Path) -> None:
+    with World(tmp_path, small(days=40), replace(WITHOUT_RETRIES, latency_seconds=0.02)) as world:
+        world.sandbox.faults = (Fault(FaultKind.ZERO_BALANCE, numbers=(number,)),)
+        with pytest.raises(AccountRejectedError):
+            world.sync(concurrency=16)
+        assert list(tmp_path.glob("*.journal.*")) == []
