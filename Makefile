@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos simulate fleet bench lint docs reference screenshot lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos simulate fleet mutants bench lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,11 @@ KILLS ?= 200
 
 chaos: $(VENV)/.dev ## 200 kills at random moments of all that writes, and what was lost; some minutes; KILLS=n for n, SEED=n for others
 	$(BIN)/python -m tests.chaos.kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+MUTANTS ?= 450
+
+mutants: $(VENV)/.dev ## 450 small mistakes put into copies of the program, and those that no test notices; an hour or less; MUTANTS=n for n, SEED=n for others
+	$(BIN)/python -m tests.mutants.run $(MUTANTS) $(if $(SEED),--seed $(SEED))
 
 YEARS ?= 20
 STORE ?= memory

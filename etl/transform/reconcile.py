@@ -210,7 +210,7 @@ def _add(before: ReconciledDay, day: DaySnapshots, added: Iterable[Snapshot]) ->
     for name in SPLIT_DIMENSIONS:
         members = [key for key in changed if key.dimension is name and key not in day.unverified]
         values = [series[key].values for key in members]
-        if values and (name in allocations or not all(one.is_empty for one in values)):
+        if not all(one.is_empty for one in values):
             earlier = (before.series[key].values for key in members if key in before.series)
             allocations[name] = allocations.get(name, Allocation()).replace_members(earlier, values)
     totals = series.get(TOTAL, NO_HOURS)

@@ -478,6 +478,15 @@ def test_a_key_in_the_response_is_neither_stored_nor_logged(script: Script, capl
     assert KEY.get_secret_value() not in repr(response) + repr(response.body) + caplog.text
 
 
+@pytest.mark.parametrize(("key", "body"), [("12345678", b"<a>(client key)<b>"), ("1234567", b"<a>1234567<b>")])
+def test_only_keys_of_eight_characters_or_more_are_masked(key: str, body: bytes) -> None:
+    with (
+        serving(respond(b"<a>" + key.encode() + b"<b>", "404 Not Found")) as server,
+        client(server.url, key=Secret(key)) as http_client,
+    ):
+        assert http_client.fetch(WINDOW).body == body
+
+
 def test_a_retry_is_logged_with_its_window_cause_and_wait(caplog: pytest.LogCaptureFixture) -> None:
     with serving(respond(b"oops", "502 Bad Gateway"), respond(SUCCESS)) as server:
         fetch(server.url)

@@ -1,8 +1,10 @@
 """The sync state that a run reads, after earlier runs committed it."""
 
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 
@@ -10,22 +12,26 @@ import pytest
 import sqlalchemy as sa
 
 from etl.errors import UsageError
+from etl.hour_values import FactValues
 from etl.load import accounts as accounts_module
 from etl.load.accounts import find_account, last_completed_syncs, open_account
 from etl.load.state import SyncStateStore
 from etl.load.stored_account import AccountTraits
-from etl.load.upsert import Batch, CoverageRow, LoadCounts
+from etl.load.upsert import Batch, CoverageRow, LoadCounts, NewFacts
 from etl.models import (
     DAY,
     HOUR,
     TOTAL,
+    ZERO_MEASURES,
     Breakdown,
+    ChangeReason,
     DayState,
     Dimension,
     Fact,
     Measures,
     MemberStatus,
     Outcome,
+    Revision,
     SeriesKey,
     Snapshot,
     UnknownNameAnswer,
@@ -55,6 +61,11 @@ class AccountState:
             account = open_account(connection, name, Secret(f"{name}'s key"), NOW)
         self.store = SyncStateStore(engine, account, lambda: NOW)
         self.numbers = count(self.store.start_run("sync", "1", MARCH, []))
+
+    @property
+    def now(self) -> datetime:
+        """As the warehouse stores it: UTC without a zone."""
+        return NOW.replace(tzinfo=None)
 
     def commit(self, batch: Batch) -> LoadCounts:
         return self.store.commit(batch)
@@ -309,6 +320,123 @@ def test_the_latest_unknown_name_behaviour_of_each_dimension_applies(state: Acco
     assert find_account(state.engine, "default") == again
     state.commit(Batch(traits=AccountTraits(900)))
     assert find_account(state.engine, "default") == again
+
+
+# ---------------------------------------------------------------- commits
+
+
+def stored(state: AccountState, table: str, columns: str, order: str) -> list[tuple[object, ...]]:
+    sql = f"select member, {columns} from internal.{table} join internal.series using (account_id, series_id) order by {order}"
+    with state.engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+def facts_of_hours(state: AccountState) -> list[tuple[object, ...]]:
+    return stored(state, "facts", "extract(hour from hour_start), volume, money, snapshot_id", "member, hour_start")
+
+
+def new_facts(series: SeriesKey, by_hour: dict[int, tuple[int, int, int]]) -> NewFacts:
+    """Facts of a day: volume, nanodollars and snapshot by hour."""
+    columns = zip(*(by_hour.get(n, (None, None, None)) for n in range(24)), strict=True)
+    return NewFacts(MARCH, series, day_start(MARCH), FactValues(*columns))
+
+
+A, REST = queue("A"), SeriesKey(Dimension.QUEUE, None)
+
+
+def test_new_facts_are_stored_by_hour_and_counted_without_unattributed_amounts(state: AccountState) -> None:
+    whole_day = {n: (n, n * 10**9, 7) for n in range(24)}
+    some_hours = {3: (2, 500_000_001, 8), 9: (0, -1, 9)}
+    batch = Batch(new_facts=(new_facts(queue("all"), whole_day), new_facts(A, some_hours), new_facts(REST, some_hours)))
+    assert state.commit(batch) == LoadCounts(24 + 2, 0)
+    every_hour = [("all", n, n, Decimal(n), 7) for n in range(24)]
+    two = [(3, 2, Decimal("0.500000001"), 8), (9, 0, Decimal("-0.000000001"), 9)]
+    rows = facts_of_hours(state)
+    assert sorted(rows, key=repr) == sorted(
+        [*every_hour, *(("A", *one) for one in two), *((None, *one) for one in two)], key=repr
+    )
+
+
+def test_a_commit_changes_deletes_and_inserts_facts_and_counts_each(state: AccountState) -> None:
+    state.commit(
+        Batch(new_facts=(new_facts(A, dict.fromkeys(range(4), (5, 10**9, 7))), new_facts(REST, {0: (1, 1, 7)})))
+    )
+    changed = [
+        fact(A, MARCH, 5, "1", 0),
+        fact(A, MARCH, 6, "1", 1),
+        fact(A, MARCH, 5, "2", 2),
+        fact(A, MARCH, 0, "0", 3),
+    ]
+    others = [
+        fact(A, MARCH, 9, "9", 4),
+        fact(A, MARCH, 0, "0", 5),
+        fact(REST, MARCH, 0, "0", 0),
+        fact(REST, MARCH, 3, "3", 1),
+    ]
+    counts = state.commit(Batch(changed_facts=tuple((MARCH, one) for one in (*changed, *others))))
+    assert counts == LoadCounts(inserted=1, changed=3)
+    expected = [("A", 0, 5, 1), ("A", 1, 6, 1), ("A", 2, 5, 2), ("A", 4, 9, 9), (None, 1, 3, 3)]
+    assert sorted((row[:4] for row in facts_of_hours(state)), key=repr) == sorted(expected, key=repr)
+
+
+def test_a_revision_names_the_commit_and_snapshot_of_the_earlier_value_if_it_had_a_row(state: AccountState) -> None:
+    state.commit(Batch(new_facts=(new_facts(A, {3: (5, 10**9, 6)}),)))
+    loaded_at = state.now
+    one, two = Measures(5, Decimal(1)), Measures(6, Decimal("1.5"))
+    hour = day_start(MARCH) + 3 * HOUR
+    revisions = [
+        Revision(A, hour, one, two, ChangeReason.CORRECTION, 8),
+        Revision(A, hour + HOUR, ZERO_MEASURES, two, ChangeReason.LATE_ARRIVING, 8),
+    ]
+    state.commit(Batch(revisions=tuple((MARCH, one) for one in revisions)))
+    columns = "volume_before, money_before, volume_after, money_after, cause, snapshot_id, snapshot_before"
+    assert stored(state, "revisions", columns, "hour_start") == [
+        ("A", 5, Decimal(1), 6, Decimal("1.5"), "correction", 8, 6),
+        ("A", 0, Decimal(0), 6, Decimal("1.5"), "late_arriving", 8, None),
+    ]
+    (first, second) = stored(state, "revisions", "loaded_before, seen_at", "hour_start")
+    assert first[1] == loaded_at
+    assert second[1] is None
+    assert first[2] == second[2] == loaded_at + timedelta(microseconds=1)
+
+
+def test_each_body_is_stored_once_and_none_without_a_response(state: AccountState) -> None:
+    for bodies in ((b"one", b"one", b"two"), (b"two", b"three")):
+        snapshots = (replace(state.snapshot(A, MARCH), status=200, body=body) for body in bodies)
+        state.commit(Batch(snapshots=tuple(snapshots)))
+    state.commit(Batch(snapshots=(replace(state.snapshot(A, MARCH, Outcome.FAILED), status=None),)))
+    with state.engine.connect() as connection:
+        found = connection.exec_driver_sql("select body from internal.responses").scalars()
+        assert sorted(zlib.decompress(body) for body in found) == [b"one", b"three", b"two"]
+        missing = "select count(*) from internal.snapshots where hash is null"
+        assert connection.exec_driver_sql(missing).scalar_one() == 1
+
+
+def test_the_next_run_commits_later_than_every_row_of_the_last_one(state: AccountState) -> None:
+    def revision(hour: int) -> Batch:
+        change = Measures(1, Decimal(1)), ZERO_MEASURES, ChangeReason.CORRECTION, 1
+        return Batch(revisions=((MARCH, Revision(A, day_start(MARCH) + hour * HOUR, *change)),))
+
+    def status(status: MemberStatus) -> Batch:
+        return Batch(member_statuses=((A, status, None),))
+
+    def traits(answer: UnknownNameAnswer) -> Batch:
+        behaviours = {Dimension.APP: UnknownNameBehaviour(answer)}
+        return Batch(traits=AccountTraits(unknown_name_behaviours=behaviours))
+
+    def snapshot() -> Batch:
+        return Batch(snapshots=(state.snapshot(A, MARCH),))
+
+    once = snapshot(), revision(1), status(MemberStatus.VERIFIED), traits(UnknownNameAnswer.ZEROS)
+    again = snapshot(), revision(2), status(MemberStatus.RETIRED), traits(UnknownNameAnswer.TOTALS)
+    for batch in (*once, *again, snapshot()):
+        next_run = SyncStateStore(state.engine, state.store.account, lambda: NOW)
+        next_run.start_run("sync", "1", MARCH, [])
+        next_run.commit(batch)
+    tables = "snapshots union all select seen_at from internal.revisions union all select valid_from from internal.member_statuses union all select valid_from from internal.unknown_name_behaviours"
+    with state.engine.connect() as connection:
+        committed = sorted(connection.exec_driver_sql(f"select committed_at from internal.{tables}").scalars())
+    assert committed == [state.now + n * timedelta(microseconds=1) for n in range(9)]
 
 
 # ---------------------------------------------------------------- several accounts

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from etl.models import DAY, HOUR, TOTAL, ErrorScope, Outcome, Record, Rejection, Snapshot, Window
-from etl.responses import ApiError, InvalidResponse, RawRecord, Response, SuccessPayload, TransportError
+from etl.responses import ApiError, InvalidResponse, RawRecord, RegularHours, Response, SuccessPayload, TransportError
 from etl.transform.parse import parse_snapshot
 from tests.core import records_of
 
@@ -51,6 +51,49 @@ def test_errors_become_snapshots_with_their_code(
     scope = reply.scope if isinstance(reply, ApiError) else None
     expected = Snapshot(7, WINDOW, LATER, outcome, code=code, message="why", status=200, body=b"{}", error_scope=scope)
     assert snapshot == expected
+
+
+@pytest.mark.parametrize("offset", [0, 900, -900])
+@pytest.mark.parametrize(
+    ("window_start", "first", "count", "now"),
+    [
+        (0, 0, 24, 25),
+        (0, 0, 25, 26),
+        (0, 0, 9, 10),
+        (0, 2, 9, 25),
+        (0, 1, 23, 25),
+        (0, 1, 24, 26),
+        (0, 23, 1, 25),
+        (0, -1, 9, 25),
+        (0, -1, 1, 25),
+        (0, 0, 9, 8),
+        (0, 0, 9, 7),
+        (5, 5, 19, 25),
+        (5, 5, 1, 25),
+        (5, 7, 17, 25),
+        (5, 7, 18, 26),
+        (5, 4, 3, 25),
+        (23, 23, 1, 25),
+    ],
+)
+def test_regular_hours_are_read_like_any_other_records(
+    window_start: int, first: int, count: int, now: int, offset: int
+) -> None:
+    begin, shift = replace(WINDOW, start=START + window_start * HOUR), timedelta(seconds=offset)
+    starts = [START + shift + n * HOUR for n in range(first, first + count)]
+    records = [raw(start, volume=5 + n, money=f"{n}.5") for n, start in enumerate(starts)]
+    answer = response(*records, requested_at=START + now * HOUR + shift, window=begin)
+    regular = RegularHours(
+        int(starts[0].timestamp()),
+        tuple(5 + n for n in range(count)),
+        tuple(n * 10**9 + 500_000_000 for n in range(count)),
+    )
+    fast = replace(answer, reply=SuccessPayload(regular=regular))
+    assert parse_snapshot(fast, 7, offset) == parse_snapshot(answer, 7, offset)
+    assert parse_snapshot(fast, 7, None) == parse_snapshot(answer, 7, None)
+    other_offset = parse_snapshot(fast, 7, offset + 60)
+    assert other_offset == parse_snapshot(answer, 7, offset + 60)
+    assert other_offset.code == "off_grid"
 
 
 def test_a_successful_response_becomes_a_snapshot_sorted_by_hour() -> None:

@@ -1,9 +1,13 @@
 """How the planner requests apps and IPs: only those listed by the user, each dimension independently."""
 
-from etl.models import DAY, HOUR, Dimension, ErrorScope, MemberStatus, app, day_start, ip
+from dataclasses import replace
+
+from etl.extract import planner
+from etl.extract.planner import Request, StopReason
+from etl.models import DAY, HOUR, Dimension, ErrorScope, MemberStatus, Outcome, Snapshot, app, day_start, ip
 from etl.transform.reconcile import reconcile
 from tests.core import facts_of
-from tests.unit.planner_service import NOW, SIX_DAYS, TODAY, Service, ago, sync
+from tests.unit.planner_service import NOW, SIX_DAYS, TODAY, Service, SimulatedSync, ago, label, sync, sync_options
 
 APPS = (app("7"), app("8"))
 SIX_DAYS_BY_APP = SIX_DAYS | {(n, "#7"): {8: 4} for n in range(6)}
@@ -100,3 +104,19 @@ def test_a_failed_app_window_fails_its_day_and_is_requested_by_the_next_run() ->
 
 def test_totals_only_requests_no_app() -> None:
     assert sync(Service(SIX_DAYS_BY_APP), totals_only=True, configured=APPS).requested == [f"{n}*" for n in range(9)]
+
+
+def test_days_whose_totals_arrive_together_request_a_new_app_once() -> None:
+    first = sync(Service(SIX_DAYS_BY_APP))
+    run = SimulatedSync(sync_options(configured=(app("7"),), concurrency=8), Service(SIX_DAYS_BY_APP), first)
+    assert run.run() is StopReason.DONE
+    behaviours = run.stored().unknown_name_behaviours
+    stored = replace(first.stored(), unknown_name_behaviours=behaviours)
+    state, step = planner.next_windows(planner.start(sync_options(configured=(app("7"),)), stored), 4)
+    assert isinstance(step, Request)
+    for window in step.windows:
+        snapshot = Snapshot(99, window, first.now, Outcome.SUCCESS, values=stored.days[window.day].total_by_hour)
+        state = planner.apply_snapshot(state, snapshot, stored.days[window.day])
+    requested = planner.next_windows(state, 20)[1]
+    assert isinstance(requested, Request)
+    assert [label(window) for window in requested.windows] == ["0#7"]

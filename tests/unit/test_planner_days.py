@@ -197,6 +197,15 @@ def test_an_hour_requested_once_is_not_requested_by_the_next_run() -> None:
     assert sync(service, first).requested == ["0*", "1*", "2*", "3*"]
 
 
+def test_no_window_is_sent_twice_while_it_is_in_flight() -> None:
+    service = Service({(n, "A"): {8: 10, 23: 2} for n in range(9)})
+    for n in range(20):
+        service.last_hour |= {(n, None): 22, (n, "A"): 22}
+    run = sync(service, concurrency=8)
+    assert {"1*@23", "1A@23", "8*@23", "8A@23"} <= {*run.requested}
+    assert len({*run.requested}) == len(run.requested)
+
+
 class ServiceWithoutIdleHours(Service):
     """Leaves out idle hours, so that a response may end before its day does."""
 

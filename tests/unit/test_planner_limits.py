@@ -3,11 +3,25 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from etl.extract import planner
-from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions
-from etl.extract.planner.day_plan import next_requests
-from etl.models import DayState, Dimension, Measures, UnknownNameAnswer, UnknownNameBehaviour
+from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions, members
+from etl.extract.planner.day_plan import new_day_plan, next_requests
+from etl.models import (
+    TOTAL,
+    ActivePeriod,
+    DayState,
+    Dimension,
+    Measures,
+    MemberStatus,
+    Outcome,
+    Snapshot,
+    UnknownNameAnswer,
+    UnknownNameBehaviour,
+    Window,
+    queue,
+)
 
 TODAY = date(2026, 11, 22)
 OPTIONS = SyncOptions("default", TODAY)
@@ -46,6 +60,12 @@ def test_the_search_ends_empty_days_before_the_oldest_spend() -> None:
     assert replace(state, next_older_day=ago(41), pending=()).next_day is None
 
 
+def test_without_any_spend_all_searched_days_are_without_spend() -> None:
+    state = replace(planner.start(OPTIONS, StoredState()), next_older_day=ago(11), pending=())
+    assert state.days_without_spend == 11
+    assert replace(state, next_older_day=None).days_without_spend == 0
+
+
 def test_without_any_spend_the_search_covers_ten_times_empty_days() -> None:
     state = planner.start(replace(OPTIONS, empty_days=30), StoredState())
     assert planner.days_before_known_range(state) == 300 - 1
@@ -68,3 +88,94 @@ def test_discovery_requests_one_queue_at_a_time_until_a_day_found_nothing() -> N
     later = next_requests(replace(state, discovery_found_nothing=True), plan)
     assert later is not None
     assert [window.series.member for window in later.windows] == ["A", "B", "C"]
+
+
+def test_each_call_names_only_the_days_that_it_completed() -> None:
+    state = replace(planner.start(OPTIONS, StoredState()), completed_days=(ago(3),))
+    assert planner.next_windows(state, 4)[0].completed_days == ()
+    snapshot = Snapshot(
+        1, Window.whole_day("default", TOTAL, ago(9)), datetime(2026, 11, 22, tzinfo=UTC), Outcome.SUCCESS
+    )
+    assert planner.apply_snapshot(state, snapshot, DayState(ago(9))).completed_days == ()
+
+
+CLOSED = DayState(
+    ago(14), Measures(10, Decimal(1)), total_requested_at=datetime(2026, 11, 22, tzinfo=UTC), is_closed=True
+)
+"""A closed day of which nothing is explained; its date is one on which queues are requested ahead."""
+
+
+def requested_ahead(
+    between: planner.DayPlan, model: DayState | None = None, plan: DayState = CLOSED
+) -> list[str | None]:
+    """Queues that a day requests eight days before the last spend, with another day between them."""
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    periods = {queue("A"): (ActivePeriod(ago(6), ago(5)),)}
+    options = replace(OPTIONS, known_queues=("A", "B"))
+    state = planner.start(options, StoredState(unknown_name_behaviours=behaviours, active_periods=periods))
+    found = next_requests(
+        replace(
+            state,
+            last_explained=model or replace(CLOSED, day=ago(6), active_members=frozenset({queue("A")})),
+            open_days={between.day: between, plan.day: planner.DayPlan(plan.day, plan, needs_total=False)},
+        ),
+        planner.DayPlan(plan.day, plan, needs_total=False),
+    )
+    return [window.series.member for window in found.windows] if found else []
+
+
+def test_a_queue_is_requested_ahead_only_if_all_totals_between_are_known_and_similar() -> None:
+    def other(**changes: Any) -> planner.DayPlan:
+        return planner.DayPlan(ago(10), replace(CLOSED, day=ago(10), **changes), needs_total=False)
+
+    assert requested_ahead(other()) == ["A"]
+    assert requested_ahead(replace(other(), needs_total=True)) == []
+    assert requested_ahead(other(total=Measures(10, Decimal("1.16")))) == []
+    assert requested_ahead(other(total=Measures(41, Decimal("4.1")))) == []
+    assert requested_ahead(other(total=Measures(40, Decimal("4.6")))) == ["A"]
+    assert requested_ahead(other(total=Measures(2, Decimal("0.2")))) == []
+
+
+def test_a_day_with_outstanding_hours_of_its_total_alone_is_not_opened_again() -> None:
+    options = replace(OPTIONS, known_queues=())
+    state = planner.start(
+        options, StoredState(days={ago(20): replace(CLOSED, day=ago(20))}, final=frozenset({ago(20)}))
+    )
+    start = datetime(2026, 11, 2, 5, tzinfo=UTC)
+    day_state = replace(CLOSED, day=ago(20), outstanding=((TOTAL, start),))
+    assert planner.apply_reconciled_day(state, day_state).open_days == {}
+    of_queue = replace(CLOSED, day=ago(20), outstanding=((queue("A"), start),))
+    assert list(planner.apply_reconciled_day(state, of_queue).open_days) == [ago(20)]
+    for day in (ago(4), ago(20), ago(30)):
+        pending = replace(state, pending=(ago(4), ago(20), ago(30)))
+        assert planner.apply_reconciled_day(pending, replace(of_queue, day=day)).open_days == {}
+        assert (
+            day
+            in planner.apply_reconciled_day(replace(pending, pending_opened=3), replace(of_queue, day=day)).open_days
+        )
+
+
+def test_a_failed_member_is_requested_again_unless_it_is_refused() -> None:
+    closed = replace(CLOSED, total_requested_at=datetime(2026, 12, 22, tzinfo=UTC), failed=frozenset({queue("A")}))
+    statuses = {queue("A"): MemberStatus.RETIRED}
+    stored = StoredState(days={ago(14): closed}, final=frozenset({ago(14)}))
+    assert new_day_plan(planner.start(OPTIONS, stored), ago(14)).stale == {queue("A")}
+    refused = planner.start(OPTIONS, replace(stored, member_statuses=statuses))
+    assert new_day_plan(refused, ago(14)).stale == frozenset()
+
+
+def test_a_day_with_spend_brings_the_days_around_its_active_period_near() -> None:
+    before = {queue("A"): (ActivePeriod(ago(4), ago(2)),)}
+    after = {queue("A"): (ActivePeriod(ago(10), ago(2)),)}
+    near = members.days_brought_near(before, after, queue("A"), ago(10))
+    assert near == [ago(n) for n in range(11, 5, -1)]
+    assert members.days_brought_near(after, after, queue("A"), ago(10)) == []
+    newer = members.days_brought_near({queue("A"): (ActivePeriod(ago(10), ago(8)),)}, after, queue("A"), ago(2))
+    assert newer == [ago(n) for n in range(6, 0, -1)]
+    far = {queue("A"): (ActivePeriod(ago(40), ago(2)),)}
+    assert members.days_brought_near({}, far, queue("A"), ago(20)) == [ago(n) for n in range(28, 11, -1)]
+
+
+def test_totals_only_expects_one_request_a_day() -> None:
+    state = planner.start(replace(OPTIONS, totals_only=True, since=ago(2)), StoredState())
+    assert planner.estimate(state) == (3, 3, 3)

@@ -1,12 +1,13 @@
 """Which queue names the planner requests, verifies and excludes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from etl.extract import planner
-from etl.extract.planner import NONEXISTENT_MEMBERS, Members
-from etl.extract.planner.members import classify, unknown_name_behaviour
+from etl.extract.planner import NONEXISTENT_MEMBERS, Members, StoredState
+from etl.extract.planner.members import classify, has_price, rank_candidates, refresh_candidates, unknown_name_behaviour
 from etl.models import (
     HOUR,
     ActivePeriod,
@@ -53,7 +54,9 @@ def test_if_unknown_names_get_totals_one_different_response_verifies_a_name() ->
     assert (statuses[queue("A")], statuses[queue("B")]) == (MemberStatus.VERIFIED, MemberStatus.VERIFIED)
 
 
-def status_after(response: Spend, total: Spend, delay: timedelta = timedelta(minutes=1)) -> MemberStatus:
+def status_after(
+    response: Spend, total: Spend, delay: timedelta = timedelta(minutes=1), is_closed: bool = True
+) -> MemberStatus:
     """The status of a name after its response on a closed day with this total, if unknown names get totals.
 
     ``delay`` is the time from the total's request to the name's.
@@ -61,7 +64,7 @@ def status_after(response: Spend, total: Spend, delay: timedelta = timedelta(min
     midnight = day_start(ago(1))
     members = Members(unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.TOTALS)})
     total_by_hour = measures_by_hour({n: Measures(tasks, Decimal(tasks)) for n, tasks in total.items()})
-    day_state = DayState(ago(1), is_closed=True, total_requested_at=NOW, total_by_hour=total_by_hour)
+    day_state = DayState(ago(1), is_closed=is_closed, total_requested_at=NOW, total_by_hour=total_by_hour)
     records = tuple(Record(midnight + n * HOUR, tasks, Decimal(tasks)) for n, tasks in response.items())
     window = Window.whole_day("default", queue("A"), ago(1))
     snapshot = Snapshot(2, window, NOW + delay, Outcome.SUCCESS, hour_values(records, ago(1)))
@@ -72,6 +75,20 @@ def test_part_of_the_total_verifies_a_name_and_more_than_the_total_does_not() ->
     assert status_after({3: 4, 4: 1}, {3: 5, 4: 1}) is MemberStatus.VERIFIED
     assert status_after({3: 5, 4: 1}, {3: 5, 4: 1}) is MemberStatus.UNVERIFIED
     assert status_after({3: 6, 4: 0}, {3: 5, 4: 1}) is MemberStatus.UNVERIFIED
+
+
+def test_a_difference_on_a_day_that_is_not_closed_does_not_verify_a_name() -> None:
+    assert status_after({3: 4}, {3: 5}, is_closed=False) is MemberStatus.UNVERIFIED
+
+
+def test_only_spend_with_volume_and_money_has_a_price() -> None:
+    assert has_price(Measures(1, Decimal("0.000000001")))
+    assert not any(map(has_price, (Measures(0, Decimal(1)), Measures(1, Decimal(0)), Measures(1, Decimal(-1)))))
+
+
+def test_a_name_is_compared_with_a_total_of_the_last_ten_minutes() -> None:
+    assert status_after({3: 4}, {3: 5}, delay=timedelta(minutes=10)) is MemberStatus.VERIFIED
+    assert status_after({3: 4}, {3: 5}, delay=timedelta(minutes=10, seconds=1)) is MemberStatus.UNVERIFIED
 
 
 def test_an_empty_response_verifies_a_name_only_on_the_day_the_total_was_requested() -> None:
@@ -110,6 +127,30 @@ def test_a_name_trusted_by_the_user_is_verified_at_once() -> None:
     assert run.day_states[ago(1)].is_explained
 
 
+def after_an_error(code: str, status: MemberStatus | None) -> Members:
+    """Names after an error for the queue A, which the user requests although it has this status."""
+    statuses = {} if status is None else {queue("A"): status}
+    members = Members(
+        order=(queue("A"),),
+        member_statuses=statuses,
+        unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ERROR, "ERROR_QUEUE")},
+        requested_by_user=frozenset({queue("A")}),
+    )
+    window = Window.whole_day("default", queue("A"), ago(1))
+    snapshot = Snapshot(2, window, NOW, Outcome.API_ERROR, code=code, error_scope=ErrorScope.WINDOW)
+    return classify(refresh_candidates(members), snapshot, DayState(ago(1)))
+
+
+def test_an_excluded_name_requested_by_the_user_is_a_candidate_until_it_is_refused_again() -> None:
+    assert after_an_error("ERROR_QUEUE", MemberStatus.EXCLUDED).candidates[Dimension.QUEUE] == frozenset()
+
+
+def test_an_error_that_shows_nothing_about_a_name_requested_by_the_user_changes_nothing() -> None:
+    after = after_an_error("ERROR_OTHER", None)
+    assert after.candidates[Dimension.QUEUE] == {queue("A")}
+    assert after.member_statuses == {}
+
+
 def test_a_verified_queue_with_the_error_of_unknown_names_fails_and_is_not_excluded() -> None:
     service = Service(SIX_DAYS | {(n, "B"): {3: 1} for n in range(6)})
     first = sync(service)
@@ -144,6 +185,8 @@ def test_zeros_show_nothing_unless_the_total_has_tasks_in_these_hours() -> None:
     assert behaviour(23, Measures(5, Decimal(1))) is None
     assert behaviour(3, Measures(5, Decimal(1))) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
     assert behaviour(3, Measures(0, Decimal(-1))) is None  # a refund
+    assert behaviour(3, Measures(0, Decimal(1))) is None
+    assert behaviour(3, Measures(1, Decimal(0))) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
 
 
 def test_a_probe_without_records_shows_nothing_unless_the_total_was_requested_on_the_same_utc_day() -> None:
@@ -154,6 +197,16 @@ def test_a_probe_without_records_shows_nothing_unless_the_total_was_requested_on
     assert unknown_name_behaviour(snapshot, stored) is None  # the API may no longer return that day
     recent = replace(stored, total_requested_at=NOW - HOUR)
     assert unknown_name_behaviour(snapshot, recent) == UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
+
+
+def test_a_probe_with_rejected_records_shows_nothing() -> None:
+    window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.IP], ago(5))
+    spend = hour_values([Record(day_start(ago(5)), 5, Decimal(1))], ago(5))
+    snapshot = Snapshot(2, window, NOW, Outcome.PARTIAL, spend)
+    day_state = DayState(ago(5), total_requested_at=NOW, total_by_hour=spend)
+    assert unknown_name_behaviour(snapshot, day_state) is None
+    totals = unknown_name_behaviour(replace(snapshot, outcome=Outcome.SUCCESS), day_state)
+    assert totals == UnknownNameBehaviour(UnknownNameAnswer.TOTALS)
 
 
 def test_a_transient_error_shows_nothing_about_unknown_names() -> None:
@@ -205,6 +258,40 @@ def test_discovery_starts_with_the_queue_whose_price_fits_the_unattributed_amoun
     service.prices = {"A": 1, "B": 2, "C": 3, "D": 4}
     run = sync(service, known_queues=names, empty_days=30)
     assert run.requested_on(20) == ["20*", "20D"]
+
+
+def ranked(day: date, total: Mapping[int, Measures], members: Members) -> list[str | None]:
+    among = frozenset(members.order)
+    return [one.member for one in rank_candidates(members, among, day, measures_by_hour(total))]
+
+
+def test_a_price_that_differs_counts_three_times_a_volume_that_differs() -> None:
+    missing = {8: Measures(100, Decimal("0.1"))}
+    last_spend = {queue("price"): Measures(100, Decimal("0.15")), queue("volume"): Measures(280, Decimal("0.28"))}
+    members = Members(order=(queue("price"), queue("volume")), last_spend=last_spend)
+    assert ranked(ago(1), missing, members) == ["volume", "price"]
+    last_spend[queue("volume")] = Measures(350, Decimal("0.35"))
+    assert ranked(ago(1), missing, members) == ["price", "volume"]
+
+
+def test_the_price_of_any_hour_and_the_volume_of_all_hours_are_compared() -> None:
+    missing = {8: Measures(50, Decimal("0.05")), 9: Measures(50, Decimal("0.2")), 10: Measures(0, Decimal(-9))}
+    last_spend = {queue("A"): Measures(50, Decimal("0.2")), queue("B"): Measures(100, Decimal("0.4"))}
+    members = Members(order=(queue("A"), queue("B")), last_spend=last_spend)
+    assert ranked(ago(1), missing, members) == ["B", "A"]
+
+
+def test_without_spend_to_compare_the_closest_queue_comes_first_then_the_order_of_the_list() -> None:
+    periods = {queue("near"): (ActivePeriod(ago(9), ago(5)),), queue("far"): (ActivePeriod(ago(20), ago(15)),)}
+    members = Members(order=tuple(map(queue, ("second", "first", "far", "near"))), active_periods=periods)
+    known = replace(members, last_spend={queue("second"): Measures(1, Decimal(1))})
+    assert ranked(ago(1), {}, known) == ["near", "far", "second", "first"]
+
+
+def test_a_run_ranks_queues_by_what_they_last_spent_in_earlier_runs() -> None:
+    known = StoredState(last_spend={queue("C"): Measures(10, Decimal("0.01"))})
+    state = planner.start(sync_options(), known)
+    assert ranked(ago(1), {8: Measures(10, Decimal("0.01"))}, state.members)[0] == "C"
 
 
 def test_only_one_day_at_a_time_discovers_queues() -> None:

@@ -30,6 +30,23 @@ def test_an_account_rejected_during_a_run_starts_no_new_day() -> None:
     assert "8*" not in run.requested
 
 
+def test_a_run_stops_after_five_windows_in_a_row_with_one_code_or_25_with_any() -> None:
+    service = Service({})
+    service.errors = {(n, None): ("timeout", None) for n in range(40)}
+    same = SimulatedSync(sync_options(), service)
+    assert same.run() is StopReason.TOO_MANY_FAILURES
+    assert same.requested == [f"{n}*" for n in range(5)]
+    service.errors = {(n, None): (f"http_{500 + n % 2}", None) for n in range(40)}
+    any_code = SimulatedSync(sync_options(), service)
+    assert any_code.run() is StopReason.TOO_MANY_FAILURES
+    assert any_code.requested == [f"{n}*" for n in range(25)]
+    for success in (24, 49):
+        service.errors |= {(n, None): (f"http_{500 + n % 2}", None) for n in range(success - 24, success)}
+        service.errors.pop((success, None), None)
+    interrupted = SimulatedSync(sync_options(since=ago(60)), service)
+    assert interrupted.run() is StopReason.DONE
+
+
 def test_the_first_error_that_rejects_the_account_is_reported() -> None:
     service = Service(SIX_DAYS)
     service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)

@@ -134,6 +134,43 @@ def test_queues_that_exceed_the_total_are_ignored_in_that_hour_only() -> None:
     assert day.day_state.unattributed == Measures(10, Decimal("0.5"))
 
 
+def test_an_over_allocation_names_the_newest_snapshot_with_spend_in_its_hour() -> None:
+    day = reconciled(
+        snapshot(1, TOTAL, full_day({8: (10, "0.5")})),
+        snapshot(2, A, full_day({8: (6, "0.3")})),
+        snapshot(3, B, full_day({8: (6, "0")})),
+        snapshot(4, queue("C"), full_day({9: (0, "0")})),
+    )
+    assert day.over_allocations == [Fact(UNATTRIBUTED, hour(8), 12, 300_000_000, 3)]
+
+
+def test_a_day_knows_which_hours_of_its_total_no_whole_day_response_covers() -> None:
+    until_22 = dict.fromkeys(range(23), (1, "0.1"))
+    day = reconciled(snapshot(1, TOTAL, until_22), snapshot(2, TOTAL, {23: (2, "0.2")}, start=23))
+    assert day.day_state.hours_without_full_day_response == {23}
+    later = reconciled(*day.inputs.snapshots, snapshot(3, TOTAL, until_22 | {23: (2, "0.2")}))
+    assert later.day_state.hours_without_full_day_response == frozenset()
+
+
+def test_a_response_without_records_says_nothing_about_hours_that_have_not_ended() -> None:
+    day = reconciled(snapshot(1, TOTAL, {}, requested_at=hour(5) + timedelta(minutes=30)))
+    assert [n for n in range(24) if rows(day, n)] == [0, 1, 2, 3, 4]
+
+
+def test_a_changed_fact_names_the_snapshot_of_its_value() -> None:
+    total = snapshot(1, TOTAL, full_day({8: (10, "0.5")}))
+    parts = snapshot(2, A, full_day({8: (4, "0.2")})), snapshot(3, B, full_day({8: (5, "0.2")}))
+    changes = diff(reconciled(total), reconciled(total, *parts))
+    assert changes.changed == (Fact(UNATTRIBUTED, hour(8), 1, 100_000_000, 1),)
+    gone = diff(reconciled(total), reconciled(total, *parts, snapshot(4, queue("C"), full_day({8: (1, "0.1")}))))
+    assert gone.changed == (Fact(UNATTRIBUTED, hour(8), 0, 0, 4),)
+
+
+def test_a_stored_zero_that_is_gone_is_no_revision() -> None:
+    changes = diff(reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")}))), empty_day(DAY))
+    assert {(one.series, one.hour_start) for one in changes.revisions} == {(TOTAL, hour(8)), (UNATTRIBUTED, hour(8))}
+
+
 def test_a_refund_in_the_total_keeps_its_sign() -> None:
     day = reconciled(snapshot(1, TOTAL, full_day({8: (0, "-0.25")})))
     assert rows(day, 8) == {"total": (0, "-0.25"), "unattributed": (0, "-0.25")}

@@ -127,3 +127,8 @@ def test_retry_after_is_seconds_or_a_date_and_at_most_five_minutes(text: str, se
 def test_an_http_date_is_read_as_utc() -> None:
     assert http_date("Thu, 01 Jan 2026 00:00:00 GMT") == NOW
     assert http_date("yesterday") is None
+
+
+def test_the_statuses_from_300_to_499_are_permanent_but_408_and_429() -> None:
+    final = [status for status in range(100, 600) if delay(HTML_PAGE, status) is None]
+    assert final == [status for status in range(300, 500) if status not in (408, 429)]

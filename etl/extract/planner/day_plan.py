@@ -64,7 +64,7 @@ def new_day_plan(state: PlannerState, day: date) -> DayPlan:
     if plan.needs_total:
         return plan
     stale = _read_before_final(options, day_state) | _failed(members, day_state)
-    return replace(plan, stale=stale, done_series=_read_series(day_state) - stale)
+    return replace(plan, stale=stale, done_series=_read_series(day_state))
 
 
 def reopen_day_plan(day_state: DayState) -> DayPlan:
@@ -173,9 +173,8 @@ def _request_others(
         return _request(state, plan, sorted(others - _new_members_in_flight(state, others)))
     if not plan.day_state.is_closed:
         return None
-    if is_discovering and not state.discovery_found_nothing:
-        return WAIT
-    if any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
+    is_waiting = is_discovering and not state.discovery_found_nothing
+    if is_waiting or any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
         return WAIT
     unattributed = plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour
     ranked = rank_candidates(state.members, others, plan.day, unattributed)
@@ -246,7 +245,7 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     # an unattributed amount is normal.
     queues = frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
     stale = early | failed | (frozenset() if day_state.is_explained else queues)
-    done_series = _read_series(day_state) - stale
+    done_series = _read_series(day_state)
     if not day_state.is_explained and any(series.dimension is Dimension.QUEUE for series in early):
         done_series = frozenset(series for series in done_series if series.dimension is not Dimension.QUEUE)
     return replace(plan, stale=stale, done_series=done_series)
@@ -266,7 +265,7 @@ def _recheck_empty(state: PlannerState, plan: DayPlan, snapshot: Snapshot, befor
         return plan
     if series == TOTAL:
         return replace(plan, needs_total=True)
-    return replace(plan, stale=plan.stale | {series}, done_series=plan.done_series - {series})
+    return replace(plan, stale=plan.stale | {series})
 
 
 def _is_near_spend(state: PlannerState, series: SeriesKey, day: date) -> bool:
@@ -292,7 +291,6 @@ def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
         plan,
         needs_total=True,
         stale=again,
-        done_series=plan.done_series - again,
         sent=frozenset(window for window in plan.sent if not window.is_partial_day),
         rechecked_dimensions=plan.rechecked_dimensions | dimensions,
     )
@@ -317,8 +315,7 @@ def _failed(members: Members, day_state: DayState) -> frozenset[SeriesKey]:
     return frozenset(
         series
         for series in day_state.failed - {TOTAL}
-        if members.may_request(series)
-        and (TOTAL in day_state.failed or not day_state.breakdown(series.dimension).is_explained)
+        if members.may_request(series) and not day_state.breakdown(series.dimension).is_explained
     )
 
 

@@ -216,8 +216,7 @@ class PlannerState:
         if self.options.totals_only:
             return []
         probed = self.members.unknown_name_behaviours.keys() | self.failed_probes
-        wanted = (one for one in SPLIT_DIMENSIONS if one is Dimension.QUEUE or self.members.candidates[one])
-        return [dimension for dimension in wanted if dimension not in probed]
+        return [one for one in SPLIT_DIMENSIONS if self.members.candidates[one] and one not in probed]
 
     @property
     def probes_due(self) -> list[Dimension]:
