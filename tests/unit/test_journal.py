@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import WarehouseError
-from etl.extract.journal import FORMAT, Journal, JournalHeader, Segment, read_journals, set_aside
+from etl.extract.journal import FORMAT, Journal, JournalHeader, Segment, count_responses, read_journals, set_aside
 from etl.extract.protocol import parse_response
 from etl.models import TOTAL, Window
 from etl.responses import InvalidResponse, Response, TransportError
@@ -70,6 +70,7 @@ def test_responses_are_read_back_in_the_order_of_their_segments(prefix: Path, jo
     segments = read_journals(prefix)
     assert [segment.number for segment in segments] == list(range(1, 13))
     assert stored(prefix) == [response(number) for number in range(24)]
+    assert count_responses(prefix) == 24
     assert {(segment.header, segment.problem, segment.damaged_bytes) for segment in segments} == {(HEADER, "", 0)}
 
 

@@ -134,6 +134,7 @@ def test_a_queue_is_requested_ahead_only_if_all_totals_between_are_known_and_sim
     assert requested_ahead(other(total=Measures(41, Decimal("4.1")))) == []
     assert requested_ahead(other(total=Measures(40, Decimal("4.6")))) == ["A"]
     assert requested_ahead(other(total=Measures(2, Decimal("0.2")))) == []
+    assert requested_ahead(other(), plan=replace(CLOSED, is_closed=False)) == []
 
 
 def test_a_day_with_outstanding_hours_of_its_total_alone_is_not_opened_again() -> None:
@@ -146,6 +147,8 @@ def test_a_day_with_outstanding_hours_of_its_total_alone_is_not_opened_again() -
     assert planner.apply_reconciled_day(state, day_state).open_days == {}
     of_queue = replace(CLOSED, day=ago(20), outstanding=((queue("A"), start),))
     assert list(planner.apply_reconciled_day(state, of_queue).open_days) == [ago(20)]
+    not_closed = replace(of_queue, is_closed=False)
+    assert planner.apply_reconciled_day(state, not_closed).open_days == {}
     for day in (ago(4), ago(20), ago(30)):
         pending = replace(state, pending=(ago(4), ago(20), ago(30)))
         assert planner.apply_reconciled_day(pending, replace(of_queue, day=day)).open_days == {}
@@ -179,3 +182,11 @@ def test_a_day_with_spend_brings_the_days_around_its_active_period_near() -> Non
 def test_totals_only_expects_one_request_a_day() -> None:
     state = planner.start(replace(OPTIONS, totals_only=True, since=ago(2)), StoredState())
     assert planner.estimate(state) == (3, 3, 3)
+
+
+def test_at_most_four_days_are_open_for_each_request_at_a_time() -> None:
+    options = replace(OPTIONS, concurrency=2, since=ago(100))
+    state = replace(planner.start(options, StoredState()), has_total=True)
+    state, step = planner.next_windows(state, 1000)
+    assert isinstance(step, Request)
+    assert len(step.windows) == len(state.open_days) == 8

@@ -251,6 +251,12 @@ def test_the_running_day_discovers_no_queues() -> None:
     assert run.requested_on(0) == ["0*", "0?"]
 
 
+def test_only_a_day_that_discovers_queues_shows_whether_discovery_finds_any() -> None:
+    spend = {(0, "Unlisted"): {3: 1}, (1, "A"): {8: 1}}
+    assert not sync(Service(spend, unknown_queue="zeros")).state.discovery_found_nothing
+    assert sync(Service(spend | {(1, "Unlisted"): {9: 1}}, unknown_queue="zeros")).state.discovery_found_nothing
+
+
 def test_discovery_starts_with_the_queue_whose_price_fits_the_unattributed_amount() -> None:
     names = ("A", "B", "C", "D")
     spend = {(1, name): {8: 10} for name in names} | {(n, "D"): {8: 10} for n in range(20, 23)}

@@ -306,6 +306,6 @@ def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNa
     hours = _covered_hours(snapshot, day_state)
     if snapshot.is_success and any(day_state.total_by_hour.at(hour)[0] > 0 for hour in hours):
         return UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
-    if snapshot.outcome is Outcome.API_ERROR and snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
+    if snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
         return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
     return None
