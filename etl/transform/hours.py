@@ -55,7 +55,7 @@ def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datet
     else:
         failed = frozenset(earlier for earlier in hours.failed_starts if earlier < start)
     full_read_at = snapshot.requested_at if snapshot.is_success and not is_partial_day else hours.full_read_at
-    if snapshot.is_success and not is_partial_day and snapshot.values.is_complete:  # nearly always
+    if snapshot.is_success and snapshot.values.is_complete:  # nearly always, and never for a partial day
         past = completed_hours(first_hour_start, snapshot.requested_at)
         complete = ALL_HOURS if past == HOURS_PER_DAY else frozenset(range(past))
         sources = (snapshot,) * HOURS_PER_DAY

@@ -96,6 +96,12 @@ def test_regular_hours_are_read_like_any_other_records(
     assert other_offset.code == "off_grid"
 
 
+@pytest.mark.parametrize("lacks_data", [True, False])
+def test_a_snapshot_without_records_knows_whether_its_response_had_data(lacks_data: bool) -> None:
+    snapshot = parse_snapshot(replace(response(), reply=SuccessPayload(lacks_data=lacks_data)), 7, 0)
+    assert (snapshot.is_success, snapshot.lacks_data) == (True, lacks_data)
+
+
 def test_a_successful_response_becomes_a_snapshot_sorted_by_hour() -> None:
     snapshot = parse_snapshot(response(*reversed(list(day()))), 7, 0)
     assert snapshot.is_success

@@ -98,6 +98,16 @@ def test_the_difference_between_total_and_queues_is_unattributed() -> None:
     assert day.day_state.unattributed == Measures(3, Decimal("0.1"))
 
 
+def test_tasks_without_money_may_be_unattributed_beside_a_queue() -> None:
+    day = reconciled(
+        snapshot(1, TOTAL, full_day({8: (10, "0.5"), 9: (10, "0.5")})),
+        snapshot(2, A, full_day({8: (7, "0.5"), 9: (7, "0.500001")})),
+    )
+    assert rows(day, 8) == {"total": (10, "0.5"), "A": (7, "0.5"), "unattributed": (3, "0")}
+    assert rows(day, 9) == {"total": (10, "0.5"), "A": (7, "0.500001"), "unattributed": (3, "-0.000001")}
+    assert not day.day_state.over_allocated_dimensions
+
+
 def test_a_total_without_queues_is_all_unattributed() -> None:
     day = reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")})))
     assert rows(day, 8) == {"total": (10, "0.5"), "unattributed": (10, "0.5")}
@@ -155,6 +165,17 @@ def test_a_day_knows_which_hours_of_its_total_no_whole_day_response_covers() -> 
 def test_a_response_without_records_says_nothing_about_hours_that_have_not_ended() -> None:
     day = reconciled(snapshot(1, TOTAL, {}, requested_at=hour(5) + timedelta(minutes=30)))
     assert [n for n in range(24) if rows(day, n)] == [0, 1, 2, 3, 4]
+
+
+def test_an_hour_that_had_not_ended_neither_explains_nor_exceeds_a_day() -> None:
+    at_last_hour = hour(23) + timedelta(minutes=30)
+    total = snapshot(1, TOTAL, full_day({8: (10, "0.5"), 23: (1, "0.1")}), requested_at=at_last_hour)
+    more = snapshot(2, A, full_day({8: (10, "0.5"), 23: (9, "0.9")}), requested_at=at_last_hour)
+    assert not reconciled(total, more).day_state.over_allocated_dimensions
+    assert reconciled(total, more).day_state.is_explained
+    later = replace(total, number=3, requested_at=NEXT_DAY)
+    assert reconciled(total, more, later).day_state.over_allocated_dimensions
+    assert not reconciled(total, more, later).day_state.is_explained
 
 
 def test_a_changed_fact_names_the_snapshot_of_its_value() -> None:
