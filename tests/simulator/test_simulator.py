@@ -1,15 +1,17 @@
-"""Years of nights, other ones each day; a failure prints the shortest life and the command that repeats it."""
+"""Years of nights; a failure prints the shortest life and the command that repeats it."""
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.simulator import planted
 
-SEED = f"{datetime.now(UTC):%Y%m%d}"
+SEED = "20261127"
+"""The same nights on each day: a fault that other nights find should not stop an unrelated change. ``make simulate`` plays
+others each day."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
