@@ -301,7 +301,7 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     code, count = state.same_error_streak
     count = count + 1 if code == snapshot.code else 1
     state = replace(state, same_error_streak=(snapshot.code, count), failure_streak=state.failure_streak + 1)
-    if count < MAX_SAME_FAILURES and state.failure_streak < MAX_FAILURES and not state.stop_reason:
+    if count < MAX_SAME_FAILURES and state.failure_streak < MAX_FAILURES:
         return state
     stop_reason = state.stop_reason or StopReason.TOO_MANY_FAILURES
     return replace(state, stop_reason=stop_reason, stopped_by=state.stopped_by or snapshot)
