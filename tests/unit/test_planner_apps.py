@@ -120,3 +120,11 @@ def test_days_whose_totals_arrive_together_request_a_new_app_once() -> None:
     requested = planner.next_windows(state, 20)[1]
     assert isinstance(requested, Request)
     assert [label(window) for window in requested.windows] == ["0#7"]
+
+
+def test_days_that_wait_for_a_new_app_request_it_after_its_window_failed() -> None:
+    service = Service(SIX_DAYS_BY_APP)
+    first = sync(service)
+    service.errors[0, "#7"] = ("timeout", None)
+    run = sync(service, first, configured=(app("7"),), concurrency=8)
+    assert sorted(run.requested_containing("#7")) == [f"{n}#7" for n in range(6)]

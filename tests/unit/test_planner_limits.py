@@ -190,3 +190,9 @@ def test_at_most_four_days_are_open_for_each_request_at_a_time() -> None:
     state, step = planner.next_windows(state, 1000)
     assert isinstance(step, Request)
     assert len(step.windows) == len(state.open_days) == 8
+
+
+def test_a_day_is_opened_as_it_was_last_reconciled() -> None:
+    state = planner.start(OPTIONS, StoredState(days={ago(20): replace(CLOSED, day=ago(20))}))
+    changed = replace(CLOSED, day=ago(20), total=Measures(7, Decimal(7)))
+    assert new_day_plan(planner.apply_reconciled_day(state, changed), ago(20)).day_state == changed
