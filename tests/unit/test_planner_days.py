@@ -136,6 +136,14 @@ def test_a_day_with_an_unattributed_amount_is_requested_for_new_names_only() -> 
     assert with_new_name.requested == ["0*", "1*", "2*", "3*", "4New"]
 
 
+def test_an_unexplained_day_of_the_lookback_requests_its_active_queues_again_and_all_names_once_it_is_final() -> None:
+    service = Service(SIX_DAYS | {(2, "New"): {3: 7}}, unknown_queue="zeros")
+    first = sync(service)
+    assert sync(service, first).requested_on(2) == ["2*", "2A"]
+    final = sync(service, first, now=NOW + 2 * DAY, today=TODAY + 2 * DAY)
+    assert sorted(final.requested_on(2)) == ["2*", "2A", "2B", "2C"]
+
+
 def test_after_a_crash_between_total_and_queue_neither_is_repeated() -> None:
     first = SimulatedSync(sync_options(), Service(SIX_DAYS))
     while first.requested[-1:] != ["5A"]:  # sent, but its response is never received

@@ -196,3 +196,14 @@ def test_a_day_is_opened_as_it_was_last_reconciled() -> None:
     state = planner.start(OPTIONS, StoredState(days={ago(20): replace(CLOSED, day=ago(20))}))
     changed = replace(CLOSED, day=ago(20), total=Measures(7, Decimal(7)))
     assert new_day_plan(planner.apply_reconciled_day(state, changed), ago(20)).day_state == changed
+
+
+def test_a_failed_total_does_not_make_the_next_ones_wait_for_each_other() -> None:
+    state = replace(planner.start(replace(OPTIONS, since=ago(9)), StoredState()), has_total=True)
+    state, step = planner.next_windows(state, 4)
+    assert isinstance(step, Request)
+    failed = Snapshot(1, step.windows[0], datetime(2026, 11, 22, tzinfo=UTC), Outcome.FAILED, code="timeout")
+    state = planner.apply_snapshot(state, failed, DayState(failed.window.day, failed=frozenset({TOTAL})))
+    state, step = planner.next_windows(state, 3)
+    assert isinstance(step, Request)
+    assert [window.day for window in step.windows] == [ago(4), ago(5), ago(6)]
