@@ -100,7 +100,7 @@ def test_no_day_before_the_start_of_history_is_requested_whatever_the_concurrenc
 def test_the_search_for_the_start_of_history_ends_at_the_earliest_day() -> None:
     last = planner.EARLIEST_DAY + timedelta(days=3)
     state = planner.start(sync_options(until=last, empty_days=1000), StoredState())
-    assert planner.estimate(state).days == 4
+    assert planner.estimate(state) == (4, 4, None)
 
 
 # ---------------------------------------------------------------- later runs

@@ -207,3 +207,12 @@ def test_a_failed_total_does_not_make_the_next_ones_wait_for_each_other() -> Non
     state, step = planner.next_windows(state, 3)
     assert isinstance(step, Request)
     assert [window.day for window in step.windows] == [ago(4), ago(5), ago(6)]
+
+
+def test_the_estimate_adds_the_members_that_a_day_needs_again() -> None:
+    read_at = datetime(2026, 11, 22, tzinfo=UTC)
+    early = replace(CLOSED, day=ago(9), total_requested_at=read_at, active_members=frozenset({queue("A"), queue("B")}))
+    options = replace(OPTIONS, known_queues=("A", "B", "C"), since=ago(9), until=ago(9), lookback=0)
+    state = planner.start(options, StoredState(days={ago(9): early}))
+    assert planner.estimate(state) == (1, 2, 2 + 3 + 1)
+    assert planner.estimate(replace(state, pending_opened=1)) == (0, 0, 1)
