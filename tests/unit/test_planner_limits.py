@@ -216,3 +216,23 @@ def test_the_estimate_adds_the_members_that_a_day_needs_again() -> None:
     state = planner.start(options, StoredState(days={ago(9): early}))
     assert planner.estimate(state) == (1, 2, 2 + 3 + 1)
     assert planner.estimate(replace(state, pending_opened=1)) == (0, 0, 1)
+
+
+def is_requested_once_more(days_ago: int, spend: int | None = None, unread: int | None = None) -> bool:
+    """Whether a total without data is, if one day has stored spend, or another is open without a total."""
+    stored = {} if spend is None else {ago(spend): replace(CLOSED, day=ago(spend))}
+    state = planner.start(OPTIONS, StoredState(days=stored))
+    plans = [planner.DayPlan(ago(n), DayState(ago(n)), needs_total=True) for n in (days_ago, unread) if n is not None]
+    state = replace(state, has_total=True, open_days={plan.day: plan for plan in plans})
+    window = Window.whole_day("default", TOTAL, ago(days_ago))
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    snapshot = Snapshot(1, window, now, Outcome.SUCCESS, lacks_data=True)
+    day_state = DayState(ago(days_ago), total_requested_at=now, is_closed=True)
+    return ago(days_ago) in planner.apply_snapshot(state, snapshot, day_state).open_days
+
+
+def test_a_total_without_data_is_requested_once_more_in_the_week_around_days_that_may_have_spend() -> None:
+    around = [n for n in range(5, 26) if n != 15]
+    assert [n for n in around if is_requested_once_more(n, spend=15)] == [n for n in around if 8 <= n <= 22]
+    assert [n for n in around if is_requested_once_more(n, unread=15)] == list(range(16, 23))
+    assert not any(map(is_requested_once_more, around))

@@ -28,6 +28,7 @@ from etl.models import (
     ip,
     queue,
 )
+from etl.transform.hours import completed_hours
 from etl.transform.reconcile import DaySnapshots, ReconciledDay, add_snapshots, diff, empty_day, reconcile
 from tests.core import facts_of, hour_values, records_of, written_facts
 
@@ -178,6 +179,11 @@ def test_an_hour_that_had_not_ended_neither_explains_nor_exceeds_a_day() -> None
     assert not reconciled(total, more, later).day_state.is_explained
 
 
+def test_hours_have_ended_from_none_to_all_of_a_day() -> None:
+    moments = [hour(0) - HOUR, hour(0), hour(1) - timedelta(seconds=1), hour(1), hour(23), hour(24), hour(99)]
+    assert [completed_hours(hour(0), moment) for moment in moments] == [0, 0, 0, 1, 23, 24, 24]
+
+
 def test_a_changed_fact_names_the_snapshot_of_its_value() -> None:
     total = snapshot(1, TOTAL, full_day({8: (10, "0.5")}))
     parts = snapshot(2, A, full_day({8: (4, "0.2")})), snapshot(3, B, full_day({8: (5, "0.2")}))
@@ -190,6 +196,7 @@ def test_a_changed_fact_names_the_snapshot_of_its_value() -> None:
 def test_a_stored_zero_that_is_gone_is_no_revision() -> None:
     changes = diff(reconciled(snapshot(1, TOTAL, full_day({8: (10, "0.5")}))), empty_day(DAY))
     assert {(one.series, one.hour_start) for one in changes.revisions} == {(TOTAL, hour(8)), (UNATTRIBUTED, hour(8))}
+    assert {one.snapshot for one in changes.revisions} == {0}
 
 
 def test_a_refund_in_the_total_keeps_its_sign() -> None:
