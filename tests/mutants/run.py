@@ -256,10 +256,14 @@ def choose(number: int, seed: int) -> Sample:
 
 
 def those_in(output: str) -> list[Mutation]:
-    """The mutants in the lines of an earlier run, although their code may have moved."""
+    """The mutants in the lines of an earlier run, although their code may have moved by some lines."""
     lines = [line.split("\t") for line in output.splitlines()]
-    wanted = {(cells[1].partition(":")[0], cells[2]) for cells in lines if len(cells) > 2}
-    return [one for one in choose(10**6, 0).mutants if (one.path, one.change) in wanted]
+    wanted = [(*cells[1].rpartition(":")[::2], cells[2]) for cells in lines if len(cells) > 2]
+    return [
+        one
+        for one in choose(10**6, 0).mutants
+        if any((path, change) == (one.path, one.change) and abs(int(n) - one.line) < 10 for path, n, change in wanted)
+    ]
 
 
 def _key(mutation: Mutation) -> tuple[str, str, str]:
