@@ -4,6 +4,7 @@ Requests are written as labels: days ago, then ``*`` for the total or the queue'
 starts later than the day. An app is written ``#7``, an IP ``@192.0.2.1``, and a name that cannot exist ``?``.
 """
 
+import random
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -131,7 +132,8 @@ class Service:
 class SimulatedSync:
     """Runs the planner against a service, one response at a time, and records what was requested.
 
-    It goes on from what ``after`` stored, except the days in ``without_days``.
+    It goes on from what ``after`` stored, except the days in ``without_days``. Responses arrive in the order of their
+    requests, or in that which ``order`` chooses.
     """
 
     def __init__(
@@ -141,7 +143,9 @@ class SimulatedSync:
         after: "SimulatedSync | None" = None,
         now: datetime = NOW,
         without_days: Set[date] = frozenset(),
+        order: random.Random | None = None,
     ) -> None:
+        self.order = order
         self.days: dict[date, DaySnapshots] = {}
         if after is not None:
             self.days = {day: snapshots for day, snapshots in after.days.items() if day not in without_days}
@@ -168,7 +172,7 @@ class SimulatedSync:
             else:
                 assert isinstance(step, Wait)
             assert self.in_flight, "the planner waits for a response without a request"
-            self.receive(self.in_flight.pop(0))
+            self.receive(self.in_flight.pop(self.order.randrange(len(self.in_flight)) if self.order else 0))
         raise AssertionError("the run does not end")
 
     def receive(self, window: Window) -> None:

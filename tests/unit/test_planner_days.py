@@ -1,7 +1,10 @@
 """Which days the planner visits, and which windows it requests for each."""
 
+import random
 from dataclasses import replace
 from datetime import datetime, timedelta
+
+import pytest
 
 from etl.extract import planner
 from etl.extract.planner import NONEXISTENT_MEMBERS, Request, StopReason, StoredState, Wait
@@ -242,6 +245,17 @@ def test_a_total_without_data_counts_at_once_far_from_days_with_spend() -> None:
     run = sync(service, empty_days=30)
     requests = [run.requested.count(f"{n}*") for n in range(1, 19)]
     assert requests == [2] * 7 + [1] * 11
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+def test_totals_without_data_wait_for_those_of_the_newer_week_whatever_the_order_of_responses(concurrency: int) -> None:
+    for seed in range(5):
+        service = Service({(0, "A"): {3: 5}})
+        service.without_data = dict.fromkeys(((n, None) for n in range(1, 200)), 9)
+        options = sync_options(concurrency=concurrency, empty_days=60)
+        run = SimulatedSync(options, service, order=random.Random(seed))
+        assert run.run() is StopReason.DONE
+        assert [n for n in range(200) if run.requested.count(f"{n}*") == 2] == list(range(1, 8))
 
 
 def test_a_queue_without_data_is_requested_once_more_beside_its_own_days_with_spend() -> None:

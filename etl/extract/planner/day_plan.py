@@ -2,7 +2,7 @@
 
 Windows of a day are requested in this order:
 
-1. the total;
+1. the total; once more if it came without ``data`` within a week of spend;
 2. hours of the total that its response did not cover, each once with ``date`` = that hour; when a day is read again,
    only those with stored spend;
 3. then, for each dimension until its members explain the total:
@@ -86,6 +86,8 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
     """Return what a day needs now, or None if it is finished."""
     if plan.needs_total:
         return WAIT if plan.in_flight else _request(state, plan, [TOTAL])
+    if plan.lacks_data and (again := _total_without_data(state, plan)):
+        return again
     if windows := _outstanding_windows(state, plan, Dimension.TOTAL):
         return DayRequests(windows)
     if (plan.can_request_members or plan.stale) and not state.options.totals_only:
@@ -220,7 +222,7 @@ def apply_response(state: PlannerState, plan: DayPlan, snapshot: Snapshot, day_s
     before, series = plan.day_state, snapshot.window.series
     in_flight = plan.in_flight - {snapshot.window}
     if series == TOTAL:
-        plan = replace(plan, in_flight=in_flight, day_state=day_state, needs_total=False)
+        plan = replace(plan, in_flight=in_flight, day_state=day_state, needs_total=False, lacks_data=False)
         plan = _apply_total(state, plan, snapshot, before)
     else:
         stale, done_series = plan.stale - {series}, plan.done_series | {series}
@@ -252,15 +254,18 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
 
 
 def _recheck_empty(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before: DayState) -> DayPlan:
-    """Request a window once more if it came back empty although spend is stored; without ``data``, also if spend is
-    near."""
+    """Request a window once more if it came back empty although spend is stored, or without ``data`` near spend."""
     window, series = snapshot.window, snapshot.window.series
     if not snapshot.is_success or snapshot.has_records or window in plan.rechecked_windows:
         return plan
     had_spend = before.has_spend if series == TOTAL else series in before.active_members
-    if not had_spend and not (snapshot.lacks_data and _is_near_spend(state, series, plan.day)):
+    is_undecided = not had_spend and snapshot.lacks_data and series == TOTAL and not window.is_partial_day
+    is_near_spend = snapshot.lacks_data and recently_active(state.members, {series}, plan.day)
+    if not had_spend and not is_undecided and not is_near_spend:
         return plan
     plan = replace(plan, rechecked_windows=plan.rechecked_windows | {window}, sent=plan.sent - {window})
+    if is_undecided:  # spend of newer days may arrive later
+        return replace(plan, lacks_data=True)
     if window.is_partial_day:
         return plan
     if series == TOTAL:
@@ -268,17 +273,14 @@ def _recheck_empty(state: PlannerState, plan: DayPlan, snapshot: Snapshot, befor
     return replace(plan, stale=plan.stale | {series})
 
 
-def _is_near_spend(state: PlannerState, series: SeriesKey, day: date) -> bool:
-    """True if a member was recently active; for the total, also if a newer day of that week has no total yet."""
-    if series != TOTAL:
-        return bool(recently_active(state.members, {series}, day))
-    week = [day + timedelta(days=n) for n in range(-MAX_ACTIVE_GAP_DAYS, MAX_ACTIVE_GAP_DAYS + 1)]
-    unread = (plan.day for plan in map(state.open_days.get, week) if plan and not plan.day_state.total_requested_at)
-    return (
-        any(one > day for one in unread)
-        or any(stored.has_spend for stored in map(state.stored.get, week) if stored)
-        or bool(recently_active(state.members, {TOTAL}, day, MAX_GAP))
-    )
+def _total_without_data(state: PlannerState, plan: DayPlan) -> DayRequests | None:
+    """Request a total that lacks data once more if spend is at most a week away; first wait for the newer totals."""
+    week = [plan.day + timedelta(days=n) for n in range(-MAX_ACTIVE_GAP_DAYS, MAX_ACTIVE_GAP_DAYS + 1)]
+    stored = (state.stored[day] for day in week if day in state.stored)
+    if recently_active(state.members, {TOTAL}, plan.day, MAX_GAP) or any(one.has_spend for one in stored):
+        return WAIT if plan.in_flight else _request(state, plan, [TOTAL])
+    newer = (state.open_days[day] for day in week if day > plan.day and day in state.open_days)
+    return WAIT if any(one.day_state.total_requested_at is None for one in newer) else None
 
 
 def _recheck_over_allocated(plan: DayPlan) -> DayPlan:

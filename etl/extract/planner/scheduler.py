@@ -267,6 +267,7 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
         due = dict.fromkeys(open_days)  # another day may request the name now
     elif snapshot.window.series == TOTAL:
         due |= dict.fromkeys(_next_to_discover(open_days))
+        due |= dict.fromkeys(day for day, other in open_days.items() if other.lacks_data)
     due.pop(plan.day, None)
     if requests is not None and requests.windows:
         due[plan.day] = requests

@@ -131,9 +131,11 @@ class DayPlan:
     * ``stale``: series to request, whatever the day's state.
     * ``done_series``: series that are not requested again in this run.
     * ``sent``: all windows requested so far; ``in_flight``: those without a response.
-    * ``rechecked_windows``: windows sent a second time, because they came back empty although spend is stored.
+    * ``rechecked_windows``: windows sent a second time, because they came back empty although spend is stored, or
+      without ``data`` near spend.
     * ``rechecked_dimensions``: dimensions requested a second time, because they exceeded the total.
     * ``is_discovering``: queues without recent activity were requested.
+    * ``lacks_data``: the last total came without ``data``, and may be requested once more.
     """
 
     day: date
@@ -146,6 +148,7 @@ class DayPlan:
     rechecked_windows: frozenset[Window] = frozenset()
     rechecked_dimensions: frozenset[Dimension] = frozenset()
     is_discovering: bool = False
+    lacks_data: bool = False
 
     @property
     def can_request_members(self) -> bool:
