@@ -310,8 +310,13 @@ def stopped_others(folder: Path) -> int:
 
 # ---------------------------------------------------------------- disks
 
-_LIMIT_FILE_SIZE = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
-"""Limits the size of files, which is like a full disk for one process and also works for the superuser."""
+_LIMIT_FILE_SIZE = (
+    "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+)
+"""Limits the size of files, which is like a full disk for one process and also works for the superuser.
+
+Python 3.11 would also cut off the compiled modules it writes, and no later process could import them.
+"""
 
 FULL = "reports that the disk is full"
 

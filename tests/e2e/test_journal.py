@@ -251,7 +251,7 @@ def test_a_full_disk_during_a_sync_is_an_error_and_all_received_before_is_loaded
 ) -> None:
     if engine_name == "duckdb":
         pytest.skip("the limit would also apply to the warehouse")
-    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    limited = "import resource, runpy, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = [str(SYNC_ONCE), str(world.folder), world.sandbox.url, world.now.isoformat(), str(CONCURRENCY)]
     finished = subprocess.run(
         [sys.executable, "-c", limited, *arguments],

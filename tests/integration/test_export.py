@@ -292,6 +292,7 @@ def test_a_full_disk_is_reported_and_the_previous_file_stays(sample: SampleWareh
     (sample.folder / "x.parquet").write_text("previous")
     program = """if True:
         import resource, signal, sys
+        sys.dont_write_bytecode = True
         from etl.cli import run
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))

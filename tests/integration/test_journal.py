@@ -92,6 +92,7 @@ def test_a_killed_process_loses_nothing_whose_append_returned(tmp_path: Path, se
 
 _APPEND_UNTIL_FULL = f"""
 import resource, sys
+sys.dont_write_bytecode = True
 from pathlib import Path
 from etl.errors import WarehouseError
 {_RESPONSE}

@@ -290,6 +290,7 @@ def test_a_full_disk_keeps_the_previous_copy(sample: SampleWarehouse) -> None:
     before = copy.read_bytes()
     program = """if True:
         import resource, signal, sys
+        sys.dont_write_bytecode = True
         from etl.cli import run
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))

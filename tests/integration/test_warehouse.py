@@ -251,7 +251,8 @@ def test_a_folder_instead_of_a_file_is_reported_as_one(tmp_path: Path) -> None:
 def test_a_full_disk_while_committing_is_a_warehouse_error(warehouse: sa.Engine) -> None:
     """A limit on the size of files simulates it: the kernel refuses the write in the same place."""
     code = f"""if True:
-        import resource, signal
+        import resource, signal, sys
+        sys.dont_write_bytecode = True
         from etl.errors import WarehouseError
         from etl.warehouse.engine import open_warehouse
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
