@@ -150,7 +150,7 @@ def downgrade(engine: "sa.Engine", to: str) -> None:
 
 
 def _create_tables(connection: "sa.Connection", revision: str) -> None:
-    """Create the tables that all migrations together create, in a tenth of the time; a test compares them."""
+    """Create the tables that all migrations together create, in a quarter of the time; a test compares them."""
     from etl.warehouse.schema import metadata
 
     create_schema(connection)

@@ -5,7 +5,7 @@ import random
 import shutil
 import struct
 import zlib
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from etl.extract.journal import FORMAT, Journal, JournalHeader, read_journals
@@ -109,6 +109,3 @@ def _response(number: int) -> Response:
     if number % 5 == 4:
         return Response(window, requested_at, TransportError("reset", "connection lost"))
     return Response(window, requested_at, parse_response(200, body), 200, body, server_time=NOON, seconds=0.25)
-
-
-assert date(2026, 3, 1) == NOON.date()

@@ -341,13 +341,15 @@ def new_facts(series: SeriesKey, by_hour: dict[int, tuple[int, int, int]]) -> Ne
     return NewFacts(MARCH, series, day_start(MARCH), FactValues(*columns))
 
 
-A, REST = queue("A"), SeriesKey(Dimension.QUEUE, None)
+A, UNATTRIBUTED = queue("A"), SeriesKey(Dimension.QUEUE, None)
 
 
 def test_new_facts_are_stored_by_hour_and_counted_without_unattributed_amounts(state: AccountState) -> None:
     whole_day = {n: (n, n * 10**9, 7) for n in range(24)}
     some_hours = {3: (2, 500_000_001, 8), 9: (0, -1, 9)}
-    batch = Batch(new_facts=(new_facts(queue("all"), whole_day), new_facts(A, some_hours), new_facts(REST, some_hours)))
+    batch = Batch(
+        new_facts=(new_facts(queue("all"), whole_day), new_facts(A, some_hours), new_facts(UNATTRIBUTED, some_hours))
+    )
     assert state.commit(batch) == LoadCounts(24 + 2, 0)
     every_hour = [("all", n, n, Decimal(n), 7) for n in range(24)]
     two = [(3, 2, Decimal("0.500000001"), 8), (9, 0, Decimal("-0.000000001"), 9)]
@@ -359,7 +361,7 @@ def test_new_facts_are_stored_by_hour_and_counted_without_unattributed_amounts(s
 
 def test_a_commit_changes_deletes_and_inserts_facts_and_counts_each(state: AccountState) -> None:
     state.commit(
-        Batch(new_facts=(new_facts(A, dict.fromkeys(range(4), (5, 10**9, 7))), new_facts(REST, {0: (1, 1, 7)})))
+        Batch(new_facts=(new_facts(A, dict.fromkeys(range(4), (5, 10**9, 7))), new_facts(UNATTRIBUTED, {0: (1, 1, 7)})))
     )
     changed = [
         fact(A, MARCH, 5, "1", 0),
@@ -370,8 +372,8 @@ def test_a_commit_changes_deletes_and_inserts_facts_and_counts_each(state: Accou
     others = [
         fact(A, MARCH, 9, "9", 4),
         fact(A, MARCH, 0, "0", 5),
-        fact(REST, MARCH, 0, "0", 0),
-        fact(REST, MARCH, 3, "3", 1),
+        fact(UNATTRIBUTED, MARCH, 0, "0", 0),
+        fact(UNATTRIBUTED, MARCH, 3, "3", 1),
     ]
     counts = state.commit(Batch(changed_facts=tuple((MARCH, one) for one in (*changed, *others))))
     assert counts == LoadCounts(inserted=1, changed=3)

@@ -83,20 +83,20 @@ class _Finder:
             self._starts.append(self._starts[-1] + len(line))
 
     def find(self) -> Iterator[Mutation]:
-        yield from self._visit(ast.parse(self._source), None)
+        yield from self._mutations_of(ast.parse(self._source), None)
 
-    def _visit(self, node: ast.AST, function: str | None) -> Iterator[Mutation]:
+    def _mutations_of(self, node: ast.AST, function: str | None) -> Iterator[Mutation]:
         if _has_no_behaviour(node):
             return
         if isinstance(node, ast.FunctionDef | ast.Lambda):
             name = node.name if isinstance(node, ast.FunctionDef) else "<lambda>"
-            yield from self._visit_all([*node.args.defaults, *filter(None, node.args.kw_defaults)], function)
+            yield from self._mutations_of_all([*node.args.defaults, *filter(None, node.args.kw_defaults)], function)
             inside = function or ".".join([*self._classes, name])
-            yield from self._visit_all(node.body if isinstance(node.body, list) else [node.body], inside)
+            yield from self._mutations_of_all(node.body if isinstance(node.body, list) else [node.body], inside)
             return
         if isinstance(node, ast.ClassDef):
             self._classes.append(node.name)
-            yield from self._visit_all(node.body, function)
+            yield from self._mutations_of_all(node.body, function)
             self._classes.pop()
             return
         for target, after in _replacements(node):
@@ -106,11 +106,11 @@ class _Finder:
         yield from self._sql(node, function)
         if isinstance(node, ast.JoinedStr):  # the positions inside are those of another text
             return
-        yield from self._visit_all(_children(node), function)
+        yield from self._mutations_of_all(_children(node), function)
 
-    def _visit_all(self, nodes: Sequence[ast.AST], function: str | None) -> Iterator[Mutation]:
+    def _mutations_of_all(self, nodes: Sequence[ast.AST], function: str | None) -> Iterator[Mutation]:
         for node in nodes:
-            yield from self._visit(node, function)
+            yield from self._mutations_of(node, function)
 
     def _mutation(self, node: ast.AST, after: str, function: str | None) -> Iterator[Mutation]:
         start, end = self._span(node)

@@ -106,7 +106,7 @@ def test_totals_only_requests_no_app() -> None:
     assert sync(Service(SIX_DAYS_BY_APP), totals_only=True, configured=APPS).requested == [f"{n}*" for n in range(9)]
 
 
-def test_days_whose_totals_arrive_together_request_a_new_app_once() -> None:
+def test_days_whose_totals_arrive_at_once_request_a_new_app_only_once() -> None:
     first = sync(Service(SIX_DAYS_BY_APP))
     run = SimulatedSync(sync_options(configured=(app("7"),), concurrency=8), Service(SIX_DAYS_BY_APP), first)
     assert run.run() is StopReason.DONE

@@ -163,12 +163,12 @@ def test_a_day_knows_which_hours_of_its_total_no_whole_day_response_covers() -> 
     assert later.day_state.hours_without_full_day_response == frozenset()
 
 
-def test_a_response_without_records_says_nothing_about_hours_that_have_not_ended() -> None:
+def test_a_response_without_records_says_nothing_about_hours_still_running() -> None:
     day = reconciled(snapshot(1, TOTAL, {}, requested_at=hour(5) + timedelta(minutes=30)))
     assert [n for n in range(24) if rows(day, n)] == [0, 1, 2, 3, 4]
 
 
-def test_an_hour_that_had_not_ended_neither_explains_nor_exceeds_a_day() -> None:
+def test_an_hour_still_running_neither_explains_nor_exceeds_a_day() -> None:
     at_last_hour = hour(23) + timedelta(minutes=30)
     total = snapshot(1, TOTAL, full_day({8: (10, "0.5"), 23: (1, "0.1")}), requested_at=at_last_hour)
     more = snapshot(2, A, full_day({8: (10, "0.5"), 23: (9, "0.9")}), requested_at=at_last_hour)
@@ -179,7 +179,7 @@ def test_an_hour_that_had_not_ended_neither_explains_nor_exceeds_a_day() -> None
     assert not reconciled(total, more, later).day_state.is_explained
 
 
-def test_hours_have_ended_from_none_to_all_of_a_day() -> None:
+def test_from_none_to_all_hours_of_a_day_may_be_over() -> None:
     moments = [hour(0) - HOUR, hour(0), hour(1) - timedelta(seconds=1), hour(1), hour(23), hour(24), hour(99)]
     assert [completed_hours(hour(0), moment) for moment in moments] == [0, 0, 0, 1, 23, 24, 24]
 
