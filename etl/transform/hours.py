@@ -24,10 +24,11 @@ class SeriesHours:
     """What the snapshots of one series say about a day.
 
     ``sources`` has the snapshot that each value comes from, ``last`` is the latest of all. ``full_read_at`` is when the
-    whole day was last requested with success. ``uncovered`` are hours without a value, or with spend that this last
-    full response left out. ``complete`` hours had ended when their value was requested; those in ``from_partial_day``
-    have it from a partial-day window. ``failed_starts`` are the starts of windows whose last attempt failed.
-    ``once_empty`` are hours that the last response, without any record, did not confirm.
+    whole day was last requested with success. ``uncovered`` are hours without a value, and those that this last full
+    response left out although they had spend, or because such responses omit them. ``complete`` hours had ended when
+    their value was requested; those in ``from_partial_day`` have it from a partial-day window. ``failed_starts`` are
+    the starts of windows whose last attempt failed. ``once_empty`` are hours that the last response, without any
+    record, did not confirm.
     """
 
     values: HourValues = NO_VALUES
@@ -47,7 +48,7 @@ NO_HOURS = SeriesHours()
 def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, may_omit: Set[int]) -> SeriesHours:
     """Return the hours of a series after one more snapshot, which was requested after all others.
 
-    A whole-day response without any record is ignored for the hours it ``may_omit``.
+    Whole-day responses say nothing about the hours they ``may_omit``, unless they have a record of them.
     """
     start, is_partial_day = snapshot.window.start, snapshot.window.is_partial_day
     if not snapshot.is_success:
@@ -64,7 +65,7 @@ def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datet
         )
     if snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL):
         hours = _merge(hours, snapshot, first_hour_start, may_omit)
-    uncovered = frozenset(hour for hour in range(HOURS_PER_DAY) if _is_uncovered(hours, hour, full_read_at))
+    uncovered = frozenset(hour for hour in range(HOURS_PER_DAY) if _is_uncovered(hours, hour, full_read_at, may_omit))
     return replace(hours, last=snapshot, full_read_at=full_read_at, failed_starts=failed, uncovered=uncovered)
 
 
@@ -113,8 +114,9 @@ def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bo
     return first < hour < last or (hour < first and (snapshot.window.is_partial_day or not is_stored))
 
 
-def _is_uncovered(hours: SeriesHours, hour: int, full_read_at: datetime | None) -> bool:
+def _is_uncovered(hours: SeriesHours, hour: int, full_read_at: datetime | None, may_omit: Set[int]) -> bool:
     source = hours.sources[hour]
     if source is None:
         return True
-    return full_read_at is not None and source.requested_at < full_read_at and hours.values.at(hour) != (0, 0)
+    is_earlier = full_read_at is not None and source.requested_at < full_read_at
+    return is_earlier and (hour in may_omit or hours.values.at(hour) != (0, 0))

@@ -176,7 +176,7 @@ def test_an_empty_response_is_rechecked_once_if_spend_is_stored() -> None:
             return replace(snapshot, values=NO_VALUES) if window.day == ago(2) else snapshot
 
     run = sync(EmptyDay(SIX_DAYS), first)
-    assert run.requested_on(2) == ["2*", "2*", "2A", "2A"]
+    assert run.requested_on(2) == ["2*", "2*", "2*@23", "2A", "2A"]  # an empty response may omit the last hour
     assert not run.day_states[ago(2)].has_spend
     assert not run.day_states[ago(2)].over_allocated_dimensions
 
@@ -206,6 +206,21 @@ def test_an_hour_requested_once_is_not_requested_by_the_next_run() -> None:
     first = sync(service)
     assert "5*@23" in first.requested
     assert sync(service, first).requested == ["0*", "1*", "2*", "3*"]
+
+
+def test_the_idle_last_hour_of_a_short_total_is_requested_again_with_the_total_because_spend_may_arrive_late() -> None:
+    spend = {(n, "A"): {8: 10} for n in range(6)}
+    service = Service(spend)
+    for n in range(20):
+        service.last_hour |= {(n, None): 22, (n, "A"): 22}
+    first = sync(service)
+    assert first.requested_on(1) == ["1*", "1*@23", "1A"]
+    service.spend[1, "A"] = {8: 10, 23: 4}
+    again = sync(service, first)
+    assert again.requested_on(1) == ["1*", "1*@23", "1A", "1A@23"]
+    assert again.day_states[ago(1)].total.volume == 14
+    assert again.day_states[ago(1)].is_explained
+    assert again.requested_on(2, 3, 4) == ["2*", "2*@23", "3*", "3*@23"]
 
 
 def test_no_window_is_sent_twice_while_it_is_in_flight() -> None:

@@ -3,8 +3,7 @@
 Windows of a day are requested in this order:
 
 1. the total; once more if it came without ``data`` within a week of spend;
-2. hours of the total that its response did not cover, each once with ``date`` = that hour; when a day is read again,
-   only those with stored spend;
+2. hours of the total that its response did not cover, each once with ``date`` = that hour;
 3. then, for each dimension until its members explain the total:
    *stale* members, whose snapshots no longer match the total because it changed or became final;
    *recently active* members, seen on neighbouring days, all at once; every eighth day also looks further, so that the
