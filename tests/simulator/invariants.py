@@ -49,8 +49,9 @@ def require(condition: object, name: str, message: str) -> None:
 class Ledger:
     """What the simulator remembers of a life: the responses, and what was stored after the last night.
 
-    ``uncommitted`` are responses that the journal or the warehouse must have. ``unsure`` are names whose behaviour changed,
-    ``wrong_days`` are days with a response whose numbers were wrong.
+    ``uncommitted`` are responses that the journal or the warehouse must have; ``wrong_days`` are days with a response
+    whose numbers were wrong. ``names_unsure``: unknown names began or ceased to get the total, so that one of them may
+    have got money, and keeps its days failed once the API refuses it.
     """
 
     spending: Spending
@@ -325,7 +326,7 @@ class Checks:
         grid = timedelta(days=1) if self.behaviour.grid_seconds else timedelta(0)
         for day in days:
             status = self.view.statuses[day]
-            if self._is_known():
+            if self.ledger.names_unsure:
                 continue
             is_old = day < today - DAY * self.night.lookback - grid
             require(
@@ -342,10 +343,6 @@ class Checks:
         seems to return less than the total."""
         can_fall = series.dimension in self.view.needs_verification and self.ledger.spending.unsteady > 0
         return self.ledger.names_unsure or can_fall
-
-    def _is_known(self) -> bool:
-        """A known fault: names that the service begins to refuse keep a day failed."""
-        return self.ledger.names_unsure
 
     def _is_exact(self, day: date) -> None:
         facts = {(one.series, one.hour_start): one for one in self.view.facts.get(day, ())}

@@ -141,9 +141,10 @@ class Player:
     def _before(self, night: Night) -> Night:
         """Change the world before the night; return the night as it is then."""
         self.tally.nights += 1
-        if night.unknown and night.unknown != self.service.behaviour.unknown_queue:
+        before = self.service.behaviour.unknown_queue
+        if night.unknown and night.unknown != before:
             self.service.behaviour = replace(self.service.behaviour, unknown_queue=night.unknown)
-            self.ledger.names_unsure = True
+            self.ledger.names_unsure |= "totals" in (before, night.unknown)
             self.tally.events["unknown names behave differently"] += 1
         if night.put_back and self.older_ledger:
             self._put_back()

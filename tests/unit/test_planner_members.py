@@ -5,8 +5,10 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from etl.extract import planner
-from etl.extract.planner import NONEXISTENT_MEMBERS, Members, StoredState
+from etl.extract.planner import NONEXISTENT_MEMBERS, Members, StopReason, StoredState
 from etl.extract.planner.members import classify, has_price, rank_candidates, refresh_candidates, unknown_name_behaviour
 from etl.models import (
     HOUR,
@@ -27,7 +29,7 @@ from etl.models import (
     queue,
 )
 from tests.core import hour_values, measures_by_hour
-from tests.unit.planner_service import NOW, SIX_DAYS, Service, Spend, ago, sync, sync_options
+from tests.unit.planner_service import NOW, SIX_DAYS, Service, SimulatedSync, Spend, ago, sync, sync_options
 
 # ---------------------------------------------------------------- verified, unverified and excluded names
 
@@ -168,6 +170,67 @@ def test_if_unknown_names_get_totals_a_new_name_is_compared_with_a_new_total() -
     run = sync(Service(spend, unknown_queue="totals"), first, configured=(queue("New"),), known_queues=("A", "B"))
     assert run.requested_on(4)[:1] == ["4*"]
     assert run.state.members.member_statuses[queue("New")] is MemberStatus.VERIFIED
+
+
+# ---------------------------------------------------------------- names that the API begins to refuse
+
+NAMES = tuple(f"Unknown {n}" for n in range(20))
+
+
+def after_zeros(
+    concurrency: int = 1, errors: tuple[str, ...] = (), unknown_queue: str = "error", **changes: object
+) -> SimulatedSync:
+    """A sync after one in which unknown names gave zeros; yesterday's total now has tasks that no queue explains.
+
+    ``errors`` are queues that are refused yesterday, whatever unknown names give.
+    """
+    service, names = Service(SIX_DAYS, unknown_queue="zeros"), ("A", *NAMES)
+    service.extra_total[3, 8] = 1  # every name is requested on this day
+    first = sync(service, known_queues=names)
+    assert {first.state.members.member_statuses[queue(name)] for name in names} == {MemberStatus.VERIFIED}
+    service.unknown_queue = unknown_queue
+    service.extra_total[1, 8] = 1
+    service.errors |= {(1, name): ("ERROR_QUEUE", ErrorScope.WINDOW) for name in errors}
+    run = SimulatedSync(sync_options(known_queues=names, concurrency=concurrency, **changes), service, first)
+    run.run()
+    return run
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+def test_names_without_spend_that_the_api_begins_to_refuse_are_excluded(concurrency: int) -> None:
+    run = after_zeros(concurrency)
+    assert run.state.stop_reason is None
+    assert run.state.members.unknown_name_behaviours[Dimension.QUEUE].code == "ERROR_QUEUE"
+    assert len(run.requested_containing("?")) == 1
+    statuses = {name: run.state.members.member_statuses[queue(name)] for name in ("A", *NAMES)}
+    assert statuses == {"A": MemberStatus.VERIFIED, **dict.fromkeys(NAMES, MemberStatus.EXCLUDED)}
+    assert not any(day_state.is_failed for day_state in run.day_states.values())
+    requests = [run.requested_on(1).count(f"1{name}") for name in NAMES]
+    assert max(requests) == 2  # those refused before the answer to a name that cannot exist
+    assert requests.count(2) <= concurrency
+
+
+def test_a_refused_name_without_spend_fails_its_day_if_names_that_cannot_exist_are_not_refused() -> None:
+    run = after_zeros(errors=NAMES[:2], unknown_queue="zeros")
+    assert len(run.requested_containing("?")) == 1
+    assert {*run.state.members.member_statuses.values()} == {MemberStatus.VERIFIED}
+    assert run.day_states[ago(1)].failed == {queue(name) for name in NAMES[:2]}
+    assert [run.requested_on(1).count(f"1{name}") for name in NAMES] == [1] * 20
+
+
+def test_if_a_name_with_spend_is_refused_too_no_name_is_excluded() -> None:
+    run = after_zeros(errors=("A",))
+    assert run.state.stop_reason is StopReason.TOO_MANY_FAILURES
+    assert run.requested_containing("?") == []
+    assert MemberStatus.EXCLUDED not in run.state.members.member_statuses.values()
+    assert run.state.members.unknown_name_behaviours[Dimension.QUEUE].answer is UnknownNameAnswer.ZEROS
+
+
+def test_a_trusted_name_that_the_api_begins_to_refuse_fails_its_day() -> None:
+    trusted = queue(NAMES[7])
+    run = after_zeros(trusted=(trusted,))
+    assert run.state.members.member_statuses[trusted] is MemberStatus.VERIFIED
+    assert run.day_states[ago(1)].failed == {trusted}
 
 
 # ---------------------------------------------------------------- what the API gives for unknown names

@@ -96,7 +96,8 @@ def next_requests(state: PlannerState, plan: DayPlan) -> DayRequests | None:
         if parts := [part for part in found if part is not None]:
             windows = tuple(window for part in parts for window in part.windows)
             return DayRequests(windows, any(part.is_discovering for part in parts))
-    return WAIT if plan.in_flight else None
+    is_waiting = plan.in_flight or (state.reprobes_due and plan.can_request_members)
+    return WAIT if is_waiting else None
 
 
 def _dimension_requests(state: PlannerState, plan: DayPlan, dimension: Dimension) -> DayRequests | None:

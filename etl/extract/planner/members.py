@@ -76,7 +76,8 @@ class Members:
 
     ``order``: names listed by the user, then known queues. ``candidates``: names worth requesting, by dimension.
     ``last_spend``: what a name spent on the day it was last read. ``requested_by_user``: names on the command line,
-    requested although excluded or retired, until the API refuses them again.
+    requested although excluded or retired, until the API refuses them again. ``trusted``: names that exist because the
+    user says so.
     """
 
     order: tuple[SeriesKey, ...] = ()
@@ -86,11 +87,17 @@ class Members:
     active_periods: Mapping[SeriesKey, tuple[ActivePeriod, ...]] = field(default_factory=dict)
     last_spend: Mapping[SeriesKey, Measures] = field(default_factory=dict)
     requested_by_user: frozenset[SeriesKey] = frozenset()
+    trusted: frozenset[SeriesKey] = frozenset()
 
     def needs_verification(self, dimension: Dimension) -> bool:
         """True if the API answers unknown names with totals, so a successful response does not verify the name."""
         behaviour = self.unknown_name_behaviours.get(dimension)
         return behaviour is not None and behaviour.answer is UnknownNameAnswer.TOTALS
+
+    def may_exclude(self, series: SeriesKey) -> bool:
+        """True unless the member has had spend, was retired, or is trusted: zeros alone do not show that it exists."""
+        is_retired = self.member_statuses.get(series) is MemberStatus.RETIRED
+        return series not in self.active_periods and series not in self.trusted and not is_retired
 
     def is_refused(self, series: SeriesKey) -> bool:
         """True if the member is excluded or retired."""
@@ -199,8 +206,8 @@ def _distance(members: Members, series: SeriesKey, day: date) -> int:
 def classify(members: Members, snapshot: Snapshot, day_state: DayState) -> Members:
     """Update the status of the snapshot's member. ``day_state`` is the day's without this snapshot.
 
-    A verified name is never excluded. If the API refuses it, its window fails; if the refusal concerns the member
-    itself, it is retired.
+    A verified name that has had spend is never excluded. If the API refuses it, its window fails; if the refusal
+    concerns the member itself, it is retired.
     """
     series = snapshot.window.series
     if series == TOTAL:
@@ -222,12 +229,11 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
     is_loaded = stored is not None and stored.is_loaded
     if snapshot.error_scope is ErrorScope.SERIES:
         return MemberStatus.RETIRED if is_loaded else MemberStatus.EXCLUDED
+    if snapshot.outcome is Outcome.API_ERROR and members.may_exclude(snapshot.window.series):
+        is_unknown = members.unknown_name_behaviours.get(dimension) == refusal(snapshot)
+        return MemberStatus.EXCLUDED if is_unknown else None
     if is_loaded:
         return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
-    if snapshot.outcome is Outcome.API_ERROR:
-        unknown_name = UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
-        is_unknown = members.unknown_name_behaviours.get(dimension) == unknown_name
-        return MemberStatus.EXCLUDED if is_unknown else None
     if not snapshot.is_success:
         return None
     is_verified = not members.needs_verification(dimension) or _differs_from_total(snapshot, day_state)
@@ -307,5 +313,10 @@ def unknown_name_behaviour(snapshot: Snapshot, day_state: DayState) -> UnknownNa
     if snapshot.is_success and any(day_state.total_by_hour.at(hour)[0] > 0 for hour in hours):
         return UnknownNameBehaviour(UnknownNameAnswer.ZEROS)
     if snapshot.error_scope in (ErrorScope.WINDOW, ErrorScope.SERIES):
-        return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)
+        return refusal(snapshot)
     return None
+
+
+def refusal(snapshot: Snapshot) -> UnknownNameBehaviour:
+    """How the API answers unknown names, if this snapshot's error is an answer to one."""
+    return UnknownNameBehaviour(UnknownNameAnswer.ERROR, snapshot.code)

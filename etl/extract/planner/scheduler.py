@@ -20,7 +20,7 @@ from etl.extract.planner.state import (
     SyncOptions,
     Wait,
 )
-from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, ErrorScope, Outcome, Snapshot, Window, queue
+from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, ErrorScope, Outcome, Snapshot, Window, queue
 
 MAX_SAME_FAILURES = 5
 """The account stops after this many windows in a row failed with the same code."""
@@ -48,6 +48,7 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
             active_periods=stored.active_periods,
             last_spend=stored.last_spend,
             requested_by_user=options.requested_by_user,
+            trusted=frozenset(options.trusted),
         )
     )
     return PlannerState(
@@ -255,7 +256,7 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
         state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _count_failures(_apply_probe(replace(state, probe=None), snapshot, day_state), snapshot)
-    state = _count_failures(state, snapshot)
+    state = _count_failures(_doubt(state, snapshot), snapshot)
     plan = state.open_days.get(snapshot.window.day)
     if plan is None:
         return state
@@ -275,14 +276,48 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
     return _complete(state, plan) if requests is None else state
 
 
+def _doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
+    """Doubt what is remembered of unknown names, if the API refuses a name without spend in another way.
+
+    If it also refuses a name with spend, that is an outage.
+    """
+    series, known = snapshot.window.series, state.members
+    behaviour = known.unknown_name_behaviours.get(series.dimension)
+    if snapshot.error_scope is not ErrorScope.WINDOW or behaviour is None:
+        return state
+    if series in known.active_periods:
+        return replace(state, settled=state.settled | {series.dimension})
+    if not known.may_exclude(series) or behaviour == members.refusal(snapshot):
+        return state
+    return replace(state, doubted=state.doubted | {series.dimension})
+
+
 def _apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
-    dimension = snapshot.window.series.dimension
+    dimension, known = snapshot.window.series.dimension, state.members.unknown_name_behaviours
     behaviour = members.unknown_name_behaviour(snapshot, day_state)
-    state = _look_at(state, state.open_days)
+    state = _look_at(replace(state, settled=state.settled | {dimension}), state.open_days)
     if behaviour is None:
-        return replace(state, failed_probes=state.failed_probes | {dimension})
-    known = {**state.members.unknown_name_behaviours, dimension: behaviour}
-    return replace(state, members=replace(state.members, unknown_name_behaviours=known))
+        is_first = dimension not in known
+        return replace(state, failed_probes=state.failed_probes | {dimension}) if is_first else state
+    state = replace(state, members=replace(state.members, unknown_name_behaviours={**known, dimension: behaviour}))
+    return state if known.get(dimension, behaviour) == behaviour else _request_refused(state, dimension)
+
+
+def _request_refused(state: PlannerState, dimension: Dimension) -> PlannerState:
+    """Request names without spend once more that were refused before the API's answer to unknown names was known."""
+    open_days = {
+        day: replace(
+            plan,
+            stale=plan.stale
+            | {
+                series
+                for series in plan.day_state.failed
+                if series.dimension is dimension and state.members.may_exclude(series)
+            },
+        )
+        for day, plan in state.open_days.items()
+    }
+    return replace(state, open_days=open_days)
 
 
 def is_expected_error(state: PlannerState, snapshot: Snapshot) -> bool:
@@ -299,6 +334,8 @@ def _count_failures(state: PlannerState, snapshot: Snapshot) -> PlannerState:
         return replace(state, stop_reason=StopReason.ACCOUNT_REJECTED, stopped_by=state.stopped_by or snapshot)
     if snapshot.is_success or is_expected_error(state, snapshot):
         return replace(state, same_error_streak=("", 0), failure_streak=0) if state.failure_streak else state
+    if snapshot.window.series.dimension in state.reprobes_due:
+        return state  # first see how the API now answers unknown names
     code, count = state.same_error_streak
     count = count + 1 if code == snapshot.code else 1
     state = replace(state, same_error_streak=(snapshot.code, count), failure_streak=state.failure_streak + 1)

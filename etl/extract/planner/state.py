@@ -174,6 +174,8 @@ class PlannerState:
 
     * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first;
       ``pending_opened``: how many of them were opened.
+    * ``doubted``: dimensions for which a name that cannot exist is requested again, because the API refused a name
+      without spend in another way; ``settled``: those for which it was, or which do not need it in this run.
     * ``stored``: the days as they were stored when the run began.
     * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
     * ``next_older_day``: the next day before the known range; None if nothing older is wanted.
@@ -199,6 +201,8 @@ class PlannerState:
     due: Mapping[date, DayRequests | None] = field(default_factory=dict)
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
+    doubted: frozenset[Dimension] = frozenset()
+    settled: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
     last_explained: DayState | None = None
     completed_days: tuple[date, ...] = ()
@@ -222,9 +226,14 @@ class PlannerState:
         return [one for one in SPLIT_DIMENSIONS if self.members.candidates[one] and one not in probed]
 
     @property
+    def reprobes_due(self) -> frozenset[Dimension]:
+        """Dimensions for which the API may now answer unknown names in another way than is remembered."""
+        return self.doubted - self.settled
+
+    @property
     def probes_due(self) -> list[Dimension]:
-        """``unprobed_dimensions``, once a day with spend is open."""
-        unprobed = self.unprobed_dimensions
+        """``unprobed_dimensions`` and those in doubt, once a day with spend is open."""
+        unprobed = [*self.unprobed_dimensions, *sorted(self.reprobes_due)]
         return unprobed if unprobed and any(plan.can_request_members for plan in self.open_days.values()) else []
 
     @property
