@@ -233,6 +233,47 @@ def test_a_trusted_name_that_the_api_begins_to_refuse_fails_its_day() -> None:
     assert run.day_states[ago(1)].failed == {trusted}
 
 
+@pytest.mark.parametrize("before", ["zeros", "error"])
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+def test_names_without_spend_get_no_money_once_the_api_returns_totals_for_unknown_names(
+    before: str, concurrency: int
+) -> None:
+    spend = {(n, "A"): {8: 10, 9: 5} for n in range(9)}
+    service = Service(spend, unknown_queue=before)
+    names = ("A", *NAMES)
+    first = sync(service, known_queues=("A", *NAMES[:5]))
+    service.unknown_queue = "totals"
+    service.spend |= {(n, "New"): {20: 3 + n} for n in range(2, 6)}  # nobody listed it; their totals have changed
+    run = SimulatedSync(sync_options(known_queues=names, concurrency=concurrency), service, first)
+    assert run.run() is StopReason.DONE
+    assert len(run.requested_containing("?")) == 1
+    members = run.state.members
+    assert members.unknown_name_behaviours[Dimension.QUEUE].answer is UnknownNameAnswer.TOTALS
+    assert {members.member_statuses[queue(name)] for name in names[1:] if queue(name) in members.member_statuses} <= {
+        MemberStatus.UNVERIFIED,
+        MemberStatus.EXCLUDED,
+    }
+    for n in range(9):
+        assert run.day_states[ago(n)].active_members == {queue("A")}
+        assert not run.day_states[ago(n)].over_allocated_dimensions
+
+
+@pytest.mark.parametrize("behaviour", ["zeros", "error"])
+def test_a_new_queue_with_all_the_spend_of_a_day_counts_once_names_that_cannot_exist_are_requested_again(
+    behaviour: str,
+) -> None:
+    service = Service({(n, "A"): {8: 10} for n in range(2, 6)}, unknown_queue=behaviour)
+    first = sync(service, known_queues=("A", "B"))
+    service.spend[1, "B"] = {9: 7}
+    run = sync(service, first, known_queues=("A", "B"))
+    assert run.requested_on(1) == ["1*", "1A", "1B", "1?", "1B"]
+    assert run.day_states[ago(1)].active_members == {queue("B")}
+    assert run.day_states[ago(1)].is_explained
+    service.spend[0, "B"] = {3: 7}
+    again = sync(service, run, known_queues=("A", "B"))
+    assert again.requested_containing("?") == []  # it has had spend
+
+
 # ---------------------------------------------------------------- what the API gives for unknown names
 
 

@@ -77,7 +77,7 @@ class Members:
     ``order``: names listed by the user, then known queues. ``candidates``: names worth requesting, by dimension.
     ``last_spend``: what a name spent on the day it was last read. ``requested_by_user``: names on the command line,
     requested although excluded or retired, until the API refuses them again. ``trusted``: names that exist because the
-    user says so.
+    user says so. ``settled``: dimensions for which it is sure in this run what the API returns for unknown names.
     """
 
     order: tuple[SeriesKey, ...] = ()
@@ -88,13 +88,14 @@ class Members:
     last_spend: Mapping[SeriesKey, Measures] = field(default_factory=dict)
     requested_by_user: frozenset[SeriesKey] = frozenset()
     trusted: frozenset[SeriesKey] = frozenset()
+    settled: frozenset[Dimension] = frozenset()
 
     def needs_verification(self, dimension: Dimension) -> bool:
         """True if the API answers unknown names with totals, so a successful response does not verify the name."""
         behaviour = self.unknown_name_behaviours.get(dimension)
         return behaviour is not None and behaviour.answer is UnknownNameAnswer.TOTALS
 
-    def may_exclude(self, series: SeriesKey) -> bool:
+    def may_not_exist(self, series: SeriesKey) -> bool:
         """True unless the member has had spend, was retired, or is trusted: zeros alone do not show that it exists."""
         is_retired = self.member_statuses.get(series) is MemberStatus.RETIRED
         return series not in self.active_periods and series not in self.trusted and not is_retired
@@ -229,9 +230,12 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
     is_loaded = stored is not None and stored.is_loaded
     if snapshot.error_scope is ErrorScope.SERIES:
         return MemberStatus.RETIRED if is_loaded else MemberStatus.EXCLUDED
-    if snapshot.outcome is Outcome.API_ERROR and members.may_exclude(snapshot.window.series):
+    may_not_exist = members.may_not_exist(snapshot.window.series)
+    if snapshot.outcome is Outcome.API_ERROR and may_not_exist:
         is_unknown = members.unknown_name_behaviours.get(dimension) == refusal(snapshot)
         return MemberStatus.EXCLUDED if is_unknown else None
+    if may_not_exist and dimension not in members.settled and _equals_total(snapshot, day_state):
+        return MemberStatus.UNVERIFIED
     if is_loaded:
         return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
     if not snapshot.is_success:
@@ -256,6 +260,14 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
     return is_part and any(part != whole for part, whole in pairs)
 
 
+def _equals_total(snapshot: Snapshot, day_state: DayState) -> bool:
+    """True if a response with spend is the day's total, as far as the day's hours are over."""
+    hours = [hour for hour in _covered_hours(snapshot, day_state) if snapshot.is_success]
+    pairs = [(snapshot.values.at(hour), day_state.total_by_hour.at(hour)) for hour in hours]
+    over = pairs if day_state.is_closed else pairs[:-1]
+    return all(part == whole for part, whole in over) and any(whole != (0, 0) for _, whole in over)
+
+
 def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[int]:
     """Hours that the snapshot and the total both cover.
 
@@ -269,6 +281,19 @@ def _covered_hours(snapshot: Snapshot, day_state: DayState) -> list[int]:
             return []
         return [hour for hour in of_total if hour not in day_state.hours_without_full_day_response]
     return [hour for hour in of_total if own[0] <= hour <= own[-1]]
+
+
+def apply_unknown_name_behaviour(members: Members, dimension: Dimension, behaviour: UnknownNameBehaviour) -> Members:
+    """Remember what the API returns for unknown names; if that is now the total, names without spend are unverified."""
+    known, statuses = members.unknown_name_behaviours, members.member_statuses
+    if dimension in known and behaviour.answer is UnknownNameAnswer.TOTALS != known[dimension].answer:
+        statuses = {
+            series: MemberStatus.UNVERIFIED
+            if series.dimension is dimension and status is MemberStatus.VERIFIED and members.may_not_exist(series)
+            else status
+            for series, status in statuses.items()
+        }
+    return replace(members, unknown_name_behaviours={**known, dimension: behaviour}, member_statuses=statuses)
 
 
 def record_activity(members: Members, snapshot: Snapshot, day_state: DayState) -> Members:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from etl.extract.planner import day_plan, members
+from etl.extract.planner import day_plan, members, unknown_names
 from etl.extract.planner.members import NONEXISTENT_MEMBERS, Members
 from etl.extract.planner.state import (
     DayPlan,
@@ -20,7 +20,16 @@ from etl.extract.planner.state import (
     SyncOptions,
     Wait,
 )
-from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, ErrorScope, Outcome, Snapshot, Window, queue
+from etl.models import (
+    SPLIT_DIMENSIONS,
+    TOTAL,
+    DayState,
+    ErrorScope,
+    Outcome,
+    Snapshot,
+    Window,
+    queue,
+)
 
 MAX_SAME_FAILURES = 5
 """The account stops after this many windows in a row failed with the same code."""
@@ -221,12 +230,12 @@ def _look_at(state: PlannerState, days: Collection[date | None]) -> PlannerState
 
 
 def classify_name(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
-    """Update the status of a snapshot's name; ``day_state`` is the day's without the snapshot.
+    """Update what is known about names; ``day_state`` is the day's without the snapshot.
 
     Call it before the day is reconciled, because only verified members count.
     """
     if snapshot.window == state.probe:
-        return state
+        return unknown_names.apply_probe(state, snapshot, day_state)
     known = members.classify(state.members, snapshot, day_state)
     return state if known is state.members else _look_at(replace(state, members=known), state.open_days)
 
@@ -255,8 +264,8 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
     if state.completed_days:
         state = replace(state, completed_days=())
     if snapshot.window == state.probe:
-        return _count_failures(_apply_probe(replace(state, probe=None), snapshot, day_state), snapshot)
-    state = _count_failures(_doubt(state, snapshot), snapshot)
+        return _count_failures(_look_at(replace(state, probe=None), state.open_days), snapshot)
+    state = _count_failures(unknown_names.doubt(state, snapshot), snapshot)
     plan = state.open_days.get(snapshot.window.day)
     if plan is None:
         return state
@@ -274,50 +283,6 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
         due[plan.day] = requests
     state = replace(state, open_days=open_days, due=due)
     return _complete(state, plan) if requests is None else state
-
-
-def _doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
-    """Doubt what is remembered of unknown names, if the API refuses a name without spend in another way.
-
-    If it also refuses a name with spend, that is an outage.
-    """
-    series, known = snapshot.window.series, state.members
-    behaviour = known.unknown_name_behaviours.get(series.dimension)
-    if snapshot.error_scope is not ErrorScope.WINDOW or behaviour is None:
-        return state
-    if series in known.active_periods:
-        return replace(state, settled=state.settled | {series.dimension})
-    if not known.may_exclude(series) or behaviour == members.refusal(snapshot):
-        return state
-    return replace(state, doubted=state.doubted | {series.dimension})
-
-
-def _apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
-    dimension, known = snapshot.window.series.dimension, state.members.unknown_name_behaviours
-    behaviour = members.unknown_name_behaviour(snapshot, day_state)
-    state = _look_at(replace(state, settled=state.settled | {dimension}), state.open_days)
-    if behaviour is None:
-        is_first = dimension not in known
-        return replace(state, failed_probes=state.failed_probes | {dimension}) if is_first else state
-    state = replace(state, members=replace(state.members, unknown_name_behaviours={**known, dimension: behaviour}))
-    return state if known.get(dimension, behaviour) == behaviour else _request_refused(state, dimension)
-
-
-def _request_refused(state: PlannerState, dimension: Dimension) -> PlannerState:
-    """Request names without spend once more that were refused before the API's answer to unknown names was known."""
-    open_days = {
-        day: replace(
-            plan,
-            stale=plan.stale
-            | {
-                series
-                for series in plan.day_state.failed
-                if series.dimension is dimension and state.members.may_exclude(series)
-            },
-        )
-        for day, plan in state.open_days.items()
-    }
-    return replace(state, open_days=open_days)
 
 
 def is_expected_error(state: PlannerState, snapshot: Snapshot) -> bool:

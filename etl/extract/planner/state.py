@@ -174,8 +174,8 @@ class PlannerState:
 
     * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first;
       ``pending_opened``: how many of them were opened.
-    * ``doubted``: dimensions for which a name that cannot exist is requested again, because the API refused a name
-      without spend in another way; ``settled``: those for which it was, or which do not need it in this run.
+    * ``doubted``: dimensions for which a name that cannot exist is requested again, because a name without spend was
+      refused in another way or got the total; once more in a run, until ``Members.settled`` has them.
     * ``stored``: the days as they were stored when the run began.
     * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
     * ``next_older_day``: the next day before the known range; None if nothing older is wanted.
@@ -202,7 +202,6 @@ class PlannerState:
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
     doubted: frozenset[Dimension] = frozenset()
-    settled: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
     last_explained: DayState | None = None
     completed_days: tuple[date, ...] = ()
@@ -228,7 +227,7 @@ class PlannerState:
     @property
     def reprobes_due(self) -> frozenset[Dimension]:
         """Dimensions for which the API may now answer unknown names in another way than is remembered."""
-        return self.doubted - self.settled
+        return self.doubted - self.members.settled
 
     @property
     def probes_due(self) -> list[Dimension]:

@@ -1,0 +1,57 @@
+"""Notice that the API begins to treat names that do not exist in another way than it did. Pure.
+
+What it returns for them is remembered from the first run. A name without spend so far that is refused, or that gets the
+total, may show that this has changed: then a name that cannot exist is requested once more, before any other.
+"""
+
+from dataclasses import replace
+
+from etl.extract.planner import members
+from etl.extract.planner.state import PlannerState
+from etl.models import DayState, Dimension, ErrorScope, MemberStatus, Snapshot, UnknownNameAnswer
+
+
+def doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
+    """Doubt what is remembered of unknown names, if a name without spend is refused in another way or gets the total.
+
+    If a name with spend is refused too, that is an outage.
+    """
+    series, known = snapshot.window.series, state.members
+    behaviour = known.unknown_name_behaviours.get(series.dimension)
+    if behaviour is None or series.dimension in known.settled:
+        return state
+    if snapshot.error_scope is ErrorScope.WINDOW:
+        if series in known.active_periods:
+            return replace(state, members=replace(known, settled=known.settled | {series.dimension}))
+        is_doubted = known.may_not_exist(series) and behaviour != members.refusal(snapshot)
+    else:
+        is_unverified = known.member_statuses.get(series) is MemberStatus.UNVERIFIED
+        is_doubted = snapshot.is_success and is_unverified and not known.needs_verification(series.dimension)
+    return replace(state, doubted=state.doubted | {series.dimension}) if is_doubted else state
+
+
+def apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
+    dimension, before = snapshot.window.series.dimension, state.members
+    behaviour = members.unknown_name_behaviour(snapshot, day_state)
+    known = replace(before, settled=before.settled | {dimension})
+    is_first = dimension not in before.unknown_name_behaviours
+    if behaviour is None and is_first:
+        state = replace(state, failed_probes=state.failed_probes | {dimension})
+    elif behaviour is not None:
+        known = members.apply_unknown_name_behaviour(known, dimension, behaviour)
+    state = replace(state, members=known)
+    return state if is_first else _request_doubted(state, dimension)
+
+
+def _request_doubted(state: PlannerState, dimension: Dimension) -> PlannerState:
+    """Request names again that were refused or unverified before it was sure what the API returns for unknown names."""
+    known, open_days = state.members, {}
+    answer = known.unknown_name_behaviours[dimension].answer
+    for day, plan in state.open_days.items():
+        requested = (series for series in plan.done_series if series.dimension is dimension)
+        names = {series for series in requested if known.may_not_exist(series)}
+        again = names & plan.day_state.failed if answer is UnknownNameAnswer.ERROR else set()
+        if answer is not UnknownNameAnswer.TOTALS:
+            again |= {one for one in names if known.member_statuses.get(one) is MemberStatus.UNVERIFIED}
+        open_days[day] = replace(plan, stale=plan.stale | again)
+    return replace(state, open_days=open_days)
