@@ -50,8 +50,7 @@ class Ledger:
     """What the simulator remembers of a life: the responses, and what was stored after the last night.
 
     ``uncommitted`` are responses that the journal or the warehouse must have; ``wrong_days`` are days with a response
-    whose numbers were wrong. ``names_unsure``: unknown names began or ceased to get the total, so that one of them may
-    have got money, and keeps its days failed once the API refuses it.
+    whose numbers were wrong.
     """
 
     spending: Spending
@@ -63,7 +62,6 @@ class Ledger:
     snapshots: int = 0
     revisions: int = 0
     wrong_days: set[date] = field(default_factory=set)
-    names_unsure: bool = False
 
     def copied(self) -> "Ledger":
         return Ledger(
@@ -76,7 +74,6 @@ class Ledger:
             self.snapshots,
             self.revisions,
             {*self.wrong_days},
-            self.names_unsure,
         )
 
 
@@ -326,8 +323,6 @@ class Checks:
         grid = timedelta(days=1) if self.behaviour.grid_seconds else timedelta(0)
         for day in days:
             status = self.view.statuses[day]
-            if self.ledger.names_unsure:
-                continue
             is_old = day < today - DAY * self.night.lookback - grid
             require(
                 status == "final" if is_old else status in ("open", "final"),
@@ -342,7 +337,7 @@ class Checks:
         """If unknown names return totals, and a closed day's total falls between two requests, a name that does not exist
         seems to return less than the total."""
         can_fall = series.dimension in self.view.needs_verification and self.ledger.spending.unsteady > 0
-        return self.ledger.names_unsure or can_fall
+        return can_fall
 
     def _is_exact(self, day: date) -> None:
         facts = {(one.series, one.hour_start): one for one in self.view.facts.get(day, ())}

@@ -141,10 +141,8 @@ class Player:
     def _before(self, night: Night) -> Night:
         """Change the world before the night; return the night as it is then."""
         self.tally.nights += 1
-        before = self.service.behaviour.unknown_queue
-        if night.unknown and night.unknown != before:
+        if night.unknown and night.unknown != self.service.behaviour.unknown_queue:
             self.service.behaviour = replace(self.service.behaviour, unknown_queue=night.unknown)
-            self.ledger.names_unsure |= "totals" in (before, night.unknown)
             self.tally.events["unknown names behave differently"] += 1
         if night.put_back and self.older_ledger:
             self._put_back()
@@ -283,7 +281,6 @@ class Player:
         self.ledger.droppable = {
             key for key in self.ledger.uncommitted if self._may_be_dropped(key)
         } | present.droppable
-        self.ledger.names_unsure |= present.names_unsure
         self.tally.events["older copy put back"] += 1
 
     # -- responses
@@ -326,7 +323,7 @@ class Player:
         if finding.check in REPORTED or self.ledger.wrong_days:
             return True
         is_unsteady = self.account.spending.unsteady > 0
-        return finding.check == "members are within the total" and (is_unsteady or self.ledger.names_unsure)
+        return finding.check == "members are within the total" and is_unsteady
 
     def _look(self, snapshots: int, revisions: int) -> stores.View:
         """What is stored on days with newer snapshots or revisions, read without disturbances."""

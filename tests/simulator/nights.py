@@ -299,7 +299,7 @@ def _rare(r: random.Random, life: Life, account: Account) -> dict[str, object]:
         changes["key_changed"] = True
     if r.random() < 0.02:
         changes["put_back"] = True
-    if r.random() < 0.01:
+    if r.random() < 0.03:
         changes["unknown"] = r.choice(("error", "zeros", "totals"))
     if life.store != "memory" and r.random() < 0.04:
         changes["replay"] = True
