@@ -1,6 +1,7 @@
 """What must be true after every night. It knows the service data and every response, and shares no code with the planner,
 the parser or ``reconcile``."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -78,10 +79,16 @@ class Ledger:
 
 
 def has_own_hours(key: ReceivedKey, exchange: Exchange, grid_seconds: int) -> bool:
-    """Whether a response has records for its own window."""
-    shift = timedelta(seconds=min(grid_seconds, 0))
-    starts, ends = key[1] + shift, day_start(key[1].date()) + DAY + shift
-    return any(starts <= hour < ends for hour in exchange.hours)
+    """Whether a response has records for its own window.
+
+    If idle hours are missing, the program may take hours that begin after the full hour for ones that begin before it.
+    """
+    other = grid_seconds - math.copysign(HOUR.seconds, grid_seconds) if grid_seconds else 0
+    for shift in (timedelta(seconds=grid_seconds), timedelta(seconds=other)):
+        starts, ends = key[1] + shift, day_start(key[1].date()) + DAY + shift
+        if not any(starts <= hour < ends for hour in exchange.hours):
+            return False
+    return True
 
 
 def key_of(window: Window, requested_at: datetime) -> ReceivedKey:
@@ -336,8 +343,7 @@ class Checks:
     def _names_are_uncertain(self, series: SeriesKey) -> bool:
         """If unknown names return totals, and a closed day's total falls between two requests, a name that does not exist
         seems to return less than the total."""
-        can_fall = series.dimension in self.view.needs_verification and self.ledger.spending.unsteady > 0
-        return can_fall
+        return series.dimension in self.view.needs_verification and self.ledger.spending.unsteady > 0
 
     def _is_exact(self, day: date) -> None:
         facts = {(one.series, one.hour_start): one for one in self.view.facts.get(day, ())}
