@@ -202,6 +202,28 @@ def day_state(
     over_allocated: Set[Dimension],
 ) -> DayState:
     """A row of ``day_coverage`` as a day state without hours."""
+    breakdowns: Mapping[Dimension, Breakdown] = _EXPLAINED
+    is_usual = row.is_explained and not (row.unattributed_volume or row.unattributed_money or over_allocated)
+    if requested or not is_usual:
+        breakdowns = _breakdowns(row, requested, unattributed, over_allocated)
+    return DayState(
+        day=row.day,
+        total=Measures(row.volume, row.money),
+        total_requested_at=from_db_utc_or_none(row.fetched_at),
+        is_closed=row.is_closed,
+        breakdowns=breakdowns,
+        failed=frozenset({TOTAL}) if row.status == "failed" else frozenset(),
+        requested_at=requested,
+    )
+
+
+_EXPLAINED = {Dimension.QUEUE: Breakdown(is_explained=True)}
+"""Nearly every day has this breakdown; one for all of them saves time and memory."""
+
+
+def _breakdowns(
+    row: Any, requested: Iterable[SeriesKey], unattributed: Set[Dimension], over_allocated: Set[Dimension]
+) -> dict[Dimension, Breakdown]:
     breakdowns = {
         dimension: Breakdown(
             is_explained=dimension not in unattributed | over_allocated,
@@ -212,15 +234,7 @@ def day_state(
     unattributed_measures = Measures(row.unattributed_volume, row.unattributed_money)
     is_over_allocated = Dimension.QUEUE in over_allocated
     breakdowns[Dimension.QUEUE] = Breakdown(unattributed_measures, row.is_explained, is_over_allocated)
-    return DayState(
-        day=row.day,
-        total=Measures(row.volume, row.money),
-        total_requested_at=from_db_utc_or_none(row.fetched_at),
-        is_closed=row.is_closed,
-        breakdowns=breakdowns,
-        failed=frozenset({TOTAL}) if row.status == "failed" else frozenset(),
-        requested_at=requested,
-    )
+    return breakdowns
 
 
 def daily_spending(rows: Iterable[Any]) -> list[tuple[SeriesKey, date, Measures]]:

@@ -119,7 +119,8 @@ class AccountSync:
         committed = {(row.window, row.requested_at) for row in self._store.snapshots(days)}
         received = [one for one in map(self._parse, responses) if one.window.day in days]
         received = [one for one in received if (one.window, one.snapshot.requested_at) not in committed]
-        for group in groups_in_order(received):
+        for group, settled in groups_in_order(received, self._options.concurrency):
+            self._state = planner.settle(self._state, settled)
             earlier = self._day(group[0].window.day).reconciled.day_state
             before = self._state.members.member_statuses
             snapshots = [self._snapshot(one) for one in group if not would_empty(earlier, one.snapshot)]
@@ -127,8 +128,8 @@ class AccountSync:
                 continue
             self._state = replace(self._state, probe=group[0].window if is_probe(group[0]) else None)
             day, statuses = self._add_to_day(snapshots)
-            if self._state.probe:
-                self._state = planner.apply_snapshot(self._state, snapshots[0], day.reconciled.day_state)
+            for snapshot in snapshots:
+                self._state = planner.apply_snapshot(self._state, snapshot, day.reconciled.day_state)
             updates = [self._update(day, snapshot) for snapshot in snapshots]
             self._writer.submit([*updates, *self._reattribute(before, day.reconciled.day_state.day)], statuses)
         self._writer.flush()

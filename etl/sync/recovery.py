@@ -1,13 +1,13 @@
 """Find the responses that an earlier run received and did not commit."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from etl.extract import planner
 from etl.extract.journal import Segment, read_journals, set_aside
-from etl.models import TOTAL, DayState, Finding, Severity, Snapshot
+from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, Finding, Severity, Snapshot
 from etl.responses import Response
 from etl.sync.request_loop import Received
 
@@ -33,11 +33,22 @@ def usable_segments(prefix: Path | None, identity: str) -> list[Segment]:
     return usable
 
 
-def groups_in_order(received: Iterable[Received]) -> Iterator[list[Received]]:
-    """Group responses that can be applied after one reconcile. Names are judged by the probe received before them."""
-    for are_probes, group in groupby(received, is_probe):
-        part = list(group)
-        yield from ([one] for one in part) if are_probes else planner.group_by_day(part)
+def groups_in_order(
+    received: Sequence[Received], concurrency: int
+) -> Iterator[tuple[list[Received], frozenset[Dimension]]]:
+    """Group responses that can be applied after one reconcile; with each, dimensions whose unknown names are settled.
+
+    Names are judged by the probe received before them. A run that doubts what the API returns for unknown names sends
+    nothing but the probe, so only what was in flight at its end can still be in doubt.
+    """
+    earlier, last = received[:-concurrency], received[-concurrency:]
+    probed = {one.window.series.dimension for one in earlier if is_probe(one)}
+    for part, settled in ((earlier, {*SPLIT_DIMENSIONS}), (last, probed)):
+        for are_probes, group in groupby(part, is_probe):
+            same = list(group)
+            for one in ([one] for one in same) if are_probes else planner.group_by_day(same):
+                yield one, frozenset(settled)
+            settled |= {one.window.series.dimension for one in same if are_probes}
 
 
 def is_probe(received: Received) -> bool:

@@ -54,11 +54,12 @@ from etl.extract.planner.state import (
     SyncOptions,
     Wait,
 )
+from etl.extract.planner.unknown_names import settle
 
 __all__ = [
     "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_ACTIVE_GAP_DAYS", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS",
     "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason",
     "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
     "classify_name", "days_before_known_range", "estimate", "extend_periods", "group_by_day", "has_price",
-    "is_expected_error", "next_windows", "start",
+    "is_expected_error", "next_windows", "settle", "start",
 ]  # fmt: skip

@@ -71,13 +71,6 @@ def reopen_day_plan(day_state: DayState) -> DayPlan:
     return DayPlan(day_state.day, day_state, needs_total=False, done_series=_read_series(day_state))
 
 
-def unrequested_members(members: Members, day_state: DayState, dimension: Dimension) -> frozenset[SeriesKey]:
-    """Return candidates that were not requested for a day whose total the dimension does not explain."""
-    if day_state.breakdown(dimension).is_explained:
-        return frozenset()
-    return frozenset(members.candidates[dimension] - day_state.requested_at.keys())
-
-
 # ---------------------------------------------------------------- what it needs now
 
 

@@ -21,7 +21,6 @@ from etl.extract.planner.state import (
     Wait,
 )
 from etl.models import (
-    SPLIT_DIMENSIONS,
     TOTAL,
     DayState,
     ErrorScope,
@@ -94,7 +93,11 @@ def _lacks_members(options: SyncOptions, known: Members, day_state: DayState) ->
     """True if a candidate was not requested for a day that is not explained."""
     if options.totals_only or not day_state.has_spend:
         return False
-    return any(day_plan.unrequested_members(known, day_state, dimension) for dimension in SPLIT_DIMENSIONS)
+    return any(
+        not day_state.breakdown(dimension).is_explained and not names <= day_state.requested_at.keys()
+        for dimension, names in known.candidates.items()
+        if names
+    )
 
 
 # ---------------------------------------------------------------- next windows
@@ -268,7 +271,7 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
     state = _count_failures(unknown_names.doubt(state, snapshot), snapshot)
     plan = state.open_days.get(snapshot.window.day)
     if plan is None:
-        return state
+        return _learn(state, snapshot, day_state)
     plan = day_plan.apply_response(state, plan, snapshot, day_state)
     state = _learn(state, snapshot, day_state)
     requests, due = day_plan.next_requests(state, plan), dict(state.due)

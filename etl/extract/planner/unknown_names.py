@@ -11,6 +11,11 @@ from etl.extract.planner.state import PlannerState
 from etl.models import DayState, Dimension, ErrorScope, MemberStatus, Snapshot, UnknownNameAnswer
 
 
+def settle(state: PlannerState, dimensions: frozenset[Dimension]) -> PlannerState:
+    """Doubt what is remembered of unknown names only for other dimensions than these."""
+    return replace(state, members=replace(state.members, settled=dimensions))
+
+
 def doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     """Doubt what is remembered of unknown names, if a name without spend is refused in another way or gets the total.
 
