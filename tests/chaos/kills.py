@@ -138,10 +138,11 @@ def sync(folder: Path, kills: int, random_source: random.Random) -> Losses:
     years = Dataset(seed=7, begins=YEARS, queues=9, active_periods=(120, 3))  # three of the nine on any day
     with World(folder, years if kills >= MANY else small(90, 4)) as world:
         spent = {(queue, hour.date()) for queue, hour in world.expected_rows()}
-        most = max(2, int(1.4 * (len(spent) + (TODAY - world.dataset.begins).days)) // kills)
+        windows = len(spent) + (TODAY - world.dataset.begins).days  # at least
         starts, committed, received, killed_at = list[int](), [Committed()], list[Committed](), list[str]()
         for number in range(kills):
             starts.append(len(world.requests))
+            most = max(2, (windows - len({one[:2] for one in received[-1]} if received else ())) // (kills - number))
             killed_at.append(_kill_once(world, number, most, random_source))
             committed.append(committed_snapshots(world, folder / "copy"))
             received.append(committed[-1] | moments.left(world))
