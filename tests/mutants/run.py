@@ -53,7 +53,18 @@ GROUPS = {
 
 UNIT = (
     *(f"planner_{part}" for part in ("apps", "days", "limits", "members", "runs")),
-    *("breakdown", "dedupe", "journal", "parse", "protocol", "reconcile", "recovery", "request_loop", "retry", "upsert"),
+    *(
+        "breakdown",
+        "dedupe",
+        "journal",
+        "parse",
+        "protocol",
+        "reconcile",
+        "recovery",
+        "request_loop",
+        "retry",
+        "upsert",
+    ),
 )
 OTHERS = {
     "property": ("hostile", "journal", "requests", "responses", "whole_runs"),
