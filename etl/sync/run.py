@@ -117,16 +117,13 @@ def _open_or_create(url: str, settings: Settings, clock: Clock) -> "sa.Engine":
 
 @contextmanager
 def _current_warehouse(engine: "sa.Engine") -> "Iterator[sa.Connection]":
-    """A connection to the warehouse, which is upgraded first if it is not current. Usually the file is opened once."""
+    """A connection to the warehouse, which is upgraded first if it is not current."""
     with engine.connect() as connection:
         is_current = migrate.state(reader_of(connection)) == "current"
         connection.rollback()
-        if is_current:
-            yield connection
-            return
-    with _creating:
-        migrate.upgrade(engine)
-    with engine.connect() as connection:
+        if not is_current:
+            with _creating:
+                migrate.upgrade_on(connection)
         yield connection
 
 

@@ -113,11 +113,16 @@ def upgrade(engine: "sa.Engine", to: str = "head") -> None:
     Raises SchemaTooNewError for a revision this program does not know, and WarehouseError for a published copy or for
     a database with other tables of the same names. Nothing is changed then.
     """
+    if not version(engine).is_at(revisions()[-1] if to == "head" else to):
+        with engine.connect() as connection:
+            upgrade_on(connection, to)
+
+
+def upgrade_on(connection: "sa.Connection", to: str = "head") -> None:
+    """The same in a transaction of an open connection."""
     head = revisions()[-1]
     to = head if to == "head" else to
-    if version(engine).is_at(to):
-        return
-    with engine.begin() as connection:
+    with connection.begin():
         lock_schema_changes(connection)
         found = _find_version(reader_of(connection))
         if found.is_at(to):  # another program upgraded it meanwhile
