@@ -63,6 +63,8 @@ class Fleet:
         }
         self.warehouse = new_database()
         self.begins, self.today, self.processes = begins, now.date(), processes
+        self.last_hour = now.replace(tzinfo=None) - timedelta(hours=1)
+        """Hours that began later have not ended: if no hour of today has, its queues are not requested."""
         self._folder = folder
 
     def write_toml(self) -> None:
@@ -96,12 +98,14 @@ class Fleet:
                 "select account, queue, hour_start, volume, money from spending_hourly"
             )
             for account, *hour in rows:
-                stored[account][tuple(hour)] += 1
+                if hour[1] <= self.last_hour:
+                    stored[account][tuple(hour)] += 1
         return tuple(name for name, sandbox in self.sandboxes.items() if stored[name] != self._expected(sandbox))
 
     def _expected(self, sandbox: Sandbox) -> Counter[tuple[object, ...]]:
         rows = sandbox.expected_rows(self.begins, self.today)
-        return Counter((queue, hour.replace(tzinfo=None), volume, money) for queue, hour, volume, money in rows)
+        hours = ((queue, hour.replace(tzinfo=None), volume, money) for queue, hour, volume, money in rows)
+        return Counter(hour for hour in hours if hour[1] <= self.last_hour)
 
 
 def run(
