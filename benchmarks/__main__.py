@@ -27,7 +27,7 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     names = arguments.names or BENCHMARKS
     for name in names if not arguments.table else ():
-        process = get_context("spawn").Process(target=_measure, args=(name, arguments.short))
+        process = get_context("fork").Process(target=_measure, args=(name, arguments.short))
         process.start()
         process.join()
         if process.exitcode:
