@@ -54,13 +54,16 @@ OVER_ALLOCATED = """
 """
 
 SNAPSHOTS = """
+    with n as (select * from internal.snapshots where account_id = :a and day in (select unnest(cast(:days as date[]))))
     select n.*, s.dimension, s.member, r.body
-      from internal.snapshots      as n
-      join internal.series         as s on s.account_id = n.account_id and s.series_id = n.series_id
-      left join internal.responses as r on r.account_id = n.account_id and r.hash = n.hash
-     where n.account_id = :a and n.day in (select unnest(cast(:days as date[])))
+      from n
+      join internal.series as s on s.account_id = n.account_id and s.series_id = n.series_id
+      left join (select hash, body
+                   from internal.responses
+                  where account_id = :a and hash in (select hash from n)) as r on r.hash = n.hash
      order by n.snapshot_id
 """
+"""Without the condition on ``hash``, DuckDB reads the bodies of all days: 22 instead of 7 ms for 84,000 responses."""
 
 FACTS = """
     select f.day, s.dimension, s.member, f.hours, f.volumes, f.nanodollars, f.snapshots

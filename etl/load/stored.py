@@ -91,7 +91,9 @@ class StoredStateReader:
             rows = self._rows(sql.DAYS)
             current = {change.series: change for change in self.member_status_history()}
             requested: dict[date, dict[SeriesKey, datetime]] = defaultdict(dict)
-            for day, dimension, member, at in self._rows(sql.REQUESTED_ON_FINAL_DAYS, dimensions=wanted):
+            has_requested = wanted or any(row.status == "final" and not row.is_explained for row in rows)
+            requested_rows = self._rows(sql.REQUESTED_ON_FINAL_DAYS, dimensions=wanted) if has_requested else ()
+            for day, dimension, member, at in requested_rows:
                 requested[day][SeriesKey(Dimension(dimension), member)] = from_db_utc(at)
             over_allocated = dimensions_by_day(self._rows(sql.OVER_ALLOCATED))
             unattributed = dimensions_by_day(self._rows(sql.UNATTRIBUTED, dimensions=wanted) if dimensions else ())
