@@ -604,6 +604,21 @@ def test_an_hour_that_a_later_response_does_not_cover_is_outstanding_again() -> 
     assert reconciled(first, tail, again).day_state.outstanding == ((TOTAL, hour(23)),)
 
 
+def test_the_idle_last_hour_of_an_earlier_window_is_outstanding_until_whole_days_are_known_to_have_it() -> None:
+    first = snapshot(1, TOTAL, dict.fromkeys(range(23), (1, "0.1")))
+    tail = snapshot(2, TOTAL, {23: (0, "0")}, start=23)
+    again = snapshot(3, TOTAL, dict.fromkeys(range(23), (1, "0.1")), NEXT_DAY + HOUR)
+    assert reconciled(first, tail).day_state.outstanding == ()
+    assert reconciled(first, tail, again).day_state.outstanding == ((TOTAL, hour(23)),)
+    known = replace(DaySnapshots(DAY), full_day_from_snapshot=1).with_snapshots([first, tail, again])
+    assert reconcile(known).day_state.outstanding == ()
+
+
+def test_a_record_of_the_last_hour_covers_it_although_others_are_missing() -> None:
+    whole = snapshot(1, TOTAL, {4: (1, "0.1"), 23: (0, "0")})
+    assert reconciled(whole).day_state.outstanding == ()
+
+
 def test_a_day_with_outstanding_hours_does_not_count_as_read() -> None:
     short = reconciled(snapshot(1, TOTAL, {8: (10, "0.5")})).day_state
     assert not short.read_since(NEXT_DAY)
