@@ -281,6 +281,13 @@ def test_a_queue_without_data_is_requested_once_more_beside_its_own_days_with_sp
     assert run.day_states[ago(3)].is_explained
 
 
+def test_a_queue_without_data_counts_at_once_far_from_its_own_days_with_spend() -> None:
+    service = Service(SIX_DAYS)
+    service.extra_total[3, 8] = 1  # all names are requested on this day
+    service.without_data = {(3, "B"): 9, (3, "C"): 9}
+    assert sorted(sync(service).requested_on(3)) == ["3*", "3A", "3B", "3C"]
+
+
 def test_the_last_hour_of_an_empty_day_is_requested_if_responses_may_end_early() -> None:
     service = ServiceWithoutIdleHours({(1, "A"): {8: 10}, (2, "A"): {23: 5}})
     service.last_hour |= {(2, None): 22, (2, "A"): 22}

@@ -134,6 +134,8 @@ def test_a_queue_is_requested_ahead_only_if_all_totals_between_are_known_and_sim
     assert requested_ahead(other(total=Measures(41, Decimal("4.1")))) == []
     assert requested_ahead(other(total=Measures(40, Decimal("4.6")))) == ["A"]
     assert requested_ahead(other(total=Measures(2, Decimal("0.2")))) == []
+    assert requested_ahead(other(is_closed=False)) == ["A"]
+    assert requested_ahead(other(total=Measures(0, Decimal(0)))) == ["A"]
     assert requested_ahead(other(), plan=replace(CLOSED, is_closed=False)) == []
 
 
