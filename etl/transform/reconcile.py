@@ -137,7 +137,7 @@ class ReconciledDay:
 
 def _facts_of(values: HourValues, sources: Sequence[Snapshot | None], hours: frozenset[int]) -> FactValues:
     """The facts of the hours with spend, among some hours."""
-    if values.is_complete and all(values.volumes) and len(hours) == HOURS_PER_DAY:  # frequent
+    if all(values.volumes) and len(hours) == HOURS_PER_DAY:  # frequent
         return FactValues(*values, tuple(source.number if source else None for source in sources))
     volumes, nanodollars, snapshots = map(list, NO_FACTS)
     for hour, volume, money in values.with_spend():

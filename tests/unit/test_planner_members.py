@@ -29,7 +29,7 @@ from etl.models import (
     queue,
 )
 from tests.core import hour_values, measures_by_hour
-from tests.unit.planner_service import NOW, SIX_DAYS, Service, SimulatedSync, Spend, ago, sync, sync_options
+from tests.unit.planner_service import NOW, SIX_DAYS, TODAY, Service, SimulatedSync, Spend, ago, sync, sync_options
 
 # ---------------------------------------------------------------- verified, unverified and excluded names
 
@@ -258,6 +258,28 @@ def test_names_without_spend_get_no_money_once_the_api_returns_totals_for_unknow
         assert not run.day_states[ago(n)].over_allocated_dimensions
 
 
+@pytest.mark.parametrize(("hours", "is_doubted"), [({3: 10, 9: 6}, True), ({3: 9, 9: 5}, False), ({3: 10}, True)])
+def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_doubted(
+    hours: Spend, is_doubted: bool
+) -> None:
+    """The total was requested a little earlier, so its running hour may have less."""
+    series = queue("A")
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    members = Members(order=(series,), unknown_name_behaviours=behaviours)
+    snapshot = Snapshot(
+        2,
+        Window.whole_day("default", series, TODAY),
+        NOW,
+        Outcome.SUCCESS,
+        hour_values((Record(day_start(TODAY) + n * HOUR, hours.get(n, 0), Decimal(0)) for n in range(10)), TODAY),
+    )
+    total = hour_values(
+        (Record(day_start(TODAY) + n * HOUR, {3: 10, 9: 5}.get(n, 0), Decimal(0)) for n in range(10)), TODAY
+    )
+    status = classify(members, snapshot, DayState(TODAY, total_by_hour=total)).member_statuses[series]
+    assert status is (MemberStatus.UNVERIFIED if is_doubted else MemberStatus.VERIFIED)
+
+
 @pytest.mark.parametrize("behaviour", ["zeros", "error"])
 def test_a_new_queue_with_all_the_spend_of_a_day_counts_once_names_that_cannot_exist_are_requested_again(
     behaviour: str,
@@ -389,6 +411,12 @@ def test_the_price_of_any_hour_and_the_volume_of_all_hours_are_compared() -> Non
     last_spend = {queue("A"): Measures(50, Decimal("0.2")), queue("B"): Measures(100, Decimal("0.4"))}
     members = Members(order=(queue("A"), queue("B")), last_spend=last_spend)
     assert ranked(ago(1), missing, members) == ["B", "A"]
+
+
+def test_hours_with_tasks_but_no_money_have_no_price_to_compare() -> None:
+    missing = {8: Measures(50, Decimal("0.2")), 9: Measures(50, Decimal(0)), 10: Measures(50, Decimal("-0.1"))}
+    last_spend = {queue("A"): Measures(50, Decimal("0.1")), queue("B"): Measures(50, Decimal("0.2"))}
+    assert ranked(ago(1), missing, Members(order=(queue("A"), queue("B")), last_spend=last_spend)) == ["B", "A"]
 
 
 def test_without_spend_to_compare_the_closest_queue_comes_first_then_the_order_of_the_list() -> None:

@@ -259,6 +259,13 @@ def test_an_error_code_that_is_not_text_is_replaced(name: str) -> None:
     assert reply == ApiError("ERROR_WITHOUT_CODE", "errorId false", ErrorScope.WINDOW)
 
 
+@pytest.mark.parametrize("length", [64, 65])
+def test_an_error_code_has_at_most_64_characters(length: int) -> None:
+    reply = protocol.parse_response(200, b'{"errorId":1,"errorCode":"' + b"E" * length + b'"}')
+    assert isinstance(reply, ApiError)
+    assert reply.code == "E" * 64
+
+
 # ---------------------------------------------------------------- invalid responses
 
 

@@ -650,6 +650,15 @@ def test_a_failed_full_day_still_counts_after_a_later_partial_day() -> None:
     assert reconciled(failed, snapshot(2, TOTAL, {}, start=23)).day_state.failed == {TOTAL}
 
 
+def test_an_empty_response_of_a_queue_is_judged_again_once_the_total_needs_another_window() -> None:
+    short = dict.fromkeys(range(23), (1, "0.1"))
+    earlier = reconciled(snapshot(1, TOTAL, short), snapshot(2, A, short), snapshot(3, B, {}))
+    inputs = earlier.inputs.with_snapshots([snapshot(4, TOTAL, {23: (5, "0.5")}, start=23)])
+    added = add_snapshots(earlier, inputs)
+    assert added.day_state == reconcile(inputs).day_state
+    assert {series for series, _ in added.day_state.outstanding} == {A, B}
+
+
 def test_a_correction_during_over_allocation_has_the_values_of_the_api() -> None:
     total, name = snapshot(1, TOTAL, full_day({8: (10, "0.5")})), snapshot(2, A, full_day({8: (10, "0.5")}))
     lower = snapshot(3, TOTAL, full_day({8: (9, "0.4")}))
