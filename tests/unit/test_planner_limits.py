@@ -40,6 +40,12 @@ def test_a_day_is_final_when_its_lookback_has_passed() -> None:
     assert OPTIONS.finalizes_at(ago(4)) == datetime(2026, 11, 22, tzinfo=UTC)
 
 
+def test_members_may_be_requested_from_since_to_until_both_included() -> None:
+    options = replace(OPTIONS, since=ago(9), until=ago(5))
+    assert [n for n in range(12) if options.requests_members_of(ago(n))] == [5, 6, 7, 8, 9]
+    assert not replace(options, totals_only=True).requests_members_of(ago(7))
+
+
 def test_retries_count_as_requests_for_max_requests() -> None:
     state = replace(planner.start(replace(OPTIONS, max_requests=5), StoredState()), requests_sent=3)
     _, step = planner.next_windows(replace(state, retries=1), 4)
@@ -158,6 +164,17 @@ def test_a_day_with_outstanding_hours_of_its_total_alone_is_not_opened_again() -
             day
             in planner.apply_reconciled_day(replace(pending, pending_opened=3), replace(of_queue, day=day)).open_days
         )
+
+
+def test_days_that_are_opened_again_are_visited_newest_first() -> None:
+    state = planner.start(replace(OPTIONS, known_queues=()), StoredState())
+    start = datetime(2026, 11, 2, 5, tzinfo=UTC)
+    for day in (ago(30), ago(20), ago(25)):
+        day_state = replace(CLOSED, day=day, outstanding=((queue("A"), start),))
+        state = planner.apply_reconciled_day(replace(state, pending=()), day_state)
+    assert list(state.open_days) == list(state.due) == [ago(20), ago(25), ago(30)]
+    changed = replace(CLOSED, day=ago(25), total=Measures(7, Decimal(7)))
+    assert planner.apply_reconciled_day(state, changed).open_days[ago(25)].day_state == changed
 
 
 def test_a_failed_member_is_requested_again_unless_it_is_refused() -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from etl.extract import planner
 from etl.extract.planner import NONEXISTENT_MEMBERS, Members, StopReason, StoredState
-from etl.extract.planner.members import classify, has_price, rank_candidates, refresh_candidates, unknown_name_behaviour
+from etl.extract.planner.members import (
+    apply_unknown_name_behaviour,
+    classify,
+    has_price,
+    rank_candidates,
+    refresh_candidates,
+    unknown_name_behaviour,
+)
 from etl.models import (
     HOUR,
     ActivePeriod,
@@ -278,6 +285,32 @@ def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_doubt
     )
     status = classify(members, snapshot, DayState(TODAY, total_by_hour=total)).member_statuses[series]
     assert status is (MemberStatus.UNVERIFIED if is_doubted else MemberStatus.VERIFIED)
+
+
+def test_if_unknown_names_now_get_totals_only_verified_names_without_spend_are_doubted() -> None:
+    a, b, c, d, trusted, of_app = *map(queue, "ABCD"), queue("T"), app("7")
+    before = {a: MemberStatus.VERIFIED, b: MemberStatus.EXCLUDED, c: MemberStatus.RETIRED, d: MemberStatus.VERIFIED}
+    before |= dict.fromkeys((trusted, of_app), MemberStatus.VERIFIED)
+    members = Members(
+        member_statuses=before,
+        unknown_name_behaviours={Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)},
+        active_periods={d: (ActivePeriod(ago(9), ago(9)),)},
+        trusted=frozenset({trusted}),
+    )
+    totals, error = UnknownNameBehaviour(UnknownNameAnswer.TOTALS), UnknownNameBehaviour(UnknownNameAnswer.ERROR, "E")
+    after = apply_unknown_name_behaviour(members, Dimension.QUEUE, totals)
+    assert after.member_statuses == before | {a: MemberStatus.UNVERIFIED}
+    assert after.unknown_name_behaviours == {Dimension.QUEUE: totals}
+    assert apply_unknown_name_behaviour(members, Dimension.QUEUE, error).member_statuses == before
+    known = replace(members, unknown_name_behaviours={Dimension.QUEUE: totals})
+    assert apply_unknown_name_behaviour(known, Dimension.QUEUE, totals).member_statuses == before
+
+
+def test_names_that_wait_for_capacity_are_not_requested_once_their_day_is_explained() -> None:
+    service = Service({(2, "B"): {8: 5}}, unknown_queue="zeros")
+    service.extra_total[1, 8] = 1  # no queue explains it, so older days request all names at once
+    run = sync(service, known_queues=("B", "C", "D"), concurrency=2)
+    assert run.requested_on(2) == ["2*", "2B", "2C"]
 
 
 @pytest.mark.parametrize("behaviour", ["zeros", "error"])
