@@ -225,6 +225,23 @@ def test_a_refused_name_without_spend_fails_its_day_if_names_that_cannot_exist_a
     assert [run.requested_on(1).count(f"1{name}") for name in NAMES] == [1] * 20
 
 
+def test_a_new_name_with_the_known_error_of_unknown_names_raises_no_doubt() -> None:
+    service = Service(SIX_DAYS)
+    first = sync(service, known_queues=("A",))
+    service.extra_total[1, 8] = 1
+    run = sync(service, first, known_queues=("A",), configured=(queue("New"),))
+    assert "1New" in run.requested
+    assert run.requested_containing("?") == []
+
+
+def test_an_empty_response_for_a_name_on_a_day_without_a_total_raises_no_doubt() -> None:
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    members = Members(order=(queue("A"),), unknown_name_behaviours=behaviours)
+    snapshot = Snapshot(2, Window.whole_day("default", queue("A"), ago(1)), NOW, Outcome.SUCCESS)
+    after = classify(members, snapshot, DayState(ago(1)))
+    assert after.member_statuses == {queue("A"): MemberStatus.VERIFIED}
+
+
 def test_if_a_name_with_spend_is_refused_too_no_name_is_excluded() -> None:
     run = after_zeros(errors=("A",))
     assert run.state.stop_reason is StopReason.TOO_MANY_FAILURES
