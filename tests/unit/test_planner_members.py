@@ -463,8 +463,9 @@ def test_the_price_of_any_hour_and_the_volume_of_all_hours_are_compared() -> Non
     assert ranked(ago(1), missing, members) == ["B", "A"]
 
 
-def test_hours_with_tasks_but_no_money_have_no_price_to_compare() -> None:
+def test_hours_without_tasks_or_without_money_have_no_price_to_compare() -> None:
     missing = {8: Measures(50, Decimal("0.2")), 9: Measures(50, Decimal(0)), 10: Measures(50, Decimal("-0.1"))}
+    missing[11] = Measures(0, Decimal("0.3"))
     last_spend = {queue("A"): Measures(50, Decimal("0.1")), queue("B"): Measures(50, Decimal("0.2"))}
     assert ranked(ago(1), missing, Members(order=(queue("A"), queue("B")), last_spend=last_spend)) == ["B", "A"]
 
