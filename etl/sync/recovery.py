@@ -38,8 +38,8 @@ def groups_in_order(
 ) -> Iterator[tuple[list[Received], frozenset[Dimension]]]:
     """Group responses that can be applied after one reconcile; with each, dimensions whose unknown names are settled.
 
-    Names are judged by the probe received before them. A run that doubts what the API returns for unknown names sends
-    nothing but the probe, so only what was in flight at its end can still be in doubt.
+    Names are judged by the probe received before them. A run that is uncertain what the API returns for unknown
+    names sends nothing but the probe, so only what was in flight at its end can still be uncertain.
     """
     earlier, last = received[:-concurrency], received[-concurrency:]
     probed = {one.window.series.dimension for one in earlier if is_probe(one)}

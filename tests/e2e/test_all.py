@@ -87,7 +87,7 @@ def without_today(hours: Hours, today: date) -> Hours:
     return {(queue, hour): value for (queue, hour), value in hours.items() if hour.date() < today}
 
 
-def ended(hours: Hours, world: World) -> Hours:
+def without_running_hour(hours: Hours, world: World) -> Hours:
     """Leave out the running hour: if no other hour of today has ended, its queues are not requested."""
     running = world.now.replace(tzinfo=None) - timedelta(hours=1)
     return {(queue, hour): value for (queue, hour), value in hours.items() if hour <= running}
@@ -104,7 +104,10 @@ def test_twelve_accounts_are_exact_and_two_others_fail_alone(
         assert run_command(world, "sync", "--all", names=TWELVE, KEY_acc03=WRONG_KEY) == 2
         output = capsys.readouterr()
         good = [name for name in TWELVE if name not in ("acc03", "acc07")]
-        assert all(ended(hourly(world, name), world) == ended(world.expected_rows(), world) for name in good)
+        assert all(
+            without_running_hour(hourly(world, name), world) == without_running_hour(world.expected_rows(), world)
+            for name in good
+        )
         assert (
             world.one("select count(distinct account_id) from internal.accounts") == 11
         )  # the settings of one account are invalid
@@ -136,9 +139,9 @@ def test_accounts_can_have_their_own_warehouses(tmp_path: Path) -> None:
     with world_today(tmp_path) as world:
         write_config(world, ("a", "b"), b="warehouse = 'b.duckdb'")
         assert run_command(world, "sync", "--all", names=("a", "b")) == 0
-        assert ended(hourly(world, "a"), world) == ended(world.expected_rows(), world)
+        assert without_running_hour(hourly(world, "a"), world) == without_running_hour(world.expected_rows(), world)
         world.file = tmp_path / "b.duckdb"
-        assert ended(hourly(world, "b"), world) == ended(world.expected_rows(), world)
+        assert without_running_hour(hourly(world, "b"), world) == without_running_hour(world.expected_rows(), world)
         assert world.rows("select name from internal.accounts") == [("b",)]
 
 
@@ -157,7 +160,7 @@ def test_an_account_locked_by_another_sync_fails_alone_with_4(
         write_config(world, ("a", "b"))
         with account_lock(world.warehouse, "a", Clock(), wait=0):
             assert run_command(world, "sync", "--all", "--lock-wait", "0", names=("a", "b")) == 4
-        assert ended(hourly(world, "b"), world) == ended(world.expected_rows(), world)
+        assert without_running_hour(hourly(world, "b"), world) == without_running_hour(world.expected_rows(), world)
     assert "a: error: another sync of account a is running" in capsys.readouterr().out
 
 
@@ -173,7 +176,7 @@ def test_an_internal_error_of_one_account_is_logged_with_traceback_and_affects_o
     with world_today(tmp_path) as world:
         write_config(world, ("a", "b"))
         assert run_command(world, "sync", "--all", names=("a", "b")) == 1
-        assert ended(hourly(world, "b"), world) == ended(world.expected_rows(), world)
+        assert without_running_hour(hourly(world, "b"), world) == without_running_hour(world.expected_rows(), world)
     output = capsys.readouterr()
     assert "ZeroDivisionError" in output.err
     assert "[a] internal error in anticaptcha-etl" in output.err
@@ -466,7 +469,7 @@ def test_a_failed_publish_is_reported_in_addition_to_the_accounts(
     with world_today(tmp_path) as world:
         write_config(world, ("a", "b"), top="publish = 'no/where.duckdb'")
         assert run_command(world, "sync", "--all", names=("a", "b")) == 4
-        assert ended(hourly(world, "a"), world) == ended(world.expected_rows(), world)
+        assert without_running_hour(hourly(world, "a"), world) == without_running_hour(world.expected_rows(), world)
     output = capsys.readouterr()
     assert "data is loaded, but not published" in output.err
     assert "2 accounts          4" in output.out
@@ -483,9 +486,10 @@ def test_eight_accounts_can_load_a_new_warehouse_at_the_same_time(tmp_path: Path
         write_config(world, names, top="concurrency = 8")
         for night in range(2):
             assert run_command(world, "sync", "--all", names=names) == 0
-            assert all(ended(hourly(world, name), world) == ended(world.expected_rows(), world) for name in names), (
-                night
-            )
+            assert all(
+                without_running_hour(hourly(world, name), world) == without_running_hour(world.expected_rows(), world)
+                for name in names
+            ), night
         assert sorted(world.rows("select account_id from internal.accounts")) == [
             (signal_number,) for signal_number in range(1, 9)
         ]

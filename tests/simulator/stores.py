@@ -181,13 +181,13 @@ class MemoryFolder:
             statuses={day: row.status for day, row in rows.days.items()},
             members={change.series: change.member_status for change in rows.statuses},
             revisions=rows.revisions[revisions_after:],
-            needs_verification=_doubtful(rows.behaviours),
+            needs_verification=_needing_verification(rows.behaviours),
             hour_offset=rows.account.hour_offset_seconds or 0,
             over_allocated=frozenset(rows.over_allocated),
         )
 
 
-def _doubtful(behaviours: Iterable[tuple[datetime, Dimension, Any]]) -> frozenset[Dimension]:
+def _needing_verification(behaviours: Iterable[tuple[datetime, Dimension, Any]]) -> frozenset[Dimension]:
     current = {dimension: item for _, dimension, item in behaviours}
     return frozenset(dimension for dimension, item in current.items() if item.answer.value == "totals")
 
@@ -275,7 +275,7 @@ class DatabaseFolder:
                 statuses=dict(reader.rows("select day, status from internal.day_coverage")),
                 members={change.series: change.member_status for change in stored.member_status_history()},
                 revisions=revisions,
-                needs_verification=_doubtful(stored.unknown_name_behaviours()),
+                needs_verification=_needing_verification(stored.unknown_name_behaviours()),
                 hour_offset=offset,
                 over_allocated=frozenset(
                     day for (day,) in reader.rows("select day from internal.over_allocated_hours")

@@ -225,7 +225,7 @@ def test_a_refused_name_without_spend_fails_its_day_if_names_that_cannot_exist_a
     assert [run.requested_on(1).count(f"1{name}") for name in NAMES] == [1] * 20
 
 
-def test_a_new_name_with_the_known_error_of_unknown_names_raises_no_doubt() -> None:
+def test_a_new_name_with_the_known_error_of_unknown_names_makes_nothing_uncertain() -> None:
     service = Service(SIX_DAYS)
     first = sync(service, known_queues=("A",))
     service.extra_total[1, 8] = 1
@@ -234,7 +234,7 @@ def test_a_new_name_with_the_known_error_of_unknown_names_raises_no_doubt() -> N
     assert run.requested_containing("?") == []
 
 
-def test_an_empty_response_for_a_name_on_a_day_without_a_total_raises_no_doubt() -> None:
+def test_an_empty_response_for_a_name_on_a_day_without_a_total_makes_nothing_uncertain() -> None:
     behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
     members = Members(order=(queue("A"),), unknown_name_behaviours=behaviours)
     snapshot = Snapshot(2, Window.whole_day("default", queue("A"), ago(1)), NOW, Outcome.SUCCESS)
@@ -282,9 +282,9 @@ def test_names_without_spend_get_no_money_once_the_api_returns_totals_for_unknow
         assert not run.day_states[ago(n)].over_allocated_dimensions
 
 
-@pytest.mark.parametrize(("hours", "is_doubted"), [({3: 10, 9: 6}, True), ({3: 9, 9: 5}, False), ({3: 10}, True)])
-def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_doubted(
-    hours: Spend, is_doubted: bool
+@pytest.mark.parametrize(("hours", "is_uncertain"), [({3: 10, 9: 6}, True), ({3: 9, 9: 5}, False), ({3: 10}, True)])
+def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_unverified(
+    hours: Spend, is_uncertain: bool
 ) -> None:
     """The total was requested a little earlier, so its running hour may have less."""
     series = queue("A")
@@ -301,10 +301,10 @@ def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_doubt
         (Record(day_start(TODAY) + n * HOUR, {3: 10, 9: 5}.get(n, 0), Decimal(0)) for n in range(10)), TODAY
     )
     status = classify(members, snapshot, DayState(TODAY, total_by_hour=total)).member_statuses[series]
-    assert status is (MemberStatus.UNVERIFIED if is_doubted else MemberStatus.VERIFIED)
+    assert status is (MemberStatus.UNVERIFIED if is_uncertain else MemberStatus.VERIFIED)
 
 
-def test_if_unknown_names_now_get_totals_only_verified_names_without_spend_are_doubted() -> None:
+def test_if_unknown_names_now_get_totals_only_verified_names_without_spend_are_unverified() -> None:
     a, b, c, d, trusted, of_app = *map(queue, "ABCD"), queue("T"), app("7")
     before = {a: MemberStatus.VERIFIED, b: MemberStatus.EXCLUDED, c: MemberStatus.RETIRED, d: MemberStatus.VERIFIED}
     before |= dict.fromkeys((trusted, of_app), MemberStatus.VERIFIED)

@@ -650,7 +650,7 @@ def test_a_failed_full_day_still_counts_after_a_later_partial_day() -> None:
     assert reconciled(failed, snapshot(2, TOTAL, {}, start=23)).day_state.failed == {TOTAL}
 
 
-def test_an_empty_response_of_a_queue_is_judged_again_once_the_total_needs_another_window() -> None:
+def test_an_empty_response_of_a_queue_is_evaluated_again_once_the_total_needs_another_window() -> None:
     short = dict.fromkeys(range(23), (1, "0.1"))
     earlier = reconciled(snapshot(1, TOTAL, short), snapshot(2, A, short), snapshot(3, B, {}))
     inputs = earlier.inputs.with_snapshots([snapshot(4, TOTAL, {23: (5, "0.5")}, start=23)])

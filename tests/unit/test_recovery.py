@@ -24,18 +24,18 @@ def received(*series_keys: SeriesKey) -> list[Received]:
     return found
 
 
-def judged(left: list[Received], concurrency: int) -> list[tuple[list[str], frozenset[Dimension]]]:
+def grouped(left: list[Received], concurrency: int) -> list[tuple[list[str], frozenset[Dimension]]]:
     groups = groups_in_order(left, concurrency)
     return [([one.window.series.member or "*" for one in group], settled) for group, settled in groups]
 
 
-def test_only_the_last_responses_can_be_of_a_run_in_doubt_about_unknown_names() -> None:
+def test_only_the_last_responses_can_be_of_a_run_that_is_uncertain_about_unknown_names() -> None:
     left = received(TOTAL, queue("A"), queue("B"), queue("C"))
-    assert judged(left, 2) == [(["*"], ALL), (["A"], ALL), (["B", "C"], frozenset())]
-    assert judged(left, 9) == [(["*"], frozenset()), (["A", "B", "C"], frozenset())]
+    assert grouped(left, 2) == [(["*"], ALL), (["A"], ALL), (["B", "C"], frozenset())]
+    assert grouped(left, 9) == [(["*"], frozenset()), (["A", "B", "C"], frozenset())]
 
 
-def test_a_left_response_for_a_name_that_cannot_exist_settles_the_doubt_for_those_after_it() -> None:
+def test_a_left_response_for_a_name_that_cannot_exist_settles_it_for_those_after_it() -> None:
     left = received(TOTAL, queue("A"), PROBE, queue("B"), queue("C"))
-    assert judged(left, 2) == [(["*"], ALL), (["A"], ALL), ([PROBE.member], ALL), (["B", "C"], QUEUES)]
-    assert judged(left, 4)[1:] == [(["A"], frozenset()), ([PROBE.member], frozenset()), (["B", "C"], QUEUES)]
+    assert grouped(left, 2) == [(["*"], ALL), (["A"], ALL), ([PROBE.member], ALL), (["B", "C"], QUEUES)]
+    assert grouped(left, 4)[1:] == [(["A"], frozenset()), ([PROBE.member], frozenset()), (["B", "C"], QUEUES)]

@@ -268,7 +268,7 @@ def apply_snapshot(state: PlannerState, snapshot: Snapshot, day_state: DayState)
         state = replace(state, completed_days=())
     if snapshot.window == state.probe:
         return _count_failures(_look_at(replace(state, probe=None), state.open_days), snapshot)
-    state = _count_failures(unknown_names.doubt(state, snapshot), snapshot)
+    state = _count_failures(unknown_names.notice_change(state, snapshot), snapshot)
     plan = state.open_days.get(snapshot.window.day)
     if plan is None:
         return _learn(state, snapshot, day_state)

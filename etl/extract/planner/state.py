@@ -174,7 +174,7 @@ class PlannerState:
 
     * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first;
       ``pending_opened``: how many of them were opened.
-    * ``doubted``: dimensions for which a name that cannot exist is requested again, because a name without spend was
+    * ``uncertain``: dimensions for which a name that cannot exist is requested again, because a name without spend was
       refused in another way or got the total; once more in a run, until ``Members.settled`` has them.
     * ``stored``: the days as they were stored when the run began.
     * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
@@ -201,7 +201,7 @@ class PlannerState:
     due: Mapping[date, DayRequests | None] = field(default_factory=dict)
     probe: Window | None = None
     failed_probes: frozenset[Dimension] = frozenset()
-    doubted: frozenset[Dimension] = frozenset()
+    uncertain: frozenset[Dimension] = frozenset()
     discovery_found_nothing: bool = False
     last_explained: DayState | None = None
     completed_days: tuple[date, ...] = ()
@@ -227,11 +227,11 @@ class PlannerState:
     @property
     def reprobes_due(self) -> frozenset[Dimension]:
         """Dimensions for which the API may now answer unknown names in another way than is remembered."""
-        return self.doubted - self.members.settled
+        return self.uncertain - self.members.settled
 
     @property
     def probes_due(self) -> list[Dimension]:
-        """``unprobed_dimensions`` and those in doubt, once a day with spend is open."""
+        """``unprobed_dimensions`` and uncertain ones, once a day with spend is open."""
         unprobed = [*self.unprobed_dimensions, *sorted(self.reprobes_due)]
         return unprobed if unprobed and any(plan.can_request_members for plan in self.open_days.values()) else []
 

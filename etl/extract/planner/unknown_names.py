@@ -1,4 +1,4 @@
-"""Notice that the API begins to treat names that do not exist in another way than it did. Pure.
+"""Notice that the API now treats names that do not exist in another way than before. Pure.
 
 What it returns for them is remembered from the first run. A name without spend so far that is refused, or that gets the
 total, may show that this has changed: then a name that cannot exist is requested once more, before any other.
@@ -12,14 +12,14 @@ from etl.models import DayState, Dimension, ErrorScope, MemberStatus, Snapshot, 
 
 
 def settle(state: PlannerState, dimensions: frozenset[Dimension]) -> PlannerState:
-    """Doubt what is remembered of unknown names only for other dimensions than these."""
+    """Rely in this run on what is remembered of unknown names of these dimensions only."""
     return replace(state, members=replace(state.members, settled=dimensions))
 
 
-def doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
-    """Doubt what is remembered of unknown names, if a name without spend is refused in another way or gets the total.
+def notice_change(state: PlannerState, snapshot: Snapshot) -> PlannerState:
+    """Notice a name without spend that the API refuses in another way, or to which it returns the total.
 
-    If a name with spend is refused too, that is an outage.
+    What is remembered of unknown names is uncertain then. If a name with spend is refused too, that is an outage.
     """
     series, known = snapshot.window.series, state.members
     behaviour = known.unknown_name_behaviours.get(series.dimension)
@@ -28,11 +28,11 @@ def doubt(state: PlannerState, snapshot: Snapshot) -> PlannerState:
     if snapshot.error_scope is ErrorScope.WINDOW:
         if series in known.active_periods:
             return replace(state, members=replace(known, settled=known.settled | {series.dimension}))
-        is_doubted = known.may_not_exist(series) and behaviour != members.refusal(snapshot)
+        is_uncertain = known.may_not_exist(series) and behaviour != members.refusal(snapshot)
     else:
         is_unverified = known.member_statuses.get(series) is MemberStatus.UNVERIFIED
-        is_doubted = snapshot.is_success and is_unverified and not known.needs_verification(series.dimension)
-    return replace(state, doubted=state.doubted | {series.dimension}) if is_doubted else state
+        is_uncertain = snapshot.is_success and is_unverified and not known.needs_verification(series.dimension)
+    return replace(state, uncertain=state.uncertain | {series.dimension}) if is_uncertain else state
 
 
 def apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
@@ -45,10 +45,10 @@ def apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) ->
     elif behaviour is not None:
         known = members.apply_unknown_name_behaviour(known, dimension, behaviour)
     state = replace(state, members=known)
-    return state if is_first else _request_doubted(state, dimension)
+    return state if is_first else _request_uncertain_names(state, dimension)
 
 
-def _request_doubted(state: PlannerState, dimension: Dimension) -> PlannerState:
+def _request_uncertain_names(state: PlannerState, dimension: Dimension) -> PlannerState:
     """Request names again that were refused or unverified before it was sure what the API returns for unknown names."""
     known, open_days = state.members, {}
     answer = known.unknown_name_behaviours[dimension].answer
