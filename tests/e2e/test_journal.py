@@ -364,6 +364,7 @@ def test_a_copy_of_the_warehouse_put_back_beside_a_newer_journal_is_recognised(w
     received = left(world)
     assert len(received) >= 20
     put_back()
+    known = {None, *(name for (name,) in world.rows("select distinct queue from spending_hourly"))}
     requests = len(world.requests)
     summary = world.sync()
     assert summary.exit_code == 0
@@ -376,7 +377,9 @@ def test_a_copy_of_the_warehouse_put_back_beside_a_newer_journal_is_recognised(w
     assert not [
         window
         for window in requested_again
-        if (window.start, window.queue) in {one[:2] for one in received} and window.start.date() < ago(LOOKBACK)
+        if (window.start, window.queue) in {one[:2] for one in received}
+        and window.start.date() < ago(LOOKBACK)
+        and window.queue in known  # the copy does not know whether a queue without spend exists
     ]
     assert not world.sync().findings
     assert world.hourly() == world.expected_rows()
