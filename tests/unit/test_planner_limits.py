@@ -46,6 +46,17 @@ def test_members_may_be_requested_from_since_to_until_both_included() -> None:
     assert not replace(options, totals_only=True).requests_members_of(ago(7))
 
 
+def test_failures_after_an_error_that_rejects_the_account_do_not_change_the_reason() -> None:
+    state = replace(planner.start(OPTIONS, StoredState()), stop_reason=StopReason.ACCOUNT_REJECTED)
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    for n in range(planner.MAX_FAILURES):
+        window = Window.whole_day("default", TOTAL, ago(n))
+        failed = Snapshot(n + 1, window, now, Outcome.FAILED, code="timeout")
+        state = planner.apply_snapshot(state, failed, DayState(ago(n)))
+    assert state.failure_streak == planner.MAX_FAILURES
+    assert state.stop_reason is StopReason.ACCOUNT_REJECTED
+
+
 def test_retries_count_as_requests_for_max_requests() -> None:
     state = replace(planner.start(replace(OPTIONS, max_requests=5), StoredState()), requests_sent=3)
     _, step = planner.next_windows(replace(state, retries=1), 4)

@@ -57,14 +57,6 @@ def test_the_first_error_that_rejects_the_account_is_reported() -> None:
     assert run.state.stopped_by.code == "ERROR_IP_BLOCKED"
 
 
-def test_failures_after_an_error_that_rejects_the_account_do_not_change_the_reason() -> None:
-    service = Service(SIX_DAYS)
-    service.errors = {(n, None): ("timeout", None) for n in range(3, 40)}
-    service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)
-    run = SimulatedSync(sync_options(concurrency=16), service)
-    assert run.run() is StopReason.ACCOUNT_REJECTED
-
-
 def test_a_stopped_run_has_days_left() -> None:
     service = Service(SIX_DAYS)
     service.errors[3, None] = ("ERROR_IP_BLOCKED", ErrorScope.ACCOUNT)
