@@ -304,6 +304,20 @@ def test_a_name_that_gets_the_total_of_the_hours_of_today_that_are_over_is_unver
     assert status is (MemberStatus.UNVERIFIED if is_uncertain else MemberStatus.VERIFIED)
 
 
+def test_if_unknown_names_get_totals_a_name_verified_by_zeros_stays_verified_when_it_has_all_the_spend() -> None:
+    service = Service(SIX_DAYS, unknown_queue="totals")
+    service.spend[9, "B"] = {3: 1}  # so that the API knows the queue
+    service.extra_total[2, 8] = 1  # all names are requested on this day
+    first = sync(service, known_queues=("A", "B"), since=ago(5))
+    assert first.state.members.member_statuses[queue("B")] is MemberStatus.VERIFIED
+    del service.spend[1, "A"]
+    service.spend[1, "B"] = {10: 7}
+    run = sync(service, first, known_queues=("A", "B"), since=ago(5))
+    assert run.state.members.member_statuses[queue("B")] is MemberStatus.VERIFIED
+    assert run.day_states[ago(1)].active_members == {queue("B")}
+    assert run.day_states[ago(1)].is_explained
+
+
 def test_if_unknown_names_now_get_totals_only_verified_names_without_spend_are_unverified() -> None:
     a, b, c, d, trusted, of_app = *map(queue, "ABCD"), queue("T"), app("7")
     before = {a: MemberStatus.VERIFIED, b: MemberStatus.EXCLUDED, c: MemberStatus.RETIRED, d: MemberStatus.VERIFIED}

@@ -234,7 +234,8 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
     if snapshot.outcome is Outcome.API_ERROR and may_not_exist:
         is_unknown = members.unknown_name_behaviours.get(dimension) == refusal(snapshot)
         return MemberStatus.EXCLUDED if is_unknown else None
-    if may_not_exist and dimension not in members.settled and _equals_total(snapshot, day_state):
+    is_sure = dimension in members.settled or members.needs_verification(dimension)
+    if may_not_exist and not is_sure and _equals_total(snapshot, day_state):
         return MemberStatus.UNVERIFIED
     if is_loaded:
         return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
