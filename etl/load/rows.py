@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, Connection, Table, text
 
 from etl.warehouse.bulk_params import list_params, unnest_select
+from etl.warehouse.upserts import Upsert
 
 Row = tuple[object, ...]
 """A row in the order of its table's columns, without ``account_id``."""
@@ -36,14 +37,14 @@ def names_of(columns: Iterable[Column[object]]) -> str:
 
 
 class Statement(NamedTuple):
-    """SQL with its parameters."""
+    """SQL, or an upsert that becomes the SQL of the engine, with its parameters."""
 
-    sql: str
+    sql: str | Upsert
     params: dict[str, object]
 
 
 def bulk_statement(
-    sql: str, account_id: int, columns: Sequence[Column[Any]], rows: Sequence[Row], **params: object
+    sql: str | Upsert, account_id: int, columns: Sequence[Column[Any]], rows: Sequence[Row], **params: object
 ) -> list[Statement]:
     """A statement that reads rows from ``unnest_select(columns)``; none without rows."""
     return [Statement(sql, {"a": account_id, **params, **list_params(columns, rows)})] if rows else []
@@ -57,7 +58,10 @@ def insert_statement(table: Table, account_id: int, rows: Sequence[Row]) -> list
 
 def execute(connection: Connection, statements: Iterable[Statement]) -> list[Any]:
     """Execute statements in order; return the rows of those that return rows."""
-    results = [connection.execute(text(sql), params) for sql, params in statements]
+    results = [
+        connection.execute(text(sql if isinstance(sql, str) else sql.sql(connection)), params)
+        for sql, params in statements
+    ]
     return [row for result in results if result.returns_rows for row in result]
 
 

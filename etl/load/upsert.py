@@ -1,6 +1,6 @@
 """Write a batch in one transaction: responses, snapshots, facts, revisions, rejections, statuses and coverage.
 
-New facts are inserted; one MERGE changes or deletes others, and leaves those that are unchanged.
+New facts are inserted; others are changed or deleted, and those that are unchanged are left as they are.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, text
+from sqlalchemy import BigInteger, Column, Connection, text
 
 from etl.hour_values import HOURS_PER_DAY, FactValues
 from etl.load.member_statuses import write_member_statuses, write_unknown_name_behaviours
@@ -40,8 +40,8 @@ from etl.models import (
 )
 from etl.warehouse import schema
 from etl.warehouse.bulk_params import unnest_select
-from etl.warehouse.engine import merge_action
 from etl.warehouse.reading import from_db_utc_or_none
+from etl.warehouse.upserts import Upsert
 
 
 class CoverageRow(NamedTuple):
@@ -130,28 +130,30 @@ class PreparedBatch:
             *bulk_statement(_INSERT_REVISIONS, account_id, _REVISION_COLUMNS, revisions, now=now),  # before the facts
             *_insert_facts(account_id, batch.new_facts, series, now),
             *insert_statement(schema.rejections, account_id, rejections),
-            *bulk_statement(_MERGE_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in batch.days]),
+            *bulk_statement(_UPSERT_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in batch.days]),
         ]
-        changed_facts = [_merge_row(fact, day, series) for day, fact in batch.changed_facts]
-        self._merge = bulk_statement(_MERGE_FACTS, account_id, _MERGE_COLUMNS, changed_facts, now=now)
+        deleted = [_fact_key(fact, series) for _, fact in batch.changed_facts if fact.is_delete]
+        self._deletes = bulk_statement(_DELETE_FACTS, account_id, _FACT_KEY, deleted)
+        changed = [_changed_row(fact, day, series) for day, fact in batch.changed_facts if not fact.is_delete]
+        self._upserts = bulk_statement(_UPSERT_FACTS, account_id, _CHANGED_COLUMNS, changed, now=now)
         self._over_allocations = insert_statement(schema.over_allocated_hours, account_id, over_allocations)
 
     def write(self, connection: Connection) -> LoadCounts:
         """Write the batch in the transaction of ``connection``."""
         account_id, batch = self._account_id, self._batch
         execute(connection, self._statements)
-        merge = [one._replace(sql=one.sql % merge_action(connection)) for one in self._merge]
-        actions = [action for action, number in execute(connection, merge) if number not in self._unattributed]
+        deleted = [number for (number,) in execute(connection, self._deletes) if number not in self._unattributed]
+        upserted = [is_new for is_new, number in execute(connection, self._upserts) if number not in self._unattributed]
         if batch.over_allocated_days:
             delete_days(connection, schema.over_allocated_hours, account_id, batch.over_allocated_days)
         execute(connection, self._over_allocations)
         write_member_statuses(connection, account_id, batch.member_statuses, self._at)
         if batch.traits:
             _write_traits(connection, account_id, batch.traits, self._at)
-        inserted = actions.count("INSERT")
+        inserted = upserted.count(True)
         counted = (new.values[0] for new in batch.new_facts if not new.series.is_unattributed)
         new = sum(volume is not None for volumes in counted for volume in volumes)
-        return LoadCounts(new + inserted, len(actions) - inserted)
+        return LoadCounts(new + inserted, len(upserted) - inserted + len(deleted))
 
 
 # ---------------------------------------------------------------- responses and snapshots
@@ -242,32 +244,40 @@ def _insert_facts(
     return [Statement(_INSERT_FACTS, {"a": account_id, "now": now, **params})] if columns["day"] else []
 
 
-_MERGE_COLUMNS: list[Column[Any]] = [
-    *(
-        column if column.name != "money" else Column("nanodollars", BigInteger, nullable=False)
-        for column in columns_of(schema.facts)[:-1]
-    ),
-    Column("is_delete", Boolean, nullable=False),
-]
+_FACT_KEY = [column for column in schema.facts.primary_key.columns if column.name != "account_id"]
 
-_MERGE_FACTS = f"""
-    merge into internal.facts as f
-    using (select f.*, cast(f.nanodollars * 0.000000001 as decimal(18, 9)) as money
-             from ({unnest_select(_MERGE_COLUMNS)}) as f) as b
-       on f.account_id = :a and f.series_id = b.series_id and f.hour_start = b.hour_start
-    when matched and b.is_delete then delete
-    when matched and (f.volume <> b.volume or f.money <> b.money)
-         then update set volume = b.volume, money = b.money, snapshot_id = b.snapshot_id, loaded_at = :now
-    when not matched and not b.is_delete
-         then insert (account_id, series_id, day, hour_start, volume, money, snapshot_id, loaded_at)
-              values (:a, b.series_id, b.day, b.hour_start, b.volume, b.money, b.snapshot_id, :now)
-    returning %s, f.series_id
+_DELETE_FACTS = f"""
+    delete from internal.facts as f
+     using ({unnest_select(_FACT_KEY)}) as b
+     where f.account_id = :a and f.series_id = b.series_id and f.hour_start = b.hour_start
+    returning f.series_id
 """
 
+_CHANGED_COLUMNS: list[Column[Any]] = [
+    column if column.name != "money" else Column("nanodollars", BigInteger, nullable=False)
+    for column in columns_of(schema.facts)[:-1]
+]
 
-def _merge_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:
+_UPSERT_FACTS = Upsert(
+    table="internal.facts",
+    rows=f"""
+        select f.*, cast(f.nanodollars * 0.000000001 as decimal(18, 9)) as money, :now as loaded_at
+          from ({unnest_select(_CHANGED_COLUMNS)}) as f
+    """,
+    key=("series_id", "hour_start"),
+    values=("day", "volume", "money", "snapshot_id", "loaded_at"),
+    compared=("volume", "money"),
+    returning=("series_id",),
+)
+
+
+def _fact_key(fact: Fact, series: Mapping[SeriesKey, int]) -> Row:
+    return series[fact.series], to_db_utc(fact.hour_start)
+
+
+def _changed_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:
     hour = series[fact.series], day, to_db_utc(fact.hour_start)
-    return *hour, fact.volume, fact.nanodollars, fact.snapshot, fact.is_delete
+    return *hour, fact.volume, fact.nanodollars, fact.snapshot
 
 
 def fact_row(fact: Fact, day: date, series: Mapping[SeriesKey, int]) -> Row:
@@ -296,19 +306,17 @@ def revision_row(item: Revision, day: date, series: Mapping[SeriesKey, int]) -> 
 
 _DAY_COLUMNS = columns_of(schema.day_coverage)
 
-_MERGE_DAYS = f"""
-    merge into internal.day_coverage as d
-    using ({unnest_select(_DAY_COLUMNS)}) as b
-       on d.account_id = :a and d.day = b.day
-    when matched then update set {", ".join(f"{column.name} = b.{column.name}" for column in _DAY_COLUMNS[1:])}
-    when not matched then insert (account_id, {names_of(_DAY_COLUMNS)})
-         values (:a, {", ".join(f"b.{column.name}" for column in _DAY_COLUMNS)})
-"""
+_UPSERT_DAYS = Upsert(
+    table="internal.day_coverage",
+    rows=unnest_select(_DAY_COLUMNS),
+    key=("day",),
+    values=tuple(column.name for column in _DAY_COLUMNS[1:]),
+)
 
 
 def write_days(connection: Connection, account_id: int, days: Sequence[CoverageRow]) -> None:
     """Insert or update the coverage of days; each day at most once."""
-    execute(connection, bulk_statement(_MERGE_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in days]))
+    execute(connection, bulk_statement(_UPSERT_DAYS, account_id, _DAY_COLUMNS, [row.columns for row in days]))
 
 
 _UPDATE_TRAITS = """

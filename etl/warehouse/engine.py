@@ -106,11 +106,6 @@ def require_warehouse(url: str, *, wait: float = 0.0, clock: Clock | None = None
 # ---------------------------------------------------------------- what each engine does its own way
 
 
-def merge_action(connection: "sa.Connection") -> str:
-    """The expression in the RETURNING of a MERGE that says what it did with a row."""
-    return "merge_action()" if connection.dialect.name == "postgresql" else "merge_action"
-
-
 def lock_schema_changes(connection: "sa.Connection") -> None:
     """Let no other transaction create tables or accounts until this one ends. A DuckDB file has one writer anyway."""
     if connection.dialect.name == "postgresql":

@@ -24,7 +24,7 @@ NAME = "anticaptcha-etl"
 """What the server's administrator sees of our connections."""
 
 OLDEST = 17
-"""The first version whose MERGE returns what it did."""
+"""The oldest version that the SQL of this program is written for; older ones have not been tried."""
 
 _POLL_SECONDS = 0.5
 
