@@ -1,26 +1,19 @@
--- Distributes the tables of a warehouse over a Citus cluster, by account. Not run by the tests, which have no Citus.
+-- Distributes the tables of a warehouse over the workers of a Citus cluster, by account. Run it on the coordinator as the owner of
+-- the tables, after anticaptcha-etl migrate; it may be run again at any time. docs/how-to/citus.md shows each step.
 --
--- Run it once as the owner of the tables, after the first anticaptcha-etl migrate or sync. Every primary key begins with
--- account_id and every join carries it, so each account's statements stay on one machine; accounts is small and is copied to
--- all. Views and functions need nothing.
---
--- For reading only: Citus 13 refuses MERGE ... RETURNING (its pull request 7781), by which a sync writes facts. Fill the warehouse
--- with anticaptcha-etl transfer before these statements. A sync takes an advisory lock, so all of them must connect to the
--- coordinator.
+-- Every key begins with account_id and every join uses it, so that all rows of an account are on one worker. accounts is small and
+-- joined by its name: each worker has a copy. alembic_version and rate_limits stay on the coordinator. Citus distributes
+-- views and functions by itself.
 create extension if not exists citus;
 
-select create_reference_table('internal.accounts');
+select create_reference_table('internal.accounts')
+ where not exists (select from pg_dist_partition where logicalrelid = 'internal.accounts'::regclass);
 
-select create_distributed_table('internal.series',                   'account_id');
-select create_distributed_table('internal.member_statuses',          'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.unknown_name_behaviours',  'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.runs',                     'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.responses',                'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.snapshots',                'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.facts',                    'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.over_allocated_hours',     'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.revisions',                'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.rejections',               'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.day_coverage',             'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.probes',                   'account_id', colocate_with => 'internal.series');
-select create_distributed_table('internal.findings',                 'account_id', colocate_with => 'internal.series');
+select create_distributed_table('internal.series', 'account_id')
+ where not exists (select from pg_dist_partition where logicalrelid = 'internal.series'::regclass);
+
+select create_distributed_table(name, 'account_id', colocate_with => 'internal.series')
+  from unnest(array['internal.member_statuses', 'internal.unknown_name_behaviours', 'internal.runs', 'internal.responses',
+                    'internal.snapshots', 'internal.facts', 'internal.over_allocated_hours', 'internal.revisions',
+                    'internal.rejections', 'internal.day_coverage', 'internal.probes', 'internal.findings']) as name
+ where not exists (select from pg_dist_partition where logicalrelid = name::regclass);

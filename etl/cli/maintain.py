@@ -79,18 +79,19 @@ def _format_measures(value: "Measures | None") -> str:
 def migrate(context: CliContext, revision: str | None, down: bool) -> None:
     """Upgrade or downgrade the schema; sync upgrades by itself.
 
-    --down --to base drops all tables.
+    Creates the schema in an empty PostgreSQL database, but no DuckDB file. --down --to base drops all tables.
 
     \b
     anticaptcha-etl migrate
     anticaptcha-etl migrate --down --to 0001
     """
-    from etl.warehouse.engine import name_of, open_warehouse, require_warehouse, warehouse_url
+    from etl.warehouse.engine import name_of, open_warehouse, require_warehouse, warehouse_path, warehouse_url
     from etl.warehouse.migrate import current, downgrade, revisions, upgrade
 
     settings = context.settings()
     url = warehouse_url(settings.warehouse)
-    require_warehouse(url, wait=settings.lock_wait, clock=context.clock)
+    if warehouse_path(url):  # a mistyped path must not become a new warehouse
+        require_warehouse(url, wait=settings.lock_wait, clock=context.clock)
     engine = open_warehouse(url, wait=settings.lock_wait, clock=context.clock)
     before = current(engine) or "base"
     target = _target_revision(["base", *revisions()], before, revision, down=down)
