@@ -92,7 +92,11 @@ sync_options = _all_of(
     setting("lookback", "Days before today to re-read on every sync; recent values may still change.", metavar="DAYS"),
     setting("empty_days", "Stop looking further back after this many consecutive days without spend.", metavar="DAYS"),
     setting("concurrency", "Number of requests to send at the same time, 1 to 64.", metavar="N"),
-    setting("rate", "Maximum requests per second; 0 = no limit.", metavar="PER_SECOND"),
+    setting(
+        "rate",
+        "Maximum requests per second, of all processes if the warehouse is on a server; 0 = no limit.",
+        metavar="PER_SECOND",
+    ),
     setting("max_requests", "Stop after this many requests (exit code 1); run again to continue.", metavar="N"),
     setting(
         "raw_retention_days",

@@ -1,8 +1,11 @@
-"""Limit the rate of requests: one limiter per API host, shared fairly by the accounts that use it."""
+"""Limit the rate of requests: one limiter per API host, shared fairly by the accounts that use it.
+
+With a warehouse on a server, the processes that use the server share the limit too, see ``SharedSchedule``.
+"""
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from etl.clock import Clock
 
@@ -33,6 +36,19 @@ def wait_until(deadline: float, clock: Clock, is_stopped: Callable[[], bool]) ->
     return False
 
 
+class SharedSchedule(Protocol):
+    """The schedule of an API host that several processes use together. It has a clock of its own."""
+
+    def reserve(self, interval: float) -> float | None:
+        """Seconds until the reserved start of a request; None if the schedule cannot be reached."""
+
+    def pause(self, seconds: float) -> None:
+        """Let no process start a request for ``seconds``."""
+
+    def is_paused(self) -> bool:
+        """Whether a pause has begun that has not ended."""
+
+
 class RateLimiter:
     """Starts ``rate_per_second`` requests a second, evenly spaced and in the order the threads came; 0 = no limit."""
 
@@ -57,6 +73,33 @@ class RateLimiter:
         with self._lock:
             paused_until = max(self._schedule.paused_until, self._clock.monotonic() + seconds)
             self._schedule = self._schedule._replace(paused_until=paused_until)
+
+
+class SharedRateLimiter(RateLimiter):
+    """Starts ``rate_per_second`` requests a second in all processes together that share a schedule.
+
+    While the schedule cannot be reached, this process limits itself to the rate.
+    """
+
+    def __init__(self, rate_per_second: float, clock: Clock, shared: SharedSchedule) -> None:
+        super().__init__(rate_per_second, clock)
+        self._shared = shared
+
+    def acquire(self, is_stopped: Callable[[], bool]) -> bool:
+        """Block until a request may start. Return False if stopped first."""
+        while True:
+            seconds = self._shared.reserve(self._interval)
+            if seconds is None:
+                return super().acquire(is_stopped)
+            if not wait_until(self._clock.monotonic() + seconds, self._clock, is_stopped):
+                return False
+            if seconds < POLL_INTERVAL or not self._shared.is_paused():  # what is asked rarely costs little
+                return True
+
+    def pause(self, seconds: float) -> None:
+        """Block all requests of all processes for ``seconds`` from now, including those that already wait."""
+        super().pause(seconds)
+        self._shared.pause(seconds)
 
 
 class AccountRateLimiter:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime
 from decimal import Decimal
-from urllib.parse import urlsplit
 
 from etl import logging_setup
 from etl.clock import Clock
@@ -20,6 +19,7 @@ from etl.errors import AppError, InterruptedRunError
 from etl.extract.rate_limit import AccountRateLimiter, RateLimiter
 from etl.load.accounts import last_completed_syncs
 from etl.sync.plan import plan_account
+from etl.sync.rate_limiters import RateLimiters
 from etl.sync.results import AccountOutcome, FleetProgress, FleetResult, Progress, RequestPlan
 from etl.sync.run import sync_account
 from etl.warehouse import engine as warehouse
@@ -52,8 +52,9 @@ def sync_accounts(
     KeyboardInterrupt at once.
     """
     names = accounts_of_shard(accounts, general)
-    runner = FleetRunner(accounts, general, clock, on_outcome)
-    was_interrupted = runner.run(least_recent_first(names, _last_syncs(accounts, names, clock)), on_progress)
+    with RateLimiters(general, clock) as rate_limiters:
+        runner = FleetRunner(accounts, general, clock, rate_limiters, on_outcome)
+        was_interrupted = runner.run(least_recent_first(names, _last_syncs(accounts, names, clock)), on_progress)
     return FleetResult(
         tuple(runner.outcomes[name] for name in names if name in runner.outcomes),
         tuple(name for name in names if name not in runner.outcomes),
@@ -114,13 +115,18 @@ class FleetRunner:
     """Syncs accounts in a pool of threads and collects their outcomes."""
 
     def __init__(
-        self, accounts: Accounts, general: Settings, clock: Clock, on_outcome: Callable[[AccountOutcome], None]
+        self,
+        accounts: Accounts,
+        general: Settings,
+        clock: Clock,
+        rate_limiters: RateLimiters,
+        on_outcome: Callable[[AccountOutcome], None],
     ) -> None:
         self._accounts, self._general, self._clock, self._on_outcome = accounts, general, clock, on_outcome
+        self._rate_limiters = rate_limiters
         self._started = clock.monotonic()
         self._cancelled = threading.Event()
         self._progress: dict[str, Progress] = {}
-        self._limiters: dict[str, RateLimiter] = {}
         self._lock = threading.Lock()
         self.outcomes: dict[str, AccountOutcome] = {}
 
@@ -196,9 +202,6 @@ class FleetRunner:
         self._on_outcome(outcome)
 
     def _rate_limiter(self, settings: Settings) -> AccountRateLimiter:
-        """The host's shared limiter, plus the account's own if its rate differs from the general one."""
-        host = urlsplit(settings.api_url).netloc.lower()
-        with self._lock:
-            shared = self._limiters.setdefault(host, RateLimiter(self._general.rate, self._clock))
+        """The limiter that accounts share, plus the account's own if its rate differs from the general one."""
         own = None if settings.rate == self._general.rate else RateLimiter(settings.rate, self._clock)
-        return AccountRateLimiter(shared, own)
+        return AccountRateLimiter(self._rate_limiters.of(settings), own)

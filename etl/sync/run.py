@@ -21,6 +21,7 @@ from etl.load.lock import account_lock
 from etl.load.state import SyncStateStore
 from etl.secret import Secret
 from etl.sync.account_sync import AccountSync
+from etl.sync.rate_limiters import RateLimiters
 from etl.sync.results import Progress, SyncResult
 from etl.warehouse import engine as warehouse
 from etl.warehouse import migrate
@@ -72,7 +73,7 @@ def sync_account(
     engine = _open_or_create(url, settings, waiting_clock)
     with ExitStack() as stack:
         stack.enter_context(account_lock(url, settings.account, waiting_clock, wait=settings.lock_wait))
-        rate_limiter = rate_limiter or RateLimiter(settings.rate, clock)
+        rate_limiter = rate_limiter or stack.enter_context(RateLimiters(settings, clock)).of(settings)
         jitter = random.Random().random  # noqa: S311 - spreads retries
         client = Client(settings.api_url, settings.key, rate_limiter, clock, jitter)
         stack.enter_context(client)

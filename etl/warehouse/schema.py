@@ -2,8 +2,9 @@
 
 Analysts read the views of ``sql/views``; the tables behind them are in a schema of their own, ``internal``.
 
-Every key and every join begins with ``account_id``: rows of two accounts never meet, and a distributed PostgreSQL can
-split the tables by it. Series, snapshots and runs are numbered within their account. Times are UTC without a zone.
+Every key and every join of rows that belong to an account begins with ``account_id``: rows of two accounts never meet,
+and a distributed PostgreSQL can split the tables by it. Series, snapshots and runs are numbered within their account.
+Times are UTC without a zone.
 
 In DuckDB the large tables have no key: there is one writer, MERGE keeps their rows unique, and the file is nine times
 smaller without an index (measured). In PostgreSQL they have keys, because several programs write at once.
@@ -253,4 +254,14 @@ findings = _table(
     _required("message", sa.Text),
     _required("seen_at", sa.DateTime),
     _postgresql_only(sa.Index(None, "account_id", "run")),
+)
+
+rate_limits = sa.Table(
+    "rate_limits",
+    metadata,
+    _required("api_host", sa.Text),
+    _required("next_at", sa.DateTime, "when the next request may start"),
+    _required("paused_until", sa.DateTime, "no request starts before; the API asked for it"),
+    sa.PrimaryKeyConstraint("api_host"),
+    comment="One row per API host: the rate of requests that all processes share. Used on a server only.",
 )

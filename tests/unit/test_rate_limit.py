@@ -6,7 +6,15 @@ from itertools import pairwise
 import pytest
 
 from etl.clock import Clock
-from etl.extract.rate_limit import POLL_INTERVAL, AccountRateLimiter, RateLimiter, Schedule, reserve, wait_until
+from etl.extract.rate_limit import (
+    POLL_INTERVAL,
+    AccountRateLimiter,
+    RateLimiter,
+    Schedule,
+    SharedRateLimiter,
+    reserve,
+    wait_until,
+)
 
 
 @dataclass
@@ -191,3 +199,68 @@ def test_a_thread_waiting_for_its_account_notices_a_stop() -> None:
     for thread in threads:
         thread.join()
     assert clock.monotonic() < started + 3 * POLL_INTERVAL
+
+
+@dataclass
+class FakeSchedule:
+    """A shared schedule that answers with prepared waits, and is paused until ``paused_until`` of the clock."""
+
+    time: FakeTime
+    waits: list[float | None]
+    paused_until: float = 0.0
+    questions: int = 0
+
+    def reserve(self, interval: float) -> float | None:
+        return self.waits.pop(0)
+
+    def pause(self, seconds: float) -> None:
+        self.paused_until = self.time.tick + seconds
+
+    def is_paused(self) -> bool:
+        self.questions += 1
+        return self.time.tick < self.paused_until
+
+
+def test_a_shared_limiter_waits_as_long_as_the_shared_schedule_says() -> None:
+    time = FakeTime()
+    limiter = SharedRateLimiter(5, time.clock(), FakeSchedule(time, [0.0, 1.5]))
+    assert limiter.acquire(never)
+    assert time.tick == 100.0
+    assert limiter.acquire(never)
+    assert time.tick == pytest.approx(101.5)
+
+
+def test_a_pause_by_another_process_applies_to_a_request_that_already_waits() -> None:
+    time = FakeTime()
+    shared = FakeSchedule(time, [2.0, 28.0], paused_until=130.0)
+    assert SharedRateLimiter(5, time.clock(), shared).acquire(never)
+    assert time.tick == pytest.approx(130.0)
+    assert shared.questions == 2
+
+
+def test_the_schedule_is_not_asked_again_after_a_short_wait() -> None:
+    time = FakeTime()
+    shared = FakeSchedule(time, [POLL_INTERVAL / 2], paused_until=200.0)
+    assert SharedRateLimiter(5, time.clock(), shared).acquire(never)
+    assert shared.questions == 0
+
+
+def test_a_process_that_cannot_reach_the_shared_schedule_keeps_to_the_rate_and_its_own_pauses() -> None:
+    time = FakeTime()
+    shared = FakeSchedule(time, [None] * 4)
+    limiter = SharedRateLimiter(5, time.clock(), shared)
+    starts = []
+    for _ in range(3):
+        assert limiter.acquire(never)
+        starts.append(time.tick)
+    assert starts == pytest.approx([100.0, 100.2, 100.4])
+    limiter.pause(10)
+    assert shared.paused_until == pytest.approx(110.4)
+    assert limiter.acquire(never)
+    assert time.tick == pytest.approx(110.4)
+
+
+def test_a_stopped_thread_leaves_a_shared_limiter() -> None:
+    time = FakeTime()
+    assert not SharedRateLimiter(5, time.clock(), FakeSchedule(time, [300.0])).acquire(lambda: time.tick > 101)
+    assert time.tick < 101 + 2 * POLL_INTERVAL
