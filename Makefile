@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres extended fuzz chaos simulate fleet mutants bench lint docs reference screenshot lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres citus extended fuzz chaos simulate fleet mutants bench lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,11 @@ test-long: $(VENV)/.dev ## the same promises over many more histories; half an h
 
 test-postgres: $(VENV)/.dev ## every promise of the contract on a PostgreSQL server, which it starts for itself; ten minutes
 	$(BIN)/pytest $(PARALLEL) -m server
+
+citus: $(VENV)/.dev ## the same on a Citus cluster of three servers, which it builds, and what only a cluster can suffer; CITUS_SOURCE=PATH for an archive
+	TEST_ON_CITUS=1 $(BIN)/pytest $(PARALLEL) -m server
+	$(BIN)/pytest -m citus
+	TEST_ON_CITUS=1 $(BIN)/python -m tests.chaos.fleet
 
 extended: $(VENV)/.dev $(VENV)/.audit ## the tests that need a browser, Java or Superset, which it installs for itself, and the audit of the locks; says what it had to skip
 	$(BIN)/pytest -m extended

@@ -31,14 +31,18 @@ def is_citus() -> bool:
     return "TEST_ON_CITUS" in os.environ
 
 
-@cache
-def cluster() -> "Cluster":
-    """Start the Citus cluster of this process; it ends with the process."""
+def start_cluster() -> "Cluster":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some systems lack a folder for sockets
         from tests.citus.cluster import Cluster  # noqa: PLC0415 - for its warning alone
 
-    started = Cluster()
+    return Cluster()
+
+
+@cache
+def cluster() -> "Cluster":
+    """Start the Citus cluster of this process; it ends with the process."""
+    started = start_cluster()
     atexit.register(started.stop)
     return started
 
@@ -81,6 +85,24 @@ def new_database(like: str = "template1") -> str:
         return cluster().create_database(name, None if like == "template1" else like).render_as_string()
     run_sql(server(), f"create database {name} template {like} strategy file_copy")
     return server().set(database=name).render_as_string(hide_password=False)
+
+
+def replace_database(url: str, copy: str) -> None:
+    """Replace a database by another one, as somebody does who restores a backup."""
+    name, like = sa.make_url(url).database, sa.make_url(copy).database
+    assert name
+    if is_citus():
+        cluster().drop_database(name)
+        cluster().create_database(name, like)
+        return
+    run_sql(server(), f"drop database {name} with (force)")
+    run_sql(server(), f"create database {name} template {like} strategy file_copy")
+
+
+def create_role(database: sa.URL | str, name: str, options: str = "login") -> None:
+    """Create a role if it is missing; on Citus all servers get it, because the database is distributed."""
+    if not run_sql(database, f"select 1 from pg_roles where rolname = '{name}'"):
+        run_sql(database, f"create role {name} {options}")
 
 
 @cache

@@ -53,17 +53,20 @@ OVER_ALLOCATED = """
      where o.account_id = :a and d.is_closed
 """
 
-SNAPSHOTS = """
-    with n as (select * from internal.snapshots where account_id = :a and day in (select unnest(cast(:days as date[]))))
+_SNAPSHOTS_OF_DAYS = "internal.snapshots where account_id = :a and day in (select unnest(cast(:days as date[])))"
+
+SNAPSHOTS = f"""
     select n.*, s.dimension, s.member, r.body
-      from n
+      from (select * from {_SNAPSHOTS_OF_DAYS}) as n
       join internal.series as s on s.account_id = n.account_id and s.series_id = n.series_id
-      left join (select hash, body
+      left join (select account_id, hash, body
                    from internal.responses
-                  where account_id = :a and hash in (select hash from n)) as r on r.hash = n.hash
+                  where account_id = :a and hash in (select hash from {_SNAPSHOTS_OF_DAYS})) as r
+        on r.account_id = n.account_id and r.hash = n.hash
      order by n.snapshot_id
 """
-"""Without the condition on ``hash``, DuckDB reads the bodies of all days: 22 instead of 7 ms for 84,000 responses."""
+"""Without the condition on ``hash``, DuckDB reads the bodies of all days: 22 instead of 7 ms for 84,000 responses. With
+the snapshots as a common table expression, Citus would ask every worker."""
 
 FACTS = """
     select f.day, s.dimension, s.member, f.hours, f.volumes, f.nanodollars, f.snapshots

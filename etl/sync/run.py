@@ -132,7 +132,7 @@ def _open_account(
     connection: "sa.Connection", engine: "sa.Engine", settings: Settings, key: Secret, clock: Clock
 ) -> SyncStateStore:
     account = accounts.open_account(connection, settings.account, key, clock.now(), settings.key_changed)
-    if settings.since or settings.since_all:
+    if (settings.since or settings.since_all) and account.since != settings.since:
         account = accounts.save_since(connection, account, settings.since)
     if settings.until and account.since and settings.until < account.since:
         raise errors.UsageError(

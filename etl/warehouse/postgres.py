@@ -119,6 +119,7 @@ _RUN_AGAIN = "run it again; what was committed is kept"
 _REBUILD = "save their SQL, drop them, run anticaptcha-etl migrate and create them again; nothing was changed"
 
 _HINTS = {
+    "08006": ("a server cannot be reached", f"check the servers of the cluster; {_RUN_AGAIN}"),
     "23505": (
         "another program wrote rows of the same account meanwhile",
         f"{_RUN_AGAIN}, one sync of an account at a time",
@@ -234,6 +235,8 @@ def _lock_number(name: str) -> int:
 
 
 def lock_schema_changes(connection: sa.Connection) -> None:
+    # On Citus, functions and tables can then change in one transaction; other servers ignore the setting.
+    connection.exec_driver_sql("set local citus.multi_shard_modify_mode = 'sequential'")
     connection.exec_driver_sql(f"select pg_advisory_xact_lock({_lock_number('accounts')})")
 
 

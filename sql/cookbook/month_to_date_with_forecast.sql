@@ -4,7 +4,7 @@
 -- day at once, so the range is rather too wide. The forecast assumes that weeks stay alike (no growth, no holidays) and that all
 -- days were read. The newest day is still running: its spend so far is the minimum. Rounded to cents; null if a weekday that
 -- is still to come has no data.
-with recursive read_days as (
+with read_days as (
     select
         account,
         day,
@@ -29,14 +29,11 @@ usual as (
 ahead as (
     select
         account,
-        today                                                                            as day,
-        cast(date_trunc('month', cast(today as timestamp)) + interval '1 month' as date) as month_end
+        today + cast(n as integer) as day
     from read_days
+    cross join generate_series(0, 30) as later(n)
     where day = today
-    union all
-    select account, day + 1, month_end
-    from ahead
-    where day + 1 < month_end
+      and today + cast(n as integer) < cast(date_trunc('month', cast(today as timestamp)) + interval '1 month' as date)
 ),
 expected as (
     select

@@ -1,4 +1,4 @@
-"""Sync many accounts into one PostgreSQL with several processes, and kill one of them now and then.
+"""Sync many accounts into one PostgreSQL or Citus cluster with several processes, and kill one of them now and then.
 
 ``python -m tests.chaos.fleet ACCOUNTS --days N --queues N --processes N --kills N --seed N`` prints the result; exit
 code 1 if an account is not exact or has no finished sync.
@@ -22,7 +22,7 @@ from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.server import Sandbox
 from etl.warehouse.engine import open_warehouse
-from tests.postgres import new_database, run_sql
+from tests.postgres import is_citus, migrated, new_database, run_sql
 
 ACCOUNTS_AT_ONCE, CONCURRENCY = 4, 4
 """Accounts that a process syncs at the same time, and concurrent requests of each."""
@@ -61,7 +61,7 @@ class Fleet:
             )
             for number in range(accounts)
         }
-        self.warehouse = new_database()
+        self.warehouse = new_database(like=migrated()) if is_citus() else new_database()
         self.begins, self.today, self.processes = begins, now.date(), processes
         self.last_hour = now.replace(tzinfo=None) - timedelta(hours=1)
         """Hours that began later have not ended: if no hour of today has, its queues are not requested."""

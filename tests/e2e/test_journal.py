@@ -50,7 +50,7 @@ from tests.e2e.world import (
     totals,
     windows,
 )
-from tests.postgres import new_database, run_sql, server
+from tests.postgres import new_database, replace_database
 
 pytestmark = pytest.mark.contract
 
@@ -344,16 +344,8 @@ def _copy(world: World) -> Callable[[], object]:
         copy = world.folder / "copy"
         shutil.copy(world.file, copy)
         return lambda: shutil.copy(copy, world.file)
-    name, copy_url = (
-        sa.make_url(world.warehouse).database,
-        new_database(like=sa.make_url(world.warehouse).database or ""),
-    )
-
-    def put_back() -> None:
-        run_sql(server(), f"drop database {name} with (force)")
-        run_sql(server(), f"create database {name} template {sa.make_url(copy_url).database} strategy file_copy")
-
-    return put_back
+    copied = new_database(like=sa.make_url(world.warehouse).database or "")
+    return lambda: replace_database(world.warehouse, copied)
 
 
 def test_a_copy_of_the_warehouse_put_back_beside_a_newer_journal_is_recognised(world: World) -> None:

@@ -25,7 +25,7 @@ from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.schema import accounts, facts, metadata, rejections, responses, runs, series, snapshots
 from tests.e2e.test_history import eventful, run_replay, sync_nightly
 from tests.e2e.world import LOOKBACK, World, ago, small, totals
-from tests.postgres import migrated, new_database, run_sql
+from tests.postgres import is_citus, migrated, new_database, run_sql
 
 pytestmark = pytest.mark.server
 
@@ -175,6 +175,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.skipif(is_citus(), reason="Citus has no triggers")
 @pytest.mark.parametrize("table", CHANGES)
 def test_a_row_changed_while_copied_is_found_and_everything_is_rolled_back(loaded: str, table: str) -> None:
     target = new_database(like=migrated())

@@ -28,7 +28,7 @@ from etl.warehouse import migrate, views
 from etl.warehouse.engine import name_of, open_warehouse, warehouse_url
 from tests.e2e.world import DEFAULT_BEHAVIOUR, World, ago, small
 from tests.integration.scripted_server import respond, serving
-from tests.postgres import migrated, new_database, run_sql, server
+from tests.postgres import create_role, migrated, new_database, run_sql, server
 
 pytestmark = pytest.mark.server
 
@@ -101,9 +101,9 @@ def locked_out() -> Iterator[sa.URL]:
     """The URL of a user who needs a password, with a wrong one."""
     [(file,)] = run_sql(server(), "show hba_file")
     before = Path(file).read_text()
-    if not run_sql(server(), f"select 1 from pg_roles where rolname = '{USER}'"):
-        run_sql(server(), f"create role {USER} login password 'another'")
-    Path(file).write_text(f"local all {USER} scram-sha-256\n{before}")
+    create_role(server(), USER, "login password 'another'")
+    asks = "".join(f"{kind} {USER} scram-sha-256\n" for kind in ("local all", "host all"))
+    Path(file).write_text(asks.replace(f"host all {USER}", f"host all {USER} 127.0.0.1/32") + before)
     run_sql(server(), "select pg_reload_conf()")
     url = server().set(username=USER, password=PASSWORD)
     wait_until(lambda: "password" in _refusal(url))
@@ -168,9 +168,7 @@ def test_an_unreachable_server_is_exit_4_with_a_hint_and_no_user_name(
 
 def test_no_output_or_log_shows_the_user_or_the_password(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
-    run_sql(
-        server(), f"do $$ begin create role {USER}_2 superuser login; exception when duplicate_object then null; end $$"
-    )
+    create_role(url, f"{USER}_2", "superuser login")
     mine = url.set(username=f"{USER}_2", password=PASSWORD)
     refusal = respond(b'{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST","errorDescription":"no such key"}')
     with serving(refusal) as service, Sandbox(small(2)) as sandbox:
@@ -196,7 +194,7 @@ def test_a_missing_driver_is_exit_2_and_names_the_extra(tmp_path: Path) -> None:
 
 def test_a_read_only_user_can_query_and_learns_what_a_sync_needs(tmp_path: Path) -> None:
     url = sa.make_url(new_database(like=migrated()))
-    run_sql(server(), "do $$ begin create role reader login; exception when duplicate_object then null; end $$")
+    create_role(url, "reader")
     run_sql(url, "grant usage on schema internal to reader")
     run_sql(url, "grant select on all tables in schema public, internal to reader")
     reader = url.set(username="reader")

@@ -29,8 +29,9 @@ from etl.outputs.status import (
     to_ranges,
 )
 from etl.warehouse import migrate
-from etl.warehouse.engine import name_of
+from etl.warehouse.engine import name_of, open_warehouse
 from etl.warehouse.schema import accounts, day_coverage, facts, findings, over_allocated_hours, runs, series
+from tests.postgres import is_citus, new_database
 
 pytestmark = pytest.mark.contract
 
@@ -196,7 +197,10 @@ def test_every_account_is_shown_unless_one_is_selected(stored: Insert, warehouse
 
 
 def test_a_warehouse_without_tables_gets_a_hint(warehouse: sa.Engine) -> None:
-    migrate.downgrade(warehouse, "base")
+    if is_citus():  # which refuses the old migrations
+        warehouse = open_warehouse(new_database())
+    else:
+        migrate.downgrade(warehouse, "base")
     with pytest.raises(WarehouseError) as caught:
         loaded(warehouse, None)
     assert "anticaptcha-etl sync" in caught.value.hint
