@@ -12,7 +12,21 @@ from typing import Any
 from benchmarks import compare
 from benchmarks.figure import Figure, table
 
-BENCHMARKS = ("start", "opens", "windows", "backfill", "nights", "load", "publish", "compare", "views", "scale", "life")
+BENCHMARKS = (
+    "start",
+    "opens",
+    "windows",
+    "backfill",
+    "nights",
+    "load",
+    "publish",
+    "compare",
+    "views",
+    "scale",
+    "rate",
+    "citus",
+    "life",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
-import psutil
 import sqlalchemy as sa
 
 from benchmarks.cost import Cost, python
@@ -14,7 +13,7 @@ from benchmarks.service import Account, serving
 from etl.warehouse.copy import table_checksum
 from etl.warehouse.engine import open_warehouse, warehouse_path, warehouse_url
 from etl.warehouse.schema import metadata
-from tests.postgres import new_database, run_sql, server
+from tests.postgres import new_database, server_seconds
 
 QUEUES = 20
 MONTHS = "select queue, month, sum(money) from spending_monthly group by 1, 2"
@@ -65,17 +64,7 @@ def _on(engine: str, first: Account, second: Account) -> Iterator[Figure]:
 
 
 def _server_seconds(engine: str) -> float:
-    """Return the processor seconds of the server and all its processes."""
-    if engine != "postgresql":
-        return 0.0
-    [(folder,)] = run_sql(server(), "show data_directory")
-    postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
-    own = postmaster.cpu_times()
-    alive = [child.cpu_times() for child in postmaster.children(recursive=True)]
-    seconds: float = (
-        own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive)
-    )
-    return seconds
+    return server_seconds() if engine == "postgresql" else 0.0
 
 
 def _sizes(warehouse: str) -> dict[str, tuple[int, float]]:

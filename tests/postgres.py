@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import psycopg
 import sqlalchemy as sa
 
@@ -31,12 +32,12 @@ def is_citus() -> bool:
     return "TEST_ON_CITUS" in os.environ
 
 
-def start_cluster() -> "Cluster":
+def start_cluster(workers: int = 2) -> "Cluster":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some systems lack a folder for sockets
         from tests.citus.cluster import Cluster  # noqa: PLC0415 - for its warning alone
 
-    return Cluster()
+    return Cluster(workers)
 
 
 @cache
@@ -76,6 +77,18 @@ def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any,
         while cursor.nextset():
             pass
         return cursor.fetchall() if cursor.description else []
+
+
+def server_seconds() -> float:
+    """Return the processor seconds of the server and all its processes."""
+    [(folder,)] = run_sql(server(), "show data_directory")
+    postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
+    own = postmaster.cpu_times()
+    alive = [child.cpu_times() for child in postmaster.children(recursive=True)]
+    seconds: float = (
+        own.user + own.system + own.children_user + own.children_system + sum(one.user + one.system for one in alive)
+    )
+    return seconds
 
 
 def new_database(like: str = "template1") -> str:

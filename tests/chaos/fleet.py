@@ -50,7 +50,16 @@ class FleetRun(NamedTuple):
 class Fleet:
     """Accounts with a sandbox each, and the processes that sync them."""
 
-    def __init__(self, folder: Path, accounts: int, days: int, queues: int, processes: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        accounts: int,
+        days: int,
+        queues: int,
+        processes: int,
+        seed: int,
+        warehouse: str | None = None,
+    ) -> None:
         now = datetime.now(UTC)  # the sandboxes stay at this time; the processes use the real clock
         begins = now.date() - timedelta(days=days)
         self.sandboxes = {
@@ -61,7 +70,7 @@ class Fleet:
             )
             for number in range(accounts)
         }
-        self.warehouse = new_database(like=migrated()) if is_citus() else new_database()
+        self.warehouse = warehouse or (new_database(like=migrated()) if is_citus() else new_database())
         self.begins, self.today, self.processes = begins, now.date(), processes
         self.last_hour = now.replace(tzinfo=None) - timedelta(hours=1)
         """Hours that began later have not ended: if no hour of today has, its queues are not requested."""
