@@ -60,9 +60,7 @@ def add_snapshot(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datet
         past = completed_hours(first_hour_start, snapshot.requested_at)
         complete = ALL_HOURS if past == HOURS_PER_DAY else frozenset(range(past))
         sources = (snapshot,) * HOURS_PER_DAY
-        return SeriesHours(
-            snapshot.values, sources, snapshot, full_read_at, frozenset(), complete, failed_starts=failed
-        )
+        return SeriesHours(snapshot.values, sources, snapshot, full_read_at, frozenset(), complete)
     if snapshot.outcome in (Outcome.SUCCESS, Outcome.PARTIAL):
         hours = _merge(hours, snapshot, first_hour_start, may_omit)
     uncovered = frozenset(hour for hour in range(HOURS_PER_DAY) if _is_uncovered(hours, hour, full_read_at, may_omit))

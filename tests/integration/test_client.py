@@ -225,6 +225,30 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_re
             assert (len(server.requests), http_client.requests, http_client.retries) == (number, number, 0)
 
 
+def test_a_429_without_retry_after_pauses_all_threads_too() -> None:
+    paused: list[float] = []
+
+    class Limiter(RateLimiter):
+        def pause(self, seconds: float) -> None:
+            paused.append(seconds)
+
+    time_source = FakeTime()
+    for status, pauses in (("429 Too Many Requests", 1), ("428 Precondition Required", 0)):
+        paused.clear()
+        with (
+            serving(respond(b"", status), respond(SUCCESS)) as server,
+            Client(server.url, KEY, Limiter(0, time_source.clock), time_source.clock, lambda: 0.0) as http_client,
+        ):
+            http_client.fetch(WINDOW)
+        assert len(paused) == pauses
+
+
+def test_one_request_without_retries_counts_as_one_request() -> None:
+    with serving(respond(SUCCESS)) as server, client(server.url) as http_client:
+        assert http_client.fetch_once(WINDOW).response.requests == 1
+        assert (http_client.requests, http_client.retries) == (1, 0)
+
+
 def test_a_connection_is_not_used_again_after_an_incomplete_response() -> None:
     with serving(flood, send(KEEP_ALIVE)) as server, client(server.url) as http_client:
         assert code(http_client.fetch_once(WINDOW).response.reply) == "too_large"

@@ -5,9 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from etl.extract import planner
 from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions, members
 from etl.extract.planner.day_plan import new_day_plan, next_requests
+from etl.hour_values import HourValues
 from etl.models import (
     TOTAL,
     ActivePeriod,
@@ -266,3 +269,53 @@ def test_a_total_without_data_is_requested_once_more_in_the_week_around_days_tha
     assert [n for n in around if is_requested_once_more(n, spend=15)] == [n for n in around if 8 <= n <= 22]
     assert [n for n in around if is_requested_once_more(n, unread=15)] == list(range(16, 23))
     assert not any(map(is_requested_once_more, around))
+
+
+def test_retries_beyond_max_requests_leave_what_an_open_day_still_needs_unrequested() -> None:
+    day_state = replace(CLOSED, day=ago(9), total=Measures(9, Decimal(9)))
+    options = replace(OPTIONS, known_queues=("A", "B", "C"), max_requests=5, since=ago(9))
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    stored = StoredState(unknown_name_behaviours=behaviours)
+    state = replace(planner.start(options, stored), has_total=True, retries=20)
+    plan = planner.DayPlan(ago(9), day_state, needs_total=False, stale=frozenset(map(queue, "ABC")))
+    state = replace(state, open_days={ago(9): plan})
+    assert not isinstance(planner.next_windows(state, 4)[1], Request)
+    _, step = planner.next_windows(replace(state, retries=0), 4)
+    assert isinstance(step, Request)
+    assert len(step.windows) >= 3
+
+
+@pytest.mark.parametrize(("after_final", "is_early"), [(-1, False), (0, True), (1, True)])
+def test_members_are_read_again_once_a_day_is_final_from_the_first_second_on(after_final: int, is_early: bool) -> None:
+    final_at = OPTIONS.finalizes_at(ago(9))
+    day_state = replace(
+        CLOSED,
+        day=ago(9),
+        total_requested_at=final_at + timedelta(seconds=after_final),
+        active_members=frozenset({queue("A"), queue("B")}),
+        requested_at={queue("A"): final_at - timedelta(seconds=1), queue("B"): final_at},
+    )
+    state = planner.start(OPTIONS, StoredState(days={ago(9): day_state}, final=frozenset({ago(9)})))
+    assert new_day_plan(state, ago(9)).stale == ({queue("A")} if is_early else frozenset())
+
+
+def test_a_day_whose_total_failed_is_requested_again_even_if_it_had_been_read_after_its_lookback() -> None:
+    read_at = datetime(2026, 12, 22, tzinfo=UTC)
+    closed = replace(CLOSED, day=ago(9), total_requested_at=read_at)
+    for failed, needs_total in ((frozenset({TOTAL}), True), (frozenset({queue("A")}), False)):
+        stored = StoredState(days={ago(9): replace(closed, failed=failed)})
+        assert new_day_plan(planner.start(OPTIONS, stored), ago(9)).needs_total is needs_total
+
+
+def test_final_days_with_totals_alone_are_complete_for_a_run_that_wants_only_totals() -> None:
+    spent = replace(
+        CLOSED,
+        day=ago(20),
+        total=Measures(7, Decimal(7)),
+        total_by_hour=HourValues((7,) * 24, (7,) * 24),
+        total_requested_at=datetime(2026, 12, 22, tzinfo=UTC),
+    )
+    stored = StoredState(days={ago(20): spent}, final=frozenset({ago(20)}))
+    for totals_only in (True, False):
+        options = replace(OPTIONS, known_queues=("A",), totals_only=totals_only)
+        assert (ago(20) in planner.start(options, stored).pending) is not totals_only

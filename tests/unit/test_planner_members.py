@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from etl.extract import planner
-from etl.extract.planner import NONEXISTENT_MEMBERS, Members, StopReason, StoredState
+from etl.extract.planner import NONEXISTENT_MEMBERS, DayPlan, Members, StopReason, StoredState
 from etl.extract.planner.members import (
     apply_unknown_name_behaviour,
     classify,
@@ -17,6 +17,7 @@ from etl.extract.planner.members import (
     refresh_candidates,
     unknown_name_behaviour,
 )
+from etl.extract.planner.unknown_names import apply_probe
 from etl.models import (
     HOUR,
     ActivePeriod,
@@ -531,3 +532,47 @@ def test_an_active_period_spans_a_weekend_but_not_a_month() -> None:
 def test_a_day_between_two_active_periods_merges_them() -> None:
     early, late = ActivePeriod(ago(20), ago(14)), ActivePeriod(ago(2), ago(0))
     assert planner.extend_periods((early, late), ago(8)) == (ActivePeriod(ago(20), ago(0)),)
+
+
+def test_names_that_cannot_exist_stay_the_same_because_warehouses_know_them() -> None:
+    assert {dimension.value: series.member for dimension, series in NONEXISTENT_MEMBERS.items()} == {
+        "queue": "no such queue (asked by anticaptcha-etl to learn what unknown names give)",
+        "app": "2147483647",
+        "ip": "240.0.0.1",
+    }
+
+
+def test_only_an_error_shows_which_names_exist() -> None:
+    probe = NONEXISTENT_MEMBERS[Dimension.QUEUE]
+    state = planner.start(sync_options(), StoredState())
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    state = replace(state, members=replace(state.members, unknown_name_behaviours=behaviours))
+    window = Window.whole_day("default", probe, TODAY)
+    for outcome in Outcome:
+        is_expected = planner.is_expected_error(state, Snapshot(1, window, NOW, outcome))
+        assert is_expected is (outcome is Outcome.API_ERROR), outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "again"),
+    [
+        (UnknownNameAnswer.ERROR, {"failed", "unverified"}),
+        (UnknownNameAnswer.ZEROS, {"unverified"}),
+        (UnknownNameAnswer.TOTALS, set()),
+    ],
+)
+def test_once_it_is_sure_what_unknown_names_get_only_names_without_a_clear_response_are_requested_again(
+    answer: UnknownNameAnswer, again: set[str]
+) -> None:
+    names = {name: queue(name) for name in ("failed", "unverified", "zeros")}
+    plan = DayPlan(ago(9), DayState(ago(9), failed=frozenset({names["failed"]})), needs_total=False)
+    plan = replace(plan, done_series=frozenset(names.values()))
+    state = planner.start(sync_options(), StoredState())
+    statuses = {names["unverified"]: MemberStatus.UNVERIFIED}
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(answer)}
+    known = replace(state.members, member_statuses=statuses, unknown_name_behaviours=behaviours)
+    state = replace(state, members=known, open_days={ago(9): plan})
+    probe = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(9))
+    undecided = Snapshot(1, probe, NOW, Outcome.FAILED, code="timeout")
+    state = apply_probe(state, undecided, plan.day_state)
+    assert state.open_days[ago(9)].stale == {names[name] for name in again}

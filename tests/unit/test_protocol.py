@@ -337,3 +337,10 @@ def test_the_reason_shows_the_start_of_the_body_in_one_printable_line() -> None:
 def test_the_reason_of_a_redirect_names_only_the_target_host(location: str, shown: str) -> None:
     reply = protocol.parse_response(302, b'{"errorId":0,"data":[]}', location)
     assert reply == InvalidResponse("redirect", f"HTTP 302 points to {shown}; redirects are not followed")
+
+
+@pytest.mark.parametrize(("status", "is_redirect"), [(299, False), (300, True), (399, True), (400, False)])
+def test_every_status_from_300_to_399_is_a_redirect(status: int, is_redirect: bool) -> None:
+    reply = protocol.parse_response(status, b"")
+    assert isinstance(reply, InvalidResponse)
+    assert (reply.code == "redirect") is is_redirect

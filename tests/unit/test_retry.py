@@ -132,3 +132,16 @@ def test_an_http_date_is_read_as_utc() -> None:
 def test_the_statuses_from_300_to_499_are_permanent_but_408_and_429() -> None:
     final = [status for status in range(100, 600) if delay(HTML_PAGE, status) is None]
     assert final == [status for status in range(300, 500) if status not in (408, 429)]
+
+
+def test_only_a_response_with_a_final_status_is_final() -> None:
+    for status, is_retried in (
+        (None, True),
+        (299, True),
+        (300, False),
+        (408, True),
+        (429, True),
+        (499, False),
+        (500, True),
+    ):
+        assert (delay(InvalidResponse("bad", "bad"), status) is not None) is is_retried, status
