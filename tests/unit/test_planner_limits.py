@@ -10,7 +10,7 @@ import pytest
 from etl.extract import planner
 from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions, members
 from etl.extract.planner.day_plan import new_day_plan, next_requests
-from etl.hour_values import HourValues
+from etl.hour_values import NO_VALUES, HourValues
 from etl.models import (
     TOTAL,
     ActivePeriod,
@@ -319,3 +319,17 @@ def test_final_days_with_totals_alone_are_complete_for_a_run_that_wants_only_tot
     for totals_only in (True, False):
         options = replace(OPTIONS, known_queues=("A",), totals_only=totals_only)
         assert (ago(20) in planner.start(options, stored).pending) is not totals_only
+
+
+@pytest.mark.parametrize(
+    ("outcome", "has_records", "has_total"),
+    [(Outcome.PARTIAL, True, True), (Outcome.SUCCESS, False, True), (Outcome.FAILED, False, False)],
+)
+def test_after_the_first_total_with_records_or_without_errors_days_are_requested_together(
+    outcome: Outcome, has_records: bool, has_total: bool
+) -> None:
+    state, step = planner.next_windows(planner.start(OPTIONS, StoredState()), 4)
+    assert isinstance(step, Request)
+    values = HourValues((0,) * 24, (0,) * 24) if has_records else NO_VALUES
+    snapshot = Snapshot(1, step.windows[0], datetime(2026, 11, 22, tzinfo=UTC), outcome, values)
+    assert planner.apply_snapshot(state, snapshot, DayState(TODAY)).has_total is has_total

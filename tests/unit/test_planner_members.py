@@ -12,12 +12,14 @@ from etl.extract.planner import NONEXISTENT_MEMBERS, DayPlan, Members, StopReaso
 from etl.extract.planner.members import (
     apply_unknown_name_behaviour,
     classify,
+    equals_total,
     has_price,
     rank_candidates,
     refresh_candidates,
     unknown_name_behaviour,
 )
 from etl.extract.planner.unknown_names import apply_probe
+from etl.hour_values import HourValues
 from etl.models import (
     HOUR,
     ActivePeriod,
@@ -576,3 +578,13 @@ def test_once_it_is_sure_what_unknown_names_get_only_names_without_a_clear_respo
     undecided = Snapshot(1, probe, NOW, Outcome.FAILED, code="timeout")
     state = apply_probe(state, undecided, plan.day_state)
     assert state.open_days[ago(9)].stale == {names[name] for name in again}
+
+
+def test_a_response_without_spend_is_never_the_total_of_a_day() -> None:
+    zeros, one_dollar = HourValues((0,) * 24, (0,) * 24), HourValues((0,) * 24, (0,) * 23 + (1_000_000_000,))
+    one_task = HourValues((1,) + (0,) * 23, (0,) * 24)
+    for values, is_total in ((zeros, False), (one_task, True), (one_dollar, True)):
+        window = Window.whole_day("default", queue("A"), ago(9))
+        snapshot = Snapshot(1, window, NOW, Outcome.SUCCESS, values)
+        day_state = DayState(ago(9), total_by_hour=values, is_closed=True)
+        assert equals_total(snapshot, day_state) is is_total

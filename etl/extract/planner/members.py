@@ -235,7 +235,7 @@ def _next_status(members: Members, snapshot: Snapshot, day_state: DayState) -> M
         is_unknown = members.unknown_name_behaviours.get(dimension) == refusal(snapshot)
         return MemberStatus.EXCLUDED if is_unknown else None
     is_sure = dimension in members.settled or members.needs_verification(dimension)
-    if may_not_exist and not is_sure and _equals_total(snapshot, day_state):
+    if may_not_exist and not is_sure and equals_total(snapshot, day_state):
         return MemberStatus.UNVERIFIED
     if is_loaded:
         return MemberStatus.VERIFIED if stored is MemberStatus.RETIRED and snapshot.is_success else None
@@ -261,9 +261,11 @@ def _differs_from_total(snapshot: Snapshot, day_state: DayState) -> bool:
     return is_part and any(part != whole for part, whole in pairs)
 
 
-def _equals_total(snapshot: Snapshot, day_state: DayState) -> bool:
+def equals_total(snapshot: Snapshot, day_state: DayState) -> bool:
     """True if a response with spend is the day's total, as far as the day's hours are over."""
-    hours = [hour for hour in _covered_hours(snapshot, day_state) if snapshot.is_success]
+    if not snapshot.is_success:
+        return False
+    hours = _covered_hours(snapshot, day_state)
     pairs = [(snapshot.values.at(hour), day_state.total_by_hour.at(hour)) for hour in hours]
     over = pairs if day_state.is_closed else pairs[:-1]
     return all(part == whole for part, whole in over) and any(whole != (0, 0) for _, whole in over)
