@@ -1,7 +1,7 @@
 """Airflow DAG: a nightly sync of all configured accounts, in parallel shards, then the checks.
 
 Workers need the program, ANTICAPTCHA_WAREHOUSE, ANTICAPTCHA_CONFIG and the accounts' keys. Adding accounts does not
-move others to another shard.
+move others to another shard. With a warehouse on a server all shards share one rate limit.
 """
 
 import os
