@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from etl.cli import demo, maintain, publish, read, sync
+from etl.cli import demo, lake, maintain, publish, read, sync
 from etl.cli.context import CliContext
 from etl.cli.options import NAME, common
 from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error
@@ -57,7 +57,7 @@ def cli() -> None:
 
 for command in (
     sync.sync, sync.plan, read.status, read.check, read.query, read.report, publish.publish, publish.export,
-    maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor, demo.sandbox, demo.demo,
+    lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor, demo.sandbox, demo.demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -112,9 +112,13 @@ def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_cha
     logging.getLogger(__name__).info("published %s", target)
 
 
-def publish_after_fleet(defaults: Settings, path: Path, result: "FleetResult", clock: "Clock") -> None:
-    """Publish each warehouse once; usually all accounts share one."""
+def publish_after_fleet(defaults: Settings, result: "FleetResult", clock: "Clock") -> None:
+    """Publish each warehouse once, if that is set; usually all accounts share one."""
     from etl.outputs.publish import is_folder
+
+    path = defaults.publish
+    if path is None:
+        return
 
     changed: dict[str, bool] = {}
     for outcome in result.outcomes:

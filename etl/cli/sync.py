@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etl.cli.context import CliContext
+from etl.cli.lake import ship_after_fleet, ship_after_sync
 from etl.cli.options import common, setting, sync_options
 from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, print_error
 from etl.cli.publish import publish_after_fleet, publish_after_sync
@@ -120,6 +121,7 @@ def _sync_account(context: CliContext) -> None:
     if settings.publish:
         is_changed = bool(result.requests or result.facts_changed)
         publish_after_sync(settings, settings.publish, context.clock, is_changed=is_changed)
+    ship_after_sync(settings, context.clock, [settings.account])
 
 
 def _sync_fleet(context: CliContext) -> None:
@@ -136,12 +138,13 @@ def _sync_fleet(context: CliContext) -> None:
     finally:
         line.erase()
     context.code = result.exit_code
-    if defaults.publish and not result.was_interrupted:
-        try:
-            publish_after_fleet(defaults, defaults.publish, result, context.clock)
-        except AppError as error:
-            print_error(error, context)
-            context.code = most_severe([context.code, error.exit_code])
+    if not result.was_interrupted:
+        for pass_on in (publish_after_fleet, ship_after_fleet):
+            try:
+                pass_on(defaults, result, context.clock)
+            except AppError as error:
+                print_error(error, context)
+                context.code = most_severe([context.code, error.exit_code])
     context.report_lines += format_fleet_result(result, context.code)
     needs_attention = context.code != 0 or any(outcome.needs_attention for outcome in result.outcomes)
     if defaults.log_format == "json":

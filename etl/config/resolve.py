@@ -115,6 +115,8 @@ def _resolve(sources: Sources, now: datetime, *, needs_key: bool) -> Settings:
             value = folder / sources.environment.state_folder / "anticaptcha-etl"
         elif name in ("checks_folder", "publish", "state_folder") and value is not None:
             value = resolve_path(folder, str(value))
+        elif name == "lake" and value is not None and "://" not in str(value):
+            value = str(resolve_path(folder, str(value)))
         values[name], origins[name] = value, raw.source if raw else "default"
     _check_days(values["since"], values["until"], now.date(), origins)
     key = read_key(values["account"], sources.environment, sources.config) if needs_key else None

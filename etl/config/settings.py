@@ -95,6 +95,8 @@ class Settings:
     """Hours."""
     checks_folder: Path | None = field(metadata=_setting(values.text, command="check"))
     publish: Path | None = field(metadata=_setting(values.text, per_account=False, command=""))
+    lake: str | None = field(metadata=_setting(values.text, per_account=False, command="lake push"))
+    """A URL, or an absolute path."""
     state_folder: Path = field(metadata=_setting(values.text, per_account=False))
     lock_wait: float = field(metadata=_setting(values.number_of("seconds"), 60.0))
     """Seconds."""

@@ -53,6 +53,7 @@ def transfer(source: str, target: str, clock: Clock, *, wait: float) -> CopyResu
         lock_schema_changes(writing)
         _require_no_accounts(writing, target_name)
         for table in metadata.sorted_tables:
+            writing.exec_driver_sql(f"delete from {table}")  # without accounts it has an id of its own, at most
             copy_table(reading, writing, table.fullname, list(table.columns))
         before, after = _checksums(reading), _checksums(writing)
         spent = _spend_by_account(reading)

@@ -162,6 +162,7 @@ def _create_tables(connection: "sa.Connection", revision: str) -> None:
     metadata.create_all(connection, checkfirst=False)
     create_version_table(connection, f"{SCHEMA}.alembic_version")
     connection.exec_driver_sql(f"insert into {SCHEMA}.alembic_version values ('{revision}')")
+    connection.exec_driver_sql(f"insert into {SCHEMA}.warehouse select cast(gen_random_uuid() as text)")
 
 
 def create_schema(connection: "sa.Connection") -> None:

@@ -24,7 +24,7 @@ _REPLACED_TYPES = {
 _UNSUPPORTED_INSIDE = re.compile(r"\b(U?HUGEINT|UUID|INTERVAL|TIME(?! ZONE)|TIMESTAMP_NS|BIT|BIGNUM)\b")
 
 
-class _ArrowStream:
+class ArrowStream:
     """Passes rows from one database to another in batches."""
 
     def __init__(self, relation: Any) -> None:
@@ -48,7 +48,7 @@ def write(connection: sa.Connection, sql: str, path: Path) -> None:
     driver: Any = connection.connection.driver_connection
     relation = driver.sql(f"select {', '.join(columns)} from {_VIEW}")  # noqa: S608 - names are quoted
     with duckdb.connect() as writer:
-        writer.from_arrow(_ArrowStream(relation)).write_parquet(str(path))
+        writer.from_arrow(ArrowStream(relation)).write_parquet(str(path))
 
 
 def _exact(name: str, kind: str) -> str:

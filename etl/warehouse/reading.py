@@ -134,13 +134,13 @@ class ConnectionReader:
     def __init__(self, connection: "sa.Connection") -> None:
         self.name, self.engine = name_of(connection.engine.url), connection.dialect.name
         self.recover = connection.rollback
-        self._connection = connection
+        self.connection = connection
 
     def rows(self, sql: str, **params: object) -> Sequence[Any]:
         from sqlalchemy import text
 
         with self.errors():
-            return self._connection.execute(text(sql), params).all()
+            return self.connection.execute(text(sql), params).all()
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[Result]:
@@ -149,14 +149,14 @@ class ConnectionReader:
                 return result.fetchmany(size)
 
         with self.errors():
-            result = self._connection.exec_driver_sql(sql, execution_options={"stream_results": gives_rows(sql)})
+            result = self.connection.exec_driver_sql(sql, execution_options={"stream_results": gives_rows(sql)})
             columns = tuple(result.keys())
         with result:
             yield Result(columns, fetch)
 
     @property
     def driver(self) -> Any:
-        return self._connection.connection.driver_connection
+        return self.connection.connection.driver_connection
 
     def stop(self) -> None:
         (self.driver.cancel if self.engine == "postgresql" else self.driver.interrupt)()

@@ -256,6 +256,13 @@ findings = _table(
     _postgresql_only(sa.Index(None, "account_id", "run")),
 )
 
+warehouse = sa.Table(
+    "warehouse",
+    metadata,
+    _required("id", sa.Text, "random; copies of the warehouse have the same"),
+    comment="One row.",
+)
+
 rate_limits = sa.Table(
     "rate_limits",
     metadata,

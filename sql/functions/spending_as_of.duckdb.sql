@@ -11,11 +11,11 @@ with point_in_time as (
     end as utc
 ),
 values_then as (
-    select account_id, series_id, hour_start, volume, money, loaded_at
+    select account_id, series_id, day, hour_start, volume, money, loaded_at
     from internal.facts
     where loaded_at <= (select utc from point_in_time)
     union all
-    select account_id, series_id, hour_start, volume_before, money_before, loaded_before
+    select account_id, series_id, day, hour_start, volume_before, money_before, loaded_before
     from internal.revisions
     where loaded_before <= (select utc from point_in_time)
       and seen_at > (select utc from point_in_time)
@@ -28,7 +28,8 @@ select
     h.volume                             as volume,
     h.money                              as money,
     'USD'                                as currency,
-    h.loaded_at                          as loaded_at
+    h.loaded_at                          as loaded_at,
+    h.day                                as day
 from values_then h
 join internal.series s   on s.account_id = h.account_id and s.series_id = h.series_id
 join internal.accounts a on a.account_id = h.account_id

@@ -12,7 +12,8 @@ create function spending_as_of(moment timestamp)
         volume     bigint,
         money      numeric,
         currency   text,
-        loaded_at  timestamp
+        loaded_at  timestamp,
+        day        date
     )
     language sql
     stable
@@ -20,11 +21,11 @@ create function spending_as_of(moment timestamp)
     security definer
 begin atomic
 with values_then as (
-    select f.account_id, f.series_id, f.hour_start, f.volume, f.money, f.loaded_at
+    select f.account_id, f.series_id, f.day, f.hour_start, f.volume, f.money, f.loaded_at
     from internal.facts f
     where f.loaded_at <= moment
     union all
-    select r.account_id, r.series_id, r.hour_start, r.volume_before, r.money_before, r.loaded_before
+    select r.account_id, r.series_id, r.day, r.hour_start, r.volume_before, r.money_before, r.loaded_before
     from internal.revisions r
     where r.loaded_before <= moment
       and r.seen_at > moment
@@ -37,7 +38,8 @@ select
     h.volume                             as volume,
     h.money                              as money,
     'USD'                                as currency,
-    h.loaded_at                          as loaded_at
+    h.loaded_at                          as loaded_at,
+    h.day                                as day
 from values_then h
 join internal.series s   on s.account_id = h.account_id and s.series_id = h.series_id
 join internal.accounts a on a.account_id = h.account_id

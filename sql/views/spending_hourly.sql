@@ -9,6 +9,7 @@
 -- currency: always USD
 -- is_final: true if the hour's day was read after its lookback had passed; otherwise it may still change
 -- loaded_at: commit time of this value, UTC
+-- day: UTC day that the hour counts towards
 create view spending_hourly as
 select
     a.name                               as account,
@@ -19,7 +20,8 @@ select
     f.money                              as money,
     'USD'                                as currency,
     coalesce(d.status = 'final', false)  as is_final,
-    f.loaded_at                          as loaded_at
+    f.loaded_at                          as loaded_at,
+    f.day                                as day
 from internal.facts f
 join internal.series s            on s.account_id = f.account_id and s.series_id = f.series_id
 join internal.accounts a          on a.account_id = f.account_id

@@ -9,6 +9,7 @@
 -- volume_after: tasks, as corrected
 -- money_after: US dollars, as corrected
 -- seen_at: when the correction was committed, UTC
+-- day: UTC day that the hour counts towards
 create view spending_revisions as
 select
     a.name                                                                                     as account,
@@ -18,7 +19,8 @@ select
     r.money_before                                                                             as money_before,
     r.volume_after                                                                             as volume_after,
     r.money_after                                                                              as money_after,
-    r.seen_at                                                                                  as seen_at
+    r.seen_at                                                                                  as seen_at,
+    r.day                                                                                      as day
 from internal.revisions r
 join internal.series s   on s.account_id = r.account_id and s.series_id = r.series_id
 join internal.accounts a on a.account_id = r.account_id

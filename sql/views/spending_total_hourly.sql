@@ -6,6 +6,7 @@
 -- volume: tasks over all queues, as reported by the API
 -- money: US dollars over all queues, as reported by the API
 -- is_final: true if the hour's day was read after its lookback had passed; otherwise it may still change
+-- day: UTC day that the hour counts towards
 create view spending_total_hourly as
 select
     a.name                              as account,
@@ -13,7 +14,8 @@ select
     f.hour_start + interval '1 hour'    as hour_end,
     f.volume                            as volume,
     f.money                             as money,
-    coalesce(d.status = 'final', false) as is_final
+    coalesce(d.status = 'final', false) as is_final,
+    f.day                               as day
 from internal.facts f
 join internal.series s            on s.account_id = f.account_id and s.series_id = f.series_id
 join internal.accounts a          on a.account_id = f.account_id

@@ -26,7 +26,7 @@ def programs() -> Path:
 
 
 def test_kubernetes_accepts_the_manifest(programs: Path) -> None:
-    command = [programs / "kubernetes-validate", "--strict", DEPLOY / "kubernetes.yaml"]
+    command = [str(programs / "kubernetes-validate"), "--strict", str(DEPLOY / "kubernetes.yaml")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
@@ -79,7 +79,7 @@ def test_the_steps_of_the_container_give_a_program_that_works(tmp_path: Path) ->
             )
             assert finished.returncode == 0, f"{line}\n{finished.stdout}{finished.stderr}"
     shutil.rmtree(source)
-    demo = [target / "bin" / "anticaptcha-etl", "demo"]
+    demo = [str(target / "bin" / "anticaptcha-etl"), "demo"]
     finished = subprocess.run(
         demo, env={"PATH": path, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
     )

@@ -26,6 +26,7 @@ COLUMNS = {
     "spending_hourly": {
         "account": "VARCHAR", "queue": "VARCHAR", "hour_start": "TIMESTAMP", "hour_end": "TIMESTAMP", "volume": "BIGINT",
         "money": "DECIMAL(18,9)", "currency": "VARCHAR", "is_final": "BOOLEAN", "loaded_at": "TIMESTAMP",
+        "day": "DATE",
     },
     "spending_daily": {
         "account": "VARCHAR", "queue": "VARCHAR", "day": "DATE", "volume": "BIGINT",
@@ -37,7 +38,7 @@ COLUMNS = {
     },
     "spending_total_hourly": {
         "account": "VARCHAR", "hour_start": "TIMESTAMP", "hour_end": "TIMESTAMP", "volume": "BIGINT",
-        "money": "DECIMAL(18,9)", "is_final": "BOOLEAN",
+        "money": "DECIMAL(18,9)", "is_final": "BOOLEAN", "day": "DATE",
     },
     "coverage_daily": {
         "account": "VARCHAR", "day": "DATE", "status": "VARCHAR", "fetched_at": "TIMESTAMP", "unattributed_volume": "BIGINT",
@@ -59,6 +60,7 @@ COLUMNS = {
     "spending_revisions": {
         "account": "VARCHAR", "queue": "VARCHAR", "hour_start": "TIMESTAMP", "volume_before": "BIGINT",
         "money_before": "DECIMAL(18,9)", "volume_after": "BIGINT", "money_after": "DECIMAL(18,9)", "seen_at": "TIMESTAMP",
+        "day": "DATE",
     },
     "spending_rejections": {
         "account": "VARCHAR", "queue": "VARCHAR", "day": "DATE", "reason": "VARCHAR", "raw": "VARCHAR", "seen_at": "TIMESTAMP",
@@ -148,10 +150,10 @@ def test_each_hour_with_spend_is_one_row_of_its_own_account(two_accounts: Insert
     )
     one, three = NOON + timedelta(hours=1), NOON + timedelta(hours=3)
     assert select(warehouse, "select * from spending_hourly order by account, queue, hour_start") == [
-        ("default", "(unattributed)", NOON, one, 2, Decimal("0.5"), "USD", True, SEEN),
-        ("default", "FunCaptcha", NOON, one, 3, Decimal(1), "USD", True, SEEN),
-        ("default", "FunCaptcha", NOON + timedelta(hours=2), three, 0, -NANO, "USD", True, SEEN),
-        ("other", "Other", NOON, one, 9, Decimal(9), "USD", False, SEEN),
+        ("default", "(unattributed)", NOON, one, 2, Decimal("0.5"), "USD", True, SEEN, DAY),
+        ("default", "FunCaptcha", NOON, one, 3, Decimal(1), "USD", True, SEEN, DAY),
+        ("default", "FunCaptcha", NOON + timedelta(hours=2), three, 0, -NANO, "USD", True, SEEN, DAY),
+        ("other", "Other", NOON, one, 9, Decimal(9), "USD", False, SEEN, DAY),
     ]
 
 
@@ -160,7 +162,7 @@ def test_totals_include_hours_without_spend_and_a_day_without_status_is_not_fina
 ) -> None:
     two_accounts(facts, fact(1, NOON, 0, "0"), fact(3, NOON, 1, "1"))
     assert select(warehouse, "select * from spending_total_hourly") == [
-        ("default", NOON, NOON + timedelta(hours=1), 0, Decimal(0), False)
+        ("default", NOON, NOON + timedelta(hours=1), 0, Decimal(0), False, DAY)
     ]
 
 
@@ -289,6 +291,7 @@ def test_an_hour_over_allocated_in_two_dimensions_counts_once(two_accounts: Inse
 def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, warehouse: sa.Engine) -> None:
     change = {
         "account_id": 1,
+        "day": DAY,
         "hour_start": NOON,
         "volume_before": 1,
         "money_before": Decimal(1),
@@ -300,7 +303,7 @@ def test_only_what_the_api_itself_changed_is_a_correction(two_accounts: Insert, 
         for hours, cause in enumerate(("late_arriving", "attribution"), 1):
             later = {"hour_start": NOON + timedelta(hours=hours)}
             two_accounts(revisions, {**change, **later, "series_id": number, "cause": cause})
-    row = (NOON, 1, Decimal(1), 2, Decimal(0), SEEN)
+    row = (NOON, 1, Decimal(1), 2, Decimal(0), SEEN, DAY)
     assert select(warehouse, "select * from spending_revisions order by queue") == [
         ("default", "(total)", *row),
         ("default", "(unattributed)", *row),

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from etl.cli import cli
@@ -109,6 +110,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("max_age", "26", 26.0),
         ("checks_folder", "/srv/checks", Path("/srv/checks")),
         ("publish", "/srv/bi", Path("/srv/bi")),
+        ("lake", "s3://bucket/spending", "s3://bucket/spending"),
         ("state_folder", "/srv/state", Path("/srv/state")),
         ("lock_wait", "0", 0.0),
         ("ping_url", "https://hc.example/token", Secret("https://hc.example/token")),
@@ -365,11 +367,13 @@ def test_a_ping_url_must_be_secure_and_is_never_printed(workspace: Workspace, ur
 
 
 def test_the_command_of_every_setting_has_its_option() -> None:
+    found = dict(cli.commands)
+    for name, group in cli.commands.items():
+        if isinstance(group, click.Group):
+            found |= {f"{name} {key}": command for key, command in group.commands.items()}
     for setting in SETTINGS.values():
         commands = [
-            name
-            for name, command in cli.commands.items()
-            if any(setting.flag in option.opts for option in command.params)
+            name for name, command in found.items() if any(setting.flag in option.opts for option in command.params)
         ]
         assert setting.command in commands if setting.command else not commands
 
@@ -735,3 +739,10 @@ def test_settings_are_frozen_and_never_print_the_key(workspace: Workspace) -> No
         pickle.dumps(settings.key)
     with pytest.raises(FrozenInstanceError):
         settings.account = "b"  # type: ignore[misc]  # assignment must fail
+
+
+def test_a_lake_is_a_url_or_a_path_below_the_folder_of_its_setting(workspace: Workspace) -> None:
+    workspace.toml("lake = 'lake'\n")
+    assert workspace.load().lake == str(workspace.folder / "lake")
+    workspace.environ["ANTICAPTCHA_LAKE"] = "s3://bucket/spending"
+    assert workspace.load().lake == "s3://bucket/spending"

@@ -1,0 +1,165 @@
+"""Which days of which accounts a lake lacks: those with a response or a correction since the last shipment.
+
+Where a lake is, is read from the lake alone, so that neither can be restored without the other noticing.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+from etl.outputs.lake.tables import POSITIONS
+from etl.warehouse.duckdb import quoted
+from etl.warehouse.reading import Reader
+
+_ACCOUNTS = """
+    select a.account_id, a.name, coalesce(n.snapshot_id, 0), n.committed_at, greatest(n.committed_at, r.seen_at),
+           coalesce(u.run, 0), coalesce(d.missing, 0)
+      from internal.accounts as a
+      left join (select account_id, max(snapshot_id) as snapshot_id, max(committed_at) as committed_at
+                   from internal.snapshots group by account_id) as n on n.account_id = a.account_id
+      left join (select account_id, max(seen_at) as seen_at
+                   from internal.revisions group by account_id) as r on r.account_id = a.account_id
+      left join (select account_id, max(run) as run
+                   from internal.runs where command = 'replay' group by account_id) as u on u.account_id = a.account_id
+      left join (select account_id,
+                        cast(sum((day - date '2000-01-01') * (day - date '2000-01-01') + 1) as bigint) as missing
+                   from internal.day_coverage
+                  where status = 'missing' group by account_id) as d on d.account_id = a.account_id
+"""
+
+_SHIPPED = """
+    (select unnest(cast(:accounts as bigint[]))   as account_id,
+            unnest(cast(:snapshots as bigint[]))  as snapshot_id,
+            unnest(cast(:at as timestamp[]))      as snapshot_at,
+            unnest(cast(:until as timestamp[]))   as complete_until) as p
+"""
+
+_KNOWN = f"""
+    select n.account_id
+      from internal.snapshots as n
+      join {_SHIPPED}
+        on p.account_id = n.account_id and p.snapshot_id = n.snapshot_id and p.snapshot_at = n.committed_at
+"""
+
+_CHANGED = f"""
+    select n.account_id, n.day
+      from internal.snapshots as n join {_SHIPPED} on p.account_id = n.account_id
+     where n.snapshot_id > p.snapshot_id
+     union
+    select r.account_id, r.day
+      from internal.revisions as r join {_SHIPPED} on p.account_id = r.account_id
+     where r.seen_at > p.complete_until
+"""
+
+
+class Position(NamedTuple):
+    """A row of the lake's table ``accounts``, without its bucket. Times are UTC without a zone."""
+
+    account: str
+    warehouse: str
+    shipment: int
+    snapshot_id: int
+    snapshot_at: datetime | None
+    complete_until: datetime | None
+    replay: int
+    missing: int
+    pushed_at: datetime
+
+
+class Stored(NamedTuple):
+    """An account as the warehouse has it; names as in ``Position``."""
+
+    account_id: int
+    account: str
+    snapshot_id: int
+    snapshot_at: datetime | None
+    complete_until: datetime | None
+    replay: int
+    missing: int
+
+
+class Change(NamedTuple):
+    """What to ship of an account: these days, or all of it if ``days`` is None."""
+
+    stored: Stored
+    days: frozenset[date] | None
+    has_other_missing_days: bool = False
+    """Days that were never read are rows of ``coverage_daily`` that can appear and disappear without a commit time."""
+
+
+def stored_accounts(reader: Reader, names: Iterable[str] | None) -> list[Stored]:
+    """The accounts of a warehouse, or those of them with these names."""
+    wanted = None if names is None else {*names}
+    found = [Stored(*row) for row in reader.rows(_ACCOUNTS)]
+    return sorted(one for one in found if wanted is None or one.account in wanted)
+
+
+def warehouse_id(reader: Reader) -> str:
+    [(found,)] = reader.rows("select id from internal.warehouse")
+    return str(found)
+
+
+def diverged(reader: Reader, stored: Sequence[Stored], positions: dict[str, Position]) -> list[str]:
+    """Accounts of which the lake has a response that the warehouse does not have, as after restoring a backup."""
+    shipped = [one for one in stored if one.account in positions and positions[one.account].snapshot_id]
+    known = {row.account_id for row in reader.rows(_KNOWN, **_params(shipped, positions))} if shipped else set()
+    return [one.account for one in shipped if one.account_id not in known]
+
+
+def changes(reader: Reader, stored: Sequence[Stored], positions: dict[str, Position]) -> list[Change]:
+    """What the lake lacks of these accounts; those that it has completely are left out."""
+    complete = [one for one in stored if one.account not in positions or one.replay > positions[one.account].replay]
+    partly = [one for one in stored if one not in complete]
+    days: dict[int, set[date]] = {}
+    for account_id, day in reader.rows(_CHANGED, **_params(partly, positions)) if partly else ():
+        days.setdefault(account_id, set()).add(day)
+    found = [Change(one, None) for one in complete]
+    for one in partly:
+        before = positions[one.account]
+        if (one.complete_until, one.missing) != (before.complete_until, before.missing):
+            found.append(Change(one, frozenset(days.get(one.account_id, ())), one.missing != before.missing))
+    return found
+
+
+def _params(stored: Sequence[Stored], positions: dict[str, Position]) -> dict[str, object]:
+    at = [positions[one.account] for one in stored]
+    return {
+        "accounts": [one.account_id for one in stored],
+        "snapshots": [one.snapshot_id for one in at],
+        "at": [one.snapshot_at for one in at],
+        "until": [one.complete_until for one in at],
+    }
+
+
+def condition(table: str, found: Sequence[Change], buckets: Iterable[int] = ()) -> str:
+    """SQL that is true for the rows of a table to ship, in the engines of warehouses and in deltalake. ``buckets``, and
+    the months of the days, spare deltalake other files."""
+    by_days: dict[frozenset[date] | None, list[str]] = {}
+    for one in found:
+        by_days.setdefault(None if table == POSITIONS else one.days, []).append(one.stored.account)
+    rows = [
+        names if days is None else f"({names} and day in ({_list(_date(day) for day in days)}))"
+        for days, accounts in by_days.items()
+        for names in [_accounts(accounts)]
+        if days is None or days
+    ]
+    missing = [one.stored.account for one in found if one.has_other_missing_days and table == "coverage_daily"]
+    if missing:
+        rows.append(f"({_accounts(missing)} and status = 'missing')")
+    limits = [f"bucket in ({_list(map(str, {*buckets}))})"] if buckets else []
+    if buckets and not missing and None not in by_days:
+        months = {f"'{day:%Y-%m}'" for days in by_days for day in days or ()}
+        limits += [f"month in ({_list(months)})"] if months else []
+    return " and ".join([*limits, f"({' or '.join(rows) or 'false'})"])
+
+
+def _accounts(names: Iterable[str]) -> str:
+    return f"account in ({_list(map(quoted, names))})"
+
+
+def _list(items: Iterable[str]) -> str:
+    return ", ".join(sorted(items))
+
+
+def _date(day: date) -> str:
+    return f"date '{day}'"
