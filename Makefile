@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres citus extended fuzz chaos simulate fleet mutants bench lint docs reference screenshot lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres citus extended fuzz chaos simulate fleet lake mutants bench lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -62,6 +62,9 @@ simulate: $(VENV)/.dev ## years of nights under virtual time, with faults and ki
 
 fleet: $(VENV)/.dev ## 200 accounts into one PostgreSQL by four processes, one killed now and then, and whether all are exact; ten minutes
 	$(BIN)/python -m tests.chaos.fleet
+
+lake: $(VENV)/.dev ## 200 accounts shipped to a lake on an S3 stand-in by eight processes, night after night, 100 times one is killed; SEED=n for others
+	$(BIN)/python -m tests.chaos.lake $(if $(SEED),--seed $(SEED))
 
 BENCH ?=
 

@@ -6,6 +6,7 @@ With ``TEST_ON_CITUS`` in the environment it is a Citus cluster, and warehouses 
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from functools import cache
@@ -67,6 +68,12 @@ def server() -> sa.URL:
         run_sql(url, f"alter system set {setting}")
     run_sql(url, "select pg_reload_conf()")
     return url
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def run_sql(url: sa.URL | str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:

