@@ -72,7 +72,7 @@ def run(folder: Path, location: str, accounts: int, *, shards: int, nights: int,
         expected = {
             (name, queue, hour, volume, money)
             for name, world in every.items()
-            for (queue, hour), (volume, money) in _books(world).items()
+            for (queue, hour), (volume, money) in _expected(world).items()
         }
     lake = delta.open_lake(location, create=False)
     wrong = [
@@ -103,7 +103,7 @@ def _sync(world: World) -> None:
     assert world.sync(account=name, key=f"key-of-{name}-0123456789", since=str(ago(6))).exit_code == 0
 
 
-def _books(world: World) -> worlds.Hours:
+def _expected(world: World) -> worlds.Hours:
     """What the API said when it was last asked: one day before ``now``, which was moved on after the last night."""
     world.now -= timedelta(days=1)
     return world.expected_rows()

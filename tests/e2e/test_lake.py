@@ -110,9 +110,7 @@ def test_each_table_says_which_shipment_it_has_and_accounts_says_which_is_comple
 
 
 @pytest.mark.of_the_file
-def test_a_warehouse_that_was_restored_from_a_copy_ships_nothing_until_it_is_told_to(
-    tmp_path: Path, lake: Path
-) -> None:
+def test_a_warehouse_that_was_restored_from_a_copy_ships_nothing_without_replace(tmp_path: Path, lake: Path) -> None:
     with World(tmp_path, small(6)) as world:
         world.sync()
         ship(world, lake)

@@ -52,7 +52,7 @@ def url() -> str:
     return new_database(like=migrated())
 
 
-def test_four_processes_together_start_no_more_than_the_rate_and_get_equal_shares(url: str) -> None:
+def test_four_processes_start_no_more_than_the_rate_and_get_equal_shares(url: str) -> None:
     starts = run(limiters(url, 4), 2)
     total = sorted(start for some in starts for start in some)
     assert len(total) <= RATE * 2 + 5
@@ -60,20 +60,20 @@ def test_four_processes_together_start_no_more_than_the_rate_and_get_equal_share
     assert max(map(len, starts)) - min(map(len, starts)) <= 3
 
 
-def test_a_pause_asked_of_one_process_applies_to_all(url: str) -> None:
+def test_a_pause_in_one_process_applies_to_all(url: str) -> None:
     one, *others = limiters(url, 3, rate=5)
-    paused_at: list[float] = []
+    pause_began: list[float] = []
 
     def pause() -> None:
-        paused_at.append(time.monotonic())
+        pause_began.append(time.monotonic())
         one.pause(1.5)
 
     timer = threading.Timer(0.5, pause)
     timer.start()
     starts = sorted(start for some in run(others, 3) for start in some)
     timer.join()
-    assert not [start for start in starts if paused_at[0] + 0.3 < start < paused_at[0] + 1.45]
-    assert [start for start in starts if start > paused_at[0] + 1.45]
+    assert not [start for start in starts if pause_began[0] + 0.3 < start < pause_began[0] + 1.45]
+    assert [start for start in starts if start > pause_began[0] + 1.45]
 
 
 def test_reserved_starts_of_a_process_that_ends_delay_the_others_by_no_more_than_these_starts(url: str) -> None:
@@ -88,12 +88,12 @@ def test_reserved_starts_of_a_process_that_ends_delay_the_others_by_no_more_than
 
 def test_hosts_have_rates_of_their_own_and_the_clock_of_the_server_counts(url: str) -> None:
     engine, clock = open_warehouse(url), Clock(monotonic=lambda: 0.0)
-    busy, idle = ServerSchedule(engine, "api.example", clock), ServerSchedule(engine, "other.example", clock)
-    assert [busy.reserve(10), idle.reserve(10)] == [0, 0]
-    assert busy.reserve(10) == pytest.approx(10, abs=1)
-    idle.pause(60)
-    assert (busy.is_paused(), idle.is_paused()) == (False, True)
-    assert idle.reserve(10) == pytest.approx(60, abs=1)
+    first, other = ServerSchedule(engine, "api.example", clock), ServerSchedule(engine, "other.example", clock)
+    assert [first.reserve(10), other.reserve(10)] == [0, 0]
+    assert first.reserve(10) == pytest.approx(10, abs=1)
+    other.pause(60)
+    assert (first.is_paused(), other.is_paused()) == (False, True)
+    assert other.reserve(10) == pytest.approx(60, abs=1)
     stored = dict(run_sql(url, "select api_host, paused_until > now() from internal.rate_limits"))
     assert stored == {"api.example": False, "other.example": True}
 

@@ -230,7 +230,7 @@ def test_a_record_with_another_hour_offset_fails_the_snapshot(hour_offset: int |
     assert "00:00 past the hour" in snapshot.message
 
 
-def test_rejections_are_kept_beside_a_record_with_another_hour_offset() -> None:
+def test_rejections_are_part_of_a_response_with_a_record_with_another_hour_offset() -> None:
     snapshot = parse_snapshot(response(raw(START), raw(START + HOUR + QUARTER), raw(START, volume=-1)), 1, 0)
     assert (snapshot.code, len(snapshot.rejections)) == ("off_grid", 1)
 

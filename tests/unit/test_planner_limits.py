@@ -271,7 +271,7 @@ def test_a_total_without_data_is_requested_once_more_in_the_week_around_days_tha
     assert not any(map(is_requested_once_more, around))
 
 
-def test_retries_beyond_max_requests_leave_what_an_open_day_still_needs_unrequested() -> None:
+def test_with_more_retries_than_max_requests_an_open_day_gets_no_request() -> None:
     day_state = replace(CLOSED, day=ago(9), total=Measures(9, Decimal(9)))
     options = replace(OPTIONS, known_queues=("A", "B", "C"), max_requests=5, since=ago(9))
     behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
@@ -325,7 +325,7 @@ def test_final_days_with_totals_alone_are_complete_for_a_run_that_wants_only_tot
     ("outcome", "has_records", "has_total"),
     [(Outcome.PARTIAL, True, True), (Outcome.SUCCESS, False, True), (Outcome.FAILED, False, False)],
 )
-def test_after_the_first_total_with_records_or_without_errors_days_are_requested_together(
+def test_the_first_total_with_records_or_without_errors_lets_many_days_go_at_once(
     outcome: Outcome, has_records: bool, has_total: bool
 ) -> None:
     state, step = planner.next_windows(planner.start(OPTIONS, StoredState()), 4)

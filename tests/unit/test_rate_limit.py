@@ -238,7 +238,7 @@ def test_a_pause_by_another_process_applies_to_a_request_that_already_waits() ->
     assert shared.questions == 2
 
 
-def test_the_schedule_is_not_asked_again_after_a_short_wait() -> None:
+def test_a_pause_is_not_looked_for_after_a_short_wait() -> None:
     time = FakeTime()
     shared = FakeSchedule(time, [POLL_INTERVAL / 2], paused_until=200.0)
     assert SharedRateLimiter(5, time.clock(), shared).acquire(never)
