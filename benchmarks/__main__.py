@@ -25,6 +25,7 @@ BENCHMARKS = (
     "scale",
     "rate",
     "citus",
+    "lake",
     "life",
 )
 RESULTS = Path(__file__).with_name("results.json")

@@ -41,7 +41,7 @@ ATTEMPTS = 8
 """Of shipments in a row that others are faster than."""
 
 MAX_ACCOUNTS = 500
-"""In one shipment, so that its conditions stay short and its rows fit on the disk."""
+"""In a shipment of several buckets, so that its conditions stay short and its rows fit on the disk."""
 
 
 class Shipped(NamedTuple):
@@ -102,7 +102,7 @@ def _ship_next(
             require_readable(reader)
             found = _changes(reader, lake, positions, names, is_replacement=is_replacement)
             done = {one.stored.account for one in shipped}
-            part = _next_part([one for one in found if one.stored.account not in done])
+            part = _next_part([one for one in found if one.stored.account not in done], lake.buckets)
             if not part:
                 return (), Counter()
             warehouse = warehouse_id(reader)
@@ -125,10 +125,18 @@ def _changes(
     return changes(reader, stored, {name: one for name, one in positions.items() if name not in {*foreign, *ahead}})
 
 
-def _next_part(found: Sequence[Change]) -> Sequence[Change]:
-    """What the next shipment contains: accounts from the beginning first, because they concern other files."""
-    complete = [one for one in found if one.days is None]
-    return (complete or found)[:MAX_ACCOUNTS]
+def _next_part(found: Iterable[Change], buckets: int) -> list[Change]:
+    """What the next shipment contains: accounts from the beginning first, because they concern other files, and all
+    accounts of a bucket, because its files are written once in a shipment."""
+    by_bucket: dict[tuple[bool, int], list[Change]] = {}
+    for one in found:
+        by_bucket.setdefault((one.days is not None, bucket_of(one.stored.account, buckets)), []).append(one)
+    part: list[Change] = []
+    for (is_partly, _), accounts in sorted(by_bucket.items()):
+        if part and (len(part) + len(accounts) > MAX_ACCOUNTS or is_partly != (part[0].days is not None)):
+            break
+        part += accounts
+    return part
 
 
 def _ship(
