@@ -6,6 +6,7 @@
      +-- WarehouseError        4   the warehouse: locked, unreadable, newer schema, disk
      |    +-- WarehouseLockedError
      |    +-- SchemaTooNewError
+     |    +-- LakeConflictError
      +-- ChecksFailedError     5   data is loaded, but a blocking check or --max-age failed
      +-- InterruptedRunError 130   Ctrl-C or SIGTERM: what was committed is kept
 
@@ -47,6 +48,10 @@ class WarehouseLockedError(WarehouseError):
 
 class SchemaTooNewError(WarehouseError):
     pass
+
+
+class LakeConflictError(WarehouseError):
+    """Another shipment of the same accounts was faster."""
 
 
 class ChecksFailedError(AppError):

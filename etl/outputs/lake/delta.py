@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from etl.errors import UsageError, WarehouseError
+from etl.errors import LakeConflictError, UsageError, WarehouseError
 from etl.outputs.lake.tables import BUCKETS, POSITIONS, VERSION, LakeTable, delta_type, tables
 from etl.warehouse.parquet import ArrowStream
 
@@ -17,10 +17,6 @@ RETENTION_HOURS = 168
 _HEADER = "anticaptcha-etl lake, version {}, {} buckets"
 _HEADER_PATTERN = re.compile(r"anticaptcha-etl lake, version (\d+), (\d+) buckets")
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
-
-
-class LakeConflictError(WarehouseError):
-    """Another shipment of the same accounts was faster."""
 
 
 class Table(NamedTuple):

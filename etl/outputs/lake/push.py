@@ -16,7 +16,7 @@ from typing import NamedTuple
 import duckdb
 
 from etl.clock import Clock
-from etl.errors import WarehouseError
+from etl.errors import LakeConflictError, WarehouseError
 from etl.outputs.lake import delta
 from etl.outputs.lake.changes import (
     Change,
@@ -28,7 +28,7 @@ from etl.outputs.lake.changes import (
     stored_accounts,
     warehouse_id,
 )
-from etl.outputs.lake.delta import Lake, LakeConflictError
+from etl.outputs.lake.delta import Lake
 from etl.outputs.lake.tables import POSITIONS, LakeTable, bucket_of, duckdb_type
 from etl.warehouse import postgres
 from etl.warehouse.duckdb import quoted
