@@ -100,7 +100,7 @@ def _account(folder: Path, name: str, warehouse: str) -> World:
 
 def _sync(world: World) -> None:
     name = world.folder.name
-    assert world.sync(account=name, key=f"key-of-{name}-0123456789", since=str(ago(6))).exit_code == 0
+    assert world.sync(account=name, key=f"key-of-{name}-0123456789", since=str(ago(6)), lookback=30).exit_code == 0
 
 
 def _expected(world: World) -> worlds.Hours:

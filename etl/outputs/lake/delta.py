@@ -75,6 +75,7 @@ def _create(delta: Any, place: str, schema: LakeTable, options: dict[str, str]) 
         partition_by=list(schema.partition),
         name=schema.name,
         description=comment,
+        configuration={"delta.checkpointInterval": "10"},  # an open reads all commits since the last checkpoint
         storage_options=options,
     )
 
