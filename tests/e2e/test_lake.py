@@ -72,8 +72,8 @@ def test_interrupted_between_any_two_tables_the_next_shipment_completes_it(
     tmp_path: Path, lake: Path, engine_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = delta.replace
-    with World(tmp_path, small(6, corrections=True)) as world:
-        for completed in range(len(tables())):
+    with World(tmp_path, small(3, queues=1, corrections=True)) as world:
+        for completed in (0, 1, 3, len(tables()) - 1):
             world.sync()
             left = [completed]
 
@@ -153,8 +153,8 @@ def test_an_account_belongs_to_one_warehouse(tmp_path: Path, lake: Path) -> None
 
 
 def test_two_shipments_at_once_end_with_the_rows_of_the_views(tmp_path: Path, lake: Path, engine_name: str) -> None:
-    with World(tmp_path, small(6)) as world:
-        names = [f"account-{number}" for number in range(6)]
+    with World(tmp_path, small(3, queues=1)) as world:
+        names = [f"account-{number}" for number in range(4)]
         for _ in range(2):
             for name in names:
                 world.sync(account=name, key=f"key-of-{name}-0123456789")
@@ -191,11 +191,11 @@ def test_after_a_replay_all_days_are_shipped_again(tmp_path: Path, lake: Path, e
         assert_equal(world, lake)
 
 
-@pytest.mark.parametrize("name", ["o'brien", "a b=c", "данные", 'quo"te', "null", "2026-01-01"])
-def test_any_name_of_an_account_is_shipped(tmp_path: Path, lake: Path, engine_name: str, name: str) -> None:
-    with World(tmp_path, small(3)) as world:
+def test_any_name_of_an_account_is_shipped(tmp_path: Path, lake: Path, engine_name: str) -> None:
+    with World(tmp_path, small(2, queues=1)) as world:
         for _ in range(2):
-            world.sync(account=name)
+            for number, name in enumerate(["o'brien", "a b=c", "данные", 'quo"te', "null", "2026-01-01"]):
+                world.sync(account=name, key=f"key-of-account-{number}-0123456789")
             ship(world, lake)
             assert_equal(world, lake)
             world.now += timedelta(days=1)
