@@ -1,5 +1,6 @@
 """Open, read and write the Delta tables of a lake: the only module that knows deltalake."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,7 @@ def storage_options(location: str) -> dict[str, str]:
 @contextmanager
 def errors(location: str) -> Iterator[Any]:
     """Give the package deltalake, and raise WarehouseError for its errors, without colours and details."""
+    os.environ.setdefault("RUST_LOG", "off")  # noqa: TID251 - it logs by itself; what matters is in its errors
     try:
         import deltalake  # noqa: PLC0415 - an extra
     except ImportError as error:
