@@ -694,3 +694,10 @@ def test_only_two_empty_responses_in_a_row_make_a_stored_hour_zero() -> None:
     once_each = [snapshot(1, TOTAL, spend), snapshot(2, TOTAL, {}), snapshot(3, TOTAL, spend), snapshot(4, TOTAL, {})]
     assert rows(reconciled(*once_each), 8)["total"] == (10, "0.5")
     assert rows(reconciled(*once_each, snapshot(5, TOTAL, {})), 8) == {"total": (0, "0")}
+
+
+def test_hours_that_a_retired_queue_lacks_are_not_requested_any_more() -> None:
+    snapshots = (snapshot(1, TOTAL, full_day({22: (5, "0.5")})), snapshot(2, A, {8: (0, "0")}))
+    day = DaySnapshots(DAY, snapshots=snapshots)
+    assert reconcile(day).day_state.outstanding == ((A, hour(22)),)
+    assert reconcile(replace(day, retired=frozenset({A}))).day_state.outstanding == ()
