@@ -233,14 +233,19 @@ def test_a_429_without_retry_after_pauses_all_threads_too() -> None:
             paused.append(seconds)
 
     time_source = FakeTime()
-    for status, pauses in (("429 Too Many Requests", 1), ("428 Precondition Required", 0)):
+    for status, header, pauses in (
+        ("429 Too Many Requests", "X: y", [pytest.approx(1)]),
+        ("428 Precondition Required", "X: y", []),
+        ("503 Service Unavailable", "X: y", []),
+        ("403 Forbidden", "Retry-After: 0", [0]),
+    ):
         paused.clear()
         with (
-            serving(respond(b"", status), respond(SUCCESS)) as server,
+            serving(respond(b"", status, header), respond(SUCCESS)) as server,
             Client(server.url, KEY, Limiter(0, time_source.clock), time_source.clock, lambda: 0.0) as http_client,
         ):
             http_client.fetch(WINDOW)
-        assert len(paused) == pauses
+        assert paused == pauses, status
 
 
 def test_one_request_without_retries_counts_as_one_request() -> None:

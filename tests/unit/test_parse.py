@@ -308,3 +308,15 @@ def test_a_partial_day_with_only_later_hours_is_an_empty_success() -> None:
         response(*(raw(START + DAY + n * HOUR) for n in range(24)), requested_at=START + 3 * DAY, window=tail), 7, 0
     )
     assert (snapshot.outcome, records_of(snapshot), snapshot.out_of_window) == (Outcome.SUCCESS, (), 24)
+
+
+def test_rejections_are_part_of_a_response_that_begins_before_its_window() -> None:
+    earlier = Window("default", TOTAL, START.date(), START + 5 * HOUR, START + DAY)
+    snapshot = parse_snapshot(response(raw(START), raw(START + 6 * HOUR, volume=-1), window=earlier), 1, 0)
+    assert snapshot.outcome is Outcome.FAILED
+    assert len(snapshot.rejections) == 1
+
+
+def test_the_message_counts_the_rejected_records_among_all_of_the_response() -> None:
+    records = (raw(START), raw(START + HOUR, volume=-1), raw(START - DAY), raw(START - 2 * DAY))
+    assert parse_snapshot(response(*records), 1, 0).message.startswith("1 of 4 records rejected")

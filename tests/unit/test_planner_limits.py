@@ -10,6 +10,7 @@ import pytest
 from etl.extract import planner
 from etl.extract.planner import Done, Request, StopReason, StoredState, SyncOptions, members
 from etl.extract.planner.day_plan import new_day_plan, next_requests
+from etl.extract.planner.state import EARLIEST_DAY
 from etl.hour_values import NO_VALUES, HourValues
 from etl.models import (
     TOTAL,
@@ -333,3 +334,7 @@ def test_the_first_total_with_records_or_without_errors_lets_many_days_go_at_onc
     values = HourValues((0,) * 24, (0,) * 24) if has_records else NO_VALUES
     snapshot = Snapshot(1, step.windows[0], datetime(2026, 11, 22, tzinfo=UTC), outcome, values)
     assert planner.apply_snapshot(state, snapshot, DayState(TODAY)).has_total is has_total
+
+
+def test_the_search_ends_on_the_first_day_of_2005() -> None:
+    assert date(2005, 1, 1) == EARLIEST_DAY

@@ -344,3 +344,16 @@ def test_every_status_from_300_to_399_is_a_redirect(status: int, is_redirect: bo
     reply = protocol.parse_response(status, b"")
     assert isinstance(reply, InvalidResponse)
     assert (reply.code == "redirect") is is_redirect
+
+
+@pytest.mark.parametrize("content", [b"[]", b"[1]", b'["errorId"]', b'"errorId"', b"1", b"null", b"", b"{}"])
+def test_a_body_that_is_no_object_has_no_records(content: bytes) -> None:
+    assert protocol.raw_records(content) == ()
+
+
+def test_a_description_has_at_most_300_characters() -> None:
+    for length, shown in ((300, 300), (301, 300)):
+        content = json.dumps({"errorId": 1, "errorCode": "ERROR_X", "errorDescription": "d" * length}).encode()
+        reply = protocol.parse_response(200, content)
+        assert isinstance(reply, ApiError)
+        assert len(reply.description) <= shown

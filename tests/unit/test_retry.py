@@ -145,3 +145,7 @@ def test_only_a_response_with_a_final_status_is_final() -> None:
         (500, True),
     ):
         assert (delay(InvalidResponse("bad", "bad"), status) is not None) is is_retried, status
+
+
+def test_a_transport_error_is_retried_whatever_its_status() -> None:
+    assert delay(CONNECTION_RESET, 404) is not None
