@@ -166,7 +166,7 @@ def object_store() -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.lake", description=__doc__)
     parser.add_argument("accounts", type=int, nargs="?", default=200)
-    for name, default in (("shards", 8), ("nights", 5), ("kills", 100), ("seed", 1)):
+    for name, default in (("shards", 8), ("nights", 4), ("kills", 100), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, object_store() as location:
