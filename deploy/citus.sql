@@ -2,7 +2,7 @@
 -- the tables, after anticaptcha-etl migrate; it may be run again at any time. docs/how-to/citus.md shows each step.
 --
 -- Every key begins with account_id and every join uses it, so that all rows of an account are on one worker. accounts is small and
--- joined by its name: each worker has a copy. alembic_version and rate_limits stay on the coordinator. Citus distributes
+-- looked up by name: each worker has a copy. alembic_version, warehouse and rate_limits stay on the coordinator. Citus distributes
 -- views and functions by itself.
 create extension if not exists citus;
 

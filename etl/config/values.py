@@ -23,9 +23,14 @@ class Shard(NamedTuple):
     of: int
 
     def has(self, account: str) -> bool:
-        import hashlib
+        return part_of(account, self.of) == self.part
 
-        return int.from_bytes(hashlib.sha256(account.encode()).digest()) % self.of == self.part
+
+def part_of(account: str, parts: int) -> int:
+    """The part of an account among ``parts``, counted from 0; it depends only on the account's name."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(account.encode()).digest()) % parts
 
 
 def format_value(value: object) -> str:

@@ -93,7 +93,7 @@ class SharedRateLimiter(RateLimiter):
                 return super().acquire(is_stopped)
             if not wait_until(self._clock.monotonic() + seconds, self._clock, is_stopped):
                 return False
-            if seconds < POLL_INTERVAL or not self._shared.is_paused():  # what is asked rarely costs little
+            if seconds < POLL_INTERVAL or not self._shared.is_paused():  # a pause may have begun during a longer wait
                 return True
 
     def pause(self, seconds: float) -> None:

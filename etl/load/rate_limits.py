@@ -1,7 +1,7 @@
 """The rate of requests that all processes with a warehouse on one server share: one row per API host.
 
-Each request moves the row's time forward in a transaction of its own. The time is the
-server's. A process that is killed wastes the starts it had reserved and blocks nothing.
+Each request moves the row's time forward in a transaction of its own, by the server's clock. A process that is killed
+wastes the starts it had reserved and blocks nothing.
 """
 
 import logging

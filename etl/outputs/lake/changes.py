@@ -5,7 +5,7 @@ Where a lake is, is read from the lake alone, so that neither can be restored wi
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etl.outputs.lake.tables import POSITIONS
 from etl.warehouse.duckdb import quoted
@@ -85,6 +85,11 @@ class Change(NamedTuple):
     days: frozenset[date] | None
     has_other_missing_days: bool = False
     """Days that were never read are rows of ``coverage_daily`` that can appear and disappear without a commit time."""
+
+
+def positions_of(rows: Iterable[Sequence[Any]]) -> dict[str, Position]:
+    """Rows of the lake's table ``accounts``, whose last column is the bucket, by account."""
+    return {row[0]: Position(*row[:-1]) for row in rows}
 
 
 def stored_accounts(reader: Reader, names: Iterable[str] | None) -> list[Stored]:

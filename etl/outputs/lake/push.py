@@ -16,6 +16,7 @@ from typing import NamedTuple
 import duckdb
 
 from etl.clock import Clock
+from etl.config.values import part_of
 from etl.errors import LakeConflictError, WarehouseError
 from etl.outputs.lake import delta
 from etl.outputs.lake.changes import (
@@ -25,11 +26,12 @@ from etl.outputs.lake.changes import (
     changes,
     condition,
     diverged,
+    positions_of,
     stored_accounts,
     warehouse_id,
 )
 from etl.outputs.lake.delta import Lake
-from etl.outputs.lake.tables import POSITIONS, LakeTable, bucket_of, duckdb_type
+from etl.outputs.lake.tables import POSITIONS, LakeTable, duckdb_type
 from etl.warehouse import postgres
 from etl.warehouse.duckdb import quoted
 from etl.warehouse.engine import require_warehouse, warehouse_url
@@ -95,7 +97,7 @@ def _ship_next(
 ) -> tuple[Sequence[Change], Counter[str]]:
     """One shipment of accounts that were not ``shipped`` before; return them, and the number of rows by table."""
     lake = delta.open_lake(location, create=True)
-    positions = {row[0]: Position(*row[:-1]) for row in delta.read(lake.tables[POSITIONS], location)}
+    positions = positions_of(delta.read(lake.tables[POSITIONS], location))
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows.duckdb") as connection:
         # The warehouse is read after the lake, so that it has no less than any shipment in the lake.
         with open_for_reading(warehouse_url(url), wait=wait, clock=clock) as reader:
@@ -130,7 +132,7 @@ def _next_part(found: Iterable[Change], buckets: int) -> list[Change]:
     accounts of a bucket, because its files are written once in a shipment."""
     by_bucket: dict[tuple[bool, int], list[Change]] = {}
     for one in found:
-        by_bucket.setdefault((one.days is not None, bucket_of(one.stored.account, buckets)), []).append(one)
+        by_bucket.setdefault((one.days is not None, part_of(one.stored.account, buckets)), []).append(one)
     part: list[Change] = []
     for (is_partly, _), accounts in sorted(by_bucket.items()):
         if part and (len(part) + len(accounts) > MAX_ACCOUNTS or is_partly != (part[0].days is not None)):
@@ -143,7 +145,7 @@ def _ship(
     connection: duckdb.DuckDBPyConnection, lake: Lake, part: Sequence[Change], warehouse: str, clock: Clock
 ) -> dict[str, int]:
     """Commit each table; return the number of rows by table."""
-    buckets = {one.stored.account: bucket_of(one.stored.account, lake.buckets) for one in part}
+    buckets = {one.stored.account: part_of(one.stored.account, lake.buckets) for one in part}
     apps = {bucket: f"{warehouse}/{bucket}" for bucket in buckets.values()}
     numbers = {app: 1 + max(table.shipment(app) for table in lake.tables.values()) for app in apps.values()}
     _load_rows(connection, "buckets", {"account": "varchar", "bucket": "integer"}, list(buckets.items()))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from etl.clock import Clock
 from etl.outputs.lake import delta
-from etl.outputs.lake.changes import Position, changes, diverged, stored_accounts, warehouse_id
+from etl.outputs.lake.changes import changes, diverged, positions_of, stored_accounts, warehouse_id
 from etl.outputs.lake.tables import POSITIONS
 from etl.warehouse.engine import require_warehouse, warehouse_url
 from etl.warehouse.migrate import require_readable
@@ -37,7 +37,7 @@ def load_status(url: str, location: str, clock: Clock, *, wait: float) -> LakeSt
     source = warehouse_url(url)
     require_warehouse(source, wait=wait, clock=clock)
     lake = delta.open_lake(location, create=False)
-    positions = {row[0]: Position(*row[:-1]) for row in delta.read(lake.tables[POSITIONS], location)}
+    positions = positions_of(delta.read(lake.tables[POSITIONS], location))
     with open_for_reading(source, wait=wait, clock=clock) as reader:
         require_readable(reader)
         stored, warehouse = stored_accounts(reader, None), warehouse_id(reader)

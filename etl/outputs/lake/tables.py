@@ -4,7 +4,6 @@ Shipments of two buckets never touch the same file, so processes that ship diffe
 other. An account's bucket depends on its name alone, in the same way as its shard.
 """
 
-import hashlib
 from typing import NamedTuple
 
 from etl.warehouse import views
@@ -81,7 +80,3 @@ def delta_type(column: str) -> str:
 
 def duckdb_type(column: str) -> str:
     return _DUCKDB_TYPES.get(_TYPES[column], _TYPES[column])
-
-
-def bucket_of(account: str, buckets: int) -> int:
-    return int.from_bytes(hashlib.sha256(account.encode()).digest()) % buckets
