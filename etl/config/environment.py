@@ -32,6 +32,11 @@ class Environment:
         return cls(os.environ, Path.cwd())
 
 
+def set_default(name: str, value: str) -> None:
+    """Set a variable of this process for a library that reads it, unless it is set."""
+    os.environ.setdefault(name, value)
+
+
 def resolve_path(folder: Path, path: str) -> Path:
     """Return the path, relative to ``folder`` unless it is absolute or starts with ``~``."""
     return folder / Path(path).expanduser()

@@ -1,6 +1,5 @@
 """Open, read and write the Delta tables of a lake: the only module that knows deltalake."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from etl.config.environment import set_default
 from etl.errors import LakeConflictError, UsageError, WarehouseError
 from etl.outputs.lake.tables import BUCKETS, POSITIONS, VERSION, LakeTable, delta_type, tables
 from etl.warehouse.parquet import ArrowStream
@@ -136,7 +136,7 @@ def storage_options(location: str) -> dict[str, str]:
 @contextmanager
 def errors(location: str) -> Iterator[Any]:
     """Give the package deltalake, and raise WarehouseError for its errors, without colours and details."""
-    os.environ.setdefault("RUST_LOG", "off")  # noqa: TID251 - it logs by itself; what matters is in its errors
+    set_default("RUST_LOG", "off")  # deltalake logs by itself; what matters is in its errors
     try:
         import deltalake  # noqa: PLC0415 - an extra
     except ImportError as error:
