@@ -1,11 +1,10 @@
 """Ship many accounts from one PostgreSQL to a lake with several processes, night after night, and kill some of them.
 
-``python -m tests.chaos.lake ACCOUNTS --nights N --kills N --seed N`` uses an S3 stand-in; exit code 1 if the lake is not
-exactly the warehouse, or the warehouse not the API's data.
+``python -m tests.chaos.lake ACCOUNTS --nights N --kills N --faults SHARE --seed N`` uses an S3 stand-in of which a share of
+requests fails; exit code 1 if the lake is not exactly the warehouse, or the warehouse not the API's data.
 """
 
 import argparse
-import os
 import random
 import signal
 import subprocess
@@ -13,11 +12,9 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -28,32 +25,55 @@ from etl.outputs.lake import delta
 from etl.outputs.lake.push import push
 from etl.outputs.lake.tables import POSITIONS
 from etl.sandbox.dataset import Dataset
+from tests.chaos.object_store import ObjectStore, object_store
 from tests.e2e import world as worlds
 from tests.e2e.world import World, ago
-from tests.postgres import free_port, migrated, new_database, run_sql
+from tests.postgres import migrated, new_database, run_sql
+
+MAX_FAILURES = 500
 
 PUSH = """
 import sys
 from etl.clock import Clock
 from etl.outputs.lake.push import push
-push(sys.argv[1], sys.argv[2], Clock(), wait=30, names=sys.argv[3:])
+from etl.errors import WarehouseError
+try:
+    push(sys.argv[1], sys.argv[2], Clock(), wait=30, names=sys.argv[3:])
+except WarehouseError:
+    sys.exit(4)
 """
 
 
 class LakeRun(NamedTuple):
-    """``wrong``: what differs at the end. ``seconds``: of a night's shipments, kills included, by night."""
+    """``failures``: processes that gave up and were started again. ``wrong``: what differs at the end. ``seconds``: of a
+    night's shipments, kills included, by night. ``requests``: by method and fault, to an object store."""
 
     accounts: int
     kills: int
+    failures: int
     shipments: int
     files: int
     size: int
     wrong: tuple[str, ...]
     seconds: tuple[float, ...]
+    requests: dict[str, int]
 
 
-def run(folder: Path, location: str, accounts: int, *, shards: int, nights: int, kills: int, seed: int) -> LakeRun:
-    """Each night sync all accounts, then let a process for each shard ship its accounts; kill them now and then."""
+def run(
+    folder: Path,
+    target: str | ObjectStore,
+    accounts: int,
+    *,
+    shards: int,
+    nights: int,
+    kills: int,
+    seed: int,
+    faults: float = 0.0,
+) -> LakeRun:
+    """Each night sync all accounts, then let a process for each shard ship its accounts; kill them now and then, and
+    let this share of the requests to an object store fail."""
+    store = target if isinstance(target, ObjectStore) else ObjectStore(target)
+    location, failures = store.location, 0
     source = random.Random(seed)
     warehouse = new_database(like=migrated())
     seconds = []
@@ -64,7 +84,9 @@ def run(folder: Path, location: str, accounts: int, *, shards: int, nights: int,
                 list(pool.map(_sync, every.values()))
             parts = [[name for name in every if Shard(part, shards).has(name)] for part in range(shards)]
             began, due = time.monotonic(), kills * (night + 1) // nights - kills * night // nights
-            _ship(warehouse, location, [part for part in parts if part], due, source)
+            store.fail(faults)
+            failures += _ship(warehouse, location, [part for part in parts if part], due, source)
+            store.fail(0)
             seconds.append(round(time.monotonic() - began, 1))
             for world in every.values():
                 world.now += timedelta(days=1)
@@ -83,7 +105,7 @@ def run(folder: Path, location: str, accounts: int, *, shards: int, nights: int,
     shipments = sum(row[2] for row in delta.read(lake.tables[POSITIONS], location))
     sizes = [delta.sizes(table, location) for table in lake.tables.values()]
     files, size = (sum(column) for column in zip(*sizes, strict=True))
-    return LakeRun(accounts, kills, shipments, files, size, tuple(wrong), tuple(seconds))
+    return LakeRun(accounts, kills, failures, shipments, files, size, tuple(wrong), tuple(seconds), store.requests())
 
 
 def _name(number: int) -> str:
@@ -109,21 +131,27 @@ def _expected(world: World) -> worlds.Hours:
     return world.expected_rows()
 
 
-def _ship(warehouse: str, location: str, parts: list[list[str]], kills: int, source: random.Random) -> None:
+def _ship(warehouse: str, location: str, parts: list[list[str]], kills: int, source: random.Random) -> int:
+    """Return how many processes ended with an error and were started again, as the next sync would."""
+    failures = 0
     running = {number: _start(warehouse, location, names) for number, names in enumerate(parts)}
     until = time.monotonic() + source.uniform(0.2, 2)
     while running:
         threading.Event().wait(0.02)
         for number, process in list(running.items()):
-            if process.poll() is not None:
-                assert process.returncode == 0, process.returncode
+            if process.poll() == 0:
                 del running[number]
+            elif process.poll() is not None:
+                running[number] = _start(warehouse, location, parts[number])
+                failures += 1
+                assert failures < MAX_FAILURES
         if kills and running and time.monotonic() > until:
             number = source.choice(sorted(running))
             running[number].send_signal(signal.SIGKILL)
             running[number].wait()
             running[number] = _start(warehouse, location, parts[number])
             kills, until = kills - 1, time.monotonic() + source.uniform(0.1, 1.5)
+    return failures
 
 
 def _start(warehouse: str, location: str, names: list[str]) -> "subprocess.Popen[bytes]":
@@ -136,51 +164,17 @@ def _is_equal(warehouse: str, location: str, table: delta.Table) -> bool:
     return Counter(tuple(row[: len(columns)]) for row in delta.read(table, location)) == stored
 
 
-@contextmanager
-def object_store() -> Iterator[str]:
-    """A stand-in for S3 on loopback, and the URL of an empty bucket in it."""
-    from tests.extended.environment import environment  # noqa: PLC0415 - installs it
-
-    port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    program = environment("lake", (3, 10), (3, 13)) / "moto_server"
-    server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
-    try:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        }  # fmt: skip
-        for _ in range(200):
-            threading.Event().wait(0.1)
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/spending", method="PUT"))
-            except OSError:
-                continue
-            break
-        yield "s3://spending/lake"
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.lake", description=__doc__)
     parser.add_argument("accounts", type=int, nargs="?", default=200)
     for name, default in (("shards", 8), ("nights", 4), ("kills", 100), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, object_store() as location:
-        result = run(
-            Path(folder),
-            location,
-            options.accounts,
-            shards=options.shards,
-            nights=options.nights,
-            kills=options.kills,
-            seed=options.seed,
-        )
+    parser.add_argument("--faults", type=float, default=0.02)
+    options = vars(parser.parse_args())
+    with tempfile.TemporaryDirectory() as folder, object_store(options["seed"]) as store:
+        result = run(Path(folder), store, options.pop("accounts"), **options)
     for name, value in result._asdict().items():
-        print(f"{name:<10} {value if isinstance(value, tuple) else f'{value:,}'}")
+        print(f"{name:<10} {f'{value:,}' if isinstance(value, int) else value}")
     return int(bool(result.wrong))
 
 

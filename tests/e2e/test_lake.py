@@ -73,7 +73,7 @@ def test_interrupted_between_any_two_tables_the_next_shipment_completes_it(
 ) -> None:
     write = delta.replace
     with World(tmp_path, small(3, queues=1, corrections=True)) as world:
-        for completed in (0, 1, 3, len(tables()) - 1):
+        for completed in (0, 1, 2, 4, len(tables())):
             world.sync()
             left = [completed]
 
@@ -129,6 +129,43 @@ def test_a_warehouse_that_was_restored_from_a_copy_ships_nothing_without_replace
             assert status_of(world, lake).diverged == 1
             world.now += timedelta(hours=1)
             world.sync()
+        ship(world, lake, is_replacement=True)
+        assert_equal(world, lake)
+        assert ship(world, lake).accounts == 0
+
+
+@pytest.mark.of_the_file
+def test_days_of_an_interrupted_shipment_are_not_forgotten_when_the_warehouse_is_restored(
+    tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = delta.replace
+    with World(tmp_path, small(6)) as world:
+        world.sync()
+        ship(world, lake)
+        backup = tmp_path / "backup"
+        shutil.copy(world.file, backup)
+        world.now += timedelta(days=1)
+        world.sync()
+
+        left = [len(tables())]
+
+        def fail_at_the_last(*arguments: Any) -> None:
+            if not left[0]:
+                raise WarehouseError("the connection was lost")
+            left[0] -= 1
+            write(*arguments)
+
+        monkeypatch.setattr(delta, "replace", fail_at_the_last)
+        with pytest.raises(WarehouseError, match="the connection was lost"):
+            ship(world, lake)
+        monkeypatch.setattr(delta, "replace", write)
+        assert status_of(world, lake).diverged == 0
+        shutil.copy(backup, world.file)
+        for journal in tmp_path.glob("*.journal*"):
+            journal.unlink()
+        with pytest.raises(WarehouseError, match="newer state of default"):
+            ship(world, lake)
+        assert status_of(world, lake).diverged == 1
         ship(world, lake, is_replacement=True)
         assert_equal(world, lake)
         assert ship(world, lake).accounts == 0
@@ -246,12 +283,16 @@ def test_columns_have_the_comments_of_the_views_and_money_is_exact(tmp_path: Pat
     assert str(fields["hour_start"].type) == 'PrimitiveType("timestamp_ntz")'
 
 
-def test_a_newer_lake_and_a_table_of_others_are_refused(tmp_path: Path, lake: Path) -> None:
+def test_lakes_of_other_versions_and_tables_of_others_are_refused(tmp_path: Path, lake: Path) -> None:
     with World(tmp_path, small(2)) as world:
         world.sync()
         ship(world, lake)
         accounts = DeltaTable(str(lake / POSITIONS))
-        for text, message in (("anticaptcha-etl lake, version 2, 16 buckets", "newer version"), ("mine", "not a lake")):
+        for text, message in (
+            ("anticaptcha-etl lake, version 99, 16 buckets", "newer version"),
+            ("anticaptcha-etl lake, version 1, 16 buckets", "older version"),
+            ("mine", "not a lake"),
+        ):
             accounts.alter.set_table_description(text)
             with pytest.raises(WarehouseError, match=message):
                 ship(world, lake)

@@ -27,18 +27,23 @@ _ACCOUNTS = """
                   where status = 'missing' group by account_id) as d on d.account_id = a.account_id
 """
 
-_SHIPPED = """
+_RESPONSES = """
     (select unnest(cast(:accounts as bigint[]))   as account_id,
             unnest(cast(:snapshots as bigint[]))  as snapshot_id,
-            unnest(cast(:at as timestamp[]))      as snapshot_at,
-            unnest(cast(:until as timestamp[]))   as complete_until) as p
+            unnest(cast(:at as timestamp[]))      as committed_at) as p
 """
 
 _KNOWN = f"""
-    select n.account_id
+    select n.account_id, n.snapshot_id, n.committed_at
       from internal.snapshots as n
-      join {_SHIPPED}
-        on p.account_id = n.account_id and p.snapshot_id = n.snapshot_id and p.snapshot_at = n.committed_at
+      join {_RESPONSES}
+        on p.account_id = n.account_id and p.snapshot_id = n.snapshot_id and p.committed_at = n.committed_at
+"""
+
+_SHIPPED = """
+    (select unnest(cast(:accounts as bigint[]))   as account_id,
+            unnest(cast(:snapshots as bigint[]))  as snapshot_id,
+            unnest(cast(:until as timestamp[]))   as complete_until) as p
 """
 
 _CHANGED = f"""
@@ -60,6 +65,8 @@ class Position(NamedTuple):
     shipment: int
     snapshot_id: int
     snapshot_at: datetime | None
+    started_id: int
+    started_at: datetime | None
     complete_until: datetime | None
     replay: int
     missing: int
@@ -106,33 +113,42 @@ def warehouse_id(reader: Reader) -> str:
 
 def diverged(reader: Reader, stored: Sequence[Stored], positions: dict[str, Position]) -> list[str]:
     """Accounts of which the lake has a response that the warehouse does not have, as after restoring a backup."""
-    shipped = [one for one in stored if one.account in positions and positions[one.account].snapshot_id]
-    known = {row.account_id for row in reader.rows(_KNOWN, **_params(shipped, positions))} if shipped else set()
-    return [one.account for one in shipped if one.account_id not in known]
+    named: dict[tuple[int, int, datetime | None], str] = {}
+    for one in stored:
+        if at := positions.get(one.account):
+            # A shipment that was interrupted is in some tables.
+            for snapshot_id, committed in ((at.snapshot_id, at.snapshot_at), (at.started_id, at.started_at)):
+                if snapshot_id:
+                    named[one.account_id, snapshot_id, committed] = one.account
+    known = {tuple(row) for row in reader.rows(_KNOWN, **_params(named))} if named else set()
+    return sorted({account for response, account in named.items() if response not in known})
 
 
 def changes(reader: Reader, stored: Sequence[Stored], positions: dict[str, Position]) -> list[Change]:
     """What the lake lacks of these accounts; those that it has completely are left out."""
-    complete = [one for one in stored if one.account not in positions or one.replay > positions[one.account].replay]
-    partly = [one for one in stored if one not in complete]
+    found, partly = list[Change](), list[tuple[Stored, Position]]()
+    for one in stored:
+        before = positions.get(one.account)
+        if before is None or not before.shipment or one.replay > before.replay:
+            found.append(Change(one, None))
+        elif (one.complete_until, one.missing) != (before.complete_until, before.missing):
+            partly.append((one, before))
+    responses = [(one.account_id, before.snapshot_id, before.snapshot_at) for one, before in partly]
+    params = _params(responses) | {"until": [before.complete_until for _, before in partly]}
     days: dict[int, set[date]] = {}
-    for account_id, day in reader.rows(_CHANGED, **_params(partly, positions)) if partly else ():
+    for account_id, day in reader.rows(_CHANGED, **params) if partly else ():
         days.setdefault(account_id, set()).add(day)
-    found = [Change(one, None) for one in complete]
-    for one in partly:
-        before = positions[one.account]
-        if (one.complete_until, one.missing) != (before.complete_until, before.missing):
-            found.append(Change(one, frozenset(days.get(one.account_id, ())), one.missing != before.missing))
+    for one, before in partly:
+        found.append(Change(one, frozenset(days.get(one.account_id, ())), one.missing != before.missing))
     return found
 
 
-def _params(stored: Sequence[Stored], positions: dict[str, Position]) -> dict[str, object]:
-    at = [positions[one.account] for one in stored]
+def _params(responses: Iterable[tuple[int, int, datetime | None]]) -> dict[str, object]:
+    rows = [*responses]
     return {
-        "accounts": [one.account_id for one in stored],
-        "snapshots": [one.snapshot_id for one in at],
-        "at": [one.snapshot_at for one in at],
-        "until": [one.complete_until for one in at],
+        "accounts": [account_id for account_id, _, _ in rows],
+        "snapshots": [snapshot_id for _, snapshot_id, _ in rows],
+        "at": [committed for _, _, committed in rows],
     }
 
 

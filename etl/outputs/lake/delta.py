@@ -26,10 +26,6 @@ class Table(NamedTuple):
     schema: LakeTable
     delta: Any
 
-    def shipment(self, app: str) -> int:
-        """The number of the last shipment of a bucket; 0 before the first."""
-        return self.delta.transaction_version(app) or 0
-
 
 class Lake(NamedTuple):
     """Open tables by name; ``accounts`` is the last one."""
@@ -57,10 +53,18 @@ def open_lake(location: str, *, create: bool) -> Lake:
             for schema in tables()
         }
     found = _HEADER_PATTERN.search(opened[POSITIONS].delta.metadata().description or "")
-    if not found or int(found[1]) > VERSION:
-        what = "is from a newer version of this program" if found else "is not a lake of this program"
-        raise WarehouseError(f"{location} {what}", "upgrade anticaptcha-etl, or choose another place with --lake")
+    if not found or int(found[1]) != VERSION:
+        raise _refusal(location, int(found[1]) if found else None)
     return Lake(location, int(found[2]), opened)
+
+
+def _refusal(location: str, version: int | None) -> WarehouseError:
+    if version is None:
+        return WarehouseError(f"{location} is not a lake of this program", "choose another place with --lake")
+    if version > VERSION:
+        return WarehouseError(f"{location} is from a newer version of this program", "upgrade anticaptcha-etl")
+    hint = "delete it, or choose another place with --lake; lake push ships everything from the beginning"
+    return WarehouseError(f"{location} is from an older version of this program", hint)
 
 
 def _create(delta: Any, place: str, schema: LakeTable, options: dict[str, str]) -> None:
@@ -86,10 +90,8 @@ def replace(
 ) -> None:
     """Replace the rows that meet a predicate in one commit. ``shipments``: its number by application id.
 
-    Raises LakeConflictError if a table already has one of the shipments, or gets it meanwhile.
+    Raises LakeConflictError if the table got rows of one of the applications since it was opened.
     """
-    if any(table.shipment(app) >= number for app, number in shipments.items()):
-        raise _conflict(location)
     with errors(location) as delta:
         transactions = [delta.Transaction(app, number) for app, number in shipments.items()]
         delta.write_deltalake(

@@ -1,8 +1,8 @@
-"""Ship to a lake what changed in a warehouse, one commit a table; the table ``accounts`` is the last.
+"""Ship to a lake what changed in a warehouse, one commit a table; the table ``accounts`` is the first and the last.
 
-A shipment replaces the days that changed, so repeating it changes nothing. If it is interrupted, ``accounts`` still has
-the earlier position, and the next one ships the same days and later ones. Of two shipments of one bucket at a time only
-one can commit; the other begins again with what is then in the warehouse.
+A shipment replaces the days that changed, so repeating it changes nothing. It begins with a note in ``accounts``. If it
+is interrupted, ``accounts`` still has the earlier position, and the next one ships the same days and later ones. Of two
+shipments of one bucket at a time only one can commit; the other begins again with what is then in the warehouse.
 """
 
 import random
@@ -73,16 +73,16 @@ def push(
     rows: Counter[str] = Counter()
     while True:
         try:
-            part, counts = _ship_next(url, location, clock, wait, wanted, shipped, is_replacement=is_replacement)
+            part, rest, counts = _ship_next(url, location, clock, wait, wanted, shipped, is_replacement=is_replacement)
         except LakeConflictError:
             failures += 1
             if failures == ATTEMPTS:
                 raise
             clock.sleep(random.uniform(0, 0.2 * failures))  # noqa: S311 - so that two processes do not meet again
             continue
-        if not part:
-            return Shipped(len(shipped), sum(len(one.days or ()) for one in shipped), rows)
         shipped, rows, failures = [*shipped, *part], rows + counts, 0
+        if not rest:
+            return Shipped(len(shipped), sum(len(one.days or ()) for one in shipped), rows)
 
 
 def _ship_next(
@@ -94,8 +94,9 @@ def _ship_next(
     shipped: Sequence[Change],
     *,
     is_replacement: bool,
-) -> tuple[Sequence[Change], Counter[str]]:
-    """One shipment of accounts that were not ``shipped`` before; return them, and the number of rows by table."""
+) -> tuple[Sequence[Change], int, Counter[str]]:
+    """One shipment of accounts that were not ``shipped`` before; return them, how many are left, and the number of rows
+    by table."""
     lake = delta.open_lake(location, create=True)
     positions = positions_of(delta.read(lake.tables[POSITIONS], location))
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows.duckdb") as connection:
@@ -104,14 +105,16 @@ def _ship_next(
             require_readable(reader)
             found = _changes(reader, lake, positions, names, is_replacement=is_replacement)
             done = {one.stored.account for one in shipped}
-            part = _next_part([one for one in found if one.stored.account not in done], lake.buckets)
+            left = [one for one in found if one.stored.account not in done]
+            part = _next_part(left, lake.buckets)
             if not part:
-                return (), Counter()
+                return (), 0, Counter()
             warehouse = warehouse_id(reader)
             for table in lake.tables.values():
                 if table.schema.name != POSITIONS:
                     _load(connection, reader, table.schema, condition(table.schema.name, part), Path(folder))
-        return part, Counter(_ship(connection, lake, part, warehouse, clock))
+        before = {name: one for name, one in positions.items() if one.warehouse == warehouse}
+        return part, len(left) - len(part), Counter(_ship(connection, lake, part, before, warehouse, clock))
 
 
 def _changes(
@@ -142,27 +145,61 @@ def _next_part(found: Iterable[Change], buckets: int) -> list[Change]:
 
 
 def _ship(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, part: Sequence[Change], warehouse: str, clock: Clock
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    part: Sequence[Change],
+    positions: Mapping[str, Position],
+    warehouse: str,
+    clock: Clock,
 ) -> dict[str, int]:
-    """Commit each table; return the number of rows by table."""
+    """Commit each table; return the number of rows by table. ``positions``: those that this warehouse shipped."""
     buckets = {one.stored.account: part_of(one.stored.account, lake.buckets) for one in part}
-    apps = {bucket: f"{warehouse}/{bucket}" for bucket in buckets.values()}
-    numbers = {app: 1 + max(table.shipment(app) for table in lake.tables.values()) for app in apps.values()}
+    numbers = dict.fromkeys(buckets.values(), 1)
+    for name, position in positions.items():
+        bucket = part_of(name, lake.buckets)
+        if bucket in numbers:
+            numbers[bucket] = max(numbers[bucket], position.shipment + 1)
+    apps = {f"{warehouse}/{bucket}": number for bucket, number in numbers.items()}
     _load_rows(connection, "buckets", {"account": "varchar", "bucket": "integer"}, list(buckets.items()))
     now = clock.now().replace(tzinfo=None)
-    new = [_position(one.stored, warehouse, numbers[apps[buckets[one.stored.account]]], now) for one in part]
-    _load_rows(connection, POSITIONS, {name: duckdb_type(name) for name in Position._fields}, new)
+    complete = [_position(one.stored, warehouse, numbers[buckets[one.stored.account]], now) for one in part]
+    begun = [
+        ((one.days is not None and positions.get(new.account)) or _nothing(new))._replace(
+            started_id=new.started_id, started_at=new.started_at
+        )
+        for one, new in zip(part, complete, strict=True)
+    ]
     counts = {}
-    for name, table in lake.tables.items():
-        predicate = condition(name, part, buckets.values())
-        delta.replace(lake.location, table, connection.sql(_selected(table.schema)), predicate, numbers)
-        [(counts[name],)] = connection.table(name).aggregate("count(*)").fetchall()
+
+    def replace(table: LakeTable) -> None:
+        predicate = condition(table.name, part, buckets.values())
+        delta.replace(lake.location, lake.tables[table.name], connection.sql(_selected(table)), predicate, apps)
+
+    schemas = [table.schema for table in lake.tables.values()]
+    _load_positions(connection, begun)
+    replace(schemas[-1])
+    _load_positions(connection, complete)
+    for schema in schemas:
+        replace(schema)
+        [(counts[schema.name],)] = connection.table(schema.name).aggregate("count(*)").fetchall()
     return counts
 
 
+def _load_positions(connection: duckdb.DuckDBPyConnection, positions: Sequence[Position]) -> None:
+    connection.execute(f"drop table if exists {POSITIONS}")
+    _load_rows(connection, POSITIONS, {name: duckdb_type(name) for name in Position._fields}, positions)
+
+
 def _position(one: Stored, warehouse: str, shipment: int, now: datetime) -> Position:
-    shipped = one.snapshot_id, one.snapshot_at, one.complete_until, one.replay, one.missing
-    return Position(one.account, warehouse, shipment, *shipped, now)
+    newest = one.snapshot_id, one.snapshot_at
+    return Position(
+        one.account, warehouse, shipment, *newest, *newest, one.complete_until, one.replay, one.missing, now
+    )
+
+
+def _nothing(new: Position) -> Position:
+    """The position of an account of which the lake has nothing, or nothing that can be trusted."""
+    return new._replace(shipment=0, snapshot_id=0, snapshot_at=None, complete_until=None, replay=0, missing=0)
 
 
 def _load(connection: duckdb.DuckDBPyConnection, reader: Reader, table: LakeTable, where: str, folder: Path) -> None:

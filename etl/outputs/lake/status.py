@@ -45,7 +45,7 @@ def load_status(url: str, location: str, clock: Clock, *, wait: float) -> LakeSt
         foreign = [one for one in stored if one.account in positions and one.account not in own]
         ahead = diverged(reader, stored, own)
         behind = changes(reader, stored, {name: one for name, one in own.items() if name not in ahead})
-    known = [one for one in stored if one.account in own]
+    known = [one for one in stored if one.account in own and own[one.account].shipment]
     sizes = [delta.sizes(table, location) for table in lake.tables.values()]
     return LakeStatus(
         location,

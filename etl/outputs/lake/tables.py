@@ -11,7 +11,7 @@ from etl.warehouse import views
 BUCKETS = 16
 """Buckets of a new lake. More mean more files to write in a night, fewer mean more rows to rewrite in each of them."""
 
-VERSION = 1
+VERSION = 2
 """Of the tables below. A lake keeps its number of buckets for ever, see ``description``."""
 
 POSITIONS = "accounts"
@@ -19,9 +19,9 @@ POSITIONS = "accounts"
 _TYPES = {
     **dict.fromkeys(("account", "queue", "currency", "ip", "status", "month", "warehouse"), "string"),
     **dict.fromkeys(("hour_start", "hour_end", "loaded_at", "fetched_at", "seen_at"), "timestamp_ntz"),
-    **dict.fromkeys(("snapshot_at", "complete_until", "pushed_at"), "timestamp_ntz"),
+    **dict.fromkeys(("snapshot_at", "started_at", "complete_until", "pushed_at"), "timestamp_ntz"),
     **dict.fromkeys(("volume", "volume_before", "volume_after", "unattributed_volume", "contradicted_hours"), "long"),
-    **dict.fromkeys(("soft_id", "shipment", "snapshot_id", "replay", "missing"), "long"),
+    **dict.fromkeys(("soft_id", "shipment", "snapshot_id", "started_id", "replay", "missing"), "long"),
     **dict.fromkeys(("money", "money_before", "money_after", "unattributed_money"), "decimal(18,9)"),
     "day": "date",
     "price_per_1000": "decimal(18,9)",
@@ -55,10 +55,12 @@ _VIEWS = (
 _POSITION_COLUMNS = {
     "account": "the account's name",
     "warehouse": "id of the warehouse that ships the account",
-    "shipment": "number of the last complete shipment of the account's bucket; each table's application transaction "
-    "WAREHOUSE/BUCKET has at least this version",
+    "shipment": "number of the last complete shipment of the account's bucket, 0 before the first; each table's "
+    "application transaction WAREHOUSE/BUCKET has at least this version",
     "snapshot_id": "last response that was shipped",
     "snapshot_at": "when that response was committed, UTC",
+    "started_id": "last response of the shipment that started last; another one than snapshot_id if it was interrupted",
+    "started_at": "when that response was committed, UTC",
     "complete_until": "all tables have everything of the account that was committed until then, UTC",
     "replay": "number of the last replay that was shipped; 0: none",
     "missing": "checksum of the days that were never read",
