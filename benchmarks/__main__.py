@@ -26,6 +26,7 @@ BENCHMARKS = (
     "rate",
     "citus",
     "lake",
+    "lake_scale",
     "life",
 )
 RESULTS = Path(__file__).with_name("results.json")

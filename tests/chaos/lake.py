@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("accounts", type=int, nargs="?", default=200)
     for name, default in (("shards", 8), ("nights", 4), ("kills", 100), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--faults", type=float, default=0.02)
+    parser.add_argument("--faults", type=float, default=0.01)
     options = vars(parser.parse_args())
     with tempfile.TemporaryDirectory() as folder, object_store(options["seed"]) as store:
         result = run(Path(folder), store, options.pop("accounts"), **options)

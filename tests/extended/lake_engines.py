@@ -1,16 +1,25 @@
 """Read a lake with one engine, in an environment of its own: ``lake_engines.py ENGINE LAKE`` prints rows as JSON.
 
-Each prints, for every queue and day, the exact sums of money and volume.
+Each prints, for every queue and day, the exact sums of money and volume. With a file of the cookbook as a third argument,
+the rows of that question.
 """
 
 import json
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 SQL = """
     select queue, cast(day as varchar(10)) as day, cast(sum(money) as decimal(28, 9)) as money, sum(volume) as volume
       from {} group by queue, day
+"""
+
+
+SPENDING_DAILY = """
+    create temporary view spending_daily as
+    select account, queue, day, sum(volume) as volume, cast(sum(money) as decimal(18, 9)) as money
+      from spending_hourly group by account, queue, day
 """
 
 
@@ -51,7 +60,13 @@ def clickhouse(lake: str) -> Iterable[tuple[object, ...]]:
     return [tuple(line.split("\t")) for line in str(chdb.query(sql, "TSV")).splitlines()]
 
 
-def sail(lake: str) -> Iterable[tuple[object, ...]]:
+def sail_cluster(lake: str, question: str | None = None) -> Iterable[tuple[object, ...]]:
+    """A driver and two workers that exchange rows over the network."""
+    os.environ |= {"SAIL_MODE": "local-cluster", "SAIL_CLUSTER__WORKER_INITIAL_COUNT": "2"}
+    return sail(lake, question)
+
+
+def sail(lake: str, question: str | None = None) -> Iterable[tuple[object, ...]]:
     from pysail.spark import SparkConnectServer
     from pyspark.sql import SparkSession
 
@@ -59,11 +74,14 @@ def sail(lake: str) -> Iterable[tuple[object, ...]]:
     server.start(background=True)
     host, port = server.listening_address
     spark = SparkSession.builder.remote(f"sc://{host}:{port}").getOrCreate()
-    spark.sql(f"create table spending_hourly using delta location '{lake}/spending_hourly'")
-    return [tuple(row) for row in spark.sql(SQL.format("spending_hourly")).collect()]
+    for table in ("spending_hourly", "spending_total_hourly", "coverage_daily"):
+        spark.sql(f"create table {table} using delta location '{lake}/{table}'")
+    spark.sql(SPENDING_DAILY)
+    sql = Path(question).read_text() if question else SQL.format("spending_hourly")
+    return [tuple(row) for row in spark.sql(sql).collect()]
 
 
 if __name__ == "__main__":
-    found = globals()[sys.argv[1]](sys.argv[2])
+    found = globals()[sys.argv[1]](*sys.argv[2:])
     print(json.dumps([[str(value) for value in row] for row in found]), flush=True)
     os._exit(0)  # Sail's server would keep the process alive
