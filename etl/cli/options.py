@@ -71,6 +71,17 @@ one_account = click.option(
     help=f"Only this account. Without it: all accounts in the warehouse.  [env: {PREFIX}ACCOUNT]",
 )
 
+
+def safe_csv(*, default: bool) -> Callable[[Function], Function]:
+    return click.option(
+        "--safe-for-spreadsheets/--not-safe-for-spreadsheets",
+        "safe",
+        default=default,
+        show_default=True,
+        help="CSV: put an apostrophe before texts that a spreadsheet would run as a formula.",
+    )
+
+
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 REPEATABLE = "Repeatable; comma-separated in the environment."

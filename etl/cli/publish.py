@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from etl.cli.context import CliContext, selected_account
-from etl.cli.options import NAME, common, one_account, setting
+from etl.cli.options import NAME, common, one_account, safe_csv, setting
 from etl.config import CONFIG_NAME, Settings
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 from etl.sync.summary import count
@@ -53,43 +53,62 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("target", metavar="DIR|FILE.xlsx")
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["parquet", "csv"]),
-    default="parquet",
-    show_default=True,
-    help="File format.",
+    type=click.Choice(["parquet", "csv", "xlsx"]),
+    help="File format.  [default: xlsx for FILE.xlsx, else parquet]",
 )
+@click.option(
+    "--view",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Only this view. Repeatable. Without it: all views; in a workbook the daily and monthly ones.",
+)
+@safe_csv(default=True)
 @one_account
 @common
 @click.pass_obj
-def export(context: CliContext, folder: str, file_format: Literal["parquet", "csv"]) -> None:
-    """Write all views to a folder as Parquet or CSV files.
+def export(
+    context: CliContext,
+    target: str,
+    file_format: Literal["parquet", "csv", "xlsx"] | None,
+    names: tuple[str, ...],
+    safe: bool,
+) -> None:
+    """Write views to a folder as Parquet or CSV files, or to an Excel workbook.
 
     Parquet files are Hive-partitioned. DIR is replaced as a whole, so readers never see a half-written export. It must
-    be new, empty, or an earlier export.
+    be new, empty, or an earlier export. A workbook has a sheet for each view, and requires the extra `excel`:
+    pip install '.[excel]'. Excel keeps 15 digits of a number; numbers with more are written as text.
 
     \b
     anticaptcha-etl export lake
     anticaptcha-etl export --format csv --account shop sheets
+    anticaptcha-etl export spending.xlsx --view spending_daily
     """
+    from etl.cli.output import output_target
     from etl.outputs.export import export as write_files
+    from etl.warehouse.engine import warehouse_url
 
     settings = context.settings()
-    target = (context.environment.folder / Path(folder).expanduser()).absolute()
+    path = (context.environment.folder / Path(target).expanduser()).absolute()
+    output_target(target, warehouse_url(settings.warehouse), context)  # refuses the warehouse itself
     rows = write_files(
         settings.warehouse,
-        target,
-        file_format,
+        path,
+        file_format or ("xlsx" if path.suffix.lower() == ".xlsx" else "parquet"),
         context.clock,
         wait=settings.lock_wait,
         account=selected_account(settings),
+        names=names,
+        is_safe=safe,
         mode=context.file_mode,
     )
     if not settings.quiet:
-        click.echo(f"Exported {count(len(rows), 'view')}, {count(sum(rows.values()), 'row')} to {target}")
+        click.echo(f"Exported {count(len(rows), 'view')}, {count(sum(rows.values()), 'row')} to {path}")
 
 
 def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_changed: bool) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from etl.cli.context import CliContext, selected_account
-from etl.cli.options import NAME, common, json_output, one_account, setting
+from etl.cli.options import NAME, common, json_output, one_account, safe_csv, setting
 from etl.cli.output import open_output, output_target, terminal_width
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 
 SQL_COMMENT = re.compile(r"--(\s|.*\n)")
 """SQL that starts with a comment. No option has a space after its dashes, or a line break."""
-ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json", ".parquet": "parquet"}
+ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json", ".parquet": "parquet", ".xlsx": "xlsx"}
 """File endings of ``query -o`` and the format each one means."""
 
 
@@ -110,18 +110,22 @@ class _QueryCommand(click.Command):
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
+    type=click.Choice(["table", "csv", "json", "parquet", "xlsx"]),
     help="Output format.  [default: by the ending of -o, else table]",
 )
 @click.option("-o", "--output", metavar="FILE", help="Output file. Without it, or with -: standard output.")
+@safe_csv(default=False)
 @common
 @click.pass_obj
-def query(context: CliContext, sql: str | None, lists: bool, file_format: str | None, output: str | None) -> None:
+def query(
+    context: CliContext, sql: str | None, lists: bool, file_format: str | None, output: str | None, safe: bool
+) -> None:
     """Run read-only SQL: text, @FILE.sql, @cookbook/NAME, or -.
 
     \b
     anticaptcha-etl query "select month, queue, money from spending_monthly"
-    anticaptcha-etl query @report.sql --format csv -o report.csv
+    anticaptcha-etl query @report.sql -o report.csv
+    anticaptcha-etl query "from spending_daily" -o spending.xlsx
     anticaptcha-etl query --list
     anticaptcha-etl query @cookbook/month_to_date_with_forecast
     """
@@ -133,7 +137,7 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
     if sql is None:
         raise UsageError("no SQL given", "give SQL, @FILE.sql, @cookbook/NAME (see --list), or - for standard input")
     from etl.outputs.query import run as run_query
-    from etl.outputs.query import write_csv, write_json, write_parquet, write_table
+    from etl.outputs.query import write_csv, write_excel, write_json, write_parquet, write_table
     from etl.warehouse.engine import warehouse_url
 
     settings = context.settings()
@@ -141,10 +145,11 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
     target = output_target(output, url, context)
     file_format = file_format or _format_of(target)
     statement = _read_sql(sql, context.environment.folder)
-    if file_format == "parquet":
+    if file_format in ("parquet", "xlsx"):
         if target is None:
-            raise UsageError("Parquet needs an output file", "add -o FILE.parquet")
-        write_parquet(url, statement, target, wait=settings.lock_wait, clock=context.clock, mode=context.file_mode)
+            raise UsageError(f"the format {file_format} needs an output file", f"add -o FILE.{file_format}")
+        write = write_parquet if file_format == "parquet" else write_excel
+        write(url, statement, target, wait=settings.lock_wait, clock=context.clock, mode=context.file_mode)
         return
     with (
         open_output(target, context.file_mode) as file,
@@ -153,7 +158,7 @@ def query(context: CliContext, sql: str | None, lists: bool, file_format: str | 
         if file_format == "table":
             write_table(result, file, shutil.get_terminal_size().columns if file.isatty() else None)
         else:
-            {"csv": write_csv, "json": write_json}[file_format](result, file)
+            write_json(result, file) if file_format == "json" else write_csv(result, file, is_safe=safe)
 
 
 def _read_sql(text: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Run read-only SQL and write the rows as a table, CSV, JSON or Parquet."""
+"""Run read-only SQL and write the rows as a table, CSV, JSON, Parquet or an Excel workbook."""
 
 import csv
 import os
@@ -92,11 +92,21 @@ def _query_error(reason: str) -> UsageError:
     return UsageError(f"the query failed: {reason}", f"views: {names}; information_schema.columns lists columns")
 
 
-def write_csv(result: Result, file: TextIO) -> None:
-    """Write a header and one line per row (RFC 4180 with line feeds); NULL is an empty field."""
+def write_csv(result: Result, file: TextIO, *, is_safe: bool = False) -> None:
+    """Write a header and one line per row (RFC 4180 with line feeds); NULL is an empty field.
+
+    ``is_safe``: texts that a spreadsheet would run as a formula get an apostrophe in front.
+    """
+    write = _format_safely if is_safe else format_value
     lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(result.columns)
-    lines.writerows(map(format_value, row) for row in result.rows)
+    lines.writerow(map(write, result.columns))
+    lines.writerows(map(write, row) for row in result.rows)
+
+
+def _format_safely(value: object) -> str:
+    """Characters as OWASP lists them for CSV injection."""
+    text = format_value(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def write_json(result: Result, file: TextIO) -> None:
@@ -127,6 +137,28 @@ def write_table(result: Result, file: TextIO, width: int | None = None) -> None:
     file.write(f"{text}({summary})\n")
 
 
+def write_excel(url: str, sql: str, target: Path, *, wait: float, clock: Clock, mode: int) -> None:
+    """Run one statement that reads and write its rows to a workbook; raises as ``write_parquet`` and ``write_workbook``
+    do."""
+    from etl.outputs import atomic  # noqa: PLC0415 - needed for files only
+    from etl.outputs.workbook import Sheet, write_workbook  # noqa: PLC0415
+
+    real = regular_file(target)
+    with atomic.temporary_beside(real, clock, wait=wait) as folder:
+        write_workbook([Sheet("query", lambda: run(url, sql, wait=wait, clock=clock))], folder / real.name)
+        atomic.replace_with(folder / real.name, real, mode)
+
+
+def regular_file(target: Path) -> Path:
+    """The file to replace; a symbolic link is kept. Raises UsageError if there is no such folder, or no such file."""
+    real = Path(os.path.realpath(target))
+    if not real.parent.is_dir():
+        raise UsageError(f"cannot write {target}: there is no folder {real.parent}", f"mkdir -p '{real.parent}'")
+    if real.exists() and not real.is_file():
+        raise UsageError(f"cannot write {target}: it is not a regular file", "choose another file with -o")
+    return real
+
+
 def write_parquet(
     url: str, sql: str, target: Path, *, wait: float = 0.0, clock: Clock | None = None, mode: int = 0o600
 ) -> None:
@@ -135,14 +167,10 @@ def write_parquet(
     Integers beyond 64 bits (sums of BIGINT) become DECIMAL(38, 0). Raises UsageError for SQL that is wrong or not
     allowed and for columns that Parquet cannot store; WarehouseError as ``run`` does, and if the disk is full.
     """
-    real = Path(os.path.realpath(target))
-    if not real.parent.is_dir():
-        raise UsageError(f"cannot write {target}: there is no folder {real.parent}", f"mkdir -p '{real.parent}'")
-    if real.exists() and not real.is_file():
-        raise UsageError(f"cannot write {target}: it is not a regular file", "choose another file with -o")
-    from etl.outputs import atomic  # noqa: PLC0415 - needed for Parquet only
+    from etl.outputs import atomic  # noqa: PLC0415 - needed for files only
     from etl.warehouse import parquet  # noqa: PLC0415
 
+    real = regular_file(target)
     clock = clock or Clock()
     with (
         atomic.temporary_beside(real, clock, wait=wait) as folder,
