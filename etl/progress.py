@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from etl.outputs.serialize import as_json, plain
 from etl.sync.summary import count
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def describe(progress: "Progress") -> str:
     """Describe one account's progress in one line."""
     if progress.days_planned is not None:
         days = f"{progress.days_done:,} of {count(progress.days_planned, 'day')}"
+        days += f" ({progress.days_done * 100 // progress.days_planned} %)" if progress.days_planned else ""
     else:
         days = count(progress.days_done, "day")
     parts = [f"back to {progress.day}"] if progress.day else []
@@ -98,6 +100,20 @@ def terminal_reporter(
         if monotonic() >= next_draw:
             next_draw = monotonic() + DRAW_SECONDS
             line.draw(describe(progress))
+
+    return report
+
+
+def json_reporter(stream: TextIO | ProgressLine, monotonic: Callable[[], float]) -> Callable[[ProgressT], None]:
+    """Return a callback that writes the progress as a line of JSON, at most once a second."""
+    next_line = monotonic()
+
+    def report(progress: ProgressT) -> None:
+        nonlocal next_line
+        if monotonic() >= next_line:
+            next_line = monotonic() + 1
+            stream.write(as_json({"progress": plain(progress)}) + "\n")
+            stream.flush()
 
     return report
 

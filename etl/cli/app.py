@@ -7,13 +7,14 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
+from itertools import takewhile
 from typing import NoReturn
 
 import click
 
-from etl.cli import demo, lake, maintain, publish, read, sync
+from etl.cli import demo, lake, maintain, publish, read, setup, sync
 from etl.cli.context import CliContext
-from etl.cli.options import NAME, common
+from etl.cli.options import COMPLETE_VARIABLE, NAME, common
 from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error
 from etl.config import Environment
 from etl.errors import AppError, InterruptedRunError, UsageError
@@ -57,7 +58,8 @@ def cli() -> None:
 
 for command in (
     sync.sync, sync.plan, read.status, read.check, read.query, read.report, publish.publish, publish.export,
-    lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor, demo.sandbox, demo.demo,
+    lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor,
+    setup.config, setup.completion, setup.mcp, demo.sandbox, demo.demo,
 ):  # fmt: skip
     cli.add_command(command)
 
@@ -67,6 +69,7 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
     umask = os.umask(0o077)  # the warehouse and its temporary files are private to their owner
     try:
         context = CliContext(environment or Environment.here(), file_mode=0o666 & ~umask)
+        context.as_json = "--json" in takewhile("--".__ne__, arguments)  # also for errors in other options
         return Context().run(_run, arguments, context)  # log context variables end with it
     finally:
         os.umask(umask)
@@ -123,6 +126,11 @@ def main() -> NoReturn:
         raise KeyboardInterrupt
 
     _reopen_closed_streams()
+    environment = Environment.here()
+    if instruction := environment.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {"obj": CliContext(environment)}, NAME, COMPLETE_VARIABLE, instruction))
     signal.signal(signal.SIGTERM, interrupt)
     code = run(sys.argv[1:])
     if code == InterruptedRunError.exit_code or threading.active_count() == 1:

@@ -22,6 +22,8 @@ class CliContext:
     """Options from the command line, by the names in ``SETTINGS``."""
     code: int = 0
     """Exit code so far."""
+    as_json: bool = False
+    """Print results and errors as JSON."""
     log_format: str = ""
     """Empty until the settings are loaded."""
     ping_url: "Secret | None" = None

@@ -14,6 +14,7 @@ import click
 
 from etl.cli.context import CliContext
 from etl.cli.options import NAME, common
+from etl.cli.output import show
 from etl.config import PREFIX, Environment
 from etl.errors import UsageError, most_severe
 from etl.sync.summary import count
@@ -97,8 +98,11 @@ def sandbox(
     server = Sandbox(dataset, behaviour, tuple(map(_parse_fault, faults)), port=port)
 
     def announce(url: str) -> None:
+        if context.as_json:
+            show(context, {"url": url, "days": days}, "")
+            return
         click.echo(f"The sandbox serves {url} with {days} days of history until Ctrl-C. In another terminal:")
-        click.echo(f"  export {PREFIX}API_URL={url}\n  export {PREFIX}CLIENT_KEY=any-text\n  {NAME} sync --rate 0")
+        click.echo(f"  export {PREFIX}API_URL={url}\n  export {PREFIX}CLIENT_KEY=any-text\n  {NAME} sync")
         sys.stdout.flush()
 
     try:
@@ -134,7 +138,7 @@ def _parse_fault(text: str) -> "Fault":
 def demo(context: CliContext, keep: str | None) -> None:
     """Try it without a key: sandbox, sync, status, first query.
 
-    Runs in a temporary folder; nothing leaves this machine.
+    Runs in a temporary folder; nothing leaves this machine. With --json it prints the three results only.
 
     \b
     anticaptcha-etl demo
@@ -160,16 +164,20 @@ def demo(context: CliContext, keep: str | None) -> None:
         dataset = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
         server = stack.enter_context(Sandbox(dataset, Behaviour(unknown_queue="zeros"), now=lambda: now))
         variables = {f"{PREFIX}API_URL": server.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
-        click.echo("A local stand-in for the API serves 120 days of generated spending. You would type:\n")
+        say: Callable[[str], object] = (
+            (lambda _: None) if context.as_json else click.echo
+        )  # results are JSON by themselves
+        say("A local stand-in for the API serves 120 days of generated spending. You would type:\n")
         exports = [f"$ export {name}={value}" for name, value in variables.items()]
-        click.echo("\n".join([f"$ cd {folder}", *exports]))
-        for command in (["sync", "--rate", "0"], ["status"], ["query", FIRST_QUERY]):
-            click.echo(f"\n$ {NAME} {shlex.join(command)}")
+        say("\n".join([f"$ cd {folder}", *exports]))
+        as_json = ["--json"] if context.as_json else []
+        for command in (["sync"], ["status"], ["query", FIRST_QUERY]):
+            say(f"\n$ {NAME} {shlex.join(command)}")
             sys.stdout.flush()
-            context.code = most_severe([context.code, run(command, Environment(variables, folder))])
+            context.code = most_severe([context.code, run([*command, *as_json], Environment(variables, folder))])
             if context.code:
                 return
     if keep:
         warehouse = folder / "warehouse.duckdb"
-        click.echo(f'\nKept {warehouse}. Next: {NAME} query --warehouse {warehouse} "select ..."')
-    click.echo(f"\nWith your own key: export {PREFIX}CLIENT_KEY=... and then {NAME} sync")
+        say(f'\nKept {warehouse}. Next: {NAME} query --warehouse {warehouse} "select ..."')
+    say(f"\nWith your own key: export {PREFIX}CLIENT_KEY=... and then {NAME} sync")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.context import CliContext
-from etl.cli.options import NAME, common, json_output, setting
+from etl.cli.options import NAME, common, setting
+from etl.cli.output import show
 from etl.config import CONFIG_NAME, Settings
 from etl.errors import UsageError, WarehouseError
 from etl.sync.summary import count
@@ -49,40 +50,36 @@ def push(context: CliContext, replace: bool) -> None:
     settings = context.settings()
     target = _location(settings)
     made = ship(settings.warehouse, target, context.clock, wait=settings.lock_wait, is_replacement=replace)
-    if not settings.quiet:
-        rows = count(sum(made.rows.values()), "row")
-        click.echo(
-            f"Shipped {count(made.accounts, 'account')}, {rows} to {target}" if made.accounts else "Nothing to ship"
-        )
+    rows = count(sum(made.rows.values()), "row")
+    text = f"Shipped {count(made.accounts, 'account')}, {rows} to {target}" if made.accounts else "Nothing to ship"
+    show(context, {"lake": target, **made._asdict()}, text, quiet=settings.quiet)
 
 
 @lake.command()
 @location
-@json_output
 @common
 @click.pass_obj
-def status(context: CliContext, as_json: bool) -> None:
+def status(context: CliContext) -> None:
     """Show how far the lake is behind the warehouse, its files and bytes.
 
     \b
     anticaptcha-etl lake status
     """
     from etl.outputs.lake.status import load_status
-    from etl.outputs.serialize import as_json as to_json
 
     settings = context.settings()
     found = load_status(settings.warehouse, _location(settings), context.clock, wait=settings.lock_wait)
-    if as_json:
-        click.echo(to_json(found._asdict()))
-        return
     until = f"{found.complete_until:%Y-%m-%d %H:%M} UTC" if found.complete_until else "nothing"
-    click.echo(f"Lake {found.location}: {count(found.files, 'file')}, {found.bytes:,} bytes, {found.buckets} buckets")
-    click.echo(f"  {count(found.shipped, 'account')}, complete until {until}")
+    lines = [
+        f"Lake {found.location}: {count(found.files, 'file')}, {found.bytes:,} bytes, {found.buckets} buckets",
+        f"  {count(found.shipped, 'account')}, complete until {until}",
+    ]
     if found.behind:
-        click.echo(f"  behind: {count(found.behind, 'account')}, {count(found.days_behind, 'day')}; {NAME} lake push")
+        lines.append(f"  behind: {count(found.behind, 'account')}, {count(found.days_behind, 'day')}; {NAME} lake push")
     for number, what in ((found.foreign, "shipped by another warehouse"), (found.diverged, "newer in the lake")):
         if number:
-            click.echo(f"  {count(number, 'account')} {what}; {NAME} lake push explains it")
+            lines.append(f"  {count(number, 'account')} {what}; {NAME} lake push explains it")
+    show(context, found, "\n".join(lines))
 
 
 @lake.command()
@@ -101,8 +98,8 @@ def optimize(context: CliContext) -> None:
     target = _location(settings)
     results = [delta.optimize(table, target) for table in delta.open_lake(target, create=False).tables.values()]
     joined, deleted = (sum(column) for column in zip(*results, strict=True))
-    if not settings.quiet:
-        click.echo(f"Joined {count(joined, 'file')}, deleted {count(deleted, 'file')} in {target}")
+    text = f"Joined {count(joined, 'file')}, deleted {count(deleted, 'file')} in {target}"
+    show(context, {"lake": target, "joined": joined, "deleted": deleted}, text, quiet=settings.quiet)
 
 
 def _location(settings: Settings) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.context import CliContext
-from etl.cli.options import common, json_output, setting
+from etl.cli.options import common, setting
+from etl.cli.output import show
 from etl.errors import ChecksFailedError, UsageError
 from etl.sync.summary import count
 
@@ -41,8 +42,8 @@ def replay(context: CliContext) -> None:
     settings = context.settings()
     result = replay_account(settings, context.clock)
     context.code = ChecksFailedError.exit_code if result.unreadable else 0
-    if not settings.quiet or result.rows or result.unreadable:
-        click.echo("\n".join(_replay_lines(result)))
+    quiet = settings.quiet and not (result.rows or result.unreadable)
+    show(context, result, "\n".join(_replay_lines(result)), quiet=quiet)
 
 
 def _replay_lines(result: "ReplayResult") -> Iterable[str]:
@@ -99,9 +100,9 @@ def migrate(context: CliContext, revision: str | None, down: bool) -> None:
         downgrade(engine, target)
     else:
         upgrade(engine, target)
-    if not settings.quiet:
-        change = f"{before} -> {target}" if before != target else f"{target}, nothing to do"
-        click.echo(f"{name_of(url)}: schema {change}")
+    change = f"{before} -> {target}" if before != target else f"{target}, nothing to do"
+    result = {"warehouse": name_of(url), "before": before, "after": target}
+    show(context, result, f"{name_of(url)}: schema {change}", quiet=settings.quiet)
 
 
 def _target_revision(known: list[str], before: str, revision: str | None, *, down: bool) -> str:
@@ -150,21 +151,17 @@ def transfer(context: CliContext, source: str, target: str) -> None:
         return text if "://" in text else str(context.environment.folder / Path(text).expanduser())
 
     made = copy_warehouse(resolve(source), resolve(target), context.clock, wait=settings.lock_wait)
-    if not settings.quiet:
-        click.echo(f"{made.source} -> {made.target}")
-        for table, rows in made.rows.items():
-            click.echo(f"  {table:<23} {count(rows, 'row')}")
-        for account, total in made.spent.items():
-            click.echo(f"  {account}: {_format_measures(total)} on both sides")
+    tables = [f"  {table:<23} {count(rows, 'row')}" for table, rows in made.rows.items()]
+    totals = [f"  {account}: {_format_measures(total)} on both sides" for account, total in made.spent.items()]
+    show(context, made, "\n".join([f"{made.source} -> {made.target}", *tables, *totals]), quiet=settings.quiet)
 
 
 @click.command()
 @setting("account", "Account whose key and history to check.", metavar="NAME")
 @click.option("--probe", is_flag=True, help="Probe undocumented API behaviour (at most 11 requests, one per second).")
-@json_output
 @common
 @click.pass_obj
-def doctor(context: CliContext, probe: bool, as_json: bool) -> None:
+def doctor(context: CliContext, probe: bool) -> None:
     """Check settings, API key, warehouse and API; suggest fixes.
 
     Sends one API request without the key; with --probe at most 11 with it, and stores what they show. The exit code
@@ -183,4 +180,4 @@ def doctor(context: CliContext, probe: bool, as_json: bool) -> None:
     found = run_diagnostics(context.given, context.environment, context.clock, probe=probe)
     context.code = found.exit_code
     if found.needs_attention or not found.quiet:
-        click.echo(to_json(found) if as_json else as_text(found), nl=False)
+        click.echo(to_json(found) if context.as_json else as_text(found), nl=False)

@@ -10,6 +10,8 @@ from etl import __version__
 from etl.config import CONFIG_NAME, PREFIX, SETTINGS
 
 NAME = "anticaptcha-etl"
+COMPLETE_VARIABLE = "_ANTICAPTCHA_ETL_COMPLETE"
+"""Set by the script of ``completion``; click reads it."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,14 +60,35 @@ common = _all_of(
     setting("verbose", "Print debug messages.", "-v", is_flag=True),
     setting("quiet", "Print only problems that need attention.", "-q", is_flag=True),
     setting("log_format", "Format of log lines on standard error: text or json.", metavar="FORMAT"),
+    click.option(
+        "--json", "as_json", is_flag=True, expose_value=False, help="Print the result, or the error, as JSON."
+    ),
     click.version_option(
         __version__, prog_name=NAME, message="%(prog)s %(version)s", help="Print the version and exit."
     ),
 )
 
+
+def complete_account(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the configuration file and of the warehouse, for a shell; none if they cannot be read at once."""
+    from etl.outputs.accounts import known_accounts
+
+    del parameter
+    names = known_accounts({**context.obj.given, **context.params}, context.obj.environment, context.obj.clock)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from etl.warehouse.views import public_views
+
+    del context, parameter
+    return [view.name for view in public_views() if view.name.startswith(incomplete)]
+
+
 one_account = click.option(
     "--account",
     metavar="NAME",
+    shell_complete=complete_account,
     expose_value=False,
     callback=store,
     help=f"Only this account. Without it: all accounts in the warehouse.  [env: {PREFIX}ACCOUNT]",
@@ -82,12 +105,15 @@ def safe_csv(*, default: bool) -> Callable[[Function], Function]:
     )
 
 
-json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 REPEATABLE = "Repeatable; comma-separated in the environment."
 
 sync_options = _all_of(
-    setting("account", "Name of the account in the warehouse and in the configuration file.", metavar="NAME"),
+    setting(
+        "account",
+        "Name of the account in the warehouse and in the configuration file.",
+        metavar="NAME",
+        shell_complete=complete_account,
+    ),
     setting("since", "First UTC day to load, or 'all'. Saved for later runs; overrides --empty-days.", metavar="DATE"),
     setting("until", "Last UTC day to load, inclusive. Without it: today.", metavar="DATE"),
     setting("queues", f"Queue name as shown in the account's statistics. {REPEATABLE}", metavar="NAME", multiple=True),

@@ -37,9 +37,23 @@ def log_event(event: str, counts: Mapping[str, object], *, needs_attention: bool
     logging.getLogger("etl.cli").log(level, event, extra=counts)
 
 
+def show(context: CliContext, result: object, text: str, *, quiet: bool = False) -> None:
+    """Print a result as text or, with --json, as JSON."""
+    if quiet:
+        return
+    if context.as_json:
+        from etl.outputs.serialize import as_json, plain
+
+        text = as_json(plain(result))
+    click.echo(text)
+
+
 def print_error(error: AppError, context: CliContext) -> None:
     """Print an error and its hint to standard error, or log both as JSON."""
     context.report_lines += [f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else [])]
+    if context.as_json:
+        _print_json_error(error.message, error.hint, error.exit_code)
+        return
     if wants_json(context):
         import logging
 
@@ -54,6 +68,12 @@ def print_error(error: AppError, context: CliContext) -> None:
 def print_internal_error(error: Exception, context: CliContext) -> None:
     """Print a bug with its traceback. Tracebacks contain no values of variables, so no secrets."""
     context.report_lines += ["error: internal error; see the log for its traceback"]
+    if context.as_json:
+        import traceback
+
+        traceback.print_exception(error)
+        _print_json_error(INTERNAL_ERROR_MESSAGE, "the lines above are its traceback", INTERNAL_ERROR)
+        return
     if wants_json(context):
         import logging
 
@@ -65,6 +85,12 @@ def print_internal_error(error: Exception, context: CliContext) -> None:
 
     traceback.print_exception(error)
     click.echo(f"error: internal error in {NAME} {__version__}; please report it with the lines above", err=True)
+
+
+def _print_json_error(message: str, hint: str, exit_code: int) -> None:
+    from etl.outputs.serialize import as_json
+
+    click.echo(as_json({"error": message, "hint": hint, "exit_code": exit_code}), err=True)
 
 
 def wants_json(context: CliContext) -> bool:

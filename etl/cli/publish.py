@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from etl.cli.context import CliContext, selected_account
-from etl.cli.options import NAME, common, one_account, safe_csv, setting
+from etl.cli.options import NAME, common, complete_view, one_account, safe_csv, setting
+from etl.cli.output import output_target, show
 from etl.config import CONFIG_NAME, Settings
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 from etl.sync.summary import count
@@ -47,9 +48,9 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
     target = resolve_target(settings.warehouse, settings.publish)
     wait, checks = settings.lock_wait, settings.checks_folder
     made = write_copy(settings.warehouse, target, context.clock, wait=wait, checks_folder=checks, force=force)
-    if not settings.quiet:
-        hours = count(made.rows["spending_hourly"], "row")
-        click.echo(f"Published {made.path}: {hours} in spending_hourly, {made.size:,} bytes")
+    hours = count(made.rows["spending_hourly"], "row")
+    text = f"Published {made.path}: {hours} in spending_hourly, {made.size:,} bytes"
+    show(context, {"path": made.path, "bytes": made.size, "rows": made.rows}, text, quiet=settings.quiet)
 
 
 @click.command()
@@ -65,6 +66,7 @@ def publish(context: CliContext, path: str | None, force: bool) -> None:
     "names",
     metavar="NAME",
     multiple=True,
+    shell_complete=complete_view,
     help="Only this view. Repeatable. Without it: all views; in a workbook the daily and monthly ones.",
 )
 @safe_csv(default=True)
@@ -89,7 +91,6 @@ def export(
     anticaptcha-etl export --format csv --account shop sheets
     anticaptcha-etl export spending.xlsx --view spending_daily
     """
-    from etl.cli.output import output_target
     from etl.outputs.export import export as write_files
     from etl.warehouse.engine import warehouse_url
 
@@ -107,8 +108,8 @@ def export(
         is_safe=safe,
         mode=context.file_mode,
     )
-    if not settings.quiet:
-        click.echo(f"Exported {count(len(rows), 'view')}, {count(sum(rows.values()), 'row')} to {path}")
+    text = f"Exported {count(len(rows), 'view')}, {count(sum(rows.values()), 'row')} to {path}"
+    show(context, {"path": path, "rows": rows}, text, quiet=settings.quiet)
 
 
 def publish_after_sync(settings: Settings, path: Path, clock: "Clock", *, is_changed: bool) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from etl.cli.context import CliContext, selected_account
-from etl.cli.options import NAME, common, json_output, one_account, safe_csv, setting
-from etl.cli.output import open_output, output_target, terminal_width
+from etl.cli.options import NAME, common, one_account, safe_csv, setting
+from etl.cli.output import open_output, output_target, show, terminal_width
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 
 SQL_COMMENT = re.compile(r"--(\s|.*\n)")
@@ -22,10 +22,9 @@ ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json", ".parqu
 @click.command()
 @one_account
 @setting("max_age", "Exit 5 if the newest total is older than this.", metavar="HOURS")
-@json_output
 @common
 @click.pass_obj
-def status(context: CliContext, as_json: bool) -> None:
+def status(context: CliContext) -> None:
     """Show coverage, gaps, freshness, failed windows, last runs.
 
     \b
@@ -56,7 +55,7 @@ def status(context: CliContext, as_json: bool) -> None:
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:
-        click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
+        click.echo(to_json(found) if context.as_json else as_text(found, terminal_width()), nl=False)
     if is_late:
         raise ChecksFailedError(
             f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync"
@@ -66,10 +65,9 @@ def status(context: CliContext, as_json: bool) -> None:
 @click.command()
 @one_account
 @setting("checks_folder", "Folder with your own SQL checks; each selects the rows that are wrong.", metavar="DIR")
-@json_output
 @common
 @click.pass_obj
-def check(context: CliContext, as_json: bool) -> None:
+def check(context: CliContext) -> None:
     """Run data-quality checks: sums, coverage, prices, freshness.
 
     Exits 5 if a blocking check fails. sync runs the same checks at its end. Makes no requests and writes nothing.
@@ -91,7 +89,7 @@ def check(context: CliContext, as_json: bool) -> None:
     found = run_checks(warehouse_url(settings.warehouse), account, folder, context.clock, wait=settings.lock_wait)
     context.code = ChecksFailedError.exit_code if found.is_blocking else 0
     if found.needs_attention or not settings.quiet:
-        click.echo(to_json(found) if as_json else as_text(found, terminal_width()), nl=False)
+        click.echo(to_json(found) if context.as_json else as_text(found, terminal_width()), nl=False)
 
 
 class _QueryCommand(click.Command):
@@ -104,8 +102,15 @@ class _QueryCommand(click.Command):
         return super().parse_args(context, [*others, "--", *sql, *args[end + 1 :]])
 
 
+def _complete_cookbook(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from etl.outputs.cookbook import PREFIX, load
+
+    del context, parameter
+    return [name for one in load() if (name := f"@{PREFIX}{one.name}").startswith(incomplete)]
+
+
 @click.command(cls=_QueryCommand)
-@click.argument("sql", required=False)
+@click.argument("sql", required=False, shell_complete=_complete_cookbook)
 @click.option("--list", "lists", is_flag=True, help="List the cookbook queries, each with what one row is.")
 @click.option(
     "--format",
@@ -130,9 +135,9 @@ def query(
     anticaptcha-etl query @cookbook/month_to_date_with_forecast
     """
     if lists:
-        from etl.outputs.cookbook import listing
+        from etl.outputs.cookbook import listing, load
 
-        click.echo(listing(), nl=False)
+        show(context, [{"name": one.name, "grain": one.grain} for one in load()], listing().rstrip())
         return
     if sql is None:
         raise UsageError("no SQL given", "give SQL, @FILE.sql, @cookbook/NAME (see --list), or - for standard input")
@@ -143,7 +148,7 @@ def query(
     settings = context.settings()
     url = warehouse_url(settings.warehouse)
     target = output_target(output, url, context)
-    file_format = file_format or _format_of(target)
+    file_format = file_format or ("json" if context.as_json else _format_of(target))
     statement = _read_sql(sql, context.environment.folder)
     if file_format in ("parquet", "xlsx"):
         if target is None:
@@ -157,8 +162,10 @@ def query(
     ):
         if file_format == "table":
             write_table(result, file, shutil.get_terminal_size().columns if file.isatty() else None)
+        elif file_format == "json":
+            write_json(result, file, decimals_as_text=context.as_json)
         else:
-            write_json(result, file) if file_format == "json" else write_csv(result, file, is_safe=safe)
+            write_csv(result, file, is_safe=safe)
 
 
 def _read_sql(text: str, folder: Path) -> str:
@@ -232,5 +239,7 @@ def report(context: CliContext, output: str, days: int) -> None:
     text = render_page(data)
     with open_output(target, context.file_mode) as file:
         file.write(text)
-    if target and not settings.quiet:
-        click.echo(f"Wrote {target} ({len(text.encode()) / 1_000_000:.1f} MB); open it in a browser")
+    if target:
+        size = len(text.encode())
+        message = f"Wrote {target} ({size / 1_000_000:.1f} MB); open it in a browser"
+        show(context, {"path": target, "bytes": size}, message, quiet=settings.quiet)

@@ -11,7 +11,7 @@ import click
 from etl.cli.context import CliContext
 from etl.cli.lake import ship_after_fleet, ship_after_sync
 from etl.cli.options import common, setting, sync_options
-from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, print_error
+from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, print_error, show
 from etl.cli.publish import publish_after_fleet, publish_after_sync
 from etl.config import SETTINGS, Settings
 from etl.errors import AppError, UsageError, most_severe
@@ -35,9 +35,16 @@ if TYPE_CHECKING:
 @sync_options
 @setting("accounts_at_once", "With --all: number of accounts to sync at the same time, 1 to 64.", metavar="N")
 @click.option("--dry-run", is_flag=True, help="Only show which requests sync would make; the same as plan.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "off"]),
+    default="auto",
+    show_default=True,
+    help="On standard error: a redrawn line in a terminal, else log lines; one JSON object a second; or nothing.",
+)
 @common
 @click.pass_obj
-def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
+def sync(context: CliContext, all_accounts: bool, dry_run: bool, progress: str) -> None:
     """Bring the warehouse up to date.
 
     Pages backward day by day, fills gaps and re-reads recent days. It can be stopped at any time; the next
@@ -57,9 +64,9 @@ def sync(context: CliContext, all_accounts: bool, dry_run: bool) -> None:
         return
     context.keeps_progress = True
     if all_accounts:
-        _sync_fleet(context)
+        _sync_fleet(context, progress)
     else:
-        _sync_account(context)
+        _sync_account(context, progress)
 
 
 @click.command()
@@ -93,21 +100,23 @@ def _plan(context: CliContext, all_accounts: bool) -> None:
         accounts, defaults = context.accounts()
         plans, failed = fleet.plan_accounts(accounts, defaults, context.clock)
         context.code = most_severe([outcome.exit_code for outcome in failed])
-        click.echo("\n".join(format_fleet_plan(plans, failed, defaults.rate)))
+        result = {"accounts": plans, "failed": [_outcome_fields(outcome) for outcome in failed]}
+        show(context, result, "\n".join(format_fleet_plan(plans, failed, defaults.rate)))
         return
     from etl.sync.plan import plan_account
 
     settings = context.settings()
-    click.echo("\n".join(format_plan(plan_account(settings, context.clock))))
+    found = plan_account(settings, context.clock)
+    show(context, found, "\n".join(format_plan(found)))
 
 
-def _sync_account(context: CliContext) -> None:
+def _sync_account(context: CliContext, form: str) -> None:
     from etl import progress
     from etl.sync.run import sync_account
 
     line = progress.ProgressLine(sys.stderr)
     settings = context.settings(needs_key=True, stream=line)
-    watch = _reporter(settings, context.clock, line, progress.describe, lambda state: state.days_done)
+    watch = _reporter(form, settings, context.clock, line, progress.describe, lambda state: state.days_done)
     try:
         result = sync_account(settings, context.clock, watch)
     finally:
@@ -116,22 +125,35 @@ def _sync_account(context: CliContext) -> None:
     context.report_lines += format_result(result, verbose=settings.verbose)
     if settings.log_format == "json":
         log_event("sync done", asdict(result), needs_attention=result.needs_attention)
-    elif not settings.quiet or result.needs_attention:
-        click.echo("\n".join(context.report_lines))
+    if context.as_json or settings.log_format != "json":
+        quiet = settings.quiet and not result.needs_attention
+        show(context, result, "\n".join(context.report_lines), quiet=quiet)
     if settings.publish:
         is_changed = bool(result.requests or result.facts_changed)
         publish_after_sync(settings, settings.publish, context.clock, is_changed=is_changed)
     ship_after_sync(settings, context.clock, [settings.account])
 
 
-def _sync_fleet(context: CliContext) -> None:
+def _outcome_fields(outcome: "AccountOutcome") -> dict[str, object]:
+    """An account of several as ``--json`` prints it."""
+    problem = outcome.problem
+    return {
+        "account": outcome.account,
+        "exit_code": outcome.exit_code,
+        "result": outcome.result,
+        "error": problem.message if problem else INTERNAL_ERROR_MESSAGE if outcome.crash else None,
+        "hint": problem.hint if problem else None,
+    }
+
+
+def _sync_fleet(context: CliContext, form: str) -> None:
     from etl import progress
     from etl.sync import fleet
 
     line = progress.ProgressLine(sys.stderr)
     accounts, defaults = context.accounts(stream=line)
     context.ping_url = defaults.ping_url
-    watch = _reporter(defaults, context.clock, line, progress.describe_fleet, lambda state: state.requests)
+    watch = _reporter(form, defaults, context.clock, line, progress.describe_fleet, lambda state: state.requests)
     try:
         report = partial(_report_outcome, context)
         result = fleet.sync_accounts(accounts, defaults, context.clock, watch, report)
@@ -150,20 +172,29 @@ def _sync_fleet(context: CliContext) -> None:
     if defaults.log_format == "json":
         counts = {"accounts": len(result.outcomes), "not_begun": result.not_started, **total_counts(result.results)}
         log_event("all synced", counts | {"exit_code": context.code}, needs_attention=needs_attention)
-    elif not defaults.quiet or needs_attention:
-        click.echo("\n".join(format_fleet_result(result, context.code, only_attention=defaults.quiet)))
+    if context.as_json or defaults.log_format != "json":
+        fields = {
+            "exit_code": context.code,
+            "accounts": [_outcome_fields(outcome) for outcome in result.outcomes],
+            "not_started": result.not_started,
+        }
+        text = "\n".join(format_fleet_result(result, context.code, only_attention=defaults.quiet))
+        show(context, fields, text, quiet=defaults.quiet and not needs_attention)
 
 
 def _reporter(
+    form: str,
     settings: Settings,
     clock: "Clock",
     line: "ProgressLine",
     describe: Callable[[Any], str],
     steps: Callable[[Any], int],
 ) -> Callable[[Any], None]:
-    """Report progress on one redrawn line in a terminal, otherwise as log lines."""
+    """Report progress on one redrawn line in a terminal, otherwise as log lines, or as ``form`` says."""
     from etl import progress
 
+    if form != "auto":
+        return progress.json_reporter(line, clock.monotonic) if form == "json" else lambda _: None
     if sys.stderr.isatty() and not settings.quiet and settings.log_format == "text":
         return progress.terminal_reporter(line, clock.monotonic, describe)
     return progress.log_reporter(clock.monotonic, describe, steps)

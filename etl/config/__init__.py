@@ -9,7 +9,7 @@ The command line imports this package for ``--help``, so modules that are slow t
 
 from etl.config.environment import CONFIG_NAME, PREFIX, Environment
 from etl.config.permissions import FilePermissionWarning
-from etl.config.resolve import Accounts, accounts, key_file, load
+from etl.config.resolve import Accounts, accounts, key_file, key_place, load
 from etl.config.settings import SETTINGS, Setting, Settings
 from etl.config.toml_file import config_path
 from etl.config.values import Shard
@@ -27,5 +27,6 @@ __all__ = [
     "accounts",
     "config_path",
     "key_file",
+    "key_place",
     "load",
 ]

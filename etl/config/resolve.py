@@ -7,12 +7,13 @@ from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from etl.config.client_key import locate_key, read_key
 from etl.config.environment import PREFIX, Environment, resolve_path
 from etl.config.settings import SETTING_BY_NAME, SETTINGS, Setting, Settings, variable
 from etl.config.toml_file import KEY_FILE, KEY_VARIABLE, ConfigFile, config_path, read_config
-from etl.config.values import format_value
+from etl.config.values import format_value, is_loopback
 from etl.errors import UsageError
 
 
@@ -93,6 +94,12 @@ def accounts(given: Mapping[str, object], environment: Environment) -> Accounts:
     return Accounts(tuple(config.accounts), Sources(given, environment, config))
 
 
+def key_place(account: str, given: Mapping[str, object], environment: Environment) -> str | None:
+    """Return the setting that says where the account's key is; None if there is none. Raises UsageError."""
+    location = locate_key(account, environment, read_config(given, environment))
+    return location.source if location else None
+
+
 def key_file(account: str, given: Mapping[str, object], environment: Environment) -> Path | None:
     """Return the file that should contain the account's key; None if the key is elsewhere or not configured."""
     try:
@@ -118,6 +125,8 @@ def _resolve(sources: Sources, now: datetime, *, needs_key: bool) -> Settings:
         elif name == "lake" and value is not None and "://" not in str(value):
             value = str(resolve_path(folder, str(value)))
         values[name], origins[name] = value, raw.source if raw else "default"
+    if origins["rate"] == "default" and is_loopback(urlsplit(values["api_url"]).hostname or ""):
+        values["rate"], origins["rate"] = 0.0, "default for an API on this machine"
     _check_days(values["since"], values["until"], now.date(), origins)
     key = read_key(values["account"], sources.environment, sources.config) if needs_key else None
     if key:

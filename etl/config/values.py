@@ -178,9 +178,13 @@ def _secure_url(value: object, secret: str) -> str:
         raise ValueError("it is not a valid URL") from None  # the original error contains the URL
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("it must be a URL that begins with https://")
-    if parts.scheme == "http" and host != "localhost" and not re.fullmatch(r"127(\.\d+){3}|::1", host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"{secret} would be sent unencrypted; use https:// (http:// is allowed for this machine only)")
     return url
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or bool(re.fullmatch(r"127(\.\d+){3}|::1", host))
 
 
 def log_format(value: object) -> str:

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from etl.errors import AccountRejectedError, AppError, SchemaTooNewError, WarehouseError
 from etl.extract import protocol
 from etl.extract.client import Reachability
+from etl.maintenance.effective_settings import EffectiveSetting
 from etl.maintenance.probes import BehaviourChange
 from etl.models import MAX_CLOCK_SKEW, ErrorScope, UnknownNameAnswer, UnknownNameBehaviour
 from etl.responses import ApiError, InvalidResponse, TransportError
@@ -68,14 +69,6 @@ def check_packages(
     else:
         yield Diagnostic("packages", Level.INFO, "not installed as a package, so required versions are unknown")
     yield from warnings
-
-
-class EffectiveSetting(NamedTuple):
-    """A setting's value and where it comes from."""
-
-    name: str
-    value: str
-    source: str
 
 
 def check_settings(settings: Sequence[EffectiveSetting], ignored: Iterable[str]) -> Iterator[Diagnostic]:

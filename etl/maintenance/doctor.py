@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from sqlalchemy import Engine
@@ -22,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl import __version__, config
 from etl.clock import Clock
-from etl.config import SETTINGS, Environment, Settings
+from etl.config import Environment, Settings
 from etl.errors import AppError, UsageError, WarehouseError, most_severe
 from etl.extract.client import Client, Reachability, check_reachable
 from etl.extract.rate_limit import RateLimiter
@@ -30,7 +29,8 @@ from etl.extract.transport import Timeouts
 from etl.load.accounts import find_account, open_account
 from etl.load.lock import account_lock
 from etl.maintenance import diagnostics, probe_store, probes
-from etl.maintenance.diagnostics import Diagnostic, EffectiveSetting, Level, WarehouseFile, from_error
+from etl.maintenance.diagnostics import Diagnostic, Level, WarehouseFile, from_error
+from etl.maintenance.effective_settings import EffectiveSetting, effective_settings, without_password
 from etl.maintenance.probe_answers import answers
 from etl.maintenance.probes import Observation, ProbeBaseline, ProbeRequest, ProbeResult
 from etl.responses import TransportError
@@ -97,7 +97,7 @@ def run_diagnostics(
         report.diagnostics += [from_error("settings", error), skipped]
         return report
     report.quiet = settings.quiet
-    report.settings = tuple(_effective_settings(settings))
+    report.settings = tuple(effective_settings(settings))
     report.diagnostics += diagnostics.check_settings(report.settings, settings.ignored)
     key = _check_key(given, environment, settings, report)
     with report.errors_as("warehouse"):
@@ -129,29 +129,6 @@ def _installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _effective_settings(settings: Settings) -> Iterator[EffectiveSetting]:
-    """Yield every setting. URLs may contain passwords, so only their host and path are shown."""
-    try:
-        warehouse_name = warehouse.name_of(warehouse.warehouse_url(settings.warehouse))
-    except UsageError:
-        warehouse_name = "invalid"
-    shown = {
-        "warehouse": warehouse_name,
-        "api_url": _without_password(settings.api_url),
-        "ping_url": "set" if settings.ping_url else "",
-        "since": "all" if settings.since_all else "",
-    }
-    for name in SETTINGS:
-        value = getattr(settings, name)
-        text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        yield EffectiveSetting(name, shown.get(name) or text, settings.sources[name])
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _check_key(
@@ -260,7 +237,7 @@ def _try_key(engine: Engine, settings: Settings, key: Secret, clock: Clock) -> N
 
 def _diagnose_api(result: Reachability, settings: Settings) -> Iterator[Diagnostic]:
     is_custom = settings.sources["api_url"] != "default"
-    return diagnostics.check_api(result, _without_password(settings.api_url), is_custom_url=is_custom)
+    return diagnostics.check_api(result, without_password(settings.api_url), is_custom_url=is_custom)
 
 
 def _probe(settings: Settings, key: Secret, clock: Clock, report: DoctorReport) -> None:

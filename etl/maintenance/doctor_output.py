@@ -9,7 +9,7 @@ from etl.config import SETTINGS
 from etl.maintenance.diagnostics import Diagnostic, Level
 from etl.maintenance.doctor import DoctorReport
 from etl.maintenance.probes import Confidence, ProbeResult
-from etl.outputs.serialize import as_json
+from etl.outputs.serialize import as_json, plain
 from etl.outputs.text_tables import printable, table
 
 MAX_WIDTH = 80
@@ -59,7 +59,7 @@ def to_json(report: DoctorReport) -> str:
         },
         "probes": [_probe_fields(probe) for probe in report.probes],
     }
-    return as_json(fields) + "\n"
+    return as_json(plain(fields)) + "\n"
 
 
 def _diagnostic_fields(one: Diagnostic) -> dict[str, object]:

@@ -1,11 +1,16 @@
 """Which accounts to show, and since when their history is known."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING
 
-from etl.errors import UsageError
+from etl.clock import Clock
+from etl.config import Environment, accounts, load
+from etl.errors import AppError, UsageError
 from etl.models import DAY
-from etl.warehouse.reading import Reader, reader_of
+from etl.warehouse.engine import warehouse_url
+from etl.warehouse.reading import Reader, open_for_reading, reader_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -37,6 +42,18 @@ def select_accounts(connection: "Reader | sa.Connection", account: str | None) -
             f"account {account!r} is not in the warehouse", f"accounts in it: {', '.join(stored) or 'none'}"
         )
     return {account: stored[account]}
+
+
+def known_accounts(given: Mapping[str, object], environment: Environment, clock: Clock) -> list[str]:
+    """Names in the configuration file and in the warehouse, as far as they can be read without waiting."""
+    names = set[str]()
+    with suppress(AppError):
+        names |= {*accounts(given, environment).names}
+    with suppress(AppError):
+        settings = load(given, clock.now(), environment)
+        with open_for_reading(warehouse_url(settings.warehouse), wait=0, clock=clock) as reader:
+            names |= {*select_accounts(reader, None)}
+    return sorted(names)
 
 
 def history_starts(connection: "Reader | sa.Connection", empty_days: int = EMPTY_DAYS) -> dict[str, date]:

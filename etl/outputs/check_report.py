@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etl.clock import Clock
 from etl.models import Severity
 from etl.outputs.accounts import select_accounts
-from etl.outputs.serialize import as_json
+from etl.outputs.serialize import as_json, plain
 from etl.warehouse import checks
 from etl.warehouse.checks import CheckRun
 from etl.warehouse.migrate import require_readable
@@ -112,4 +112,4 @@ def to_json(report: CheckReport) -> str:
         "checks": report.checked.number,
         "findings": findings,
     }
-    return as_json(fields) + "\n"
+    return as_json(plain(fields)) + "\n"

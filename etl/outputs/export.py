@@ -10,7 +10,7 @@ Parquet files do not repeat the partition columns. TIME is the time of the expor
 the same name: a reader that still has the old list of files gets an error, not a mixture.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -84,16 +84,22 @@ def export(
                 view.name: _write_view(connection, view, accounts, folder, file_format, exported_at, is_safe=is_safe)
                 for view in chosen
             }
-        manifest = {
-            "program": f"anticaptcha-etl {__version__}",
-            "exported_at": exported_at,
-            "account": account,
-            "format": file_format,
-            "rows": rows,
-        }
-        (folder / MANIFEST).write_text(as_json(manifest) + "\n", "utf-8")
+        _write_manifest(folder, exported_at, account, file_format, rows)
         atomic.replace_with(folder, target, mode)
     return rows
+
+
+def _write_manifest(
+    folder: Path, exported_at: datetime, account: str | None, file_format: str, rows: Mapping[str, int]
+) -> None:
+    manifest = {
+        "program": f"anticaptcha-etl {__version__}",
+        "exported_at": exported_at,
+        "account": account,
+        "format": file_format,
+        "rows": rows,
+    }
+    (folder / MANIFEST).write_text(as_json(manifest) + "\n", "utf-8")
 
 
 def _views(names: Sequence[str]) -> list[views.View]:

@@ -10,13 +10,14 @@ from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Timer
 from typing import NamedTuple, TextIO, TypeVar
 
 import duckdb
 
 from etl.clock import Clock
 from etl.errors import UsageError
-from etl.outputs.serialize import as_json, format_value
+from etl.outputs.serialize import as_json, format_value, plain
 from etl.warehouse import views
 from etl.warehouse.duckdb import problem
 from etl.warehouse.engine import open_warehouse
@@ -37,18 +38,35 @@ class Result(NamedTuple):
 
 
 @contextmanager
-def run(url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None) -> Iterator[Result]:
+def run(
+    url: str, sql: str, *, wait: float = 0.0, clock: Clock | None = None, max_seconds: float | None = None
+) -> Iterator[Result]:
     """Run one statement that reads. The warehouse stays open, and locked for writers, until the block ends.
 
-    Raises UsageError for SQL that is wrong or not allowed; WarehouseError if the warehouse does not exist or stays
-    locked for longer than ``wait`` seconds.
+    Raises UsageError for SQL that is wrong or not allowed, or takes longer than ``max_seconds``; WarehouseError if the
+    warehouse does not exist or stays locked for longer than ``wait`` seconds.
     """
     with open_for_reading(url, wait=wait, clock=clock) as reader:
         _require_read_only(reader, sql)
-        with _query_errors(), ExitStack() as stack:
+        with _time_limit(reader, max_seconds), _query_errors(), ExitStack() as stack:
             result = interruptible(reader, lambda: stack.enter_context(reader.stream(sql)))
             batches = iter(lambda: interruptible(reader, lambda: result.fetch(BATCH_SIZE)), [])
             yield Result(result.columns, (tuple(row) for batch in batches for row in batch))
+
+
+@contextmanager
+def _time_limit(reader: Reader, seconds: float | None) -> Iterator[None]:
+    timer = Timer(seconds or 0.0, reader.stop)
+    if seconds:
+        timer.start()
+    try:
+        yield
+    except UsageError as error:
+        if seconds and timer.finished.is_set():
+            raise UsageError(f"the query took longer than {seconds:g} seconds", "ask for less") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def interruptible(reader: Reader, work: Callable[[], _T]) -> _T:
@@ -109,15 +127,16 @@ def _format_safely(value: object) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
-def write_json(result: Result, file: TextIO) -> None:
-    """Write one array with one object per line. Money is a number with all its digits.
+def write_json(result: Result, file: TextIO, *, decimals_as_text: bool = False) -> None:
+    """Write one array with one object per line. Money is a number with all its digits, or a text.
 
     Raises UsageError if two columns have the same name: JSON readers would drop one.
     """
     if repeated := [name for name, count in Counter(result.columns).items() if count > 1]:
         raise UsageError(f"two columns are named {repeated[0]!r}", "rename one with AS, or use --format csv")
     file.write("[")
-    objects = (as_json(dict(zip(result.columns, row, strict=True))) for row in result.rows)
+    rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows)
+    objects = map(as_json, map(plain, rows) if decimals_as_text else rows)
     file.writelines((",\n" if number else "\n") + text for number, text in enumerate(objects))
     file.write("\n]\n")
 

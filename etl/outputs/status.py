@@ -1,7 +1,7 @@
 """What the warehouse contains and how fresh it is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -9,7 +9,7 @@ from etl.clock import Clock
 from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
 from etl.outputs import status_sql as sql
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
-from etl.outputs.serialize import as_json
+from etl.outputs.serialize import as_json, plain
 from etl.outputs.text_tables import labelled, printable, table, wrap
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none, open_for_reading
@@ -18,7 +18,7 @@ MAX_RUNS = 10
 _WIDE_TERMINAL = 100
 _MAX_SPANS = 6
 _STATUSES = ("final", "open", "missing", "failed")
-_JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted", "finished_at": "ended_at"}
+JSON_KEYS = {"unattributed_days": "rest", "over_allocated_days": "contradicted", "finished_at": "ended_at"}
 """Fields that have another name in JSON, where keys never change."""
 
 
@@ -295,19 +295,6 @@ def _runs_table(recent: Sequence[Run], gap: int) -> str:
 
 
 def to_json(status: Status) -> str:
-    """The status as JSON, with exact money, ISO 8601 times, and null for the unknown. Keys may be added, never
+    """The status as JSON, with money as text, ISO 8601 times, and null for the unknown. Keys may be added, never
     renamed."""
-    return as_json(_fields(asdict(status))) + "\n"
-
-
-def _fields(value: object) -> object:
-    """Named tuples as objects too, which ``asdict`` leaves as they are."""
-    match value:
-        case Measures():
-            return value._asdict()
-        case Mapping():
-            return {_JSON_KEYS.get(key, key): _fields(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_fields(item) for item in value]
-        case _:
-            return value
+    return as_json(plain(status, JSON_KEYS)) + "\n"
