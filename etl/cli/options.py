@@ -85,6 +85,13 @@ def complete_view(context: click.Context, parameter: click.Parameter, incomplete
     return [view.name for view in public_views() if view.name.startswith(incomplete)]
 
 
+timezone = setting(
+    "timezone",
+    "Time zone of the days to show, such as Europe/Istanbul; stored days and views stay UTC. If its hours begin at "
+    "minute 30 or 45, an hour counts towards the day in which it begins.",
+    metavar="ZONE",
+)
+
 one_account = click.option(
     "--account",
     metavar="NAME",

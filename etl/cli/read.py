@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from etl.cli.context import CliContext, selected_account
-from etl.cli.options import NAME, common, one_account, safe_csv, setting
+from etl.cli.options import NAME, common, one_account, safe_csv, setting, timezone
 from etl.cli.output import open_output, output_target, show, terminal_width
 from etl.errors import ChecksFailedError, UsageError, WarehouseError
 
@@ -21,6 +21,7 @@ ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json", ".parqu
 
 @click.command()
 @one_account
+@timezone
 @setting("max_age", "Exit 5 if the newest total is older than this.", metavar="HOURS")
 @common
 @click.pass_obj
@@ -55,7 +56,7 @@ def status(context: CliContext) -> None:
     is_late = settings.max_age is not None and is_stale(found, settings.max_age)
     context.code = ChecksFailedError.exit_code if is_late else 0
     if is_late or not settings.quiet:
-        click.echo(to_json(found) if context.as_json else as_text(found, terminal_width()), nl=False)
+        click.echo(to_json(found) if context.as_json else as_text(found, terminal_width(), settings.timezone), nl=False)
     if is_late:
         raise ChecksFailedError(
             f"the newest hour ended more than {settings.max_age:g} hours ago, or there is none", f"run {NAME} sync"
@@ -120,6 +121,7 @@ def _complete_cookbook(context: click.Context, parameter: click.Parameter, incom
 )
 @click.option("-o", "--output", metavar="FILE", help="Output file. Without it, or with -: standard output.")
 @safe_csv(default=False)
+@timezone
 @common
 @click.pass_obj
 def query(
@@ -149,7 +151,7 @@ def query(
     url = warehouse_url(settings.warehouse)
     target = output_target(output, url, context)
     file_format = file_format or ("json" if context.as_json else _format_of(target))
-    statement = _read_sql(sql, context.environment.folder)
+    statement = _read_sql(sql, context.environment.folder, settings.timezone)
     if file_format in ("parquet", "xlsx"):
         if target is None:
             raise UsageError(f"the format {file_format} needs an output file", f"add -o FILE.{file_format}")
@@ -168,10 +170,10 @@ def query(
             write_csv(result, file, is_safe=safe)
 
 
-def _read_sql(text: str, folder: Path) -> str:
+def _read_sql(text: str, folder: Path, zone: str) -> str:
     """The statement: as given, from ``@FILE`` or ``@cookbook/NAME``, or from standard input for ``-``.
 
-    An existing file wins over a cookbook query of the same name.
+    An existing file wins over a cookbook query of the same name. A cookbook query shows the days of ``zone``.
     """
     if text == "-":
         return sys.stdin.read()
@@ -181,7 +183,7 @@ def _read_sql(text: str, folder: Path) -> str:
 
     path = folder / Path(text[1:]).expanduser()
     if text.startswith(f"@{cookbook.PREFIX}") and not path.is_file():
-        return cookbook.find(text.removeprefix(f"@{cookbook.PREFIX}")).sql
+        return cookbook.find(text.removeprefix(f"@{cookbook.PREFIX}")).sql_in(zone)
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -207,6 +209,7 @@ def _format_of(target: Path | None) -> str:
     "-o", "--output", metavar="FILE", required=True, help="Output file (written atomically), or - for standard output."
 )
 @one_account
+@timezone
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Days up to today to show in detail."
 )
@@ -235,7 +238,15 @@ def report(context: CliContext, output: str, days: int) -> None:
     from etl.outputs.report.queries import load_report
 
     account, wait = selected_account(settings), settings.lock_wait
-    data = load_report(settings.warehouse, account, days, context.clock, wait=wait, empty_days=settings.empty_days)
+    data = load_report(
+        settings.warehouse,
+        account,
+        days,
+        context.clock,
+        wait=wait,
+        empty_days=settings.empty_days,
+        zone=settings.timezone,
+    )
     text = render_page(data)
     with open_output(target, context.file_mode) as file:
         file.write(text)

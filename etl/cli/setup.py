@@ -49,9 +49,9 @@ def completion(context: CliContext, shell: str) -> None:
     """Print the script that completes commands, options and names.
 
     \b
-    eval "$(anticaptcha-etl completion bash)"                                  # in ~/.bashrc
-    eval "$(anticaptcha-etl completion zsh)"                                   # in ~/.zshrc
-    anticaptcha-etl completion fish > ~/.config/fish/completions/anticaptcha-etl.fish
+    eval "$(anticaptcha-etl completion bash)"       in ~/.bashrc
+    eval "$(anticaptcha-etl completion zsh)"        in ~/.zshrc
+    anticaptcha-etl completion fish | source        in ~/.config/fish/config.fish
     """
     from click import shell_completion
 

@@ -101,6 +101,8 @@ class Settings:
     lock_wait: float = field(metadata=_setting(values.number_of("seconds"), 60.0))
     """Seconds."""
     ping_url: Secret | None = field(metadata=_setting(values.ping_url, command=""))
+    timezone: str = field(metadata=_setting(values.timezone, "UTC", command="report"))
+    """IANA name of the time zone whose days people see."""
     quiet: bool = field(metadata=_setting(values.boolean, False))
     verbose: bool = field(metadata=_setting(values.boolean, False))
     log_format: str = field(metadata=_setting(values.log_format, "text"))

@@ -183,6 +183,16 @@ def _secure_url(value: object, secret: str) -> str:
     return url
 
 
+def timezone(value: object) -> str:
+    from zoneinfo import ZoneInfo
+
+    zone = text(value)
+    try:
+        return ZoneInfo(zone).key
+    except (OSError, ValueError, LookupError):
+        raise ValueError("it must be a name from the IANA time zone database, such as Europe/Istanbul") from None
+
+
 def is_loopback(host: str) -> bool:
     return host == "localhost" or bool(re.fullmatch(r"127(\.\d+){3}|::1", host))
 

@@ -3,14 +3,19 @@
 "Now" in these queries is the newest stored day or hour. The first line of a file says what one row of the result is.
 """
 
+import re
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from etl.errors import UsageError
+from etl.warehouse.duckdb import quoted
 from etl.warehouse.package_files import folder
 
 PREFIX = "cookbook/"
 """What comes before the name in ``query @cookbook/NAME``."""
+
+
+_DAILY = re.compile(r"(?<=\b(?:from|join) )spending_daily\b")
 
 
 class SavedQuery(NamedTuple):
@@ -19,6 +24,13 @@ class SavedQuery(NamedTuple):
     name: str
     grain: str
     sql: str
+
+    def sql_in(self, zone: str) -> str:
+        """The query with days of a time zone, if it reads spending_daily or says which zone it uses."""
+        if zone == "UTC":
+            return self.sql
+        named = self.sql.replace("(select 'UTC' as name)", f"(select {quoted(zone)} as name)")
+        return _DAILY.sub(lambda found: f"{found[0]}_in({quoted(zone)})", named)
 
 
 def load() -> list[SavedQuery]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from etl.clock import Clock
 from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
@@ -219,30 +220,36 @@ def is_stale(status: Status, max_age_hours: float) -> bool:
 # ---------------------------------------------------------------- output
 
 
-def as_text(status: Status, width: int) -> str:
-    """The status for a terminal. Only the table of runs may be wider, so that no number is broken."""
-    lines = wrap(f"{printable(status.warehouse)}, {status.now:%Y-%m-%d %H:%M} UTC", width)
+def as_text(status: Status, width: int, zone: str = "UTC") -> str:
+    """The status for a terminal, with times of ``zone`` and UTC days. Only the table of runs may be wider, so that no
+    number is broken."""
+    local = ZoneInfo(zone)
+    lines = wrap(f"{printable(status.warehouse)}, {_moment(status.now, local)}", width)
     if not status.accounts:
         lines += ["", "No data yet. To load the history, run: anticaptcha-etl sync"]
     for account in status.accounts:
         lines += ["", *wrap(f"Account {printable(account.account)}", width)]
-        lines += labelled(_lines(account), width, indent=2).splitlines()
+        lines += labelled(_lines(account, local), width, indent=2).splitlines()
         if account.runs:
-            lines += _runs_table(account.runs, gap=2 if width >= _WIDE_TERMINAL else 1).splitlines()
+            lines += _runs_table(account.runs, local, gap=2 if width >= _WIDE_TERMINAL else 1).splitlines()
         for finding in account.findings:
             lines += wrap(f"{finding.severity}: {printable(finding.message)}", width)
     return "\n".join(lines) + "\n"
 
 
-def _lines(account: AccountStatus) -> Iterable[tuple[str, str]]:
+def _moment(time: datetime, zone: ZoneInfo) -> str:
+    return f"{time.astimezone(zone):%Y-%m-%d %H:%M} {zone.key}"
+
+
+def _lines(account: AccountStatus, zone: ZoneInfo) -> Iterable[tuple[str, str]]:
     if account.waiting_responses:
         yield "waiting", f"{account.waiting_responses:,} responses in the journal; the next sync loads them first"
     if account.first_day is None or account.last_day is None:
         yield "days", "none yet; to load the history, run: anticaptcha-etl sync"
         return
     counts = ", ".join(f"{count:,} {status}" for status, count in account.days.items() if count)
-    yield "days", f"{Days(account.first_day, account.last_day)}: {counts}"
-    yield "newest hour", _freshness(account)
+    yield "days" if zone.key == "UTC" else "UTC days", f"{Days(account.first_day, account.last_day)}: {counts}"
+    yield "newest hour", _freshness(account, zone)
     yield "spent", f"{account.spent.money:,f} USD, {account.spent.volume:,} tasks"
     if account.unattributed != ZERO_MEASURES:
         yield "unattributed", f"{account.unattributed.money:,f} USD, {account.unattributed.volume:,} tasks"
@@ -267,11 +274,11 @@ def _corrected(corrections: Corrections) -> str:
     return f"the API changed {hours} up to {latest} after they ended; --lookback {corrections.lookback} covers this"
 
 
-def _freshness(account: AccountStatus) -> str:
+def _freshness(account: AccountStatus, zone: ZoneInfo) -> str:
     if account.newest_hour is None or account.freshness_hours is None:
         return "none yet"
-    end = account.newest_hour + HOUR
-    return f"{account.newest_hour:%Y-%m-%d %H:%M} to {end:%H:%M} UTC, ended {account.freshness_hours:,.1f} hours ago"
+    start, end = account.newest_hour.astimezone(zone), (account.newest_hour + HOUR).astimezone(zone)
+    return f"{start:%Y-%m-%d %H:%M} to {end:%H:%M} {zone.key}, ended {account.freshness_hours:,.1f} hours ago"
 
 
 def _newest(ranges: Sequence[Days]) -> str:
@@ -280,8 +287,8 @@ def _newest(ranges: Sequence[Days]) -> str:
     return f"{older:,} older days (--json lists all), {newest}" if older else newest
 
 
-def _runs_table(recent: Sequence[Run], gap: int) -> str:
-    rows = [["  run", "started, UTC", "exit", "sent", "good", "failed", "new", "changed", "rejected"]]
+def _runs_table(recent: Sequence[Run], zone: ZoneInfo, gap: int) -> str:
+    rows = [["  run", f"started, {zone.key}", "exit", "sent", "good", "failed", "new", "changed", "rejected"]]
     for place, run in enumerate(recent):
         windows = (run.windows_good, run.windows_failed)
         new = run.facts_inserted if run.hourly_values_new is None else run.hourly_values_new
@@ -289,7 +296,14 @@ def _runs_table(recent: Sequence[Run], gap: int) -> str:
         counts = (run.requests, *windows, new, changed, run.rejections)
         outcome = str(run.exit_code) if run.exit_code is not None else "killed" if place else ""
         outcome = outcome if run.command == "sync" else f"{run.command} {outcome}"
-        rows.append([str(run.run), f"{run.started_at:%Y-%m-%d %H:%M}", outcome, *(f"{count:,}" for count in counts)])
+        rows.append(
+            [
+                str(run.run),
+                f"{run.started_at.astimezone(zone):%Y-%m-%d %H:%M}",
+                outcome,
+                *(f"{count:,}" for count in counts),
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return table(rows, widths, right={*range(len(widths))} - {1}, gap=gap)
 

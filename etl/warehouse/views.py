@@ -106,7 +106,7 @@ def drop(connection: "sa.Connection") -> None:
     # PostgreSQL refuses if users' views depend on ours; with one statement its error names all of them.
     for dropped in [", ".join(names)] if connection.dialect.name == "postgresql" else names:
         connection.exec_driver_sql(f"drop view if exists {dropped}")
-    for name, sql in functions(connection.dialect.name).items():
+    for name, sql in reversed(functions(connection.dialect.name).items()):
         connection.exec_driver_sql(f"drop {_kind(sql)} if exists {name}")
 
 

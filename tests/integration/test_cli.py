@@ -265,7 +265,7 @@ def test_a_stale_warehouse_is_exit_code_5_and_its_status_is_shown(loaded: Worksp
     assert loaded.run("status", "--json", "--max-age", "48") == 0
     assert loaded.run("status", "--json", "--max-age", "0") == 5
     assert json.loads(loaded.out)
-    assert "hint: run anticaptcha-etl sync" in loaded.err
+    assert json.loads(loaded.err)["hint"] == "run anticaptcha-etl sync"
 
 
 def test_an_unknown_account_is_named_in_the_error(loaded: Workspace) -> None:
@@ -398,10 +398,10 @@ def test_query_to_a_dash_is_standard_output(loaded: Workspace) -> None:
 
 
 def test_query_refuses_unknown_file_endings(loaded: Workspace) -> None:
-    for name in ("n.xlsx", "n.parq", "n.html"):
+    for name in ("n.xls", "n.parq", "n.html"):
         assert loaded.run("query", "select 1 as n", "-o", name) == 2
         assert f"{name}: unknown file ending" in loaded.err
-        assert "hint: use .txt, .csv, .json, .parquet, or choose a format with --format" in loaded.err
+        assert "hint: use .txt, .csv, .json, .parquet, .xlsx, or choose a format with --format" in loaded.err
         assert not (loaded.folder / name).exists()
     for words in (("-o", "n.txt"), ("-o", "n"), ("-o", "n.csv"), ("-o", "n.dat", "--format", "csv")):
         assert loaded.run("query", "select 1 as n", *words) == 0

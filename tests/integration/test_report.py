@@ -271,6 +271,29 @@ def test_an_hour_of_the_week_is_the_mean_of_the_loaded_hours(filled: Insert, war
     assert {rows[weekday, 6]["money"] for weekday in range(1, 8)} == {0}
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+def test_days_months_and_hours_of_the_week_are_those_of_the_zone(
+    filled: Insert, warehouse: sa.Engine, zone: str
+) -> None:
+    data = load_report(str(warehouse.url), "default", 30, Clock(lambda: NOW), wait=0, zone=zone)
+    daily = f"from spending_daily_in('{zone}') where account = 'default'"
+    days = dict(query(warehouse, f"select day, sum(money) {daily} group by day"))
+    first, last = data.period.first, data.period.last
+    assert sum(row.money for row in data.spend) == sum(money for day, money in days.items() if first <= day <= last)
+    assert data.daily == {day: money for day, money in days.items() if day >= date(2026, 2, 1)}
+    assert sum(month.money for month in data.months) == sum(days.values())
+    local = f"(hour_start at time zone 'UTC') at time zone '{zone}'"
+    hours = query(
+        warehouse,
+        f"select extract(isodow from {local}), extract(hour from {local}), sum(money) from spending_total_hourly "
+        f"where account = 'default' and cast({local} as date) between date '{first}' and date '{last}' group by 1, 2",
+    )
+    assert {(row.weekday, row.hour, row.money) for row in data.week_hours} == {*hours}
+    page = Page(render_page(data, lambda: SCRIPT))
+    assert f"Days, hours of the week and months are in {zone}" in page.text
+    assert ("begin at minute 30" in page.text) is (zone == "Asia/Kolkata")
+
+
 def test_accounts_are_combined_or_shown_one_by_one(filled: Insert, warehouse: sa.Engine) -> None:
     both, one = Page(html(warehouse, None)), Page(html(warehouse, "shop <&>"))
     assert "accounts default, shop <&> (combined)," in both.text
@@ -472,6 +495,7 @@ def report_named(text: str) -> ReportData:
     return ReportData(
         warehouse=text,
         now=NOW,
+        zone="UTC",
         accounts=(text, "shop"),
         history_starts={text: ago(2)},
         period=Period(ago(2), TODAY, 1),

@@ -313,7 +313,7 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
         findings, {"account_id": 1, "run": 1, "check_name": "split", "severity": "warning", "message": "does not fit"}
     )
     text = to_json(loaded(warehouse, "default"))
-    assert '"unattributed": {"volume": 2, "money": 0.000000002}' in text
+    assert '"unattributed": {"volume": 2, "money": "0.000000002"}' in text
     assert json.loads(text, parse_float=Decimal) == {
         "warehouse": name_of(warehouse.url),
         "now": "2026-03-20T09:30:00Z",
@@ -331,8 +331,8 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
                 "contradicted": [{"first": "2026-03-07", "last": "2026-03-07"}],
                 "newest_hour": "2026-03-20T08:00:00Z",
                 "freshness_hours": Decimal("0.5"),
-                "spent": {"volume": 20, "money": Decimal("0.2")},
-                "unattributed": {"volume": 2, "money": Decimal("0.000000002")},
+                "spent": {"volume": 20, "money": "0.200000000"},
+                "unattributed": {"volume": 2, "money": "0.000000002"},
                 "corrections": None,
                 "runs": [
                     {
@@ -347,3 +347,11 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
             }
         ],
     }  # fmt: skip
+
+
+def test_times_are_those_of_the_zone_and_days_stay_utc(stored: Insert, warehouse: sa.Engine) -> None:
+    stored(facts, total(datetime(2026, 3, 20, 8)))
+    text = as_text(loaded(warehouse, "default"), 80, "Asia/Kolkata")
+    assert "2026-03-20 15:00 Asia/Kolkata" in text
+    assert "2026-03-20 13:30 to 14:30 Asia/Kolkata" in text
+    assert "UTC days" in text

@@ -117,6 +117,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),
+        ("timezone", "Europe/Istanbul", "Europe/Istanbul"),
         ("accounts_at_once", "64", 64),
         ("shard", "2/8", (2, 8)),
     ],
@@ -294,6 +295,8 @@ def test_a_warehouse_path_with_a_question_mark_is_refused(workspace: Workspace) 
         ({"account": "a/b"}, "must not contain a slash"),
         ({"account": "a\nb"}, "control characters"),
         ({"log_format": "xml"}, "text or json"),
+        ({"timezone": "Mars/Base"}, "IANA time zone database"),
+        ({"timezone": "../etc/passwd"}, "IANA time zone database"),
     ],
 )
 def test_an_invalid_value_is_refused_with_what_it_must_be(
@@ -746,3 +749,13 @@ def test_a_lake_is_a_url_or_a_path_below_the_folder_of_its_setting(workspace: Wo
     assert workspace.load().lake == str(workspace.folder / "lake")
     workspace.environ["ANTICAPTCHA_LAKE"] = "s3://bucket/spending"
     assert workspace.load().lake == "s3://bucket/spending"
+
+
+@pytest.mark.parametrize(
+    ("url", "rate"), [("http://127.0.0.1:8484", 0.0), ("http://localhost", 0.0), ("https://api.anti-captcha.com", 5.0)]
+)
+def test_an_api_on_this_machine_has_no_rate_unless_one_is_set(workspace: Workspace, url: str, rate: float) -> None:
+    workspace.environ["ANTICAPTCHA_API_URL"] = url
+    assert workspace.load().rate == rate
+    workspace.environ["ANTICAPTCHA_RATE"] = "7"
+    assert workspace.load().rate == 7.0

@@ -29,10 +29,10 @@ def progress_after(days: int) -> Progress:
 
 def test_progress_shows_days_done_rate_and_remaining_time() -> None:
     assert progress.describe(progress_after(30)) == (
-        "back to 2026-03-01 · 30 of 120 days · 1,234 requests (4.1/s) · 20,000 new values · $12.34 · about 2 min left"
+        "back to 2026-03-01 · 30 of 120 days (25 %) · 1,234 requests (4.1/s) · 20,000 new values · $12.34 · about 2 min left"
     )
     assert progress.describe(Progress(days_done=1, days_planned=1, requests=1, hourly_values=1)) == (
-        "1 of 1 day · 1 request · 1 new value · $0.00"
+        "1 of 1 day (100 %) · 1 request · 1 new value · $0.00"
     )
 
 

@@ -97,7 +97,7 @@ def _week_rows(view: View) -> Rows:
         {
             "weekday": row.weekday,
             "hour": row.hour,
-            "label": f"{week_hour_label(row.weekday, row.hour)} UTC",
+            "label": f"{week_hour_label(row.weekday, row.hour)} {view.data.zone}",
             "money": metrics.mean_per_hour(row.money, row.hours),
             "volume": metrics.mean_per_hour(row.volume, row.hours),
             "hours": row.hours,

@@ -11,7 +11,7 @@ MIN_DAYS_BY_WEEK = 121
 
 
 class Period(NamedTuple):
-    """UTC days, both ends included, shown in steps of 1 or 7 days. Weeks begin on Monday."""
+    """Days of the report's time zone, both ends included, shown in steps of 1 or 7 days. Weeks begin on Monday."""
 
     first: date
     last: date
@@ -93,7 +93,7 @@ class DayCoverage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """Everything a report shows.
+    """Everything a report shows. Days, months and hours of the week are those of ``zone``; ``coverage`` has UTC days.
 
     ``spend``, ``week_hours``, ``revised_hours`` and ``rejected_records`` cover the period only; ``daily`` covers this
     month and the one before. ``history_starts`` maps accounts to the first day of their known history. ``forecast`` is
@@ -103,6 +103,7 @@ class ReportData:
 
     warehouse: str
     now: datetime
+    zone: str
     accounts: tuple[str, ...]
     history_starts: dict[str, date]
     period: Period

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from etl.models import DAY, UNATTRIBUTED
 from etl.outputs.report.data import DayCoverage, MonthSpend, QueueSpend
@@ -136,18 +137,25 @@ def status_by_day(
     return statuses
 
 
-def complete_days(coverage: Iterable[DayCoverage], history_starts: Mapping[str, date]) -> set[date]:
-    """Days that were requested after their end, for every account whose history reaches back to them."""
+def complete_days(coverage: Iterable[DayCoverage], history_starts: Mapping[str, date], zone: str = "UTC") -> set[date]:
+    """Days of a time zone that were requested after their end, for every account whose history reaches back to them."""
     closed: dict[str, set[date]] = defaultdict(set)
     for row in coverage:
         day_end = datetime.combine(row.day + DAY, time(), UTC)
         if row.fetched_at is not None and row.fetched_at >= day_end + _CLOSED_AFTER:
             closed[row.account].add(row.day)
-    return {
+    complete = {
         day
         for day in set[date]().union(*closed.values())
         if all(day < start or day in closed[account] for account, start in history_starts.items())
     }
+    return {day for day in complete if _utc_days(day, ZoneInfo(zone)) <= complete}
+
+
+def _utc_days(day: date, zone: ZoneInfo) -> set[date]:
+    """The UTC days that have hours of a local day."""
+    begins, ends = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + DAY))
+    return {begins.date(), (ends - timedelta(seconds=1)).date()}
 
 
 def find_month(months: Iterable[MonthSpend], day: date) -> MonthSpend:

@@ -4,6 +4,7 @@ from calendar import Calendar
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from etl.models import DAY
 from etl.outputs.report import metrics
@@ -54,6 +55,8 @@ class View:
 
     data: ReportData
     today: date
+    zone_minutes: int
+    """By how many minutes the hours of the time zone begin later than those of UTC."""
     last_loaded: datetime | None
     is_outdated: bool
     this_month: MonthSpend
@@ -113,14 +116,15 @@ class View:
 
 
 def build_view(data: ReportData) -> View:
-    today = data.now.date()
+    today = data.now.astimezone(ZoneInfo(data.zone)).date()
     groups = metrics.group_queues(data.spend)
     loaded = [row.fetched_at for row in data.coverage if row.fetched_at is not None]
     last_loaded = max(loaded, default=None)
-    complete = metrics.complete_days(data.coverage, data.history_starts)
+    complete = metrics.complete_days(data.coverage, data.history_starts, data.zone)
     return View(
         data=data,
         today=today,
+        zone_minutes=(data.now.astimezone(ZoneInfo(data.zone)).minute - data.now.minute) % 60,
         last_loaded=last_loaded,
         is_outdated=last_loaded is not None and data.now - last_loaded > _OUTDATED_AFTER,
         this_month=metrics.find_month(data.months, today),
@@ -130,7 +134,7 @@ def build_view(data: ReportData) -> View:
         spent=sum((group.money for group in groups), start=Decimal(0)),
         spend=metrics.spend_by_step(data.spend, groups),
         week=_week(data),
-        coverage=_coverage(data, today),
+        coverage=_coverage(data, data.now.date()),
         calendar=_calendar(data.period),
         unattributed_days=_unattributed_days(data),
     )

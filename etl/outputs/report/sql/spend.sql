@@ -6,7 +6,7 @@ select queue,
        cast(sum(money) as decimal(18, 9))                                                   as money,
        price_per_1000(cast(sum(money) as decimal(18, 9)), cast(sum(volume) as bigint))      as price_per_1000,
        bool_and(is_final)                                                                   as is_final
-  from spending_daily
+  from spending_daily_in(:zone)
  where account in (select unnest(cast(:accounts as text[]))) and day between :first and :last
  group by 1, 2
  order by 2, 1
