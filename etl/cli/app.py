@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from etl.cli import demo, lake, maintain, publish, read, setup, sync
+from etl.cli import demo, init, lake, maintain, publish, read, setup, sync
 from etl.cli.context import CliContext
 from etl.cli.options import COMPLETE_VARIABLE, NAME, common
 from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error
@@ -57,8 +57,8 @@ def cli() -> None:
 
 
 for command in (
-    sync.sync, sync.plan, read.status, read.check, read.query, read.report, publish.publish, publish.export,
-    lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor,
+    init.init, sync.sync, sync.plan, read.status, read.check, read.query, read.report, publish.publish,
+    publish.export, lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor,
     setup.config, setup.completion, setup.mcp, demo.sandbox, demo.demo,
 ):  # fmt: skip
     cli.add_command(command)

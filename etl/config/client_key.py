@@ -76,14 +76,14 @@ def read_key(account: str, environment: Environment, config: ConfigFile) -> Clie
     if location is None:
         raise _missing_key(account, environment, config)
     if location.file:
-        key = _clean_key(_read_file(location.source, location.file), f"{location.file}")
+        key = clean_key(_read_file(location.source, location.file), f"{location.file}")
         return ClientKey(key, location.source, _exposed(location.file))
     if location.variable not in environment.environ:
         raise UsageError(
             f"{location.source} names the variable {location.variable}, which is not set",
             f"export {location.variable}=...",
         )
-    key = _clean_key(environment.environ[location.variable], location.variable)
+    key = clean_key(environment.environ[location.variable], location.variable)
     return ClientKey(key, location.variable)
 
 
@@ -102,7 +102,8 @@ def _read_file(source: str, file: Path) -> str:
         raise UsageError(f"{source} names {file}, which is not a text file", "write only the key to it") from None
 
 
-def _clean_key(text: str, place: str) -> Secret:
+def clean_key(text: str, place: str) -> Secret:
+    """Return a key without spaces around it. Raises UsageError if it cannot be one; ``place`` says where it was."""
     key = text.strip()
     if not key:
         raise UsageError(

@@ -21,7 +21,10 @@ def plan_account(settings: Settings, clock: Clock) -> RequestPlan:
     def minutes(requests: int | None) -> float | None:
         return None if requests is None or not settings.rate else requests / settings.rate / 60
 
-    unbounded = "the first day of history is not known yet; --since DATE limits the plan"
+    unbounded = (
+        f"the first day of history is not known yet; the search ends {settings.empty_days} days before the oldest "
+        "spend, or at --since DATE"
+    )
     return RequestPlan(
         account=settings.account,
         days=estimate.days,

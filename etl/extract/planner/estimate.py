@@ -21,6 +21,8 @@ def estimate(state: PlannerState) -> RequestEstimate:
     at_least = sum(plan.needs_total + len(plan.stale) for plan in plans)
     members = 0 if state.options.totals_only else sum(map(len, state.members.candidates.values()))
     older = days_before_known_range(state)
+    if state.oldest_spend is None and state.options.since is None:
+        older = min(older, state.options.empty_days + 1)  # the next day may have spend, and the days before it none
     at_most = at_least + members * len(plans) + len(state.unprobed_dimensions)
     return RequestEstimate(len(plans) + older, at_least + older, None if older else at_most)
 
