@@ -3,7 +3,7 @@
 -- EffectiveCost is what the tasks cost, paid from a balance. A queue is the service; "(unattributed)" is what no queue explains.
 -- The API has no data for the other mandatory columns: BilledCost, InvoiceIssuerName, BillingPeriodStart, BillingPeriodEnd
 -- (invoices); ChargeClass (corrections of earlier invoices); ListCost, ContractedCost, PricingQuantity, PricingUnit (price lists);
--- BillingAccountId, BillingAccountName (x_Account is the name in the configuration).
+-- BillingAccountId, BillingAccountName (x_Account is the name in the configuration). focus_1_2_conformant assumes values for them.
 select
     currency                               as "BillingCurrency",
     'Usage'                                as "ChargeCategory",
