@@ -119,6 +119,11 @@ def test_every_page_is_in_the_navigation() -> None:
 # ---------------------------------------------------------------- blocks
 
 
+def test_llms_txt_lists_every_page() -> None:
+    listed = re.findall(r"\]\((\S+)\)", (DOCS / "llms.txt").read_text("utf-8"))
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
 def test_block_languages_are_known() -> None:
     for page in PAGES:
         languages = {block.language for block in blocks(page)}
