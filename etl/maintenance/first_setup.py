@@ -91,10 +91,10 @@ def write_files(config: Path, key_file: Path, answers: Answers, mode: int) -> st
     lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
     relative = os.path.relpath(key_file, config.parent) if key_file.is_relative_to(config.parent) else str(key_file)
     lines += ["", f"[accounts.{_toml(answers.account)}]", f"client_key_file = {_toml(relative)}", ""]
-    drafts = {config: "\n".join(lines), key_file: answers.key.get_secret_value() + "\n"}
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in drafts}
+    texts = {config: "\n".join(lines), key_file: answers.key.get_secret_value() + "\n"}
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in texts}
     try:
-        for path, text in drafts.items():
+        for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(temporary[path], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -108,9 +108,9 @@ def write_files(config: Path, key_file: Path, answers: Answers, mode: int) -> st
         hint = "choose another folder with --config and --key-file"
         raise UsageError(f"cannot write {error.filename}: {error.strerror}", hint) from error
     finally:
-        for draft in temporary.values():
+        for path in temporary.values():
             with suppress(OSError):
-                draft.unlink()
+                path.unlink()
     if key_file.stat().st_mode & 0o077:
         return f"The file system of {key_file} ignores file modes: other users may read the key."
     return None

@@ -1,6 +1,6 @@
 """Write rows to an Excel workbook: one sheet for each result, with typed cells that show every digit.
 
-Excel keeps 15 significant digits of a number, so numbers with more are written as text, and a sheet "notes" says
+Excel keeps 15 significant digits of a number, so numbers with more are written as text, and a sheet "remarks" says
 so. All texts are texts: none becomes a formula or a link.
 """
 
@@ -42,7 +42,7 @@ def write_workbook(sheets: Iterable[Sheet], path: Path) -> dict[str, int]:
     except ImportError as error:
         hint = "pip install '.[excel]' in the folder of the repository"
         raise UsageError("Excel workbooks need XlsxWriter, which is not installed", hint) from error
-    rows, notes = dict[str, int](), list[str]()
+    rows, remarks = dict[str, int](), list[str]()
     with Workbook(str(path), {"constant_memory": True, "tmpdir": str(path.parent)}) as workbook:
         formats = {kind: workbook.add_format({"num_format": text}) for kind, text in _FORMATS.items()}
         header = workbook.add_format({"bold": True, "bottom": 1})
@@ -50,19 +50,19 @@ def write_workbook(sheets: Iterable[Sheet], path: Path) -> dict[str, int]:
             with sheet.open() as result:
                 worksheet = workbook.add_worksheet(sheet.name)
                 rows[sheet.name], found = _write_sheet(worksheet, sheet.name, result, formats, header)
-                notes += found
-        if notes:
-            worksheet = workbook.add_worksheet("notes")
+                remarks += found
+        if remarks:
+            worksheet = workbook.add_worksheet("remarks")
             worksheet.set_column(0, 0, 120)
-            for row, note in enumerate(notes):
-                worksheet.write_string(row, 0, note)
+            for row, remark in enumerate(remarks):
+                worksheet.write_string(row, 0, remark)
     return rows
 
 
 def _write_sheet(
     worksheet: Any, name: str, result: Result, formats: dict[type, Any], header: Any
 ) -> tuple[int, list[str]]:
-    """Write the rows; return their number, and notes about columns whose values are not all stored as they are."""
+    """Write the rows; return their number, and remarks about columns whose values are not all stored as they are."""
     if len(result.columns) > MAX_COLUMNS:
         raise UsageError(
             f"{name} has {len(result.columns):,} columns, but Excel at most {MAX_COLUMNS:,}", "select fewer"
@@ -70,27 +70,27 @@ def _write_sheet(
     worksheet.freeze_panes(1, 0)
     for column, title in enumerate(result.columns):
         worksheet.write_string(0, column, title, header)
-    widths, notes, number = [*map(len, result.columns)], dict[int, str](), 0
+    widths, remarks, number = [*map(len, result.columns)], dict[int, str](), 0
     for number, row in enumerate(result.rows, start=1):
         if number == MAX_ROWS:
             hint = "narrow the query or the views, or use --format csv or parquet"
             raise UsageError(f"{name} has more rows than Excel can show ({MAX_ROWS - 1:,}); nothing was written", hint)
         for column, value in enumerate(row):
-            text, note = _write_cell(worksheet, number, column, value, formats)
+            text, remark = _write_cell(worksheet, number, column, value, formats)
             widths[column] = max(widths[column], len(text))
-            if note:
-                notes[column] = note
+            if remark:
+                remarks[column] = remark
     for column, width in enumerate(widths):
         worksheet.set_column(column, column, min(width, _MAX_WIDTH) + 2)
     if result.columns:
         worksheet.autofilter(0, 0, number, len(result.columns) - 1)
-    return number, [f"{name}, column {result.columns[column]}: {note}" for column, note in sorted(notes.items())]
+    return number, [f"{name}, column {result.columns[column]}: {remark}" for column, remark in sorted(remarks.items())]
 
 
 def _write_cell(
     worksheet: Any, row: int, column: int, value: object, formats: dict[type, Any]
 ) -> tuple[str, str | None]:
-    """Write a value; return its text, and a note if it is not stored as it is."""
+    """Write a value; return its text, and a remark if it is not stored as it is."""
     text = format_value(value)
     match value:
         case None:

@@ -25,7 +25,7 @@ from tests.e2e.test_all import world_today
 from tests.e2e.world import World
 from tools.json_schemas import SCHEMAS
 
-KEY = "a-key-that-nobody-else-may-see-0123456789"
+KEY = "a-key-that-must-stay-secret-0123456789"
 PROGRAM = Path(sys.executable).with_name("anticaptcha-etl")
 
 
@@ -100,7 +100,7 @@ def test_a_key_that_the_api_refuses_is_not_written(
         assert len(world.sandbox.requests) == 1
 
 
-def test_without_a_network_nothing_is_written_unless_asked(
+def test_without_a_network_nothing_is_written_unless_forced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with world_today(tmp_path, days=1) as world:
@@ -179,7 +179,7 @@ class Dialogue:
         os.write(self.primary, text.encode())
 
 
-def test_questions_are_asked_in_a_terminal_and_the_key_is_not_shown(world: World) -> None:
+def test_questions_appear_in_a_terminal_and_the_key_is_not_shown(world: World) -> None:
     dialogue = Dialogue(world)
     dialogue.answer("Account name [default]: ", "\n")
     dialogue.answer("not shown): ", f"{KEY}\n")

@@ -79,12 +79,12 @@ def test_cells_have_types_a_fixed_header_and_a_filter(sample: SampleWarehouse, t
         (Decimal("NaN"), "NaN"),
     ],
 )
-def test_numbers_that_excel_would_round_are_text_with_a_note(tmp_path: Path, value: object, stored: object) -> None:
+def test_numbers_that_excel_would_round_are_text_with_a_remark(tmp_path: Path, value: object, stored: object) -> None:
     path = tmp_path / "one.xlsx"
     write_workbook([sheet_of((value,))], path)
-    book = load_workbook(path)
-    assert book["rows"]["A2"].value == stored
-    assert book.sheetnames == (["rows", "notes"] if isinstance(stored, str) else ["rows"])
+    opened = load_workbook(path)
+    assert opened["rows"]["A2"].value == stored
+    assert opened.sheetnames == (["rows", "remarks"] if isinstance(stored, str) else ["rows"])
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@x", "http://example.com", "{=1}", "+1", "-1"])
@@ -95,12 +95,12 @@ def test_texts_are_texts_in_a_workbook(tmp_path: Path, text: str) -> None:
     assert (cell.value, cell.data_type, cell.hyperlink) == (text, "s", None)
 
 
-def test_a_long_text_is_cut_with_a_note(tmp_path: Path) -> None:
+def test_a_long_text_is_shortened_with_a_remark(tmp_path: Path) -> None:
     path = tmp_path / "one.xlsx"
     write_workbook([sheet_of(("x" * 40_000,))], path)
-    book = load_workbook(path)
-    assert len(book["rows"]["A2"].value) == 32_767
-    assert book["notes"]["A1"].value == (
+    opened = load_workbook(path)
+    assert len(opened["rows"]["A2"].value) == 32_767
+    assert opened["remarks"]["A1"].value == (
         "rows, column a: texts with more than 32,767 characters are cut, because Excel cannot store them."
     )
 
@@ -131,7 +131,7 @@ def test_an_unknown_view_is_refused(sample: SampleWarehouse, tmp_path: Path) -> 
         export(sample.url, tmp_path / "x.xlsx", "xlsx", CLOCK, wait=5, names=["spending_dayly"])
 
 
-def test_csv_of_an_export_is_safe_for_spreadsheets_unless_asked_otherwise(
+def test_csv_of_an_export_is_safe_for_spreadsheets_unless_chosen_otherwise(
     sample: SampleWarehouse, tmp_path: Path
 ) -> None:
     sample.write("update internal.series set member = '=cmd' where member is not null and dimension = 'queue'")

@@ -73,7 +73,9 @@ def push(
     rows: Counter[str] = Counter()
     while True:
         try:
-            part, rest, counts = _ship_next(url, location, clock, wait, wanted, shipped, is_replacement=is_replacement)
+            part, remaining, counts = _ship_next(
+                url, location, clock, wait, wanted, shipped, is_replacement=is_replacement
+            )
         except LakeConflictError:
             failures += 1
             if failures == ATTEMPTS:
@@ -81,7 +83,7 @@ def push(
             clock.sleep(random.uniform(0, 0.2 * failures))  # noqa: S311 - so that two processes do not meet again
             continue
         shipped, rows, failures = [*shipped, *part], rows + counts, 0
-        if not rest:
+        if not remaining:
             return Shipped(len(shipped), sum(len(one.days or ()) for one in shipped), rows)
 
 
