@@ -213,15 +213,16 @@ def _format_of(target: Path | None) -> str:
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Days up to today to show in detail."
 )
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 @common
 @click.pass_obj
-def report(context: CliContext, output: str, days: int) -> None:
+def report(context: CliContext, output: str, days: int, opens: bool) -> None:
     """Write a self-contained HTML report with charts.
 
     The page needs no network and no other file. Requires the extra `report`: pip install '.[report]'
 
     \b
-    anticaptcha-etl report -o report.html
+    anticaptcha-etl report -o report.html --open
     anticaptcha-etl report -o year.html --days 365 --account shop
     """
     from etl.warehouse.engine import warehouse_url
@@ -254,3 +255,7 @@ def report(context: CliContext, output: str, days: int) -> None:
         size = len(text.encode())
         message = f"Wrote {target} ({size / 1_000_000:.1f} MB); open it in a browser"
         show(context, {"path": target, "bytes": size}, message, quiet=settings.quiet)
+        if opens:
+            import webbrowser
+
+            webbrowser.open(target.absolute().as_uri())

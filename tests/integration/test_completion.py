@@ -28,13 +28,9 @@ class Terminal:
         options, setup = SHELLS[shell]
         self.primary, secondary = pty.openpty()
         environment = {"PATH": f"{PROGRAM.parent}:/usr/bin:/bin", "HOME": str(folder), "TERM": "dumb"}
+        command = ["setsid", "--ctty", shutil.which(shell) or shell, *options]  # fish needs a terminal of its own
         self.process = subprocess.Popen(
-            [shutil.which(shell) or shell, *options],
-            stdin=secondary,
-            stdout=secondary,
-            stderr=secondary,
-            cwd=folder,
-            env=environment,
+            command, stdin=secondary, stdout=secondary, stderr=secondary, cwd=folder, env=environment
         )
         os.close(secondary)
         os.write(self.primary, f"{setup}; echo rea''dy\n".encode())

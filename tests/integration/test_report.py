@@ -27,6 +27,7 @@ from etl.errors import UsageError
 from etl.outputs.report.data import DayCoverage, Period, QueueSpend, ReportData
 from etl.outputs.report.page import render_page
 from etl.outputs.report.queries import load_report
+from etl.outputs.report.view import build_view
 from etl.warehouse.schema import accounts, day_coverage, findings, rejections, revisions, runs, series
 from tools import vega
 
@@ -186,6 +187,39 @@ SHOWN = "account = 'default' and day > date '2026-02-18'"
 
 
 # ---------------------------------------------------------------- numbers
+
+
+def test_the_biggest_change_is_said_and_marked_with_the_numbers_of_the_views(
+    filled: Insert, warehouse: sa.Engine
+) -> None:
+    page = html(warehouse)
+    data = load_report(str(warehouse.url), "default", 30, Clock(lambda: NOW), wait=0)
+    change = build_view(data).change
+    assert change
+    sums = [
+        query(
+            warehouse,
+            f"select coalesce(sum(money), 0) from spending_daily where account = 'default' and day >= date '{first}' "
+            f"and day < date '{first}' + 7 and queue = '{change.queue.replace(chr(39), chr(39) * 2)}'",
+        )[0][0]
+        for first in (change.step - timedelta(days=7), change.step)
+    ]
+    assert sums == [change.before, change.after]
+    assert "The biggest change: in the week from" in Page(page).text
+    [mark] = chart_rows(page)["spend"]["changes"]
+    assert (mark["from"], mark["label"].startswith(change.queue)) == (f"{change.step}T00:00:00Z", True)
+
+
+def test_sections_without_anything_to_show_are_one_line(warehouse: sa.Engine, insert: Insert) -> None:
+    insert(accounts, {"account_id": 1, "name": "default"})
+    insert(day_coverage, {"account_id": 1, "day": TODAY, "status": "open", "fetched_at": NOW.replace(tzinfo=None)})
+    text = Page(html(warehouse)).text
+    assert (
+        "Data complete All spend in this period is attributed to queues. The last completed sync found no problems."
+        in text
+    )
+    assert "Findings" not in text
+    assert "Revisions" not in text
 
 
 def test_sums_by_queue_equal_the_views_to_the_last_digit(filled: Insert, warehouse: sa.Engine) -> None:
@@ -581,6 +615,17 @@ def test_the_command_replaces_the_file_only_with_a_whole_page_that_contains_its_
     assert "://cdn" not in text
     (policy,) = [attributes["content"] for _, attributes in Page(text).elements if attributes.get("http-equiv")]
     assert f"script-src 'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+
+
+@pytest.mark.of_the_file
+def test_open_shows_the_page_in_a_browser(
+    filled: Insert, warehouse: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    environment = Environment({}, tmp_path)
+    assert run(["report", "--warehouse", str(warehouse.url), "-o", "page.html", "--open"], environment) == 0
+    assert opened == [(tmp_path / "page.html").as_uri()]
 
 
 @pytest.mark.of_the_file

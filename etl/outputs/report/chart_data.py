@@ -8,7 +8,7 @@ from typing import NamedTuple
 from etl.models import DAY
 from etl.outputs.report import metrics
 from etl.outputs.report.data import MIN_DAYS_BY_WEEK
-from etl.outputs.report.formatting import long_date
+from etl.outputs.report.formatting import long_date, usd
 from etl.outputs.report.view import View, step_label, week_hour_label
 from etl.outputs.serialize import as_json
 
@@ -35,13 +35,16 @@ class Chart(NamedTuple):
 def chart_json(view: View) -> str:
     """What ``charts.js`` reads, as JSON for a script element: no ``<`` can end the element or open a comment."""
     palette = {"queueColors": QUEUE_COLORS, "heatColors": HEAT_COLORS, "minDaysByWeek": MIN_DAYS_BY_WEEK}
+    palette |= {"unit": view.period.unit}
     text = as_json({**palette, "charts": [chart._asdict() for chart in list_charts(view)]})
     return text.replace("<", "\\u003c")
 
 
 def list_charts(view: View) -> Iterator[Chart]:
     if view.groups:
-        yield Chart("spend", "spend", {"spend": _spend_rows(view), "days": _day_rows(view)})
+        yield Chart(
+            "spend", "spend", {"spend": _spend_rows(view), "days": _day_rows(view), "changes": _change_rows(view)}
+        )
     for number, _ in view.queue_groups:
         yield Chart(f"price-{number}", "price", {"price": _price_rows(view, number)})
     if view.week:
@@ -62,6 +65,14 @@ def _spend_rows(view: View) -> Rows:
         }
         for (step, number), spend in view.spend.items()
     ]
+
+
+def _change_rows(view: View) -> Rows:
+    if view.change is None:
+        return []
+    difference = view.change.after - view.change.before
+    label = f"{view.change.queue}: {'+' if difference > 0 else ''}{usd(difference)} a week"
+    return [{"from": _midnight(view.change.step), "label": label}]
 
 
 def _day_rows(view: View) -> Rows:

@@ -3,7 +3,7 @@
 // Colors are variables of the style sheet, so that charts follow dark mode and printing. Scales are UTC; otherwise bars
 // would move with the reader's time zone. No specification contains a name from the data, so none can become markup.
 (async () => {
-  const { queueColors, heatColors, minDaysByWeek, charts } = JSON.parse(
+  const { queueColors, heatColors, minDaysByWeek, unit, charts } = JSON.parse(
     document.getElementById("chart-data").textContent,
   );
   const range = (first, last) => Array.from({ length: last - first + 1 }, (_, place) => first + place);
@@ -17,6 +17,7 @@
     view: { stroke: null },
     axis: {
       domain: false, ticks: false, grid: false, title: null,
+      titleColor: "var(--muted)", titleFontSize: 11, titleFontWeight: "normal", titlePadding: 8,
       labelColor: "var(--muted)", labelFontSize: 11, labelPadding: 6, gridColor: "var(--rule)",
     },
     axisX: { domain: true, domainColor: "var(--rule)", ticks: true, tickColor: "var(--rule)", tickSize: 4, labelPadding: 3 },
@@ -44,9 +45,10 @@
 
   const specs = {
     // Stacked bars. The days behind them: the whole period, so that the axis shows all of it, and each day that is
-    // missing or failed.
+    // missing or failed. A line marks the biggest change of a queue.
     spend: {
       height: 290,
+      padding: { top: 16 },
       layer: [
         {
           data: { name: "days" },
@@ -64,7 +66,7 @@
             ...span,
             y: {
               field: "money", type: "quantitative", stack: "zero",
-              axis: { grid: true, tickCount: 5, format: dollars },
+              axis: { grid: true, tickCount: 5, format: dollars, title: `USD per ${unit}` },
             },
             color,
             order: { field: "color", type: "quantitative", sort: "descending" },
@@ -77,9 +79,23 @@
             ],
           },
         },
+        {
+          data: { name: "changes" },
+          mark: { type: "rule", strokeDash: [3, 3], color: "var(--ink)" },
+          encoding: { x: { field: "from", type: "temporal", scale: { type: "utc" } } },
+        },
+        {
+          data: { name: "changes" },
+          mark: { type: "text", baseline: "bottom", dy: -3, fontSize: 11, color: "var(--ink)", limit: 220 },
+          encoding: {
+            x: { field: "from", type: "temporal", scale: { type: "utc" } },
+            y: { value: 0 },
+            text: { field: "label", type: "nominal" },
+          },
+        },
       ],
     },
-    // A line for one queue; a null price is a gap.
+    // A line for one queue, from zero, so that a small change looks small; a null price is a gap.
     price: {
       height: 116,
       data: { name: "price" },
@@ -87,7 +103,7 @@
       encoding: {
         x: { field: "from", type: "temporal", scale: { type: "utc" }, axis: dateAxis(3) },
         y: {
-          field: "price", type: "quantitative", scale: { zero: false, nice: true },
+          field: "price", type: "quantitative", scale: { zero: true, nice: true },
           axis: { grid: true, tickCount: 2, format: dollars, minExtent: 44 },
         },
         color,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from etl.models import DAY, UNATTRIBUTED
-from etl.outputs.report.data import DayCoverage, MonthSpend, QueueSpend
+from etl.outputs.report.data import DayCoverage, MonthSpend, Period, QueueSpend
 
 MAX_NAMED_QUEUES = 8
 """More colors than this cannot be told apart."""
@@ -62,6 +62,19 @@ class Comparison(NamedTuple):
     @property
     def is_consecutive(self) -> bool:
         return len(self.days) == self.days[-1] - self.days[0] + 1
+
+
+class Change(NamedTuple):
+    """A queue that cost more or less from ``step`` on: its spend in the seven days before it and from it on.
+
+    ``percent`` is None if nothing was spent before.
+    """
+
+    queue: str
+    step: date
+    before: Decimal
+    after: Decimal
+    percent: Decimal | None
 
 
 # ---------------------------------------------------------------- queues
@@ -119,6 +132,27 @@ def spend_by_step(spend: Iterable[QueueSpend], groups: Sequence[QueueGroup]) -> 
         volume, money = before.volume + row.volume, before.money + row.money
         steps[key] = StepSpend(volume, money, price_per_1000(money, volume), before.is_final and row.is_final)
     return {key: steps[key] for key in sorted(steps)}
+
+
+def biggest_change(spend: Iterable[QueueSpend], period: Period, complete: set[date]) -> Change | None:
+    """The largest difference of a queue between two weeks in a row; only complete days count. None if there is none."""
+    money: dict[str, dict[date, Decimal]] = defaultdict(dict)
+    for row in spend:
+        money[row.queue][row.step] = row.money
+    week, length = 7 // period.step_days, timedelta(days=period.step_days)
+    steps = [one for one in period.steps if all(one + DAY * day in complete for day in range(period.step_days))]
+    found = []
+    for place in range(week, len(steps) - week + 1):
+        around = steps[place - week : place + week]
+        if around[-1] - around[0] != length * (2 * week - 1):  # a day between them is not complete
+            continue
+        for queue, by_step in money.items():
+            values = [by_step.get(step, _ZERO) for step in around]
+            before, after = (sum(part, start=_ZERO) for part in (values[:week], values[week:]))
+            percent = ((after - before) * 100 / before).quantize(_TENTH) if before > 0 else None
+            found.append(Change(queue, steps[place], before, after, percent))
+    biggest = max(found, key=lambda one: (abs(one.after - one.before), one.step, one.queue), default=None)
+    return biggest if biggest and biggest.after != biggest.before else None
 
 
 # ---------------------------------------------------------------- days

@@ -61,6 +61,7 @@ class View:
     is_outdated: bool
     this_month: MonthSpend
     month_before: MonthSpend
+    change: metrics.Change | None
     comparison: Comparison | None
     groups: list[QueueGroup]
     spent: Decimal
@@ -109,6 +110,24 @@ class View:
     def days_with(self, status: str) -> set[date]:
         return {day for account in self.coverage for day, found in account.status.items() if found == status}
 
+    @property
+    def sparkline(self) -> str:
+        """The spend of the last 30 days as points of an SVG line, 100 wide and 24 high, without today."""
+        days = [self.today - DAY * number for number in range(30, 0, -1)]
+        values = [self.data.daily.get(day, Decimal(0)) for day in days]
+        top = max(values) if max(values) > 0 else Decimal(1)
+        points = enumerate(float(max(value, Decimal(0)) / top) for value in values)
+        return " ".join(f"{place * 100 / 29:.1f},{23 - 22 * value:.1f}" for place, value in points)
+
+    @property
+    def is_complete(self) -> dict[str, bool]:
+        """Which sections have nothing to show; they are one line together."""
+        return {
+            "unattributed": not self.unattributed,
+            "findings": not self.data.findings and not self.data.rejected_records,
+            "revisions": not self.data.revisions,
+        }
+
     def prices(self, number: int) -> list[Decimal]:
         """All prices of a group by step."""
         found = [spend.price_per_1000 for (_, group), spend in self.spend.items() if group == number]
@@ -129,6 +148,7 @@ def build_view(data: ReportData) -> View:
         is_outdated=last_loaded is not None and data.now - last_loaded > _OUTDATED_AFTER,
         this_month=metrics.find_month(data.months, today),
         month_before=metrics.find_month(data.months, today.replace(day=1) - DAY),
+        change=metrics.biggest_change(data.spend, data.period, complete),
         comparison=metrics.compare_months(data.daily, complete, today),
         groups=groups,
         spent=sum((group.money for group in groups), start=Decimal(0)),
