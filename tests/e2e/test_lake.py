@@ -95,9 +95,8 @@ def test_interrupted_between_any_two_tables_the_next_shipment_completes_it(
             world.now += timedelta(days=1)
 
 
-def test_each_table_says_which_shipment_it_has_and_accounts_says_which_is_complete(
-    tmp_path: Path, lake: Path, engine_name: str
-) -> None:
+@pytest.mark.of_the_file
+def test_each_table_says_which_shipment_it_has_and_accounts_says_which_is_complete(tmp_path: Path, lake: Path) -> None:
     with World(tmp_path, small(4)) as world:
         for number in (1, 2, 3):
             world.sync()
@@ -216,7 +215,8 @@ def test_days_that_no_longer_belong_to_the_history_leave_the_lake(tmp_path: Path
         assert_equal(world, lake)
 
 
-def test_after_a_replay_all_days_are_shipped_again(tmp_path: Path, lake: Path, engine_name: str) -> None:
+@pytest.mark.of_the_file
+def test_after_a_replay_all_days_are_shipped_again(tmp_path: Path, lake: Path) -> None:
     with World(tmp_path, small(6)) as world:
         world.sync()
         ship(world, lake)
@@ -228,7 +228,8 @@ def test_after_a_replay_all_days_are_shipped_again(tmp_path: Path, lake: Path, e
         assert_equal(world, lake)
 
 
-def test_any_name_of_an_account_is_shipped(tmp_path: Path, lake: Path, engine_name: str) -> None:
+@pytest.mark.of_the_file
+def test_any_name_of_an_account_is_shipped(tmp_path: Path, lake: Path) -> None:
     with World(tmp_path, small(2, queues=1)) as world:
         for _ in range(2):
             for number, name in enumerate(["o'brien", "a b=c", "данные", 'quo"te', "null", "2026-01-01"]):

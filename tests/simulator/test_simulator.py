@@ -20,8 +20,7 @@ def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(1, 3))
+@pytest.mark.parametrize("part", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.long)])
 def test_years_of_nights_with_faults_and_kills_keep_every_promise(part: int) -> None:
     result = simulate("--years", "1", "--seed", f"{SEED}-{part}")
     assert result.returncode == 0, result.stdout + result.stderr
