@@ -101,7 +101,7 @@ def _ask(context: CliContext, folder: Path, *, yes: bool) -> "Answers":
     settings = context.settings()
 
     def answer(name: str, question: str, default: str, read: Callable[[object], str]) -> str:
-        if settings.sources[name] != "default" or yes:
+        if settings.sources[name].startswith(("--", PREFIX)) or yes:
             return default
 
         def checked(text: str) -> str:
@@ -115,7 +115,8 @@ def _ask(context: CliContext, folder: Path, *, yes: bool) -> "Answers":
     account = answer("account", "Account name", settings.account, values.name)
     key = _key(context, yes=yes)
     given = context.given.get("warehouse") or context.environment.environ.get(f"{PREFIX}WAREHOUSE")
-    place = str(given or "warehouse.duckdb")
+    stored = settings.warehouse if settings.sources["warehouse"] != "default" else "warehouse.duckdb"
+    place = str(given or stored)
     warehouse = answer("warehouse", "Warehouse (a file, or the URL of a server)", place, values.text)
     if "://" not in warehouse and folder != context.environment.folder:  # paths in the file start at its folder
         warehouse = str(context.environment.folder / Path(warehouse).expanduser())

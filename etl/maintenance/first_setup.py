@@ -77,7 +77,7 @@ def check_key(api_url: str, answers: Answers, clock: Clock) -> str:
             message = f"the API refuses the key: {code} {description}".strip()
             raise AccountRejectedError(message, protocol.ACCOUNT_ERRORS.get(code, "check the key"))
         case ApiError(code, description):
-            return f"The API knows the key, but its answer was an error: {code} {description}".strip()
+            return f"The API did not refuse the key, but answered with an error: {code} {description}".strip()
         case _:
             raise UsageError(f"the key was not checked: {reply.reason}", "check the network, or use --no-check")
 
@@ -124,7 +124,7 @@ def _toml(text: str) -> str:
 def nightly_lines(program: str, config: Path) -> tuple[str, str]:
     """The scheduler of this machine, and what to do for a sync every night."""
     if _SYSTEMD.is_dir():
-        names = {"folder": config.parent, "program": shlex.quote(program), "config": shlex.quote(str(config))}
-        return "systemd", _UNITS.format(**names)
+        names = {"folder": str(config.parent), "program": shlex.quote(program), "config": shlex.quote(str(config))}
+        return "systemd", _UNITS.format(**{name: text.replace("%", "%%") for name, text in names.items()})
     command = shlex.join([program, "--config", str(config), "sync", "--quiet"]).replace("%", "\\%")
     return "cron (crontab -e)", f"15 3 * * * {command}"

@@ -143,6 +143,13 @@ def test_paths_are_right_from_another_folder(world: World, monkeypatch: pytest.M
     assert (world.folder / "etc" / "default.key").is_file()
 
 
+def test_a_replaced_configuration_keeps_what_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert init(world, monkeypatch, "--account", "shop", "--warehouse", "data.duckdb", "--sync") == 0
+    assert init(world, monkeypatch, "--force", "--sync") == 0
+    assert tomllib.loads((world.folder / "anticaptcha-etl.toml").read_text())["account"] == "shop"
+    assert not (world.folder / "warehouse.duckdb").exists()
+
+
 @pytest.mark.parametrize("is_systemd", [True, False])
 def test_the_nightly_lines_are_for_the_scheduler_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_systemd: bool
@@ -150,6 +157,7 @@ def test_the_nightly_lines_are_for_the_scheduler_of_this_machine(
     monkeypatch.setattr(first_setup, "_SYSTEMD", tmp_path if is_systemd else tmp_path / "missing")
     scheduler, lines = first_setup.nightly_lines("/opt/100 %/etl", Path("/srv/a b/etl.toml"))
     assert ("systemctl --user enable --now" in lines) is is_systemd
+    assert ("ExecStart='/opt/100 %%/etl' --config '/srv/a b/etl.toml'" in lines) is is_systemd
     if not is_systemd:
         assert lines == r"15 3 * * * '/opt/100 \%/etl' --config '/srv/a b/etl.toml' sync --quiet"
     assert scheduler.split()[0] == ("systemd" if is_systemd else "cron")
