@@ -10,7 +10,7 @@ from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import NamedTuple, TextIO, TypeVar
 
 import duckdb
@@ -56,13 +56,19 @@ def run(
 
 @contextmanager
 def _time_limit(reader: Reader, seconds: float | None) -> Iterator[None]:
-    timer = Timer(seconds or 0.0, reader.stop)
+    expired = Event()
+
+    def stop() -> None:
+        expired.set()
+        reader.stop()
+
+    timer = Timer(seconds or 0.0, stop)
     if seconds:
         timer.start()
     try:
         yield
     except UsageError as error:
-        if seconds and timer.finished.is_set():
+        if expired.is_set():
             raise UsageError(f"the query took longer than {seconds:g} seconds", "ask for less") from error
         raise
     finally:
