@@ -164,9 +164,8 @@ def demo(context: CliContext, keep: str | None) -> None:
         dataset = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
         server = stack.enter_context(Sandbox(dataset, Behaviour(unknown_queue="zeros"), now=lambda: now))
         variables = {f"{PREFIX}API_URL": server.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
-        say: Callable[[str], object] = (
-            (lambda _: None) if context.as_json else click.echo
-        )  # results are JSON by themselves
+        # With --json only the commands print.
+        say: Callable[[str], object] = (lambda _: None) if context.as_json else click.echo
         say("A local stand-in for the API serves 120 days of generated spending. You would type:\n")
         exports = [f"$ export {name}={value}" for name, value in variables.items()]
         say("\n".join([f"$ cd {folder}", *exports]))

@@ -88,7 +88,7 @@ def complete_view(context: click.Context, parameter: click.Parameter, incomplete
 timezone = setting(
     "timezone",
     "Time zone of the days to show, such as Europe/Istanbul; stored days and views stay UTC. If its hours begin at "
-    "minute 30 or 45, an hour counts towards the day in which it begins.",
+    "minute 30 or 45, an hour belongs to the day it begins on.",
     metavar="ZONE",
 )
 

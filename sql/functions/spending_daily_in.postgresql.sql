@@ -1,7 +1,7 @@
 -- one row per account, queue and day of a time zone with spend: spending_daily with local days, such as of 'Europe/Istanbul'
 --
--- A day has 23 or 25 hours when clocks change there. In zones with offsets of 30 or 45 minutes an hour counts towards the day in
--- which it begins. is_final is true if all its hours are final.
+-- A day has 23 or 25 hours when clocks change there. In zones with offsets of 30 or 45 minutes an hour belongs to the day
+-- it begins on. is_final is true if all its hours are final.
 create function spending_daily_in(zone text)
     returns table (
         account        text,

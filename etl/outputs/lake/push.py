@@ -1,8 +1,9 @@
 """Ship to a lake what changed in a warehouse, one commit a table; the table ``accounts`` is the first and the last.
 
-A shipment replaces the days that changed, so repeating it changes nothing. It begins with a note in ``accounts``. If it
-is interrupted, ``accounts`` still has the earlier position, and the next one ships the same days and later ones. Of two
-shipments of one bucket at a time only one can commit; the other begins again with what is then in the warehouse.
+A shipment replaces the days that changed, so repeating it changes nothing. It first writes to ``accounts`` what it is
+about to ship. If it is interrupted, ``accounts`` still has the earlier position, and the next one ships the same days
+and later ones. Of two shipments of one bucket at a time only one can commit; the other begins again with what is then
+in the warehouse.
 """
 
 import random
