@@ -567,17 +567,43 @@ def test_once_it_is_sure_what_unknown_names_get_only_names_without_a_clear_respo
     answer: UnknownNameAnswer, again: set[str]
 ) -> None:
     names = {name: queue(name) for name in ("failed", "unverified", "zeros")}
-    plan = DayPlan(ago(9), DayState(ago(9), failed=frozenset({names["failed"]})), needs_total=False)
+    total = HourValues((1,) * 24, (5,) * 24)
+    day_state = DayState(ago(9), total_by_hour=total, total_requested_at=NOW, failed=frozenset({names["failed"]}))
+    plan = DayPlan(ago(9), day_state, needs_total=False)
     plan = replace(plan, done_series=frozenset(names.values()))
     state = planner.start(sync_options(), StoredState())
     statuses = {names["unverified"]: MemberStatus.UNVERIFIED}
-    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(answer)}
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
     known = replace(state.members, member_statuses=statuses, unknown_name_behaviours=behaviours)
     state = replace(state, members=known, open_days={ago(9): plan})
-    probe = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(9))
-    undecided = Snapshot(1, probe, NOW, Outcome.FAILED, code="timeout")
-    state = apply_probe(state, undecided, plan.day_state)
+    state = apply_probe(state, probe_response(answer), plan.day_state)
+    assert state.members.settled == {Dimension.QUEUE}
     assert state.open_days[ago(9)].stale == {names[name] for name in again}
+
+
+def probe_response(answer: UnknownNameAnswer) -> Snapshot:
+    window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(9))
+    if answer is UnknownNameAnswer.ERROR:
+        return Snapshot(1, window, NOW, Outcome.API_ERROR, code="ERROR_X", error_scope=ErrorScope.WINDOW)
+    tasks = int(answer is UnknownNameAnswer.TOTALS)
+    return Snapshot(1, window, NOW, Outcome.SUCCESS, HourValues((tasks,) * 24, (tasks,) * 24))
+
+
+def test_a_failed_response_to_a_name_that_cannot_exist_makes_nothing_sure() -> None:
+    name = queue("gives the total")
+    state = planner.start(sync_options(), StoredState())
+    behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
+    statuses = {name: MemberStatus.UNVERIFIED}
+    known = replace(state.members, unknown_name_behaviours=behaviours, member_statuses=statuses)
+    state = replace(state, members=known, uncertain=frozenset({Dimension.QUEUE}))
+    total = HourValues((1,) * 24, (5,) * 24)
+    day_state = DayState(ago(9), total_by_hour=total, is_closed=True)
+    window = Window.whole_day("default", NONEXISTENT_MEMBERS[Dimension.QUEUE], ago(9))
+    state = apply_probe(state, Snapshot(1, window, NOW, Outcome.FAILED, code="timeout"), day_state)
+    assert state.reprobes_due == frozenset(), "not requested again in this run"
+    equal = Snapshot(2, Window.whole_day("default", name, ago(9)), NOW, Outcome.SUCCESS, total)
+    state = planner.classify_name(state, equal, day_state)
+    assert state.members.member_statuses[name] is MemberStatus.UNVERIFIED
 
 
 def test_a_response_without_spend_is_never_the_total_of_a_day() -> None:

@@ -174,6 +174,7 @@ class PlannerState:
 
     * ``first_day``: first day of the known range; ``pending``: its days that need a visit, newest first;
       ``pending_opened``: how many of them were opened.
+    * ``failed_probes``: dimensions for which a name that cannot exist showed nothing in this run.
     * ``uncertain``: dimensions for which a name that cannot exist is requested again, because a name without spend was
       refused in another way or got the total; once more in a run, until ``Members.settled`` has them.
     * ``stored``: the days as they were stored when the run began.
@@ -227,7 +228,7 @@ class PlannerState:
     @property
     def reprobes_due(self) -> frozenset[Dimension]:
         """Dimensions for which the API may now answer unknown names in another way than is remembered."""
-        return self.uncertain - self.members.settled
+        return self.uncertain - self.members.settled - self.failed_probes
 
     @property
     def probes_due(self) -> list[Dimension]:

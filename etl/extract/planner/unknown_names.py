@@ -36,15 +36,14 @@ def notice_change(state: PlannerState, snapshot: Snapshot) -> PlannerState:
 
 
 def apply_probe(state: PlannerState, snapshot: Snapshot, day_state: DayState) -> PlannerState:
+    """Learn from the response to a name that cannot exist. If it shows nothing, names without spend stay uncertain."""
     dimension, before = snapshot.window.series.dimension, state.members
     behaviour = members.unknown_name_behaviour(snapshot, day_state)
+    if behaviour is None:
+        return replace(state, failed_probes=state.failed_probes | {dimension})
     known = replace(before, settled=before.settled | {dimension})
+    state = replace(state, members=members.apply_unknown_name_behaviour(known, dimension, behaviour))
     is_first = dimension not in before.unknown_name_behaviours
-    if behaviour is None and is_first:
-        state = replace(state, failed_probes=state.failed_probes | {dimension})
-    elif behaviour is not None:
-        known = members.apply_unknown_name_behaviour(known, dimension, behaviour)
-    state = replace(state, members=known)
     return state if is_first else _request_uncertain_names(state, dimension)
 
 
