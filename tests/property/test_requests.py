@@ -80,7 +80,7 @@ class CountedAccount(SimulatedAccount):
         self.unknown_name_behaviours = {Dimension.QUEUE: UnknownNameBehaviour(UnknownNameAnswer.ZEROS)}
 
     def read(self, window: Window, requested_at: datetime) -> Snapshot:
-        assert sum(plan.is_discovering for plan in self.state.open_days.values()) <= 1, (
+        assert sum(plan.discovered > 0 and plan.day_state.is_closed for plan in self.state.open_days.values()) <= 1, (
             "two days discover names at the same time"
         )
         hours = self.dataset.day((window.day - EPOCH).days, int(requested_at.timestamp()), window.series.member)

@@ -238,6 +238,7 @@ class SimulatedSync:
             and day_state.read_since(options.finalizes_at(day))
         }
         return StoredState(
+            last_spend=self.state.members.last_spend,
             days=day_states,
             final=frozenset(final),
             active_periods=members.active_periods,

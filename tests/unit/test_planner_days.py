@@ -147,6 +147,35 @@ def test_an_unexplained_day_of_the_lookback_requests_its_active_queues_again_and
     assert sorted(final.requested_on(2)) == ["2*", "2A", "2B", "2C"]
 
 
+@pytest.mark.parametrize(("price", "is_requested"), [(5, True), (8, False)])
+def test_a_queue_that_returns_today_is_requested_at_once_if_its_price_fits(price: int, is_requested: bool) -> None:
+    spend = {(n, "A"): {1: 10, 2: 5} for n in range(-1, 40)} | {(30, "B"): {3: 7}}
+    service = Service(spend, unknown_queue="zeros")
+    service.prices["B"] = 5
+    first = sync(service)
+    service.spend[-1, "B"] = {2: 9}
+    service.prices["B"] = price
+    run = sync(service, first, now=NOW + DAY, today=TODAY + DAY)
+    assert ("-1B" in run.requested) is is_requested
+    assert run.day_states[ago(-1)].is_explained is is_requested
+    later = sync(service, run, now=NOW + 2 * DAY, today=TODAY + 2 * DAY)
+    assert later.day_states[ago(-1)].is_explained
+
+
+def test_at_most_three_queues_are_tried_on_the_running_day_and_once_in_a_run() -> None:
+    names = [f"Q{number}" for number in range(6)]
+    spend = {(n, "A"): {1: 10} for n in range(-1, 40)} | {(30, name): {3: 7} for name in names}
+    service = Service(spend, unknown_queue="zeros")
+    service.prices |= dict.fromkeys(names, 5)
+    first = sync(service, known_queues=("A", *names))
+    service.spend[-1, "Unlisted"] = {6: 8}
+    service.prices["Unlisted"] = 5
+    run = sync(service, first, now=NOW + DAY, today=TODAY + DAY, known_queues=("A", *names))
+    tried = [one for one in run.requested_on(-1) if one[2:] in names]
+    assert len(tried) == len({*tried}) == 3
+    assert not run.day_states[ago(-1)].is_explained
+
+
 def test_after_a_crash_between_total_and_queue_neither_is_repeated() -> None:
     first = SimulatedSync(sync_options(), Service(SIX_DAYS))
     while first.requested[-1:] != ["5A"]:  # sent, but its response is never received

@@ -9,9 +9,10 @@ Windows of a day are requested in this order:
    *recently active* members, seen on neighbouring days, all at once; every eighth day also looks further, so that the
    days of a busy queue need not wait for each other;
    *outstanding* hours, which responses did not cover;
-   and the other candidates: apps and IPs all at once; queues, by discovery, best match first, on closed days only
-   and one day at a time, newest first. Older days wait for its results while their totals are read. If discovery found
-   nothing, the next day requests all its candidates at once.
+   and the other candidates: apps and IPs all at once; queues, by discovery, best match first, on closed days
+   one day at a time, newest first. Older days wait for its results while their totals are read. If discovery found
+   nothing, the next day requests all its candidates at once. On the running day only a few are requested, whose price
+   fits.
 """
 
 from collections.abc import Iterable, Set
@@ -28,6 +29,7 @@ from etl.extract.planner.members import (
     is_ahead,
     rank_candidates,
     recently_active,
+    with_fitting_price,
 )
 from etl.extract.planner.state import DayPlan, DayRequests, PlannerState, SyncOptions
 from etl.models import SPLIT_DIMENSIONS, TOTAL, DayState, Dimension, SeriesKey, Snapshot, Window
@@ -39,6 +41,9 @@ MAX_PRICE_CHANGE = Decimal("0.15")
 
 MAX_AVERAGE_PRICE_CHANGE = Decimal("0.03")
 """The same for several queues: if one of them starts or stops, their average price changes by more than this."""
+
+MAX_FITTING = 3
+"""Queues requested on the running day although none of its neighbours has them."""
 
 MAX_VOLUME_FACTOR = 4
 """By how much the volumes of similar days differ: weekends are often quiet."""
@@ -163,11 +168,11 @@ def _is_upcoming(state: PlannerState, day: date) -> bool:
 def _request_others(
     state: PlannerState, plan: DayPlan, others: Set[SeriesKey], *, is_discovering: bool
 ) -> DayRequests | None:
-    """Members without recent activity. Queues: on closed days only, and one day at a time."""
+    """Members without recent activity. Queues: one day at a time, and few before the day is closed."""
     if next(iter(others)).dimension is not Dimension.QUEUE:
         return _request(state, plan, sorted(others - _new_members_in_flight(state, others)))
     if not plan.day_state.is_closed:
-        return None
+        return _request_fitting(state, plan, others)
     is_waiting = is_discovering and not state.discovery_found_nothing
     if is_waiting or any(day > plan.day and newer.may_discover for day, newer in state.open_days.items()):
         return WAIT
@@ -175,6 +180,15 @@ def _request_others(
     ranked = rank_candidates(state.members, others, plan.day, unattributed)
     chosen = ranked if state.discovery_found_nothing else ranked[:1]
     return _request(state, plan, chosen)._replace(is_discovering=True)
+
+
+def _request_fitting(state: PlannerState, plan: DayPlan, others: Set[SeriesKey]) -> DayRequests | None:
+    """At most three queues that may explain hours of the running day that have ended."""
+    unattributed = plan.day_state.breakdown(Dimension.QUEUE).unattributed_by_hour
+    ranked = rank_candidates(state.members, others, plan.day, unattributed)
+    chosen = with_fitting_price(state.members, ranked, unattributed, MAX_PRICE_CHANGE)
+    left = max(0, MAX_FITTING - plan.discovered)
+    return _request(state, plan, chosen[:left])._replace(is_discovering=True) if chosen[:left] else None
 
 
 def _new_members_in_flight(state: PlannerState, others: Set[SeriesKey]) -> set[SeriesKey]:

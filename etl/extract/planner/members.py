@@ -188,6 +188,21 @@ def rank_candidates(
     return sorted(among, key=rank)
 
 
+def with_fitting_price(
+    members: Members, ranked: Iterable[SeriesKey], unattributed_by_hour: HourValues, max_change: Decimal
+) -> list[SeriesKey]:
+    """Those members whose last price per task is about that of an hour's unattributed amount."""
+    prices = [
+        to_dollars(money) / volume for _, volume, money in unattributed_by_hour.with_spend() if volume > 0 and money > 0
+    ]
+    found = []
+    for series in ranked:
+        last = members.last_spend.get(series)
+        if last and any(abs(one * last.volume / last.money - 1) <= max_change for one in prices):
+            found.append(series)
+    return found
+
+
 def _mismatch(last: Measures, prices: Iterable[Decimal], volume: int) -> float:
     """How much a member's last day differs from the unattributed hours. The price counts three times the volume."""
     price = last.money / last.volume

@@ -193,7 +193,7 @@ def _request_day(state: PlannerState, day: date, capacity: int) -> tuple[Planner
         plan,
         in_flight=in_flight,
         sent=plan.sent | {*windows},
-        is_discovering=plan.is_discovering or requests.is_discovering,
+        discovered=plan.discovered + len(windows) * requests.is_discovering,
     )
     requests_sent = state.requests_sent + len(windows)
     return replace(state, open_days={**state.open_days, day: plan}, due=due, requests_sent=requests_sent), windows
@@ -203,7 +203,8 @@ def _complete(state: PlannerState, plan: DayPlan) -> PlannerState:
     open_days, due = dict(state.open_days), dict(state.due)
     del open_days[plan.day]
     due.pop(plan.day, None)
-    found_nothing = not plan.day_state.is_explained if plan.is_discovering else state.discovery_found_nothing
+    has_discovered = plan.discovered and plan.day_state.is_closed
+    found_nothing = not plan.day_state.is_explained if has_discovered else state.discovery_found_nothing
     completed = (*state.completed_days, plan.day)
     is_model = plan.day_state.is_closed and plan.day_state.is_explained and plan.day_state.has_spend
     state = replace(

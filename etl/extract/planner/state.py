@@ -134,7 +134,7 @@ class DayPlan:
     * ``rechecked_windows``: windows sent a second time, because they came back empty although spend is stored, or
       without ``data`` near spend.
     * ``rechecked_dimensions``: dimensions requested a second time, because they exceeded the total.
-    * ``is_discovering``: queues without recent activity were requested.
+    * ``discovered``: number of requests for queues without recent activity.
     * ``lacks_data``: the last total came without ``data``, and may be requested once more.
     """
 
@@ -147,7 +147,7 @@ class DayPlan:
     in_flight: frozenset[Window] = frozenset()
     rechecked_windows: frozenset[Window] = frozenset()
     rechecked_dimensions: frozenset[Dimension] = frozenset()
-    is_discovering: bool = False
+    discovered: int = 0
     lacks_data: bool = False
 
     @property
