@@ -82,6 +82,7 @@ docs: $(VENV)/.docs ## the documentation as a web site in site/; warnings, such 
 reference: $(VENV)/.dev ## write the generated parts of docs/reference again
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.json_schemas
+	$(BIN)/python -m tools.superset_bundle
 
 screenshot: $(VENV)/.dev ## take docs/images/report.png again, from the demo's report; needs Chromium and its driver
 	$(BIN)/python -m tools.screenshot

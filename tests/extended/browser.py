@@ -28,7 +28,7 @@ _ARGUMENTS = [
 
 
 class Browser:
-    """One window, open inside a ``with`` block. It has no network but can open files of this machine."""
+    """One window, open inside a ``with`` block. It reaches no other machine, but files and servers of this one."""
 
     def __init__(self) -> None:
         self._closing = ExitStack()
@@ -46,7 +46,10 @@ class Browser:
             )
             base = f"http://127.0.0.1:{port}"
             self._http = resources.enter_context(httpx.Client(base_url=base, timeout=_TIMEOUT_SECONDS, trust_env=False))
-            options = {"binary": CHROMIUM, "args": [*_ARGUMENTS, "--host-resolver-rules=MAP * ~NOTFOUND"]}
+            options = {
+                "binary": CHROMIUM,
+                "args": [*_ARGUMENTS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+            }
             log_levels = {"browser": "ALL", "performance": "ALL"}
             capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": log_levels}
             response = self._http.post("/session", json={"capabilities": {"alwaysMatch": capabilities}}).json()
@@ -79,6 +82,9 @@ class Browser:
 
     def open(self, file: Path) -> None:
         self._post("/url", {"url": file.as_uri()})
+
+    def open_url(self, url: str) -> None:
+        self._post("/url", {"url": url})
 
     def evaluate(self, script: str) -> Any:
         """Run the body of a JavaScript function and return its value."""

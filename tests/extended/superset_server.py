@@ -21,7 +21,7 @@ WTF_CSRF_ENABLED = False
 TALISMAN_ENABLED = False
 JWT_ACCESS_TOKEN_EXPIRES = 86400
 """
-_ADMIN = {
+ADMIN = {
     "username": "admin",
     "password": "for one test",
     "firstname": "A",
@@ -69,7 +69,7 @@ class Superset:
             self._http = resources.enter_context(
                 httpx.Client(base_url=_address(log), timeout=_TIMEOUT_SECONDS, trust_env=False)
             )
-            credentials = {"username": _ADMIN["username"], "password": _ADMIN["password"], "provider": "db"}
+            credentials = {"username": ADMIN["username"], "password": ADMIN["password"], "provider": "db"}
             self._http.headers["Authorization"] = f"Bearer {self.post('security/login', credentials)['access_token']}"
             self._closing = resources.pop_all()
         return self
@@ -82,6 +82,27 @@ class Superset:
     def post(self, path: str, body: object) -> Any:
         return self._json(self._http.post(path, json=body))
 
+    def upload(self, path: str, field: str, archive: bytes, **fields: str) -> Any:
+        """Import a ZIP archive."""
+        return self._json(self.try_upload(path, field, archive, **fields))
+
+    def try_upload(self, path: str, field: str, archive: bytes, **fields: str) -> httpx.Response:
+        return self._http.post(path, files={field: ("bundle.zip", archive)}, data=fields)
+
+    def delete(self, path: str) -> Any:
+        return self._json(self._http.delete(path))
+
+    def put(self, path: str, body: object) -> Any:
+        return self._json(self._http.put(path, json=body))
+
+    @property
+    def address(self) -> str:
+        """Of its pages, without a slash at the end."""
+        return str(self._http.base_url).removesuffix("/api/v1/")
+
+    def try_post(self, path: str, body: object) -> httpx.Response:
+        return self._http.post(path, json=body)
+
     def get(self, path: str) -> Any:
         return self._json(self._http.get(path))
 
@@ -91,7 +112,7 @@ class Superset:
 
 
 def _options() -> list[str]:
-    return [word for name, value in _ADMIN.items() for word in (f"--{name}", value)]
+    return [word for name, value in ADMIN.items() for word in (f"--{name}", value)]
 
 
 def _address(log: Path) -> str:
