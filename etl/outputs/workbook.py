@@ -68,6 +68,9 @@ def _write_sheet(
             f"{name} has {len(result.columns):,} columns, but Excel at most {MAX_COLUMNS:,}", "select fewer"
         )
     worksheet.freeze_panes(1, 0)
+    worksheet.repeat_rows(0)
+    worksheet.set_landscape()
+    worksheet.fit_to_pages(1, 0)  # printed, all columns are on one page
     for column, title in enumerate(result.columns):
         worksheet.write_string(0, column, title, header)
     widths, remarks, number = [*map(len, result.columns)], dict[int, str](), 0
