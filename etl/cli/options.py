@@ -134,6 +134,7 @@ sync_options = _all_of(
         "ips", f"IP address to report separately in spending_by_ip_daily. {REPEATABLE}", metavar="ADDR", multiple=True
     ),
     setting("lookback", "Days before today to re-read on every sync; recent values may still change.", metavar="DAYS"),
+    setting("spot_checks", "Read this many final days again, chosen at random. 0: none.", metavar="N"),
     setting("empty_days", "Stop looking further back after this many consecutive days without spend.", metavar="DAYS"),
     setting("concurrency", "Number of requests to send at the same time, 1 to 64.", metavar="N"),
     setting(

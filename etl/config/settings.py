@@ -84,6 +84,8 @@ class Settings:
     concurrency: int = field(metadata=_setting(values.whole_number(1, 64, "requests at once"), 4))
     rate: float = field(metadata=_setting(values.number_of("requests per second"), 5.0))
     """Requests per second; 0 = no limit."""
+    spot_checks: int = field(metadata=_setting(values.whole_number(0, 1000, "days"), 2))
+    """Final days that each sync reads again."""
     raw_retention_days: int | None = field(
         metadata=_setting(values.whole_number(31, None, "days"), old_name="keep_answers")
     )

@@ -131,6 +131,13 @@ class SyncStateStore(StoredStateReader):
         self._key = RunKey(self.account.account_id, run)
         return int(snapshot)
 
+    def add_spot_checks(self, days: Mapping[date, bool]) -> None:
+        """Store which final days this run reads again, and whether each was drawn with equal chances."""
+        if days:
+            rows = [self._params(run=self.run, day=day, is_random=is_random) for day, is_random in days.items()]
+            with self._writing() as connection:
+                connection.execute(text(sql.INSERT_SPOT_CHECK), rows)
+
     def commit(self, batch: Batch) -> LoadCounts:
         """Commit facts and sync state in one transaction."""
         at = commit_time(self._now(), self._last_commit)

@@ -132,6 +132,20 @@ DAYS_WITH_MEMBERS = """
      order by n.day desc
 """
 
+CHANGED_BY_UNFINISHED_RUNS = """
+    select distinct v.day
+      from internal.revisions as v
+      join internal.series    as s on s.account_id = v.account_id and s.series_id   = v.series_id
+      join internal.snapshots as n on n.account_id = v.account_id and n.snapshot_id = v.snapshot_id
+     where v.account_id = :a and s.dimension = 'total' and v.cause <> 'attribution'
+       and n.run > (select coalesce(max(run), 0) from internal.runs
+                     where account_id = :a and command = 'sync' and exit_code in (0, 5))
+"""
+
+INSERT_SPOT_CHECK = """
+    insert into internal.spot_checks (account_id, run, day, is_random) values (:a, :run, :day, :is_random)
+"""
+
 NEXT_NUMBERS = """
     select r.newest + 1, n.newest + 1,
            r.rows = r.newest and r.rows = r.distinct_rows and n.rows = n.newest and n.rows = n.distinct_rows

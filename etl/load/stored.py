@@ -139,6 +139,10 @@ class StoredStateReader:
         """For each queue its last day with tasks that cost money, and what it spent on it."""
         return daily_spending(self._rows(sql.LAST_SPENDING))
 
+    def days_changed_by_unfinished_runs(self) -> list[date]:
+        """Days whose total has changed since the last sync that read everything it wanted."""
+        return [day for (day,) in self._rows(sql.CHANGED_BY_UNFINISHED_RUNS)]
+
     def days_with_members(self, series_keys: Iterable[SeriesKey]) -> list[date]:
         """Days with a successful response for one of some members, newest first."""
         wanted = sorted(series_keys)

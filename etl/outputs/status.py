@@ -11,6 +11,7 @@ from etl.models import DAY, HOUR, ZERO_MEASURES, Finding, Measures, Severity
 from etl.outputs import status_sql as sql
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
 from etl.outputs.serialize import as_json, plain
+from etl.outputs.spot_checks import SpotCheckSummary, load_spot_checks
 from etl.outputs.text_tables import labelled, printable, table, wrap
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none, open_for_reading
@@ -98,6 +99,7 @@ class AccountStatus:
     spent: Measures
     unattributed: Measures
     corrections: Corrections | None
+    spot_checks: SpotCheckSummary | None
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
     waiting_responses: int
@@ -159,6 +161,7 @@ def _load_account(
         spent=_sum((row.volume, row.money) for row in rows),
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
         corrections=_corrections(reader, account_id),
+        spot_checks=load_spot_checks(reader, account_id),
         runs=_runs(reader, account_id),
         findings=tuple(
             Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
@@ -255,6 +258,8 @@ def _lines(account: AccountStatus, zone: ZoneInfo) -> Iterable[tuple[str, str]]:
         yield "unattributed", f"{account.unattributed.money:,f} USD, {account.unattributed.volume:,} tasks"
     if account.corrections:
         yield "corrected", _corrected(account.corrections)
+    if account.spot_checks:
+        yield "checked", account.spot_checks.sentence
     sync = "anticaptcha-etl sync"
     for label, ranges, advice in (
         ("open", account.open, ""),

@@ -86,6 +86,7 @@ class Dataset:
     ``turnover``: some other queues start after ``begins`` or stop for good.
     ``places``: decimal places of money, 0 to 9.
     ``corrections``: about 3 % of closed hours change 1 h, 24 h or 7 days after their end.
+    ``late_corrections``: (day, time): all amounts of a day are doubled from a time on, however old the day is.
     ``unlisted``: percent of the money that belongs to no listed app, and to no listed IP.
     """
 
@@ -101,6 +102,7 @@ class Dataset:
     turnover: bool = True
     places: int = 6
     corrections: bool = False
+    late_corrections: tuple[tuple[date, datetime], ...] = ()
     apps: tuple[int, ...] = (1011, 1022, 1033)
     ips: tuple[str, ...] = ("192.0.2.10", "192.0.2.20", "198.51.100.7")
     unlisted: int = 10
@@ -132,7 +134,10 @@ class Dataset:
 
         Without a queue, the sum of all queues. ``soft_id`` and ``ip`` narrow it. Unknown members have no spend.
         """
-        return _day(self, day, min(as_of, day * DAY + SETTLED_AFTER), queue, soft_id, ip)
+        hours = _day(self, day, min(as_of, day * DAY + SETTLED_AFTER), queue, soft_id, ip)
+        if any(at <= as_of and _epoch_day(changed) == day for changed, at in self._late_corrections):
+            return tuple((2 * volume, 2 * money) for volume, money in hours)
+        return hours
 
     def expected_rows(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
         """Yield ``(queue, hour_start, volume, money)`` of every hour with spend; both days inclusive."""
@@ -142,6 +147,10 @@ class Dataset:
                 for hour, (volume, money) in enumerate(self.day(day, seconds, queue)):
                     if volume or money:
                         yield queue, datetime.fromtimestamp(day * DAY + hour * HOUR, UTC), volume, money
+
+    @cached_property
+    def _late_corrections(self) -> list[tuple[date, int]]:
+        return [(day, _epoch_seconds(at)) for day, at in self.late_corrections]
 
     @cached_property
     def _lifetimes(self) -> dict[str, list[tuple[int, int]]]:

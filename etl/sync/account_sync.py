@@ -15,7 +15,7 @@ from etl.extract.client import Client
 from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import DayState, MemberStatus, SeriesKey, Snapshot
+from etl.models import TOTAL, DayState, MemberStatus, SeriesKey, Snapshot
 from etl.responses import Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
@@ -67,6 +67,7 @@ class AccountSync:
         self._window_log = WindowLog()
         self._started = clock.monotonic()
         self._next_number = store.start_run("sync", __version__, self._state.first_day, self._missing_days())
+        store.add_spot_checks({day: day in self._spot_checks.random for day in sorted(self._spot_checks.days)})
         logging_setup.bind_log_context(account=settings.account, run=store.run)
         self._journal: Journal | None = None
         if journal_prefix:
@@ -78,7 +79,7 @@ class AccountSync:
     def _load_state(self) -> None:
         loaded = load_stored_state(self._store, self._options)
         self._stored, self._days, self._profile = loaded.stored, loaded.days, loaded.profile
-        self._stored_statuses = loaded.stored_statuses
+        self._stored_statuses, self._spot_checks = loaded.stored_statuses, loaded.spot_checks
         self._saved_traits = loaded.profile.traits
         self._state = planner.start(self._options, loaded.stored)
 
@@ -218,10 +219,17 @@ class AccountSync:
             self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
             self._findings.add_snapshot(snapshot)
             updates += [replace(self._update(day, snapshot), segment=segment), *self._completed_days()]
+        if any(snapshot.window.series == TOTAL for snapshot in snapshots):
+            self._check_neighbours(day)
         except_day = day.reconciled.day_state.day
         self._writer.submit([*updates, *self._reattribute(before, except_day)], new_statuses)
         if self._state.stop_reason:
             self._client.stop()
+
+    def _check_neighbours(self, day: LoadedDay) -> None:
+        """After a change of a final day, read its neighbours again, until unchanged days surround the changed ones."""
+        for neighbour in planner.neighbours_to_check(self._state, day.stored.day_state, day.reconciled.day_state):
+            self._state = planner.open_spot_check(self._state, self._day(neighbour).reconciled.day_state)
 
     def _add_to_day(self, snapshots: Sequence[Snapshot]) -> tuple[LoadedDay, list[NewMemberStatus]]:
         """Add snapshots to their day; return it and what they show about names."""

@@ -23,6 +23,7 @@ class Findings:
         self._clock_skew: timedelta | None = None
         self._unattributed: dict[date, Decimal] = {}
         self._emptied: dict[date, Decimal] = {}
+        self._changed: dict[date, Decimal] = {}
         self._off_grid: set[date] = set()
         self._at_end: list[Finding] = []
 
@@ -37,11 +38,18 @@ class Findings:
         """Add a completed or reattributed day; ``before`` is its state when the run began."""
         if before and before.is_closed and before.has_spend and not day_state.has_spend:
             self._emptied[day_state.day] = before.total.money
+        elif before and self._was_final(before) and before.hours_with_spend != day_state.hours_with_spend:
+            self._changed[day_state.day] = day_state.total.money - before.total.money
         if not day_state.is_closed or day_state.is_failed or self._options.totals_only:
             return
         self._unattributed.pop(day_state.day, None)
         if not day_state.is_explained and Dimension.QUEUE not in day_state.over_allocated_dimensions:
             self._unattributed[day_state.day] = day_state.unattributed.money
+
+    def _was_final(self, before: DayState) -> bool:
+        read_at = before.total_requested_at
+        is_old = not self._options.is_in_lookback(before.day)
+        return is_old and read_at is not None and read_at >= self._options.finalizes_at(before.day)
 
     def add_end(self, state: planner.PlannerState, stop_reason: planner.StopReason, requested: Set[SeriesKey]) -> None:
         """Add findings that are known only at the end; ``requested`` are the series of the run's requests."""
@@ -90,6 +98,16 @@ class Findings:
                 f"{money:f} US dollars were stored. The days are now empty; spending_revisions has the old values. "
                 "If the API no longer has these days, set a shorter --lookback so that no other day is emptied",
                 max(self._emptied),
+            )
+        if self._changed:
+            money = sum(self._changed.values(), Decimal(0))
+            yield Finding(
+                "final days stay as they were",
+                Severity.WARNING,
+                f"the API changed {_format_days(self._changed)} after they were final, by {money:+f} US dollars. "
+                "The new values are loaded, the days around them were read again, and spending_revisions has the old "
+                "values. A longer --lookback finds such changes sooner",
+                max(self._changed),
             )
         if self._clock_skew is not None:
             seconds = round(abs(self._clock_skew.total_seconds()))

@@ -52,6 +52,8 @@ def sync_options(settings: Settings, now: datetime, since: date | None) -> plann
         totals_only=settings.totals_only,
         concurrency=settings.concurrency,
         max_requests=settings.max_requests,
+        spot_checks=settings.spot_checks,
+        seed=f"{settings.account} {now.isoformat()}",
     )
 
 
@@ -149,12 +151,14 @@ class LoadedState:
 
     ``stored``: what the planner needs. ``days``: the days that will be read again. ``profile``: what is known about the
     account. ``stored_statuses``: the member statuses in the warehouse, before trusted names are applied.
+    ``spot_checks``: final days to read again.
     """
 
     stored: planner.StoredState
     days: dict[date, LoadedDay]
     profile: AccountProfile
     stored_statuses: Mapping[SeriesKey, MemberStatus]
+    spot_checks: planner.SpotChecks
 
 
 def load_stored_state(store: StoredStateReader, options: planner.SyncOptions) -> LoadedState:
@@ -167,17 +171,24 @@ def load_stored_state(store: StoredStateReader, options: planner.SyncOptions) ->
         account.hour_offset_seconds, account.full_day_from_snapshot, statuses, account.unknown_name_behaviours
     )
     with_raw = coverage.known.keys() - coverage.without_raw
-    reread = [day for day in with_raw if day not in coverage.final or options.is_in_lookback(day)]
+    settled = {day for day in with_raw & coverage.final if not options.is_in_lookback(day)}
+    settled = {day for day in settled if (options.since or day) <= day <= options.end_day}
+    checks = planner.choose_spot_checks(settled, options.today, options.spot_checks, options.seed)
+    rechecks = settled & planner.around(store.days_changed_by_unfinished_runs())
+    reread = (with_raw - coverage.final) | {day for day in with_raw if options.is_in_lookback(day)}
+    reread |= checks.days | rechecks
     days = load_days(store, reread, profile)
     stored = planner.StoredState(
         days={**coverage.known, **{day: loaded.reconciled.day_state for day, loaded in days.items()}},
         final=coverage.final,
         without_raw=coverage.without_raw,
+        spot_checks=checks.days - rechecks,
+        rechecks=frozenset(rechecks),
         member_statuses=statuses,
         unknown_name_behaviours=account.unknown_name_behaviours,
     )
     stored = _with_activity(store, stored, planner.start(options, stored))
-    return LoadedState(stored, days, profile, coverage.member_statuses)
+    return LoadedState(stored, days, profile, coverage.member_statuses, checks)
 
 
 def _with_activity(

@@ -256,6 +256,42 @@ findings = _table(
     _postgresql_only(sa.Index(None, "account_id", "run")),
 )
 
+spot_checks = _table(
+    "spot_checks",
+    "One row per final day that a run reads again to see whether the API still returns the same.",
+    _required("run", sa.Integer),
+    _required("day", sa.Date),
+    _required(
+        "is_random", sa.Boolean, "drawn with equal chances from all final days; false: younger days were preferred"
+    ),
+    sa.PrimaryKeyConstraint("account_id", "run", "day"),
+)
+
+balances = _table(
+    "balances",
+    "One row per run that read the account's balance.",
+    _required("run", sa.Integer),
+    _required("read_at", sa.DateTime, "when the request began"),
+    _required("balance", MONEY, "US dollars"),
+    _optional("captcha_credits", sa.BigInteger, "null: the response had none"),
+    sa.PrimaryKeyConstraint("account_id", "run"),
+)
+
+alerts = _table(
+    "alerts",
+    "One row per event that a rule reported.",
+    _required("alert_id", sa.Integer),
+    _required("kind", sa.Text, "budget, runway, anomaly, new, stale, price or unattributed"),
+    _required("rule", sa.Text, "the rule as in the configuration file; a changed rule is another one"),
+    _required("subject", sa.Text, "queue, app, IP or period that the event is about; empty: the account"),
+    _required("message", sa.Text),
+    _required("began_at", sa.DateTime),
+    _optional("ended_at", sa.DateTime, "null: it goes on"),
+    _optional("begin_sent_at", sa.DateTime, "when its beginning was delivered; null: not yet"),
+    _optional("end_sent_at", sa.DateTime, "when its end was delivered; null: not yet"),
+    sa.PrimaryKeyConstraint("account_id", "alert_id"),
+)
+
 warehouse = sa.Table(
     "warehouse",
     metadata,

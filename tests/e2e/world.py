@@ -135,7 +135,14 @@ class World:
         self.copy_new_warehouse()
         variables = {"ANTICAPTCHA_CLIENT_KEY": key, "ANTICAPTCHA_API_URL": self.sandbox.url, **self._state_home}
         environment = config.Environment(variables, self.folder)
-        options = {"warehouse": self.warehouse, "rate": 0, "concurrency": 8, "empty_days": 5, **options}
+        options = {
+            "warehouse": self.warehouse,
+            "rate": 0,
+            "concurrency": 8,
+            "empty_days": 5,
+            "spot_checks": 0,
+            **options,
+        }
         clock = clock_without_waiting(lambda: self.now + self.ahead)
         settings = config.load(options, clock.now(), environment, needs_key=True)
         return Context().run(sync_account, settings, clock, lambda progress: None)  # the log context ends with it

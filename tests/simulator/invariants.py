@@ -351,7 +351,10 @@ class Checks:
         exchange = self.exchange_of[whole[-1].number] if whole else None
         if exchange is None or whole[-1].window.is_partial_day:
             return
-        for hour in self._own_hours(day):
+        hours = [*self._own_hours(day)]
+        if self.behaviour.buckets == 23:  # the last hour is requested once the day is closed
+            hours = hours[:-1] if self.view.statuses[day] == "open" else hours
+        for hour in hours:
             if hour + HOUR > exchange.as_of:
                 continue
             fact, expected = facts.get((TOTAL, hour)), self._booked(hour, exchange.as_of)

@@ -13,6 +13,8 @@ from etl.load.stored import Coverage, StoredSnapshot, activity_ranges, day_state
 from etl.load.stored_account import Account, MemberStatusChange
 from etl.load.upsert import Batch, CoverageRow, LoadCounts, commit_time
 from etl.models import (
+    TOTAL,
+    ChangeReason,
     DayState,
     Dimension,
     Fact,
@@ -59,6 +61,8 @@ class MemoryWarehouse:
 
     account: Account
     runs: list[int | None] = field(default_factory=list)
+    first_snapshots: list[int] = field(default_factory=list)
+    spot_checks: list[tuple[int, date, bool]] = field(default_factory=list)
     days: dict[date, CoverageRow] = field(default_factory=dict)
     snapshots: dict[date, list[StoredSnapshot]] = field(default_factory=lambda: defaultdict(list))
     snapshot_count: int = 0
@@ -74,6 +78,7 @@ class MemoryWarehouse:
     def copied(self) -> "MemoryWarehouse":
         """A copy as of now; what it shares with this one never changes."""
         twin = copy.copy(self)
+        twin.first_snapshots, twin.spot_checks = [*self.first_snapshots], [*self.spot_checks]
         twin.runs, twin.days, twin.revisions = [*self.runs], {**self.days}, [*self.revisions]
         twin.snapshots = defaultdict(list, {day: [*rows] for day, rows in self.snapshots.items()})
         twin.facts = defaultdict(dict, {day: {**rows} for day, rows in self.facts.items()})
@@ -212,17 +217,28 @@ class MemoryStore:
             reverse=True,
         )
 
+    def days_changed_by_unfinished_runs(self) -> list[date]:
+        done = max((number for number, code in enumerate(self.rows.runs) if code in (0, 5)), default=-1)
+        first = [*self.rows.first_snapshots, self.rows.snapshot_count + 1][done + 1]
+        changed = [one for one in self.rows.revisions if one.revision.snapshot >= first]
+        is_total = [one for one in changed if one.revision.series == TOTAL]
+        return sorted({one.day for one in is_total if one.revision.cause is not ChangeReason.REATTRIBUTION})
+
     # -- writing
 
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
         rows = self.rows
         rows.runs.append(None)
+        rows.first_snapshots.append(rows.snapshot_count + 1)
         self.run = len(rows.runs)
         for day in [day for day, row in rows.days.items() if row.status == "missing" and day < first]:
             del rows.days[day]
         for day in missing:
             rows.days[day] = CoverageRow(DayState(day), "missing")
         return rows.snapshot_count + 1
+
+    def add_spot_checks(self, days: Mapping[date, bool]) -> None:
+        self.rows.spot_checks += ((self.run, day, is_random) for day, is_random in days.items())
 
     def commit(self, batch: Batch) -> LoadCounts:
         rows = self.rows

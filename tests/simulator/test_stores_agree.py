@@ -75,6 +75,15 @@ class TwinStore(MemoryStore):
         assert found == self._real.start_run(command, version, first, missing)
         return found
 
+    def days_changed_by_unfinished_runs(self) -> list[date]:
+        found = super().days_changed_by_unfinished_runs()
+        assert found == sorted(self._real.days_changed_by_unfinished_runs())
+        return found
+
+    def add_spot_checks(self, days: Mapping[date, bool]) -> None:
+        super().add_spot_checks(days)
+        self._real.add_spot_checks(days)
+
     def commit(self, batch: Batch) -> LoadCounts:
         found = super().commit(batch)
         assert found == self._real.commit(batch)

@@ -101,6 +101,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("trusted_ips", "192.0.2.10", ("192.0.2.10",)),
         ("lookback", "0", 0),
         ("empty_days", "3650", 3650),
+        ("spot_checks", "7", 7),
         ("concurrency", "64", 64),
         ("rate", "0.5", 0.5),
         ("raw_retention_days", "31", 31),

@@ -11,6 +11,7 @@ The planner goes backward, newest day first, one UTC day per window:
 
     scheduler  which day is next, and when is the run done?
     day_plan   which windows does this day need now?
+    spot_checks  which final days are read again?
     members    which queues, apps and addresses are candidates, recently active, verified?
     state      the types: SyncOptions, StoredState, DayPlan, PlannerState and the steps
     estimate   how many requests will a run make?
@@ -41,6 +42,7 @@ from etl.extract.planner.scheduler import (
     next_windows,
     start,
 )
+from etl.extract.planner.spot_checks import SpotChecks, around, choose_spot_checks, neighbours_to_check, open_spot_check
 from etl.extract.planner.state import (
     EARLIEST_DAY,
     NO_SPEND_FACTOR,
@@ -58,8 +60,9 @@ from etl.extract.planner.unknown_names import settle
 
 __all__ = [
     "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_ACTIVE_GAP_DAYS", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS",
-    "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "Step", "StopReason",
-    "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted", "cancel_in_flight",
-    "classify_name", "days_before_known_range", "estimate", "extend_periods", "group_by_day", "has_price",
-    "is_expected_error", "next_windows", "settle", "start",
+    "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "SpotChecks", "Step",
+    "StopReason", "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted",
+    "around", "cancel_in_flight", "choose_spot_checks", "classify_name", "days_before_known_range", "estimate",
+    "extend_periods", "group_by_day", "has_price", "is_expected_error", "neighbours_to_check", "next_windows",
+    "open_spot_check", "settle", "start",
 ]  # fmt: skip

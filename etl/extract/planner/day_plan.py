@@ -64,7 +64,8 @@ def new_day_plan(state: PlannerState, day: date) -> DayPlan:
         for dimension in SPLIT_DIMENSIONS
     )
     is_uncertain = TOTAL in day_state.failed or bool(day_state.over_allocated_dimensions) or verifies_members
-    plan = DayPlan(day, day_state, needs_total=is_early or options.is_in_lookback(day) or is_uncertain)
+    is_checked = day in state.spot_checks or day in state.rechecks
+    plan = DayPlan(day, day_state, needs_total=is_early or options.is_in_lookback(day) or is_uncertain or is_checked)
     if plan.needs_total:
         return plan
     stale = _read_before_final(options, day_state) | _failed(members, day_state)
@@ -242,7 +243,7 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     day_state = plan.day_state
     if before.total_requested_at is None:
         return plan
-    has_changed = _spend_by_hour(day_state) != _spend_by_hour(before)
+    has_changed = day_state.hours_with_spend != before.hours_with_spend
     if plan.rechecked_dimensions or snapshot.window.is_partial_day:
         return replace(plan, stale=plan.stale | day_state.active_members) if has_changed else plan
     if not snapshot.is_success:
@@ -250,6 +251,8 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     failed, early = _failed(state.members, day_state), _read_before_final(state.options, day_state)
     if has_changed:
         return replace(plan, stale=day_state.active_members | failed)
+    if plan.day in state.spot_checks:
+        return replace(plan, stale=early | failed, done_series=_read_series(day_state))
     # An unexplained day requests its queues again, and all candidates once it becomes final. That apps and IPs leave
     # an unattributed amount is normal.
     queues = frozenset(series for series in day_state.active_members if series.dimension is Dimension.QUEUE)
@@ -303,11 +306,6 @@ def _recheck_over_allocated(plan: DayPlan) -> DayPlan:
         sent=frozenset(window for window in plan.sent if not window.is_partial_day),
         rechecked_dimensions=plan.rechecked_dimensions | dimensions,
     )
-
-
-def _spend_by_hour(day_state: DayState) -> list[tuple[int, int, int]]:
-    """The total's hours with spend: another hour without spend is no change."""
-    return list(day_state.total_by_hour.with_spend())
 
 
 def _read_before_final(options: SyncOptions, day_state: DayState) -> frozenset[SeriesKey]:

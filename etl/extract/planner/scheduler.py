@@ -69,6 +69,9 @@ def start(options: SyncOptions, stored: StoredState) -> PlannerState:
         next_older_day=None if options.since else first_day - timedelta(days=1),
         oldest_spend=oldest_spend,
         has_total=any(day_state.total_requested_at for day_state in stored.days.values()),
+        final=stored.final,
+        spot_checks=stored.spot_checks,
+        rechecks=stored.rechecks,
     )
 
 
@@ -85,6 +88,8 @@ def _needs_requests(options: SyncOptions, stored: StoredState, known: Members, d
     if day in stored.without_raw:
         return False
     if day_state is None or day not in stored.final or options.is_in_lookback(day):
+        return True
+    if day in stored.spot_checks or day in stored.rechecks:
         return True
     return bool(day_state.over_allocated_dimensions) or _lacks_members(options, known, day_state)
 

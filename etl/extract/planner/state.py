@@ -35,7 +35,8 @@ class SyncOptions:
     """What a sync should do. ``since`` and ``until`` are inclusive; without ``since``, to the first day of history.
 
     ``configured`` are members listed by the user, ``requested_by_user`` those of them on the command line, ``trusted``
-    those that exist although they only ever return the total.
+    those that exist although they only ever return the total. ``spot_checks`` is the number of final days that are read
+    again, chosen at random by ``seed``.
     """
 
     account: str
@@ -51,6 +52,8 @@ class SyncOptions:
     totals_only: bool = False
     concurrency: int = 4
     max_requests: int | None = None
+    spot_checks: int = 0
+    seed: str = ""
 
     @property
     def end_day(self) -> date:
@@ -79,12 +82,15 @@ class SyncOptions:
 class StoredState:
     """What the warehouse knows of an account: requested ``days``, ``final`` ones among them, and members.
 
-    Days ``without_raw`` stay as they are: their raw responses were deleted.
+    Days ``without_raw`` stay as they are: their raw responses were deleted. ``spot_checks`` are final days whose totals
+    are read again, ``rechecks`` those that an interrupted run has found changed, and their neighbours.
     """
 
     days: Mapping[date, DayState] = field(default_factory=dict)
     final: frozenset[date] = frozenset()
     without_raw: frozenset[date] = frozenset()
+    spot_checks: frozenset[date] = frozenset()
+    rechecks: frozenset[date] = frozenset()
     active_periods: Mapping[SeriesKey, tuple[ActivePeriod, ...]] = field(default_factory=dict)
     last_spend: Mapping[SeriesKey, Measures] = field(default_factory=dict)
     member_statuses: Mapping[SeriesKey, MemberStatus] = field(default_factory=dict)
@@ -178,6 +184,8 @@ class PlannerState:
     * ``uncertain``: dimensions for which a name that cannot exist is requested again, because a name without spend was
       refused in another way or got the total; once more in a run, until ``Members.settled`` has them.
     * ``stored``: the days as they were stored when the run began.
+    * ``final``: days that were final then; ``spot_checks``: final days whose members are requested only if their total
+      has changed; ``rechecks``: final days that are read like days that are not final.
     * ``days_without_raw``: days whose members would be requested if their raw responses were stored.
     * ``next_older_day``: the next day before the known range; None if nothing older is wanted.
     * ``oldest_spend``: oldest day with spend or a failed total; the search goes on ``empty_days`` beyond it.
@@ -197,6 +205,9 @@ class PlannerState:
     next_older_day: date | None
     oldest_spend: date | None
     has_total: bool
+    final: frozenset[date] = frozenset()
+    spot_checks: frozenset[date] = frozenset()
+    rechecks: frozenset[date] = frozenset()
     pending_opened: int = 0
     open_days: Mapping[date, DayPlan] = field(default_factory=dict)
     due: Mapping[date, DayRequests | None] = field(default_factory=dict)
