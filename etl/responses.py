@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from etl.models import MAX_CLOCK_SKEW, ErrorScope, Window
@@ -38,6 +39,14 @@ class SuccessPayload:
     records: tuple[RawRecord, ...] = ()
     regular: RegularHours | None = None
     lacks_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What getBalance returned: US dollars, and credits if the account has them (API document)."""
+
+    money: Decimal
+    captcha_credits: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Settings:
     """Requests per second; 0 = no limit."""
     spot_checks: int = field(metadata=_setting(values.whole_number(0, 1000, "days"), 2))
     """Final days that each sync reads again."""
+    balance: bool = field(metadata=_setting(values.boolean, True, command=""))
+    """Read the account's balance with each sync."""
     raw_retention_days: int | None = field(
         metadata=_setting(values.whole_number(31, None, "days"), old_name="keep_answers")
     )

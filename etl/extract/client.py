@@ -8,6 +8,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
+import httpx
+
 from etl.clock import Clock
 from etl.extract import protocol, retry, transport
 from etl.extract.planner.members import NONEXISTENT_MEMBERS
@@ -15,7 +17,7 @@ from etl.extract.rate_limit import AccountRateLimiter, RateLimiter, wait_until
 from etl.extract.transport import NETWORK_ERRORS, TIMEOUTS, Timeouts
 from etl.logging_setup import RateLimitedLogger
 from etl.models import Window
-from etl.responses import ApiError, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError
+from etl.responses import ApiError, Balance, InvalidResponse, ParsedResponse, Response, SuccessPayload, TransportError
 from etl.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -133,6 +135,21 @@ class Client:
         """
         return ProbeResponse(*self._request(window, protocol.encode_probe, 1, self._clock.monotonic()))
 
+    def fetch_balance(self) -> tuple[datetime, Balance | ParsedResponse]:
+        """Request the balance once, without retries: the vendor asks for at most one such request in 30 seconds.
+
+        Returns when the request began, and what came back. Raises Cancelled and nothing else.
+        """
+        if not self._rate_limiter.acquire(self._stopped.is_set):
+            raise Cancelled
+        requested_at = self._clock.now()
+        with self._counting:
+            self.requests += 1
+        exchange = self._exchange(protocol.encode_balance_request(self._key), self._url.join("getBalance"))
+        if exchange.status is None or (not exchange.body and isinstance(exchange.reply, InvalidResponse)):
+            return requested_at, exchange.reply
+        return requested_at, protocol.parse_balance(exchange.status, exchange.body)
+
     def _request(
         self, window: Window, encode: Encoder, attempt: int, started: float
     ) -> tuple[Response, Mapping[str, str]]:
@@ -148,11 +165,11 @@ class Client:
         seconds = self._clock.monotonic() - started
         return Response(window, requested_at, reply, status, body, attempt, server_time, seconds), headers
 
-    def _exchange(self, content: bytes) -> _Exchange:
+    def _exchange(self, content: bytes, url: httpx.URL | None = None) -> _Exchange:
         """Send a request and read its response. httpx's errors contain the key and do not leave this method."""
         status, body = None, bytearray()
         try:
-            with self._http.send("POST", self._url, content) as stream:
+            with self._http.send("POST", url or self._url, content) as stream:
                 status = stream.status_code
                 for chunk in transport.decompressed(stream):
                     body += chunk

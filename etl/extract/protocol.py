@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from etl import money
 from etl.models import Dimension, ErrorScope, Window
-from etl.responses import ApiError, InvalidResponse, RawRecord, RegularHours, SuccessPayload
+from etl.responses import ApiError, Balance, InvalidResponse, RawRecord, RegularHours, SuccessPayload
 from etl.secret import Secret
 
 RAW_CHARS = 2_000
@@ -66,6 +66,10 @@ def encode_probe(window: Window, key: Secret) -> bytes:
     return json.dumps(fields).encode()
 
 
+def encode_balance_request(key: Secret) -> bytes:
+    return json.dumps({"clientKey": key.get_secret_value()}).encode()
+
+
 # ---------------------------------------------------------------- bytes → reply
 
 
@@ -87,6 +91,23 @@ def parse_response(status: int, content: bytes, location: str = "") -> SuccessPa
         return parsed
     what = "an object without errorId" if isinstance(parsed, dict) else "JSON that is not an object"
     return InvalidResponse("no_error_id", f"{what}: {_excerpt(content)}")
+
+
+def parse_balance(status: int, content: bytes) -> Balance | ApiError | InvalidResponse:
+    """Parse what getBalance returned; ``captchaCredits`` may be missing or unusable. Never raises."""
+    parsed = _parse(content)
+    if isinstance(parsed, InvalidResponse):
+        return parsed
+    if not isinstance(parsed, dict) or "errorId" not in parsed:
+        return InvalidResponse(f"http_{status}", f"HTTP {status} with {_excerpt(content)}")
+    if not _is_success(parsed["errorId"]):
+        reply = _reply(parsed)
+        return reply if isinstance(reply, ApiError) else InvalidResponse("no_error_id", _excerpt(content))
+    balance, captcha_credits = money.parse_money(parsed.get("balance")), money.parse_int(parsed.get("captchaCredits"))
+    if balance is None:
+        return InvalidResponse("no_balance", f"no usable balance: {_excerpt(content)}")
+    is_stored = captcha_credits is not None and abs(captcha_credits) < _BIGINT
+    return Balance(balance, captcha_credits if is_stored else None)
 
 
 def raw_records(content: bytes) -> tuple[RawRecord, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection, Engine, text
 
@@ -138,6 +139,12 @@ class SyncStateStore(StoredStateReader):
             with self._writing() as connection:
                 connection.execute(text(sql.INSERT_SPOT_CHECK), rows)
 
+    def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
+        """Store what was left on the account, in US dollars."""
+        values = {"read_at": to_db_utc(read_at), "balance": balance, "credits": captcha_credits, "run": self.run}
+        with self._writing() as connection:
+            connection.execute(text(sql.INSERT_BALANCE), self._params(**values))
+
     def commit(self, batch: Batch) -> LoadCounts:
         """Commit facts and sync state in one transaction."""
         at = commit_time(self._now(), self._last_commit)
@@ -179,6 +186,7 @@ class SyncStateStore(StoredStateReader):
             assignments = ", ".join(f"{column} = :{column}" for column in values)
             update = f"update internal.runs set {assignments} where account_id = :a and run = :run"
             connection.execute(text(update), params | values)
+            connection.execute(text(sql.UPDATE_SPOT_CHECKS), params)
             write_findings(connection, self._key, findings, self._now())
             return changed
 

@@ -146,6 +146,27 @@ INSERT_SPOT_CHECK = """
     insert into internal.spot_checks (account_id, run, day, is_random) values (:a, :run, :day, :is_random)
 """
 
+UPDATE_SPOT_CHECKS = """
+    update internal.spot_checks
+       set checked_at = f.checked_at, is_changed = f.is_changed
+      from (select c.run, c.day, min(n.requested_at) as checked_at, count(v.hour_start) > 0 as is_changed
+              from internal.spot_checks    as c
+              join internal.series         as s on s.account_id = c.account_id and s.dimension   = 'total'
+              join internal.snapshots      as n on n.account_id = c.account_id and n.run         = c.run
+                                               and n.day        = c.day        and n.series_id   = s.series_id
+              left join internal.revisions as v on v.account_id = c.account_id and v.snapshot_id = n.snapshot_id
+                                               and v.series_id  = s.series_id  and v.cause      <> 'attribution'
+             where c.account_id = :a and c.checked_at is null and n.outcome = 'success'
+             group by c.run, c.day) as f
+     where spot_checks.account_id = :a and spot_checks.run = f.run and spot_checks.day = f.day
+"""
+"""Also for earlier runs, which may have been killed."""
+
+INSERT_BALANCE = """
+    insert into internal.balances (account_id, run, read_at, balance, captcha_credits)
+    values (:a, :run, :read_at, :balance, :credits)
+"""
+
 NEXT_NUMBERS = """
     select r.newest + 1, n.newest + 1,
            r.rows = r.newest and r.rows = r.distinct_rows and n.rows = n.newest and n.rows = n.distinct_rows

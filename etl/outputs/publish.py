@@ -32,6 +32,8 @@ PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
             schema.revisions,
             schema.rejections,
             schema.runs,
+            schema.spot_checks,
+            schema.balances,
         )
     },
     "findings": ("account_id", "run", "severity"),  # their number; the messages are for the warehouse's owner

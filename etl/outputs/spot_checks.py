@@ -9,9 +9,8 @@ from etl.warehouse.reading import Reader
 _RANDOM_CHECKS = """
     select count(*) as checked, count(case when v.is_changed then 1 end) as changed,
            cast(min(v.checked_at) as date) as since
-      from spot_checks as v
-      join internal.accounts as a on a.name = v.account
-     where a.account_id = :a and v.is_random
+      from internal.spot_checks as v
+     where v.account_id = :a and v.is_random and v.checked_at is not null
 """
 
 CONFIDENCE = 0.95

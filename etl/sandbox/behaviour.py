@@ -4,11 +4,13 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 METHOD = "/getSpendingStats"
+BALANCE_METHOD = "/getBalance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Behaviour:
     ``foreign_app``, ``foreign_ip``: a softId or IP that is not the account's gives ERROR_ACCESS_DENIED, zeros, or is
     ignored ("totals"). ``retention_days``: an older `date` gives an empty response.
     ``duplicates``: one record is sent twice, identical or the first time with smaller numbers.
+    ``deposits``: US dollars paid in at a time; the balance is what is left of them. ``balance``: it is sent as a number or
+    a string, with float noise, not at all, or an error is sent instead.
     ``refused_keys`` do not exist; if ``accepted_keys`` is given, no other key exists.
     """
 
@@ -41,6 +45,8 @@ class Behaviour:
     foreign_ip: Literal["zeros", "totals", "error"] = "zeros"
     retention_days: int | None = None
     duplicates: Literal["none", "identical", "differing"] = "none"
+    deposits: tuple[tuple[datetime, Decimal], ...] = ()
+    balance: Literal["number", "string", "noise", "missing", "error"] = "number"
     latency_seconds: float = 0
     date_skew_seconds: int = 0
     accepted_keys: frozenset[str] | None = field(default=None, repr=False)
@@ -122,7 +128,7 @@ class Fault:
     ``numbers``: requests since the sandbox started, from 1. ``attempts``: repetitions of the same query since the
     faults were set, from 1; ``(1,)`` spares every retry. ``days``: UTC days of `date`. ``queues``, ``soft_ids``,
     ``ips``: as sent; None matches a request without one. ``seconds``: duration of `hang` or `slow_drip`.
-    ``retry_after``: value of that header.
+    ``retry_after``: value of that header. ``of_balance``: for getBalance instead, whatever the other conditions.
     """
 
     kind: FaultKind
@@ -135,8 +141,11 @@ class Fault:
     ips: tuple[str | None, ...] = ()
     seconds: float = 1
     retry_after: str = "1"
+    of_balance: bool = False
 
     def matches(self, query: ApiQuery, number: int, attempt: int, seed: int) -> bool:
+        if self.of_balance:
+            return False
         conditions: tuple[tuple[tuple[object, ...], object], ...] = (
             (self.numbers, number),
             (self.attempts, attempt),

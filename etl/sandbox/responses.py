@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -202,7 +202,21 @@ class Response:
         return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
-def response(fault: Fault | None, answer: list[Record] | ApiError, behaviour: Behaviour) -> Response:
+def balance(dataset: Dataset, behaviour: Behaviour, now: datetime) -> str | ApiError:
+    """Return what is left of the deposits at a time, as JSON."""
+    if behaviour.balance == "error":
+        return NO_SUCH_METHOD
+    if behaviour.balance == "missing":
+        return '{"errorId":0}'
+    paid = sum((money for at, money in behaviour.deposits if at <= now), Decimal(0))
+    days = range((dataset.begins - date(1970, 1, 1)).days, int(now.timestamp()) // DAY + 1)
+    spent = sum((money for day in days for _, money in dataset.day(day, int(now.timestamp()))), Decimal(0))
+    quote = '"' if behaviour.balance == "string" else ""
+    text = _noisy(paid - spent) if behaviour.balance == "noise" else f"{paid - spent:f}"
+    return f'{{"errorId":0,"balance":{quote}{text}{quote},"captchaCredits":0}}'
+
+
+def response(fault: Fault | None, answer: list[Record] | ApiError | str, behaviour: Behaviour) -> Response:
     kind = fault.kind if fault else None
     if kind in HTML_FAULTS:
         return Response(HTML_PAGE, HTML_FAULTS[kind], "text/html; charset=utf-8")
@@ -213,6 +227,8 @@ def response(fault: Fault | None, answer: list[Record] | ApiError, behaviour: Be
     if kind is FaultKind.EMPTY:
         return Response(b"")
     error = API_FAULTS.get(kind, answer) if kind else answer
+    if isinstance(error, str):
+        return Response(error.encode(), fault=fault)
     if isinstance(error, ApiError):
         body = json.dumps({"errorId": error.error_id, "errorCode": error.code, "errorDescription": error.description})
     else:

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from etl.clock import Clock
 from etl.sandbox import responses
-from etl.sandbox.behaviour import METHOD, ApiQuery, Behaviour, Fault, FaultKind, Request, parse_query
+from etl.sandbox.behaviour import BALANCE_METHOD, METHOD, ApiQuery, Behaviour, Fault, FaultKind, Request, parse_query
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.responses import ApiError, Record, Response
 
@@ -113,9 +113,11 @@ class Sandbox:
         key, query = parse_query(body)
         is_accepted = behaviour.accepts(key)
         with self._lock:
-            fault = self._next_fault(query) if query and path == METHOD else None
-            answer: list[Record] | ApiError
-            if path != METHOD:
+            fault = self._next_fault(query, path) if query and path in (METHOD, BALANCE_METHOD) else None
+            answer: list[Record] | ApiError | str
+            if path == BALANCE_METHOD and is_accepted:
+                answer = responses.balance(self.dataset, behaviour, now)
+            elif path != METHOD:
                 answer = responses.NO_SUCH_METHOD
             elif not is_accepted:
                 answer = responses.KEY_DOES_NOT_EXIST
@@ -137,7 +139,9 @@ class Sandbox:
     def _server_time(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.behaviour.date_skew_seconds)
 
-    def _next_fault(self, query: ApiQuery) -> Fault | None:
+    def _next_fault(self, query: ApiQuery, path: str) -> Fault | None:
+        if path == BALANCE_METHOD:
+            return next((fault for fault in self._faults if fault.of_balance), None)
         attempt = self._attempts[query] = self._attempts.get(query, 0) + 1
         number, seed = len(self._requests) + 1, self.dataset.seed
         return next((fault for fault in self._faults if fault.matches(query, number, attempt, seed)), None)

@@ -16,7 +16,7 @@ from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
 from etl.models import TOTAL, DayState, MemberStatus, SeriesKey, Snapshot
-from etl.responses import Response
+from etl.responses import Balance, Response
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
@@ -335,11 +335,21 @@ class AccountSync:
 
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
+        if self._settings.balance and stop_reason is planner.StopReason.DONE:
+            self._read_balance()
         user_checks = self._run_user_checks()
         with self._store.reading() as reader:
             failures = (*self._run_checks(reader), *user_checks)
             self._findings.add_checks(failure.finding for failure in failures)
             return self._end(stop_reason)
+
+    def _read_balance(self) -> None:
+        """Read the account's balance; a failure is a warning, because no spending depends on it."""
+        read_at, reply = self._client.fetch_balance()
+        if isinstance(reply, Balance):
+            self._store.add_balance(read_at, reply.money, reply.captcha_credits)
+        else:
+            self._findings.add_balance_failure(reply)
 
     def _end(self, stop_reason: planner.StopReason) -> SyncResult:
         retention = self._settings.raw_retention_days

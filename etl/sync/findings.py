@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from etl.extract import planner
 from etl.models import SPLIT_DIMENSIONS, DayState, Dimension, Finding, MemberStatus, SeriesKey, Severity, Snapshot
+from etl.responses import ApiError, ParsedResponse
 from etl.transform.parse import OFF_GRID
 
 _TRUST_SETTING = {Dimension.QUEUE: "trusted_queues", Dimension.APP: "trusted_soft_ids", Dimension.IP: "trusted_ips"}
@@ -76,6 +77,14 @@ class Findings:
 
     def add(self, finding: Finding) -> None:
         self._at_end.append(finding)
+
+    def add_balance_failure(self, reply: ParsedResponse) -> None:
+        problem = f"{reply.code} {reply.description}" if isinstance(reply, ApiError) else getattr(reply, "reason", "")
+        message = (
+            f"the balance could not be read ({problem}); spending does not depend on it. balance = false in the "
+            "configuration file turns this off"
+        )
+        self.add(Finding("the balance was read", Severity.WARNING, message))
 
     def add_checks(self, findings: Iterable[Finding]) -> None:
         self._at_end += findings

@@ -264,6 +264,8 @@ spot_checks = _table(
     _required(
         "is_random", sa.Boolean, "drawn with equal chances from all final days; false: younger days were preferred"
     ),
+    _optional("checked_at", sa.DateTime, "when the successful request for the total began; null: there was none yet"),
+    _optional("is_changed", sa.Boolean, "the API returned another total than was stored"),
     sa.PrimaryKeyConstraint("account_id", "run", "day"),
 )
 

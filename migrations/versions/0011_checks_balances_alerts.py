@@ -23,6 +23,12 @@ def upgrade() -> None:
         _required(
             "is_random", sa.Boolean, "drawn with equal chances from all final days; false: younger days were preferred"
         ),
+        sa.Column(
+            "checked_at",
+            sa.DateTime,
+            comment="when the successful request for the total began; null: there was none yet",
+        ),
+        sa.Column("is_changed", sa.Boolean, comment="the API returned another total than was stored"),
     )
     _create(
         "balances",

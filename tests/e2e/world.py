@@ -141,6 +141,7 @@ class World:
             "concurrency": 8,
             "empty_days": 5,
             "spot_checks": 0,
+            "balance": False,
             **options,
         }
         clock = clock_without_waiting(lambda: self.now + self.ahead)

@@ -61,7 +61,7 @@ def test_views_of_the_contract_exist() -> None:
     public = {
         "spending_hourly", "spending_daily", "spending_monthly", "spending_total_hourly",
         "coverage_daily", "spending_revisions", "spending_rejections", "spending_by_app_daily", "spending_by_ip_daily",
-        "reconciliation_hourly", "sync_runs",
+        "reconciliation_hourly", "sync_runs", "spot_checks", "balance_history", "runway",
     }  # fmt: skip
     assert public <= {file.stem for file in VIEWS}
 

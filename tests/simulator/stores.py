@@ -103,7 +103,7 @@ def _base_settings(warehouse: str, folder: str) -> Settings:
     if key not in _settings:
         _settings.clear()
         variables = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": API_URL, "XDG_STATE_HOME": f"{folder}/state"}
-        options = {"warehouse": warehouse, "rate": 0, "empty_days": 5}
+        options = {"warehouse": warehouse, "rate": 0, "empty_days": 5, "balance": False}
         environment = config.Environment(variables, Path(folder))
         _settings[key] = config.load(options, datetime(2026, 1, 1, tzinfo=UTC), environment, needs_key=True)
     return _settings[key]

@@ -102,6 +102,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("lookback", "0", 0),
         ("empty_days", "3650", 3650),
         ("spot_checks", "7", 7),
+        ("balance", "off", False),
         ("concurrency", "64", 64),
         ("rate", "0.5", 0.5),
         ("raw_retention_days", "31", 31),
@@ -455,7 +456,10 @@ def test_a_password_in_the_warehouse_is_not_printed(workspace: Workspace) -> Non
             "ANTICAPTCHA_WAREHOSE is not a setting and is ignored; did you mean ANTICAPTCHA_WAREHOUSE?",
         ),
         ("ANTICAPTCHA_CONF", "ANTICAPTCHA_CONF is not a setting and is ignored; did you mean ANTICAPTCHA_CONFIG?"),
-        ("ANTICAPTCHA_BALANCE_ALERT", "ANTICAPTCHA_BALANCE_ALERT is not a setting and is ignored"),
+        (
+            "ANTICAPTCHA_BALANCE_ALERT",
+            "ANTICAPTCHA_BALANCE_ALERT is not a setting and is ignored; did you mean ANTICAPTCHA_BALANCE?",
+        ),
     ],
 )
 def test_an_unknown_variable_is_reported_with_a_suggestion(workspace: Workspace, variable: str, sentence: str) -> None:
