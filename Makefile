@@ -10,7 +10,7 @@ LOCKED := --quiet --require-hashes --disable-pip-version-check
 PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 
-.PHONY: help demo sync test test-quick test-long test-postgres citus extended fuzz chaos simulate fleet lake mutants bench lint docs reference screenshot lock wheel clean
+.PHONY: help demo sync test test-quick test-long test-postgres citus extended fuzz chaos simulate fleet lake mutants bench backtest lint docs reference screenshot lock wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,9 @@ lake: $(VENV)/.dev ## 200 accounts shipped to a lake on an S3 stand-in by eight 
 	$(BIN)/python -m tests.chaos.lake $(if $(SEED),--seed $(SEED))
 
 BENCH ?=
+
+backtest: $(VENV)/.dev ## false alarms and incidents found over 60 generated account-years; two minutes; YEARS=n for n of each temperament
+	$(BIN)/python -m tests.backtest $(if $(filter command line,$(origin YEARS)),--years $(YEARS))
 
 bench: $(VENV)/.dev ## what work costs, as ratios to a floor or to other tools (which it installs for itself); more than an hour; BENCH="NAME..." for some, BENCH=--short for small, BENCH=--table for the last results
 	$(BIN)/python -m benchmarks $(BENCH)

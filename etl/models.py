@@ -383,6 +383,18 @@ class UnknownNameBehaviour(NamedTuple):
     code: str | None = None
 
 
+# ---------------------------------------------------------------- alerts
+
+
+class Event(NamedTuple):
+    """Something that an alert rule reports; it is the same event while rule and subject are the same."""
+
+    kind: str
+    rule: str
+    subject: str
+    message: str
+
+
 # ---------------------------------------------------------------- findings
 
 

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from etl.maintenance.alerting import AlertsResult
 from etl.maintenance.effective_settings import EffectiveSetting
 from etl.maintenance.probes import ProbeResult
 from etl.maintenance.transfer import CopyResult
@@ -112,6 +113,7 @@ DOCTOR = record(
 
 SCHEMAS: dict[str, Schema] = {
     "error": record(error=TEXT, hint=TEXT, exit_code=NUMBER),
+    "alerts": schema_of(AlertsResult),
     "check": CHECK,
     "completion": record(shell=TEXT, script=TEXT),
     "config show": array(schema_of(EffectiveSetting)),

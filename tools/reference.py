@@ -37,6 +37,8 @@ WITHOUT_OPTION = {
     "trusted_soft_ids": "The same for softIds.",
     "trusted_ips": "The same for IP addresses.",
     "publish": "File or folder for a copy that `sync` writes for BI tools. Relative to the configuration file.",
+    "balance": "Read the account's balance with each sync, with one request (`false`: do not).",
+    "notify": "URLs of [apprise](../how-to/alerts.md) that alerts are delivered to. Treated as secrets.",
     "ping_url": "URL that is notified how each sync ended. Treated as a secret.",
 }
 """Descriptions of the settings that are not an option of any command."""

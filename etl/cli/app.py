@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from etl.cli import demo, init, lake, maintain, publish, read, setup, sync
+from etl.cli import alerts, demo, init, lake, maintain, publish, read, setup, sync
 from etl.cli.context import CliContext
 from etl.cli.options import COMPLETE_VARIABLE, NAME, common
 from etl.cli.output import INTERNAL_ERROR, print_error, print_internal_error
@@ -26,7 +26,7 @@ Exit codes:
     2  usage or configuration error: read the message
     3  the API refused the account (key, IP, suspended): fix that first
     4  the warehouse: locked, unreadable, newer schema, disk
-    5  data is loaded, but a blocking check or --max-age failed
+    5  data is loaded, but a blocking check, --max-age or an alert failed
   130  interrupted; run it again to continue
 
 \b
@@ -59,7 +59,7 @@ def cli() -> None:
 for command in (
     init.init, sync.sync, sync.plan, read.status, read.check, read.query, read.report, publish.publish,
     publish.export, lake.lake, maintain.replay, maintain.migrate, maintain.transfer, maintain.doctor,
-    setup.config, setup.completion, setup.mcp, demo.sandbox, demo.demo,
+    alerts.alerts, setup.config, setup.completion, setup.mcp, demo.sandbox, demo.demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from etl.cli.alerts import alerts_after_sync
 from etl.cli.context import CliContext
 from etl.cli.lake import ship_after_fleet, ship_after_sync
 from etl.cli.options import common, setting, sync_options
@@ -132,6 +133,7 @@ def _sync_account(context: CliContext, form: str) -> None:
         is_changed = bool(result.requests or result.facts_changed)
         publish_after_sync(settings, settings.publish, context.clock, is_changed=is_changed)
     ship_after_sync(settings, context.clock, [settings.account])
+    alerts_after_sync(settings, context.clock)
 
 
 def _outcome_fields(outcome: "AccountOutcome") -> dict[str, object]:
@@ -167,6 +169,9 @@ def _sync_fleet(context: CliContext, form: str) -> None:
             except AppError as error:
                 print_error(error, context)
                 context.code = most_severe([context.code, error.exit_code])
+    for outcome in result.outcomes:
+        if outcome.settings and outcome.result:
+            alerts_after_sync(outcome.settings, context.clock)
     context.report_lines += format_fleet_result(result, context.code)
     needs_attention = context.code != 0 or any(outcome.needs_attention for outcome in result.outcomes)
     if defaults.log_format == "json":

@@ -131,8 +131,10 @@ def _resolve(sources: Sources, now: datetime, *, needs_key: bool) -> Settings:
     key = read_key(values["account"], sources.environment, sources.config) if needs_key else None
     if key:
         origins["key"] = key.source
+    account = values["account"]
     return Settings(
         **values,
+        alerts=tuple(rule for rule in sources.config.alerts if rule.account in (None, account)),
         since_all=values["since"] is None and origins["since"] != "default",
         key=key.key if key else None,
         exposed=key.exposed if key else None,
@@ -146,7 +148,7 @@ def _read(setting: Setting, raw: RawValue) -> object:
         return setting.read(raw.value)
     except ValueError as error:
         items = raw.value if isinstance(raw.value, list | tuple) else [raw.value]
-        is_secret = setting.name in ("warehouse", "ping_url")  # URLs may contain passwords
+        is_secret = setting.name in ("warehouse", "ping_url", "notify")  # URLs may contain passwords
         shown = "refused" if is_secret else ", ".join(map(format_value, items))
         hint = f"fix {raw.source}"
         if raw.source == setting.flag and any("," in str(item) for item in items):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from etl.config import values
+from etl.config.alert_rules import AlertRule
 from etl.config.environment import PREFIX
 from etl.config.permissions import FilePermissionWarning
 from etl.config.values import Shard
@@ -105,6 +106,8 @@ class Settings:
     lock_wait: float = field(metadata=_setting(values.number_of("seconds"), 60.0))
     """Seconds."""
     ping_url: Secret | None = field(metadata=_setting(values.ping_url, command=""))
+    notify: tuple[Secret, ...] = field(metadata=_setting(values.several(values.notify_url), (), command=""))
+    """Where alerts are delivered to: URLs of apprise."""
     timezone: str = field(metadata=_setting(values.timezone, "UTC", command="report"))
     """IANA name of the time zone whose days people see."""
     quiet: bool = field(metadata=_setting(values.boolean, False))
@@ -114,6 +117,8 @@ class Settings:
     """Used with ``--all`` only, like ``shard``."""
     shard: Shard | None = field(metadata=_setting(values.shard, per_account=False))
 
+    alerts: tuple[AlertRule, ...]
+    """The rules for this account."""
     since_all: bool
     """True if ``since`` is ``all``."""
     key: Secret | None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from etl.config.alert_rules import AlertRule, read_rules
 from etl.config.environment import CONFIG_NAME, PREFIX, Environment, resolve_path
 from etl.config.permissions import everyone_can
 from etl.config.settings import SETTING_BY_NAME
@@ -20,6 +21,7 @@ class ConfigFile(NamedTuple):
     path: Path | None
     top: Mapping[str, object]
     accounts: Mapping[str, Mapping[str, object]]
+    alerts: tuple[AlertRule, ...] = ()
 
     def tables(self, account: str) -> list[tuple[str, Mapping[str, object]]]:
         """Return the account's table and the top of the file, each with the start of its keys in messages."""
@@ -52,11 +54,11 @@ def read_config(given: Mapping[str, object], environment: Environment) -> Config
         raise UsageError(
             f"the configuration file {path} is not valid TOML: {error}", "fix that line; strings need quotes"
         ) from error
-    accounts = top.pop("accounts", {})
+    accounts, rules = top.pop("accounts", {}), read_rules(top.pop("alerts", []), path)
     if not isinstance(accounts, dict) or not all(isinstance(table, dict) for table in accounts.values()):
         raise UsageError(f"accounts in {path} is not a table of tables", "write [accounts.NAME] above its settings")
-    config = ConfigFile(path, top, accounts)
-    _check_keys(top, path, "", [*SETTING_BY_NAME, KEY_FILE, KEY_VARIABLE, "accounts"])
+    config = ConfigFile(path, top, accounts, rules)
+    _check_keys(top, path, "", [*SETTING_BY_NAME, KEY_FILE, KEY_VARIABLE, "accounts", "alerts"])
     per_account = [name for name, setting in SETTING_BY_NAME.items() if setting.per_account]
     for account, table in accounts.items():
         _check_keys(table, path, f"[accounts.{account}] ", [*per_account, KEY_FILE, KEY_VARIABLE])

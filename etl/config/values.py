@@ -6,9 +6,9 @@ must be.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import date, time
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from etl.secret import Secret
 
@@ -66,10 +66,13 @@ def name(value: object) -> str:
     return found
 
 
-def several(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+_Value = TypeVar("_Value", bound=Hashable)
+
+
+def several(read: Callable[[object], _Value]) -> Callable[[object], tuple[_Value, ...]]:
     """Return a reader for several values without duplicates: a list, or one text with commas or line breaks."""
 
-    def read_all(value: object) -> tuple[str, ...]:
+    def read_all(value: object) -> tuple[_Value, ...]:
         if isinstance(value, str):
             items: list[object] = [*re.split(r"[,\n]", value)]
         else:
@@ -165,6 +168,14 @@ def api_url(value: object) -> str:
 def ping_url(value: object) -> Secret:
     """Return the URL as a secret: anyone who knows it can report success."""
     return Secret(_secure_url(value, "the URL, which is a secret,"))
+
+
+def notify_url(value: object) -> Secret:
+    """Return the URL as a secret: it contains passwords and tokens."""
+    url = text(value)
+    if "://" not in url:
+        raise ValueError("it must be a URL of apprise, such as mailto://user:password@example.com")
+    return Secret(url)
 
 
 def _secure_url(value: object, secret: str) -> str:

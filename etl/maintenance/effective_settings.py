@@ -28,11 +28,12 @@ def effective_settings(settings: Settings) -> Iterator[EffectiveSetting]:
         "api_url": without_password(settings.api_url),
         "lake": without_password(settings.lake) if settings.lake and "://" in settings.lake else "",
         "ping_url": "set" if settings.ping_url else "",
+        "notify": f"{len(settings.notify)} set" if settings.notify else "",
         "since": "all" if settings.since_all else "",
     }
     for name in SETTINGS:
         value = getattr(settings, name)
-        text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+        text = ", ".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
         yield EffectiveSetting(name, shown.get(name) or text, settings.sources[name])
 
 

@@ -27,8 +27,7 @@ class Behaviour:
     ``foreign_app``, ``foreign_ip``: a softId or IP that is not the account's gives ERROR_ACCESS_DENIED, zeros, or is
     ignored ("totals"). ``retention_days``: an older `date` gives an empty response.
     ``duplicates``: one record is sent twice, identical or the first time with smaller numbers.
-    ``deposits``: US dollars paid in at a time; the balance is what is left of them. ``balance``: it is sent as a number or
-    a string, with float noise, not at all, or an error is sent instead.
+    ``deposits``: US dollars paid in at a time; the balance is what is left of them. ``balance``: how it is sent.
     ``refused_keys`` do not exist; if ``accepted_keys`` is given, no other key exists.
     """
 

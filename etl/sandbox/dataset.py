@@ -135,9 +135,8 @@ class Dataset:
         Without a queue, the sum of all queues. ``soft_id`` and ``ip`` narrow it. Unknown members have no spend.
         """
         hours = _day(self, day, min(as_of, day * DAY + SETTLED_AFTER), queue, soft_id, ip)
-        if any(at <= as_of and _epoch_day(changed) == day for changed, at in self._late_corrections):
-            return tuple((2 * volume, 2 * money) for volume, money in hours)
-        return hours
+        factor = 2 ** sum(at <= as_of and _epoch_day(changed) == day for changed, at in self._late_corrections)
+        return hours if factor == 1 else tuple((factor * volume, factor * money) for volume, money in hours)
 
     def expected_rows(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
         """Yield ``(queue, hour_start, volume, money)`` of every hour with spend; both days inclusive."""

@@ -1,4 +1,4 @@
-"""Names of the files that belong to one account of a warehouse: its lock and its journal."""
+"""Names of the files that belong to one account of a warehouse: its lock, its journal and what its alerts told."""
 
 import hashlib
 from pathlib import Path
@@ -22,6 +22,12 @@ def journal_prefix(url: str, account: str, state_folder: Path) -> Path:
     # not the URL itself, which may contain a password
     beside = file or state_folder / _short(name_of(url).partition("://")[2])
     return beside.with_name(f"{beside.name}.{_short(account)}.journal")
+
+
+def told_file(url: str, account: str, state_folder: Path) -> Path:
+    """The file that says which alerts were delivered, beside the journal."""
+    prefix = journal_prefix(url, account, state_folder)
+    return prefix.with_name(prefix.name.removesuffix(".journal") + ".alerts.json")
 
 
 def _short(name: str) -> str:

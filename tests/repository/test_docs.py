@@ -17,6 +17,7 @@ import pytest
 from etl import errors
 from etl.cli import cli
 from etl.config import SETTINGS
+from etl.config.alert_rules import read_rules
 from etl.outputs import cookbook
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
@@ -139,6 +140,7 @@ def test_toml_and_python_blocks_are_valid(page: Path) -> None:
         if block.language == "toml":
             table = tomllib.loads(block.text)
             accounts = table.pop("accounts", {})
+            read_rules(table.pop("alerts", []), page)
             assert {*table, *(key for account in accounts.values() for key in account)} <= known
         if block.language == "python":
             ast.parse(block.text)

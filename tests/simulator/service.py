@@ -87,7 +87,7 @@ class Service(Sandbox):
         self._attempts.clear()
         self._requests.clear()
 
-    def _next_fault(self, query: ApiQuery) -> Fault | None:
+    def _next_fault(self, query: ApiQuery, path: str) -> Fault | None:
         attempt = self._attempts[query] = self._attempts.get(query, 0) + 1
         return self.choose_fault(query, attempt)
 

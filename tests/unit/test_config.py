@@ -116,6 +116,7 @@ def test_option_beats_variable_beats_account_table_beats_top_of_the_file(workspa
         ("state_folder", "/srv/state", Path("/srv/state")),
         ("lock_wait", "0", 0.0),
         ("ping_url", "https://hc.example/token", Secret("https://hc.example/token")),
+        ("notify", "json://hook.example/token", (Secret("json://hook.example/token"),)),
         ("quiet", "true", True),
         ("verbose", "on", True),
         ("log_format", "json", "json"),

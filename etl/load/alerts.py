@@ -1,0 +1,78 @@
+"""The events of alert rules in the warehouse: each begins once and ends once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from etl.load.rows import to_db_utc
+from etl.models import Event
+
+_OPEN = "select alert_id, rule, subject from internal.alerts where account_id = :a and ended_at is null"
+_NEXT = "select coalesce(max(alert_id), 0) + 1 from internal.alerts where account_id = :a"
+_INSERT = """
+    insert into internal.alerts (account_id, alert_id, kind, rule, subject, message, began_at)
+    values (:a, :id, :kind, :rule, :subject, :message, :now)
+"""
+_END = "update internal.alerts set ended_at = :now where account_id = :a and alert_id = :id"
+_UNSENT = """
+    select alert_id, kind, rule, subject, message, began_at, ended_at, begin_sent_at, end_sent_at
+      from internal.alerts
+     where account_id = :a and (begin_sent_at is null or (ended_at is not null and end_sent_at is null))
+     order by alert_id
+"""
+_GOING_ON = """
+    select alert_id, kind, rule, subject, message, began_at, ended_at, begin_sent_at, end_sent_at
+      from internal.alerts
+     where account_id = :a and ended_at is null
+     order by alert_id
+"""
+_SENT = {
+    "begin": "update internal.alerts set begin_sent_at = :now where account_id = :a and alert_id = :id",
+    "end": "update internal.alerts set end_sent_at = :now where account_id = :a and alert_id = :id",
+}
+
+
+class StoredAlert(NamedTuple):
+    """A row of ``internal.alerts``; times are UTC without a zone."""
+
+    alert_id: int
+    kind: str
+    rule: str
+    subject: str
+    message: str
+    began_at: datetime
+    ended_at: datetime | None
+    begin_sent_at: datetime | None
+    end_sent_at: datetime | None
+
+
+def update(connection: sa.Connection, account_id: int, events: Sequence[Event], now: datetime) -> None:
+    """Begin events that are not stored, and end stored ones that no longer go on. The caller commits."""
+    going_on = {(event.rule, event.subject): event for event in events}
+    at = to_db_utc(now)
+    stored = {
+        (rule, subject): number for number, rule, subject in connection.execute(sa.text(_OPEN), {"a": account_id})
+    }
+    for key, number in stored.items():
+        if key not in going_on:
+            connection.execute(sa.text(_END), {"a": account_id, "id": number, "now": at})
+    number = connection.execute(sa.text(_NEXT), {"a": account_id}).scalar_one()
+    for key, event in going_on.items():
+        if key not in stored:
+            connection.execute(sa.text(_INSERT), {"a": account_id, "id": number, "now": at, **event._asdict()})
+            number += 1
+
+
+def unsent(connection: sa.Connection, account_id: int) -> list[StoredAlert]:
+    return [StoredAlert(*row) for row in connection.execute(sa.text(_UNSENT), {"a": account_id})]
+
+
+def going_on(connection: sa.Connection, account_id: int) -> list[StoredAlert]:
+    return [StoredAlert(*row) for row in connection.execute(sa.text(_GOING_ON), {"a": account_id})]
+
+
+def mark_sent(connection: sa.Connection, account_id: int, alert_id: int, part: str, now: datetime) -> None:
+    """Note that the ``begin`` or the ``end`` of an event was delivered. The caller commits."""
+    connection.execute(sa.text(_SENT[part]), {"a": account_id, "id": alert_id, "now": to_db_utc(now)})

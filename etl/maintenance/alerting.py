@@ -1,0 +1,109 @@
+"""Evaluate an account's alert rules, store what began and ended, and deliver it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from etl.clock import Clock
+from etl.config import Settings
+from etl.errors import AppError
+from etl.load import alerts
+from etl.load.alerts import StoredAlert
+from etl.load.lock import account_lock
+from etl.load.stored_account import find_account
+from etl.maintenance.delivery import Part, Told, send
+from etl.outputs.alerts.evaluate import find_events
+from etl.warehouse.account_files import told_file
+from etl.warehouse.engine import open_warehouse, warehouse_url
+from etl.warehouse.migrate import require_readable
+from etl.warehouse.reading import from_db_utc, reader_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An event that goes on."""
+
+    kind: str
+    rule: str
+    subject: str
+    message: str
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsResult:
+    """``undelivered``: messages that the next run tries again."""
+
+    account: str
+    alerts: tuple[Alert, ...] = ()
+    undelivered: int = 0
+
+
+_Message = tuple[StoredAlert, Part]
+
+
+def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
+    """Evaluate the rules and deliver what is new. Raises WarehouseError; a failed delivery is only logged."""
+    url = warehouse_url(settings.warehouse)
+    with account_lock(url, settings.account, clock, wait=settings.lock_wait):
+        engine = open_warehouse(url, wait=settings.lock_wait, clock=clock)
+        with engine.begin() as connection:
+            reader = reader_of(connection)
+            require_readable(reader)
+            account = find_account(reader, settings.account)
+            if account is None:
+                return AlertsResult(settings.account)
+            number, now = account.account_id, clock.now()
+            events = find_events(reader, number, settings.account, settings.alerts, now, settings.timezone)
+            alerts.update(connection, number, events, now)
+            unsent, going_on = alerts.unsent(connection, number), alerts.going_on(connection, number)
+        messages = [message for alert in unsent for message in _parts(alert)]
+        told = Told(told_file(url, settings.account, settings.state_folder))
+        delivered = _deliver(settings, messages, told)
+        if delivered:
+            with engine.begin() as connection:
+                for alert, part in delivered:
+                    alerts.mark_sent(connection, number, alert.alert_id, part, clock.now())
+    found = (Alert(*one[1:5], from_db_utc(one.began_at)) for one in going_on)
+    return AlertsResult(settings.account, tuple(found), len(messages) - len(delivered))
+
+
+def _parts(alert: StoredAlert) -> list[_Message]:
+    begin: list[_Message] = [] if alert.begin_sent_at else [(alert, "begin")]
+    return [*begin, (alert, "end")] if alert.ended_at and not alert.end_sent_at else begin
+
+
+def _deliver(settings: Settings, messages: Sequence[_Message], told: Told) -> list[_Message]:
+    """Send to each URL, in one message, what it was not told yet. Returns what all of them know now."""
+    failed = set[_Message]()
+    for place, url in enumerate(settings.notify):
+        new = [(alert, part) for alert, part in messages if not told.was_told(_key(alert), place, part)]
+        if not new:
+            continue
+        count = f"{len(new)} alert{'' if len(new) == 1 else 's'}"
+        try:
+            is_sent = send(url, f"anticaptcha-etl, {settings.account}: {count}", "\n".join(map(_text, new)))
+            problem = "the service did not accept it"
+        except AppError as error:
+            is_sent, problem = False, f"{error.message}; {error.hint}"
+        except Exception as error:  # noqa: BLE001  # the data is loaded whatever happens here; the text may quote the URL
+            is_sent, problem = False, type(error).__name__
+        if is_sent:
+            told.note([(_key(alert), part) for alert, part in new], place)
+        else:
+            failed.update(new)
+            text = "alerts were not delivered to URL %d of notify: %s. The next run tries again"
+            log.warning(text, place + 1, problem)
+    return [message for message in messages if message not in failed]
+
+
+def _key(alert: StoredAlert) -> str:
+    return f"{alert.rule}\t{alert.subject}"
+
+
+def _text(message: _Message) -> str:
+    alert, part = message
+    return alert.message if part == "begin" else f"ended: {alert.message}"

@@ -1,0 +1,64 @@
+"""Deliver alerts through apprise. Its URLs are secrets, so they and apprise's own messages are not logged."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from etl.errors import UsageError
+from etl.secret import Secret
+
+Part = Literal["begin", "end"]
+
+INSTALL = "pip install 'anticaptcha-etl[notify]'"
+MAX_REMEMBERED = 2_000
+"""Events; the oldest are forgotten."""
+
+
+def send(url: Secret, title: str, body: str) -> bool:
+    """Send one message; False if it was not accepted. Raises UsageError without apprise or for an unusable URL."""
+    try:
+        import apprise
+    except ImportError as error:
+        raise UsageError("notify needs a package that is not installed: apprise", INSTALL) from error
+    logging.getLogger("apprise").disabled = True
+    service = apprise.Apprise()
+    with warnings.catch_warnings(action="ignore"):  # of apprise's own code
+        if not service.add(url.get_secret_value()):
+            raise UsageError("a URL of notify is not one that apprise knows", "compare it with its list of services")
+        return bool(service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))
+
+
+class Told:
+    """What readers were told last about each event, by event and place of the URL in the settings.
+
+    It is a file of its own, so that an older copy of the warehouse does not repeat what was told.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: dict[str, dict[str, str]] = {}
+        try:
+            stored = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):  # none yet, or damaged: then an event may be told twice
+            return
+        if isinstance(stored, Mapping):
+            self._parts = {str(key): dict(told) for key, told in stored.items() if isinstance(told, Mapping)}
+
+    def was_told(self, key: str, place: int, part: Part) -> bool:
+        return self._parts.get(key, {}).get(str(place)) == part
+
+    def note(self, keys: Sequence[tuple[str, Part]], place: int) -> None:
+        """Remember that the events were told. Raises OSError."""
+        for key, part in keys:
+            told = self._parts.pop(key, {})
+            self._parts[key] = {**told, str(place): part}
+        newest = dict(list(self._parts.items())[-MAX_REMEMBERED:])
+        temporary = self._path.with_name(f"{self._path.name}.part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(newest, file)
+        temporary.replace(self._path)

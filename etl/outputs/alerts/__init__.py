@@ -1,0 +1,1 @@
+"""Rules of the configuration file, evaluated over what is stored."""

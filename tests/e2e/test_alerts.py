@@ -1,0 +1,349 @@
+"""Alert rules: what fires, what is told, and that it is told once, through a real HTTP server and a real SMTP server."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl import cli, config
+from etl.clock import Clock
+from etl.load import alerts as stored_alerts
+from etl.maintenance import alerting
+from etl.maintenance.alerting import AlertsResult, run_alerts
+from etl.maintenance.delivery import Told
+from etl.sandbox.behaviour import Behaviour
+from etl.sandbox.dataset import Dataset
+from tests.e2e.world import KEY, NOW, World, ago
+
+QUEUES = ("English ImageToText", "FunCaptcha")
+BEGINS = 80
+SECRET = "token-that-nobody-may-see"
+
+
+class Hook(HTTPServer):
+    """Remembers the texts it was sent; ``is_down``: it answers with an error."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.texts: list[str] = []
+        self.is_down = False
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.server_address[1]}/{SECRET}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.server.is_down:
+            self.server.texts += body["message"].splitlines()
+        self.send_response(500 if self.server.is_down else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with Hook() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def world_in(folder: Path, *queues: str) -> Iterator[World]:
+    dataset = Dataset.always_active(begins=ago(BEGINS), queues=queues or QUEUES)
+    deposits = ((NOW - timedelta(days=BEGINS + 1), Decimal(7000)),)
+    with World(folder, dataset, Behaviour(unknown_queue="zeros", deposits=deposits)) as world:
+        world.sync(balance=True)
+        yield world
+
+
+def evaluate(world: World, rules: str, *urls: str) -> AlertsResult:
+    notify = f"notify = {json.dumps(urls)}\n"
+    (world.folder / "anticaptcha-etl.toml").write_text(notify + rules)
+    variables = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": world.sandbox.url}
+    environment = config.Environment(variables, world.folder)
+    clock = Clock(lambda: world.now)
+    settings = config.load({"warehouse": world.warehouse}, clock.now(), environment)
+    return run_alerts(settings, clock)
+
+
+def rule(kind: str, **keys: object) -> str:
+    return "\n".join(
+        ["[[alerts]]", f'kind = "{kind}"', *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+    )
+
+
+def messages(result: AlertsResult) -> list[str]:
+    return [alert.message for alert in result.alerts]
+
+
+def raise_day(world: World, day: date) -> None:
+    at = world.now - timedelta(hours=1)
+    world.sandbox.dataset = replace(world.sandbox.dataset, late_corrections=((day, at), (day, at)))
+
+
+def test_a_budget_fires_at_each_percentage_and_when_the_forecast_passes_it(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        spent = world.one("select sum(money) from spending_daily where day >= date '2026-11-01'")
+        assert evaluate(world, rule("budget", usd=float(spent * 2))).alerts == ()
+        [forecast] = messages(evaluate(world, rule("budget", usd=float(spent) * 1.3)))
+        assert "is expected to spend" in forecast
+        assert evaluate(world, rule("budget", usd=float(spent) * 1.3, forecast=False, at=[90])).alerts == ()
+        found = messages(evaluate(world, rule("budget", usd=float(spent) * 0.99)))
+        assert [text.partition(" % of")[0].rpartition(" ")[2] for text in found] == ["101", "101"]
+        one_queue = world.one(
+            "select sum(money) from spending_hourly where queue = 'FunCaptcha' and hour_start >= timestamp '2026-11-01'"
+            " and hour_start < timestamp '2026-11-22 09:00:00'"
+        )
+        [text] = messages(evaluate(world, rule("budget", usd=float(one_queue) * 0.99, queue="FunCaptcha", at=[100])))
+        assert text.startswith(f"FunCaptcha spent ${one_queue:,.2f}, ")
+
+
+@pytest.mark.parametrize(
+    ("zone", "first"), [("UTC", "2026-11-22"), ("Pacific/Kiritimati", "2026-11-22"), ("America/New_York", "2026-11-22")]
+)
+def test_a_day_of_a_budget_is_one_of_the_accounts_time_zone(tmp_path: Path, zone: str, first: str) -> None:
+    with world_in(tmp_path) as world:
+        text = f'timezone = "{zone}"\n' + rule("budget", usd=0.01, period="day", at=[100], forecast=False)
+        [message] = messages(evaluate(world, text))
+        spent = world.one(f"select sum(money) from spending_daily_in('{zone}') where day = date '{first}'")
+        running = world.one("select money from spending_total_hourly order by hour_start desc limit 1")
+        assert f"spent ${spent - running:,.2f}" in message
+        assert message.endswith(f"since {first}")
+
+
+def test_the_runway_fires_when_the_balance_lasts_fewer_days(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        days = float(world.one("select days_by_7_days from runway"))
+        assert evaluate(world, rule("runway", days=days - 1)).alerts == ()
+        [text] = messages(evaluate(world, rule("runway", days=days + 1)))
+        assert f"lasts {days} days" in text
+
+
+def test_an_anomaly_is_explained_with_its_numbers_and_told_once_until_it_is_over(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        rules = rule("anomaly")
+        assert evaluate(world, rules, hook.url).alerts == ()
+        raise_day(world, ago(1))
+        world.sync()
+        found = messages(evaluate(world, rules, hook.url))
+        assert len(found) == 2
+        assert all(text.startswith(QUEUES) and "in the last 8 weeks" in text for text in found)
+        for _ in range(3):
+            assert messages(evaluate(world, rules, hook.url)) == found
+        assert sorted(hook.texts) == sorted(found)
+        world.now += timedelta(days=4)
+        world.sync()
+        assert evaluate(world, rules, hook.url).alerts == ()
+        assert sorted(hook.texts[2:]) == sorted(f"ended: {text}" for text in found)
+        history = world.rows(
+            "select kind, ended_at is not null, begin_sent_at is not null, end_sent_at is not null from alerts_history"
+        )
+        assert history == [("anomaly", True, True, True)] * 2
+
+
+def test_a_queue_that_was_never_seen_is_reported(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        lives = (("Turnstile Proxyless", ago(0), date(2100, 1, 1)),)
+        world.sandbox.dataset = replace(world.sandbox.dataset, queues=(*QUEUES, "Turnstile Proxyless"), lives=lives)
+        world.now += timedelta(hours=20)
+        world.sync()
+        assert "Turnstile Proxyless was never seen before 2026-11-22 00:00 UTC" in messages(
+            evaluate(world, rule("anomaly"))
+        )
+
+
+def test_old_data_fires_and_fresh_data_does_not(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        assert evaluate(world, rule("stale")).alerts == ()
+        world.now += timedelta(hours=31)
+        [text] = messages(evaluate(world, rule("stale")))
+        assert text == "the newest hour ended 31.5 hours ago, at 2026-11-22 09:00 UTC"
+
+
+def test_unattributed_spend_fires_above_its_share(tmp_path: Path) -> None:
+    with world_in(tmp_path, "FunCaptcha", "A queue that nobody lists") as world:
+        [text] = messages(evaluate(world, rule("unattributed", percent=20)))
+        assert "belongs to no known queue" in text
+        assert evaluate(world, rule("unattributed", percent=90)).alerts == ()
+
+
+def test_a_delivery_that_is_down_for_a_week_is_made_up_for_once(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        hook.is_down = True
+        rules = rule("stale", hours=1) + rule("budget", usd=1, at=[100], forecast=False)
+        for _ in range(7):
+            result = evaluate(world, rules, hook.url)
+            assert result.undelivered == 1
+            world.now += timedelta(minutes=1)
+        world.now += timedelta(hours=2)
+        hook.is_down = False
+        result = evaluate(world, rules, hook.url)
+        assert (len(hook.texts), result.undelivered) == (2, 0)
+        evaluate(world, rules, hook.url)
+        assert len(hook.texts) == 2
+
+
+def test_one_service_that_is_down_does_not_repeat_what_another_was_told(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world, Hook() as other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.02,))
+        thread.start()
+        other.is_down = True
+        for _ in range(3):
+            assert evaluate(world, rule("budget", usd=1, at=[100]), hook.url, other.url).undelivered == 1
+        other.is_down = False
+        assert evaluate(world, rule("budget", usd=1, at=[100]), hook.url, other.url).undelivered == 0
+        other.shutdown()
+        thread.join()
+        assert len(hook.texts) == len(other.texts) == 1
+
+
+def test_an_older_copy_of_the_warehouse_does_not_repeat_what_was_told(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        older = world.file.read_bytes()
+        evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
+        assert len(hook.texts) == 1
+        world.file.write_bytes(older)
+        world.sync()
+        assert len(evaluate(world, rule("budget", usd=1, at=[100]), hook.url).alerts) == 1
+        assert len(hook.texts) == 1
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("step", "told"), [("update", 1), ("deliver", 1), ("mark", 1), ("note", 2)])
+def test_a_kill_repeats_an_event_only_between_sending_and_noting(
+    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch, step: str, told: int
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise _Killed
+
+    with world_in(tmp_path) as world:
+        with monkeypatch.context() as patch:
+            if step == "update":
+                patch.setattr(stored_alerts, "unsent", killed)
+            elif step == "deliver":
+                patch.setattr(alerting, "_deliver", killed)
+            elif step == "mark":
+                patch.setattr(stored_alerts, "mark_sent", killed)
+            else:
+                patch.setattr(Told, "note", killed)
+            with pytest.raises(_Killed):
+                evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
+        evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
+        assert len(hook.texts) == told
+
+
+def test_a_clock_that_jumps_back_repeats_nothing(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        evaluate(world, rule("budget", usd=1, at=[100], forecast=False), hook.url)
+        world.now -= timedelta(days=1)
+        evaluate(world, rule("budget", usd=1, at=[100], forecast=False), hook.url)
+        assert len(hook.texts) == 1
+
+
+def test_mail_is_delivered_and_the_url_is_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with world_in(tmp_path) as world, _smtp() as (port, mails):
+        url = f"mailto://user:{SECRET}@127.0.0.1:{port}/?from=etl@example.com&to=ops@example.com&mode=insecure"
+        result = evaluate(world, rule("budget", usd=1, at=[100], forecast=False), url)
+        assert result.undelivered == 0
+        assert any("the account spent" in text for text in mails)
+        dead = f"json://127.0.0.1:9/{SECRET}"
+        assert evaluate(world, rule("budget", usd=2, at=[100], forecast=False), dead).undelivered == 2
+        assert SECRET.encode() not in world.file.read_bytes()
+        for file in world.folder.iterdir():
+            assert file.suffix == ".toml" or not file.is_file() or SECRET.encode() not in file.read_bytes()
+    out, error = capfd.readouterr()
+    assert SECRET not in out + error
+
+
+@contextmanager
+def _smtp() -> Iterator[tuple[int, list[str]]]:
+    """A server that accepts any login and mail."""
+    mails: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            while line := self.rfile.readline():
+                word = line.split(b" ")[0].strip().upper()
+                if word == b"EHLO":
+                    self.wfile.write(b"250-here\r\n250 AUTH PLAIN LOGIN\r\n")
+                elif word == b"AUTH":
+                    self.wfile.write(b"235 fine\r\n")
+                elif word == b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    text = b""
+                    while (part := self.rfile.readline()) not in (b".\r\n", b""):
+                        text += part
+                    mails.append(text.decode())
+                    self.wfile.write(b"250 fine\r\n")
+                elif word == b"QUIT":
+                    self.wfile.write(b"221 bye\r\n")
+                    return
+                else:
+                    self.wfile.write(b"250 fine\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server.server_address[1], mails
+        server.shutdown()
+        thread.join()
+
+
+def test_the_command_ends_with_5_if_an_alert_fires(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        (tmp_path / "anticaptcha-etl.toml").write_text(rule("budget", usd=1, at=[100], forecast=False))
+        assert world.run("alerts") == 5
+        (tmp_path / "anticaptcha-etl.toml").write_text(rule("budget", usd=999999))
+        assert world.run("alerts") == 0
+        (tmp_path / "anticaptcha-etl.toml").write_text("")
+        assert world.run("alerts") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alerts = 3", "is not a list of tables"),
+        ('[[alerts]]\nkind = "bugdet"', "kind is 'bugdet'"),
+        ('[[alerts]]\nkind = "budget"', "usd is missing"),
+        ('[[alerts]]\nkind = "budget"\nusd = -1', "usd is -1: it must be an amount of US dollars above 0"),
+        ('[[alerts]]\nkind = "runway"\ndays = "soon"', "days is 'soon'"),
+        ('[[alerts]]\nkind = "runway"\ndays = 3\npercent = 2', "percent is not a key of kind runway"),
+        ('[[alerts]]\nkind = "budget"\nusd = 5\nperiod = "year"', "period is 'year'"),
+    ],
+)
+def test_a_wrong_rule_is_an_error_that_names_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    world = World(tmp_path, Dataset.always_active(begins=ago(2)))
+    (tmp_path / "anticaptcha-etl.toml").write_text(text)
+    assert world.sandbox is not None
+    assert config_error(tmp_path, capsys) is not None
+    assert message in config_error(tmp_path, capsys)
+
+
+def config_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.run(["alerts"], config.Environment({}, folder)) == 2
+    return capsys.readouterr().err
