@@ -16,5 +16,5 @@ select create_distributed_table(name, 'account_id', colocate_with => 'internal.s
   from unnest(array['internal.member_statuses', 'internal.unknown_name_behaviours', 'internal.runs', 'internal.responses',
                     'internal.snapshots', 'internal.facts', 'internal.over_allocated_hours', 'internal.revisions',
                     'internal.rejections', 'internal.day_coverage', 'internal.probes', 'internal.findings',
-                    'internal.spot_checks', 'internal.balances', 'internal.alerts']) as name
+                    'internal.day_checks', 'internal.balances', 'internal.alerts']) as name
  where not exists (select from pg_dist_partition where logicalrelid = name::regclass);

@@ -247,6 +247,7 @@ def report(context: CliContext, output: str, days: int, opens: bool) -> None:
         wait=wait,
         empty_days=settings.empty_days,
         zone=settings.timezone,
+        rules=settings.alerts,
     )
     text = render_page(data)
     with open_output(target, context.file_mode) as file:

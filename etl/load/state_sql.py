@@ -143,14 +143,14 @@ CHANGED_BY_UNFINISHED_RUNS = """
 """
 
 INSERT_SPOT_CHECK = """
-    insert into internal.spot_checks (account_id, run, day, is_random) values (:a, :run, :day, :is_random)
+    insert into internal.day_checks (account_id, run, day, is_random) values (:a, :run, :day, :is_random)
 """
 
 UPDATE_SPOT_CHECKS = """
-    update internal.spot_checks
+    update internal.day_checks
        set checked_at = f.checked_at, is_changed = f.is_changed
       from (select c.run, c.day, min(n.requested_at) as checked_at, count(v.hour_start) > 0 as is_changed
-              from internal.spot_checks    as c
+              from internal.day_checks    as c
               join internal.series         as s on s.account_id = c.account_id and s.dimension   = 'total'
               join internal.snapshots      as n on n.account_id = c.account_id and n.run         = c.run
                                                and n.day        = c.day        and n.series_id   = s.series_id
@@ -158,7 +158,7 @@ UPDATE_SPOT_CHECKS = """
                                                and v.series_id  = s.series_id  and v.cause      <> 'attribution'
              where c.account_id = :a and c.checked_at is null and n.outcome = 'success'
              group by c.run, c.day) as f
-     where spot_checks.account_id = :a and spot_checks.run = f.run and spot_checks.day = f.day
+     where day_checks.account_id = :a and day_checks.run = f.run and day_checks.day = f.day
 """
 """Also for earlier runs, which may have been killed."""
 

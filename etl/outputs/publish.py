@@ -32,8 +32,9 @@ PUBLISHED_COLUMNS: dict[str, tuple[str, ...]] = {
             schema.revisions,
             schema.rejections,
             schema.runs,
-            schema.spot_checks,
+            schema.day_checks,
             schema.balances,
+            schema.alerts,
         )
     },
     "findings": ("account_id", "run", "severity"),  # their number; the messages are for the warehouse's owner

@@ -9,7 +9,7 @@ from etl.warehouse.reading import Reader
 _RANDOM_CHECKS = """
     select count(*) as checked, count(case when v.is_changed then 1 end) as changed,
            cast(min(v.checked_at) as date) as since
-      from internal.spot_checks as v
+      from internal.day_checks as v
      where v.account_id = :a and v.is_random and v.checked_at is not null
 """
 

@@ -256,8 +256,8 @@ findings = _table(
     _postgresql_only(sa.Index(None, "account_id", "run")),
 )
 
-spot_checks = _table(
-    "spot_checks",
+day_checks = _table(
+    "day_checks",
     "One row per final day that a run reads again to see whether the API still returns the same.",
     _required("run", sa.Integer),
     _required("day", sa.Date),

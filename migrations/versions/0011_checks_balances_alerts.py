@@ -15,7 +15,7 @@ MONEY = sa.Numeric(18, 9)
 
 def upgrade() -> None:
     _create(
-        "spot_checks",
+        "day_checks",
         "One row per final day that a run reads again to see whether the API still returns the same.",
         ["account_id", "run", "day"],
         _required("run", sa.Integer),
@@ -56,7 +56,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("alerts", "balances", "spot_checks"):
+    for name in ("alerts", "balances", "day_checks"):
         op.drop_table(name, schema="internal")
 
 

@@ -1,9 +1,9 @@
 -- one row per account: spend of its newest month so far, and a forecast for the whole month with a range
 --
--- Each coming day counts as the median of its weekday in the 13 weeks before; low and high use the 10 % and 90 % quantiles of every
--- day at once, so the range is rather too wide. The forecast assumes that weeks stay alike (no growth, no holidays) and that all
--- days were read. The newest day is still running: its spend so far is the minimum. Rounded to cents; null if a weekday that
--- is still to come has no data.
+-- Each coming day counts as the median of its weekday in the 13 weeks before. If six of the last 7 days were all above or all below
+-- theirs, it is multiplied by their median ratio, so a lasting change counts after six days, and a single day never. low and high use the 10 % and 90 % quantiles of every day at
+-- once, so the range is rather too wide. The forecast assumes that all days were read and that no holidays come. The newest day is
+-- still running: its spend so far is the minimum. Rounded to cents; null if a weekday that is still to come has no data.
 with read_days as (
     select
         account,
@@ -26,6 +26,18 @@ usual as (
       and day < today
     group by 1, 2
 ),
+level as (
+    select
+        d.account,
+        percentile_disc(0.5) within group (order by cast(d.money / u.middle as decimal(18, 9))) as level
+    from read_days d
+    join usual u on u.account = d.account and u.weekday = extract(isodow from d.day)
+    where d.day >= d.today - 7
+      and d.day < d.today
+      and u.middle > 0
+    group by d.account
+    having count(case when d.money > u.middle then 1 end) >= 6 or count(case when d.money < u.middle then 1 end) >= 6
+),
 ahead as (
     select
         account,
@@ -37,13 +49,14 @@ ahead as (
 ),
 expected as (
     select
-        a.account                                         as account,
-        count(*) = count(u.middle)                        as is_known,
-        sum(greatest(u.low - coalesce(h.money, 0), 0))    as low,
-        sum(greatest(u.middle - coalesce(h.money, 0), 0)) as middle,
-        sum(greatest(u.high - coalesce(h.money, 0), 0))   as high
+        a.account                                                                  as account,
+        count(*) = count(u.middle)                                                 as is_known,
+        sum(greatest(u.low * coalesce(l.level, 1) - coalesce(h.money, 0), 0))    as low,
+        sum(greatest(u.middle * coalesce(l.level, 1) - coalesce(h.money, 0), 0)) as middle,
+        sum(greatest(u.high * coalesce(l.level, 1) - coalesce(h.money, 0), 0))   as high
     from ahead a
     left join usual u     on u.account = a.account and u.weekday = extract(isodow from a.day)
+    left join level l     on l.account = a.account
     left join read_days h on h.account = a.account and h.day = a.day
     group by a.account
 ),

@@ -1,7 +1,8 @@
 -- one row per account with a balance and spend in the last 28 days: how long the balance lasts
 --
 -- Each coming hour counts as the same hour of the week in the last 7 days, or as its average in the last 28. The range also has the
--- cheapest and the most expensive of the last four weeks. Only hours before the one in which the balance was read count.
+-- last 7 days made dearer and cheaper by as much as the last four weeks differ, at least by 5 %. Only hours before the one in which the
+-- balance was read count.
 --
 -- account: the account's name
 -- read_at: when the balance was read, UTC
@@ -9,7 +10,7 @@
 -- days_by_7_days: days from then until the balance is used up, at the pace of the last 7 days; null if nothing was spent in them
 -- days_by_28_days: the same at the pace of the last 28 days
 -- days_low: the shortest of all paces
--- days_high: the longest of all paces; null if nothing was spent in one of the weeks
+-- days_high: the longest of all paces; null if the weeks differ too much to say
 -- empty_at: when the balance is used up at the pace of the last 7 days, UTC; null if nothing was spent in them
 create view runway as
 with reading as (
@@ -52,9 +53,7 @@ by_week as (
 weeks as (
     select
         account_id,
-        sum(money) / 4                                                            as average,
-        max(money)                                                                as highest,
-        case when count(case when money > 0 then 1 end) = 4 then min(money) end as lowest
+        case when count(*) = 4 and sum(money) > 0 then greatest(0.05, 4 * (max(money) - min(money)) / sum(money)) else 1 end as difference
     from by_week
     group by account_id
 ),
@@ -63,9 +62,9 @@ paces as (
     union all
     select r.account_id, 28, r.amount from reading r
     union all
-    select r.account_id, 1, r.amount * w.average / w.highest from reading r join weeks w using (account_id) where w.highest > 0
+    select r.account_id, 1, r.amount / (1 + w.difference) from reading r join weeks w using (account_id)
     union all
-    select r.account_id, 2, r.amount * w.average / w.lowest from reading r join weeks w using (account_id) where w.lowest > 0
+    select r.account_id, 2, r.amount / (1 - w.difference) from reading r join weeks w using (account_id) where w.difference < 0.9
 ),
 spending as (
     select
@@ -73,7 +72,7 @@ spending as (
         p.pace,
         p.amount,
         h.hour_ahead,
-        case when p.pace = 7 then h.last_week else h.average_week end as money
+        case when p.pace = 28 then h.average_week else h.last_week end as money
     from paces p
     join by_hour h on h.account_id = p.account_id
 ),
@@ -113,14 +112,14 @@ by_account as (
     group by account_id
 )
 select
-    a.name                                           as account,
-    r.read_at                                        as read_at,
-    r.balance                                        as balance,
-    round(cast(d.days_by_7_days as decimal(18, 9)), 1)  as days_by_7_days,
-    round(cast(d.days_by_28_days as decimal(18, 9)), 1) as days_by_28_days,
-    round(cast(d.days_low as decimal(18, 9)), 1)        as days_low,
-    round(cast(d.days_high as decimal(18, 9)), 1)       as days_high,
-    r.hour + d.days_by_7_days * interval '1 day'        as empty_at
+    a.name                                                                      as account,
+    r.read_at                                                                   as read_at,
+    r.balance                                                                   as balance,
+    cast(round(cast(d.days_by_7_days as decimal(18, 9)), 1) as decimal(18, 1))  as days_by_7_days,
+    cast(round(cast(d.days_by_28_days as decimal(18, 9)), 1) as decimal(18, 1)) as days_by_28_days,
+    cast(round(cast(d.days_low as decimal(18, 9)), 1) as decimal(18, 1))        as days_low,
+    cast(round(cast(d.days_high as decimal(18, 9)), 1) as decimal(18, 1))       as days_high,
+    r.hour + d.days_by_7_days * interval '1 day'                                as empty_at
 from by_account d
 join reading r           on r.account_id = d.account_id
 join internal.accounts a on a.account_id = d.account_id;

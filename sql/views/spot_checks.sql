@@ -14,6 +14,6 @@ select
     c.checked_at as checked_at,
     c.is_random  as is_random,
     c.is_changed as is_changed
-from internal.spot_checks c
+from internal.day_checks c
 join internal.accounts a on a.account_id = c.account_id
 where c.checked_at is not null;

@@ -269,6 +269,15 @@ def month_to_date_with_forecast(account: Account) -> Iterator[Row]:
     days = {day: money for day, (_, money) in account.by_day().items()}
     first_spend = min(day for day, money in days.items() if money)
     so_far = sum((money for day, money in days.items() if month(day) == month(TODAY)), Decimal(0))
+    ratios = []
+    for day in map(ago, range(1, 8)):
+        alike = [
+            other for other in days if other.weekday() == day.weekday() and max(first_spend, ago(91)) <= other < TODAY
+        ]
+        if middle := quantile(days[other] for other in alike):
+            ratios.append(days[day] / middle)
+    is_lasting = max(sum(one > 1 for one in ratios), sum(one < 1 for one in ratios)) >= 6
+    level = rounded(quantile(ratios), 9) if is_lasting else Decimal(1)
     forecasts = []
     for part in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
         forecast = so_far
@@ -276,7 +285,7 @@ def month_to_date_with_forecast(account: Account) -> Iterator[Row]:
             day = TODAY + n * DAY
             before = [day - 7 * weeks * DAY for weeks in range(1, 15)]
             comparable = [days[other] for other in before if max(first_spend, ago(91)) <= other < TODAY]
-            forecast += max(quantile(comparable, part) - days.get(day, Decimal(0)), Decimal(0))
+            forecast += max(quantile(comparable, part) * level - days.get(day, Decimal(0)), Decimal(0))
         forecasts.append(rounded(forecast, 2))
     assert so_far < forecasts[0] < forecasts[1] < forecasts[2]
     yield account.name, month(TODAY), TODAY, so_far, *forecasts

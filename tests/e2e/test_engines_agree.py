@@ -41,6 +41,10 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> SameRows:
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
         sync_nightly(world)
         world.sync(ips=("192.0.2.10",))
+        world.sync(spot_checks=3, balance=True)
+        world.rows(
+            "insert into internal.alerts values (1, 1, 'stale', 'stale', '', 'old', now(), null, now(), null) returning 1"
+        )
         server = new_database()
         transfer(world.warehouse, server, AT, wait=0)
         return SameRows(world.warehouse, server)

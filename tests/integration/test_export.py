@@ -29,7 +29,17 @@ from tests.integration.test_query import REFUSED
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 7, tzinfo=UTC)
 VIEWS = [view.name for view in views.public_views()]
-EXACT = {"VARCHAR", "INTEGER", "BIGINT", "DECIMAL(12,3)", "DECIMAL(18,9)", "TIMESTAMP", "DATE", "BOOLEAN"}
+EXACT = {
+    "DECIMAL(18,1)",
+    "VARCHAR",
+    "INTEGER",
+    "BIGINT",
+    "DECIMAL(12,3)",
+    "DECIMAL(18,9)",
+    "TIMESTAMP",
+    "DATE",
+    "BOOLEAN",
+}
 """Types that Spark, Trino and ClickHouse read without conversion."""
 
 

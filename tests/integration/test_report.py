@@ -24,7 +24,7 @@ from etl.cli import run
 from etl.clock import Clock
 from etl.config import Environment
 from etl.errors import UsageError
-from etl.outputs.report.data import DayCoverage, Period, QueueSpend, ReportData
+from etl.outputs.report.data import Ahead, DayCoverage, Period, QueueSpend, ReportData
 from etl.outputs.report.page import render_page
 from etl.outputs.report.queries import load_report
 from etl.outputs.report.view import build_view
@@ -538,6 +538,9 @@ def report_named(text: str) -> ReportData:
         months=(),
         daily={},
         forecast=None,
+        ahead=Ahead(
+            (), (), (SimpleNamespace(account=text, kind="budget", message=text, began_at=NOW, ended_at=None),), ()
+        ),
         coverage=(DayCoverage(text, ago(1), "open", NOW, 0, money),),
         revisions=[revision],
         revised_hours=1,

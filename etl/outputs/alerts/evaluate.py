@@ -49,6 +49,19 @@ _RUNWAY = """
 """
 
 
+class Budget(NamedTuple):
+    """What was spent of a budget since the first day of its period, in nanodollars."""
+
+    rule: AlertRule
+    since: date
+    last: date
+    spent: int
+
+    @property
+    def share(self) -> float:
+        return self.spent / to_nanodollars(self.rule.usd)
+
+
 class _Series(NamedTuple):
     """Hours without gaps, the last one is the newest."""
 
@@ -63,6 +76,14 @@ def find_events(
     """The events that go on, in the order of the rules. Budgets have the days, weeks and months of ``zone``."""
     evaluation = _Evaluation(reader, account_id, account, now, ZoneInfo(zone))
     return [event for rule in rules for event in evaluation.events(rule)]
+
+
+def find_budgets(
+    reader: Reader, account_id: int, account: str, rules: Sequence[AlertRule], now: datetime, zone: str
+) -> list[Budget]:
+    """How much of each budget is spent, in the order of the rules."""
+    evaluation = _Evaluation(reader, account_id, account, now, ZoneInfo(zone))
+    return [budget for rule in rules if rule.kind == "budget" if (budget := evaluation.budget(rule))]
 
 
 class _Evaluation:
@@ -125,21 +146,33 @@ class _Evaluation:
 
     # ---------------------------------------------------------------- rules
 
-    def _budget(self, rule: AlertRule) -> Iterator[tuple[str, str]]:
-        series = self._hours("queue").get(rule.queue) if rule.queue else self._hours("total").get(None)
+    def _series_of(self, rule: AlertRule) -> _Series | None:
+        return self._hours("queue").get(rule.queue) if rule.queue else self._hours("total").get(None)
+
+    @property
+    def _today(self) -> date:
+        return (self._ended - HOUR).astimezone(self._zone).date()
+
+    def budget(self, rule: AlertRule) -> Budget | None:
+        series = self._series_of(rule) if self._newest else None
         if series is None:
+            return None
+        first, last = _period(self._today, rule.period)
+        spent = sum(money for day, money in self._local_days(series).items() if first <= day <= last)
+        return Budget(rule, first, last, spent)
+
+    def _budget(self, rule: AlertRule) -> Iterator[tuple[str, str]]:
+        found, series = self.budget(rule), self._series_of(rule)
+        if found is None or series is None:
             return
-        today = (self._ended - HOUR).astimezone(self._zone).date()
-        first, last = _period(today, rule.period)
-        days = self._local_days(series)
-        spent = sum(money for day, money in days.items() if first <= day <= last)
-        budget, what = to_nanodollars(rule.usd), rule.queue or "the account"
+        (_, first, last, spent), budget, what = found, to_nanodollars(rule.usd), rule.queue or "the account"
         of_budget = f"of the budget of ${rule.usd:,.2f} a {rule.period}"
         for percent in rule.at:
             if spent * 100 >= budget * percent:
                 spent_text = f"{what} spent {_usd(spent)}, {spent * 100 / budget:.0f} % {of_budget}, since {first}"
                 yield f"{first} at {percent} %", spent_text
-        expected = self._expected(days, today, last) if rule.forecast and spent < budget else None
+        days = self._local_days(series)
+        expected = self._expected(days, self._today, last) if rule.forecast and spent < budget else None
         if expected is not None and spent + expected >= budget:
             text = f"{what} is expected to spend {_usd(spent + expected)} from {first} to {last}"
             yield f"{first} forecast", f"{text}, more than the {of_budget[7:]}"

@@ -23,6 +23,7 @@ IRREGULAR_FACTOR = 1.25
 MAX_IDLE = 0.3
 MIN_TASKS = 20
 """The price of an hour with fewer tasks depends on rounding and chance."""
+LASTING_DAYS = 6
 LOW_HOURS = 3
 LOW_SHARE = 0.1
 
@@ -107,8 +108,9 @@ def find_price_jump(money: Sequence[int], volumes: Sequence[int], recent: int, p
 def expected_days(days: Sequence[int], weekdays: Sequence[int], ahead: Sequence[int]) -> list[float] | None:
     """Expected spend of coming days with the weekdays ``ahead``, from complete days in order, the newest last.
 
-    Each counts as the median of its weekday, times the median by which the last 7 days differ from theirs: so a lasting
-    change counts after four days and a single day's never. None if a weekday is not known.
+    Each counts as the median of its weekday. If six of the last 7 days were all above or all below theirs, it is
+    multiplied by their median ratio: a lasting change counts after six days, and a single day never. None if a weekday
+    is not known.
     """
     usual = {weekday: median(of) for weekday in {*weekdays} if (of := _of(days, weekdays, weekday))}
     if not days or not {*ahead} <= usual.keys():
@@ -116,7 +118,8 @@ def expected_days(days: Sequence[int], weekdays: Sequence[int], ahead: Sequence[
     ratios = [
         day / usual[weekday] for day, weekday in list(zip(days, weekdays, strict=True))[-7:] if usual[weekday] > 0
     ]
-    level = median(ratios) if ratios else 1.0
+    is_lasting = max(sum(one > 1 for one in ratios), sum(one < 1 for one in ratios)) >= LASTING_DAYS
+    level = median(ratios) if is_lasting else 1.0
     return [usual[weekday] * level for weekday in ahead]
 
 

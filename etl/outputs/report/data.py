@@ -6,6 +6,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from etl.outputs.alerts.evaluate import Budget
+from etl.outputs.spot_checks import SpotCheckSummary
+
 MIN_DAYS_BY_WEEK = 121
 """Periods of at least this many days are shown by week: on a phone, a bar per day would be thinner than a pixel."""
 
@@ -92,6 +95,16 @@ class DayCoverage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Rows of the views runway and alerts_history, budgets, and what spot checks show, by account."""
+
+    runways: Sequence[Any]
+    budgets: Sequence[Budget]
+    alerts: Sequence[Any]
+    checks: Sequence[tuple[str, SpotCheckSummary]]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything a report shows. Days, months and hours of the week are those of ``zone``; ``coverage`` has UTC days.
 
@@ -112,6 +125,7 @@ class ReportData:
     months: tuple[MonthSpend, ...]
     daily: dict[date, Decimal]
     forecast: Forecast | None
+    ahead: Ahead
     coverage: tuple[DayCoverage, ...]
     revisions: Sequence[Any]
     revised_hours: int

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from etl.clock import Clock
+from etl.config.alert_rules import AlertRule
 from etl.models import DAY
 from etl.outputs import cookbook
 from etl.outputs.accounts import EMPTY_DAYS, history_starts, select_accounts
+from etl.outputs.alerts.evaluate import find_budgets
 from etl.outputs.report import data
 from etl.outputs.report.data import ReportData
+from etl.outputs.spot_checks import load_spot_checks
 from etl.warehouse.engine import warehouse_url
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import Reader, from_db_utc, open_for_reading
@@ -31,6 +34,7 @@ def load_report(
     wait: float,
     empty_days: int = EMPTY_DAYS,
     zone: str = "UTC",
+    rules: Sequence[AlertRule] = (),
 ) -> ReportData:
     """Load the report of one account, or of all accounts combined, with the last ``days`` days of ``zone`` in detail.
 
@@ -61,6 +65,7 @@ def load_report(
             months=_rows(reader, data.MonthSpend, "months", accounts, limit=MAX_MONTHS, zone=zone),
             daily=dict(_read(reader, "daily", accounts, since=month_before, zone=zone)),
             forecast=_forecast(reader, accounts, today),
+            ahead=_ahead(reader, accounts, rules, now, zone),
             coverage=_rows(reader, data.DayCoverage, "coverage", accounts),
             revisions=_read(reader, "revisions", accounts, limit=MAX_REVISIONS),
             revised_hours=_value(reader, "revised_hours", accounts, first=period.first),
@@ -68,6 +73,22 @@ def load_report(
             syncs=_read(reader, "syncs", accounts, limit=MAX_SYNCS),
             findings=_read(reader, "findings", accounts),
         )
+
+
+def _ahead(
+    reader: Reader, accounts: tuple[str, ...], rules: Sequence[AlertRule], now: datetime, zone: str
+) -> data.Ahead:
+    """A rule for every account has a budget only in the report of one account."""
+    numbers = {name: number for name, number in select_accounts(reader, None).items() if name in accounts}
+    budgets, checks = [], []
+    for name, number in numbers.items():
+        own = [rule for rule in rules if rule.account == name or (rule.account is None and len(accounts) == 1)]
+        budgets += find_budgets(reader, number, name, own, now, zone)
+        if found := load_spot_checks(reader, number):
+            checks.append((name, found))
+    since = (now - 30 * DAY).replace(tzinfo=None)
+    alerts = _read(reader, "alerts", accounts, since=since)
+    return data.Ahead(_read(reader, "runway", accounts), budgets, alerts, checks)
 
 
 def _forecast(reader: Reader, accounts: tuple[str, ...], today: date) -> data.Forecast | None:
