@@ -47,6 +47,11 @@ class HourValues(NamedTuple):
         """Volume and nanodollars of an hour; zeros without a value."""
         return self.volumes[hour] or 0, self.nanodollars[hour] or 0
 
+    @property
+    def spent(self) -> list[tuple[int, int, int]]:
+        """The hours with spend, to compare: another hour without spend is no change."""
+        return list(self.with_spend())
+
     def with_spend(self) -> Iterator[tuple[int, int, int]]:
         """Hour, volume and nanodollars of the hours with spend."""
         for hour, (volume, nanodollars) in enumerate(zip(self.volumes, self.nanodollars, strict=True)):

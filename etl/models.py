@@ -321,11 +321,6 @@ class DayState:
         return self.total != ZERO_MEASURES
 
     @property
-    def hours_with_spend(self) -> list[tuple[int, int, int]]:
-        """The total's hours with spend: another hour without spend is no change."""
-        return list(self.total_by_hour.with_spend())
-
-    @property
     def is_failed(self) -> bool:
         """True if the last attempt of a window that the day needs failed."""
         return any(series == TOTAL or not self.breakdown(series.dimension).is_explained for series in self.failed)
@@ -381,18 +376,6 @@ class UnknownNameBehaviour(NamedTuple):
 
     answer: UnknownNameAnswer
     code: str | None = None
-
-
-# ---------------------------------------------------------------- alerts
-
-
-class Event(NamedTuple):
-    """Something that an alert rule reports; it is the same event while rule and subject are the same."""
-
-    kind: str
-    rule: str
-    subject: str
-    message: str
 
 
 # ---------------------------------------------------------------- findings

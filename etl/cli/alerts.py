@@ -1,6 +1,5 @@
 """The command ``alerts``, and evaluating alerts after a sync."""
 
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +12,6 @@ from etl.errors import AppError, ChecksFailedError, UsageError
 
 if TYPE_CHECKING:
     from etl.clock import Clock
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -49,8 +46,11 @@ def alerts_after_sync(settings: Settings, clock: "Clock") -> None:
     """Evaluate the rules of an account that was just synced. Nothing here changes how the sync ended."""
     if not settings.alerts:
         return
+    import logging
+
     from etl.maintenance.alerting import run_alerts
 
+    log = logging.getLogger(__name__)
     try:
         result = run_alerts(settings, clock)
     except AppError as error:

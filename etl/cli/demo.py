@@ -6,7 +6,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 FIRST_QUERY = (
     "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
 )
+
+DEPOSIT = 5000
+"""US dollars."""
 
 DATASET_OPTIONS = ("seed", "queues", "corrections")
 """Options of the generated history."""
@@ -49,6 +53,8 @@ SANDBOX_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "foreign-ip": (["zeros", "totals", "error"], "zeros", "Response for an IP that never called."),
     "retention-days": (click.IntRange(1), None, "Older dates get an empty response."),
     "duplicates": (["none", "identical", "differing"], "none", "Send one record twice."),
+    "balance": (["number", "string", "noise", "missing", "error"], "number", "Response of getBalance."),
+    "deposit": (click.FloatRange(0), DEPOSIT, "US dollars paid in before the history begins."),
     "date-skew-seconds": (int, 0, "Error of the server's clock."),
 }
 """Allowed values, default, help text. Most options are about what is unknown about the real API."""
@@ -75,7 +81,14 @@ def _sandbox_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @common
 @click.pass_obj
 def sandbox(
-    context: CliContext, /, port: int, days: int, latency: float, faults: tuple[str, ...], **options: Any
+    context: CliContext,
+    /,
+    port: int,
+    days: int,
+    latency: float,
+    deposit: float,
+    faults: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Serve a local stand-in for the API until Ctrl-C.
 
@@ -94,7 +107,8 @@ def sandbox(
     context.settings()
     begins = context.clock.now().date() - timedelta(days=days)
     dataset = Dataset(begins=begins, **{name: options.pop(name) for name in DATASET_OPTIONS})
-    behaviour = Behaviour(latency_seconds=latency, **options)
+    deposits = ((datetime.combine(begins, time(), UTC), Decimal(str(deposit))),)
+    behaviour = Behaviour(latency_seconds=latency, deposits=deposits, **options)
     server = Sandbox(dataset, behaviour, tuple(map(_parse_fault, faults)), port=port)
 
     def announce(url: str) -> None:
@@ -162,13 +176,12 @@ def demo(context: CliContext, keep: str | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         now = context.clock.now()  # fixed, so that the running hour is the same in every response
         dataset = Dataset(begins=now.date() - timedelta(days=120), queues=5, turnover=False)
-        server = stack.enter_context(Sandbox(dataset, Behaviour(unknown_queue="zeros"), now=lambda: now))
+        behaviour = Behaviour(unknown_queue="zeros", deposits=((now - timedelta(days=121), Decimal(DEPOSIT)),))
+        server = stack.enter_context(Sandbox(dataset, behaviour, now=lambda: now))
         variables = {f"{PREFIX}API_URL": server.url, f"{PREFIX}CLIENT_KEY": "any-text-will-do"}
-        # With --json only the commands print.
-        say: Callable[[str], object] = (lambda _: None) if context.as_json else click.echo
+        say: Callable[[str], object] = (lambda _: None) if context.as_json else click.echo  # then only commands print
         say("A local stand-in for the API serves 120 days of generated spending. You would type:\n")
-        exports = [f"$ export {name}={value}" for name, value in variables.items()]
-        say("\n".join([f"$ cd {folder}", *exports]))
+        say("\n".join([f"$ cd {folder}", *(f"$ export {name}={value}" for name, value in variables.items())]))
         as_json = ["--json"] if context.as_json else []
         for command in (["sync"], ["status"], ["query", FIRST_QUERY]):
             say(f"\n$ {NAME} {shlex.join(command)}")

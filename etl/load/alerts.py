@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from etl.events import Event
 from etl.load.rows import to_db_utc
-from etl.models import Event
 
 _OPEN = "select alert_id, rule, subject from internal.alerts where account_id = :a and ended_at is null"
 _NEXT = "select coalesce(max(alert_id), 0) + 1 from internal.alerts where account_id = :a"

@@ -15,8 +15,9 @@ from etl.extract.client import Client
 from etl.extract.journal import Journal, JournalHeader
 from etl.load.state import SyncStateStore
 from etl.load.upsert import CoverageRow
-from etl.models import TOTAL, DayState, MemberStatus, SeriesKey, Snapshot
-from etl.responses import Balance, Response
+from etl.models import DayState, MemberStatus, SeriesKey, Snapshot
+from etl.responses import Response
+from etl.sync.balance import read_balance
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
@@ -24,14 +25,14 @@ from etl.sync.recovery import describe, groups_in_order, is_probe, usable_segmen
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
+from etl.sync.user_checks import run_user_checks
 from etl.sync.window_log import WindowLog
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
 from etl.transform.reconcile import add_snapshots, empty_day, reconcile
 from etl.warehouse import checks
 from etl.warehouse.checks import CheckFailure
-from etl.warehouse.engine import warehouse_url
-from etl.warehouse.reading import Reader, open_for_reading
+from etl.warehouse.reading import Reader
 
 Statuses = Mapping[SeriesKey, MemberStatus]
 
@@ -219,15 +220,13 @@ class AccountSync:
             self._counts.add(snapshot, day.reconciled.day_state, is_expected_error=is_expected)
             self._findings.add_snapshot(snapshot)
             updates += [replace(self._update(day, snapshot), segment=segment), *self._completed_days()]
-        if any(snapshot.window.series == TOTAL for snapshot in snapshots):
-            self._check_neighbours(day)
-        except_day = day.reconciled.day_state.day
-        self._writer.submit([*updates, *self._reattribute(before, except_day)], new_statuses)
+        self._check_neighbours(day)
+        self._writer.submit([*updates, *self._reattribute(before, day.reconciled.day_state.day)], new_statuses)
         if self._state.stop_reason:
             self._client.stop()
 
     def _check_neighbours(self, day: LoadedDay) -> None:
-        """After a change of a final day, read its neighbours again, until unchanged days surround the changed ones."""
+        """Read the neighbours of a final day again if it has changed."""
         for neighbour in planner.neighbours_to_check(self._state, day.stored.day_state, day.reconciled.day_state):
             self._state = planner.open_spot_check(self._state, self._day(neighbour).reconciled.day_state)
 
@@ -336,20 +335,12 @@ class AccountSync:
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
         if self._settings.balance and stop_reason is planner.StopReason.DONE:
-            self._read_balance()
-        user_checks = self._run_user_checks()
+            read_balance(self._client, self._store, self._findings)
+        user_checks = run_user_checks(self._settings, self._clock)
         with self._store.reading() as reader:
             failures = (*self._run_checks(reader), *user_checks)
             self._findings.add_checks(failure.finding for failure in failures)
             return self._end(stop_reason)
-
-    def _read_balance(self) -> None:
-        """Read the account's balance; a failure is a warning, because no spending depends on it."""
-        read_at, reply = self._client.fetch_balance()
-        if isinstance(reply, Balance):
-            self._store.add_balance(read_at, reply.money, reply.captcha_credits)
-        else:
-            self._findings.add_balance_failure(reply)
 
     def _end(self, stop_reason: planner.StopReason) -> SyncResult:
         retention = self._settings.raw_retention_days
@@ -379,14 +370,6 @@ class AccountSync:
             **self._counts.days_read(),
             **self._numbers(),
         )
-
-    def _run_user_checks(self) -> Sequence[CheckFailure]:
-        """Run the checks of the user's folder on a connection of their own, which is read-only and sealed."""
-        settings, clock = self._settings, self._clock
-        if settings.checks_folder is None:
-            return ()
-        with open_for_reading(warehouse_url(settings.warehouse), wait=settings.lock_wait, clock=clock) as reader:
-            return checks.run_of_user(reader, clock.now(), settings.account, settings.checks_folder).failures
 
     def _run_checks(self, reader: Reader) -> Sequence[CheckFailure]:
         """Check the days written in this run, or all days unless the checks of the previous run passed."""

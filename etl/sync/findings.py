@@ -7,7 +7,6 @@ from decimal import Decimal
 
 from etl.extract import planner
 from etl.models import SPLIT_DIMENSIONS, DayState, Dimension, Finding, MemberStatus, SeriesKey, Severity, Snapshot
-from etl.responses import ApiError, ParsedResponse
 from etl.transform.parse import OFF_GRID
 
 _TRUST_SETTING = {Dimension.QUEUE: "trusted_queues", Dimension.APP: "trusted_soft_ids", Dimension.IP: "trusted_ips"}
@@ -39,7 +38,7 @@ class Findings:
         """Add a completed or reattributed day; ``before`` is its state when the run began."""
         if before and before.is_closed and before.has_spend and not day_state.has_spend:
             self._emptied[day_state.day] = before.total.money
-        elif before and self._was_final(before) and before.hours_with_spend != day_state.hours_with_spend:
+        elif before and self._was_final(before) and before.total_by_hour.spent != day_state.total_by_hour.spent:
             self._changed[day_state.day] = day_state.total.money - before.total.money
         if not day_state.is_closed or day_state.is_failed or self._options.totals_only:
             return
@@ -77,14 +76,6 @@ class Findings:
 
     def add(self, finding: Finding) -> None:
         self._at_end.append(finding)
-
-    def add_balance_failure(self, reply: ParsedResponse) -> None:
-        problem = f"{reply.code} {reply.description}" if isinstance(reply, ApiError) else getattr(reply, "reason", "")
-        message = (
-            f"the balance could not be read ({problem}); spending does not depend on it. balance = false in the "
-            "configuration file turns this off"
-        )
-        self.add(Finding("the balance was read", Severity.WARNING, message))
 
     def add_checks(self, findings: Iterable[Finding]) -> None:
         self._at_end += findings

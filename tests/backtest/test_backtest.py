@@ -18,4 +18,4 @@ def test_accounts_with_a_habit_have_no_false_alarm_and_their_incidents_are_found
 
 def test_a_year_without_incidents_of_a_bursty_account_has_few_alarms() -> None:
     outcome = evaluate("bursty", "in CI", per_year=0)
-    assert (outcome.found, outcome.false_alarms <= 3) == ({}, True)
+    assert (outcome.found, outcome.false_alarms <= 6) == ({}, True)

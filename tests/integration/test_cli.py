@@ -482,7 +482,7 @@ def test_status_and_check_are_as_wide_as_the_terminal_but_no_wider_than_100(
 
 def test_every_behaviour_of_the_sandbox_is_an_option_with_all_its_values() -> None:
     choices = {option.name: option.type for option in cli.commands["sandbox"].params}
-    apart = {"latency_seconds", "accepted_keys", "refused_keys"}  # --latency; any text is a key
+    apart = {"latency_seconds", "deposits", "accepted_keys", "refused_keys"}  # --latency, --deposit; any text is a key
     for field in fields(Behaviour):
         if field.name in apart:
             continue

@@ -93,8 +93,8 @@ def test_future_date_returns_no_records() -> None:
 
 def test_other_paths_return_no_such_method() -> None:
     with sandbox() as server:
-        response, body = post(server, "/getBalance")
-        assert server.requests[0].path == "/getBalance"
+        response, body = post(server, "/getTaskResult")
+        assert server.requests[0].path == "/getTaskResult"
     assert response.status == 200
     assert json.loads(body)["errorCode"] == "ERROR_NO_SUCH_METHOD"
     assert json.loads(body)["errorId"] == 14

@@ -243,7 +243,7 @@ def _apply_total(state: PlannerState, plan: DayPlan, snapshot: Snapshot, before:
     day_state = plan.day_state
     if before.total_requested_at is None:
         return plan
-    has_changed = day_state.hours_with_spend != before.hours_with_spend
+    has_changed = day_state.total_by_hour.spent != before.total_by_hour.spent
     if plan.rechecked_dimensions or snapshot.window.is_partial_day:
         return replace(plan, stale=plan.stale | day_state.active_members) if has_changed else plan
     if not snapshot.is_success:

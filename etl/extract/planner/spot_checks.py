@@ -41,7 +41,7 @@ def choose_spot_checks(final: Set[date], today: date, count: int, seed: str) -> 
 
 def neighbours_to_check(state: PlannerState, before: DayState, after: DayState) -> list[date]:
     """Final days next to a day before the lookback whose stored total has just changed, unless this run reads them."""
-    is_changed = before.total_requested_at is not None and before.hours_with_spend != after.hours_with_spend
+    is_changed = before.total_requested_at is not None and before.total_by_hour.spent != after.total_by_hour.spent
     if not is_changed or state.options.is_in_lookback(after.day):
         return []
     return [day for day in (after.day - DAY, after.day + DAY) if day in state.final and _is_unread(state, day)]

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from etl.config.alert_rules import AlertRule
-from etl.models import DAY, HOUR, Event
+from etl.events import Event
+from etl.models import DAY, HOUR
 from etl.money import to_dollars, to_nanodollars
 from etl.outputs.alerts.habits import WEEKS, expected_days, find_anomalies, find_price_jump
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none
