@@ -569,7 +569,8 @@ def two_syncs_one_after_the_other(folder: Path) -> int:
     with _world(folder, latency=0.1) as world:
         first = _start(world, "sync")
         world.wait_for(first, 5)
-        second = _start(world, "sync", "--lock-wait", "60")
+        usual = {"ANTICAPTCHA_SPOT_CHECKS": "0", "ANTICAPTCHA_BALANCE": "false"}
+        second = _start(world, "sync", "--lock-wait", "60", **usual)
         assert _finish(first).code == 0
         requests_before = len(world.requests)
         finished = _finish(second)

@@ -53,6 +53,7 @@ def write_config(world: World, names: Iterable[str], top: str = "", **own: str) 
 def variables(world: World, names: Iterable[str], **more: str) -> dict[str, str]:
     keys = {f"KEY_{name}": f"key-of-{name}-0123456789" for name in names}
     settings = {"ANTICAPTCHA_API_URL": world.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "2"}
+    settings |= {"ANTICAPTCHA_SPOT_CHECKS": "0", "ANTICAPTCHA_BALANCE": "false"}
     return {**settings, **keys, **more}
 
 

@@ -180,6 +180,7 @@ class World:
     def variables(self, key: str | None) -> dict[str, str]:
         """Environment variables of a command for this account."""
         variables = {"ANTICAPTCHA_API_URL": self.sandbox.url, "ANTICAPTCHA_RATE": "0", "ANTICAPTCHA_EMPTY_DAYS": "5"}
+        variables |= {"ANTICAPTCHA_SPOT_CHECKS": "0", "ANTICAPTCHA_BALANCE": "false"}
         variables |= {"ANTICAPTCHA_WAREHOUSE": self.warehouse, **self._state_home}
         return variables if key is None else {**variables, "ANTICAPTCHA_CLIENT_KEY": key}
 
