@@ -17,13 +17,13 @@ _INSERT = """
 """
 _END = "update internal.alerts set ended_at = :now where account_id = :a and alert_id = :id"
 _UNSENT = """
-    select alert_id, kind, rule, subject, message, began_at, ended_at, begin_sent_at, end_sent_at
+    select alert_id, kind, rule, subject, message, began_at, ended_at as finished_at, begin_sent_at, end_sent_at
       from internal.alerts
      where account_id = :a and (begin_sent_at is null or (ended_at is not null and end_sent_at is null))
      order by alert_id
 """
 _GOING_ON = """
-    select alert_id, kind, rule, subject, message, began_at, ended_at, begin_sent_at, end_sent_at
+    select alert_id, kind, rule, subject, message, began_at, ended_at as finished_at, begin_sent_at, end_sent_at
       from internal.alerts
      where account_id = :a and ended_at is null
      order by alert_id
@@ -43,7 +43,7 @@ class StoredAlert(NamedTuple):
     subject: str
     message: str
     began_at: datetime
-    ended_at: datetime | None
+    finished_at: datetime | None
     begin_sent_at: datetime | None
     end_sent_at: datetime | None
 

@@ -12,9 +12,9 @@ from etl.load import alerts
 from etl.load.alerts import StoredAlert
 from etl.load.lock import account_lock
 from etl.load.stored_account import find_account
-from etl.maintenance.delivery import Part, Told, send
+from etl.maintenance.delivery import DeliveryLog, Part, send
 from etl.outputs.alerts.evaluate import find_events
-from etl.warehouse.account_files import told_file
+from etl.warehouse.account_files import delivery_log_file
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import require_readable
 from etl.warehouse.reading import from_db_utc, reader_of
@@ -61,8 +61,8 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
             alerts.update(connection, number, events, now)
             unsent, going_on = alerts.unsent(connection, number), alerts.going_on(connection, number)
         messages = [message for alert in unsent for message in _parts(alert)]
-        told = Told(told_file(url, settings.account, settings.state_folder))
-        delivered = _deliver(settings, messages, told)
+        delivery_log = DeliveryLog(delivery_log_file(url, settings.account, settings.state_folder))
+        delivered = _deliver(settings, messages, delivery_log)
         if delivered:
             with engine.begin() as connection:
                 for alert, part in delivered:
@@ -73,14 +73,14 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
 
 def _parts(alert: StoredAlert) -> list[_Message]:
     begin: list[_Message] = [] if alert.begin_sent_at else [(alert, "begin")]
-    return [*begin, (alert, "end")] if alert.ended_at and not alert.end_sent_at else begin
+    return [*begin, (alert, "end")] if alert.finished_at and not alert.end_sent_at else begin
 
 
-def _deliver(settings: Settings, messages: Sequence[_Message], told: Told) -> list[_Message]:
-    """Send to each URL, in one message, what it was not told yet. Returns what all of them know now."""
+def _deliver(settings: Settings, messages: Sequence[_Message], delivery_log: DeliveryLog) -> list[_Message]:
+    """Send to each URL, in one message, what it has not received yet. Returns what all of them have received."""
     failed = set[_Message]()
     for place, url in enumerate(settings.notify):
-        new = [(alert, part) for alert, part in messages if not told.was_told(_key(alert), place, part)]
+        new = [(alert, part) for alert, part in messages if not delivery_log.has(_key(alert), place, part)]
         if not new:
             continue
         count = f"{len(new)} alert{'' if len(new) == 1 else 's'}"
@@ -92,7 +92,7 @@ def _deliver(settings: Settings, messages: Sequence[_Message], told: Told) -> li
         except Exception as error:  # noqa: BLE001  # the data is loaded whatever happens here; the text may quote the URL
             is_sent, problem = False, type(error).__name__
         if is_sent:
-            told.note([(_key(alert), part) for alert, part in new], place)
+            delivery_log.record([(_key(alert), part) for alert, part in new], place)
         else:
             failed.update(new)
             text = "alerts were not delivered to URL %d of notify: %s. The next run tries again"

@@ -32,10 +32,10 @@ def send(url: Secret, title: str, body: str) -> bool:
         return bool(service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))
 
 
-class Told:
-    """What readers were told last about each event, by event and place of the URL in the settings.
+class DeliveryLog:
+    """What was delivered last of each event, by event and place of the URL in the settings.
 
-    It is a file of its own, so that an older copy of the warehouse does not repeat what was told.
+    It is a file of its own, so that an older copy of the warehouse does not deliver again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,19 +43,18 @@ class Told:
         self._parts: dict[str, dict[str, str]] = {}
         try:
             stored = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):  # none yet, or damaged: then an event may be told twice
+        except (OSError, ValueError):  # none yet, or damaged: then an event may be delivered twice
             return
         if isinstance(stored, Mapping):
-            self._parts = {str(key): dict(told) for key, told in stored.items() if isinstance(told, Mapping)}
+            self._parts = {str(key): dict(parts) for key, parts in stored.items() if isinstance(parts, Mapping)}
 
-    def was_told(self, key: str, place: int, part: Part) -> bool:
+    def has(self, key: str, place: int, part: Part) -> bool:
         return self._parts.get(key, {}).get(str(place)) == part
 
-    def note(self, keys: Sequence[tuple[str, Part]], place: int) -> None:
-        """Remember that the events were told. Raises OSError."""
+    def record(self, keys: Sequence[tuple[str, Part]], place: int) -> None:
+        """Store that the events were delivered. Raises OSError."""
         for key, part in keys:
-            told = self._parts.pop(key, {})
-            self._parts[key] = {**told, str(place): part}
+            self._parts[key] = {**self._parts.pop(key, {}), str(place): part}
         newest = dict(list(self._parts.items())[-MAX_REMEMBERED:])
         temporary = self._path.with_name(f"{self._path.name}.part")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

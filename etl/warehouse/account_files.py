@@ -1,4 +1,4 @@
-"""Names of the files that belong to one account of a warehouse: its lock, its journal and what its alerts told."""
+"""Names of the files that belong to one account of a warehouse: its lock, journal and delivery log."""
 
 import hashlib
 from pathlib import Path
@@ -24,7 +24,7 @@ def journal_prefix(url: str, account: str, state_folder: Path) -> Path:
     return beside.with_name(f"{beside.name}.{_short(account)}.journal")
 
 
-def told_file(url: str, account: str, state_folder: Path) -> Path:
+def delivery_log_file(url: str, account: str, state_folder: Path) -> Path:
     """The file that says which alerts were delivered, beside the journal."""
     prefix = journal_prefix(url, account, state_folder)
     return prefix.with_name(prefix.name.removesuffix(".journal") + ".alerts.json")

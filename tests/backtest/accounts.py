@@ -109,7 +109,7 @@ def _plant(account: AccountYear, draw: random.Random, level: float, price: float
         kind = INCIDENTS[draw.randrange(len(INCIDENTS))]
         first = WARM_UP + number * slot + draw.randrange(slot // 4)
         usual = _usual(account, first)
-        if kind == "stolen key":  # somebody else spends beside the owner
+        if kind == "stolen key":  # someone else spends beside the owner
             hours, extra = draw.randint(6, 48), usual * draw.uniform(4, 15)
             _change(account, first, hours, extra=extra, price=price)
         elif kind == "runaway loop":

@@ -1,4 +1,4 @@
-"""Alert rules: what fires, what is told, and that it is told once, through a real HTTP server and a real SMTP server."""
+"""Alert rules: what fires, what is delivered, and that it is delivered once, through a real HTTP server and a real SMTP server."""
 
 import json
 import socketserver
@@ -19,14 +19,14 @@ from etl.clock import Clock
 from etl.load import alerts as stored_alerts
 from etl.maintenance import alerting
 from etl.maintenance.alerting import AlertsResult, run_alerts
-from etl.maintenance.delivery import Told
+from etl.maintenance.delivery import DeliveryLog
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import KEY, NOW, World, ago
 
 QUEUES = ("English ImageToText", "FunCaptcha")
 BEGINS = 80
-SECRET = "token-that-nobody-may-see"
+SECRET = "token-that-must-stay-secret"
 
 
 class Hook(HTTPServer):
@@ -108,13 +108,14 @@ def test_a_budget_fires_at_each_percentage_and_when_the_forecast_passes_it(tmp_p
         assert "is expected to spend" in forecast
         assert evaluate(world, rule("budget", usd=float(spent) * 1.3, forecast=False, at=[90])).alerts == ()
         found = messages(evaluate(world, rule("budget", usd=float(spent) * 0.99)))
-        assert [text.partition(" % of")[0].rpartition(" ")[2] for text in found] == ["101", "101"]
+        assert [text.partition(" % of")[0] for text in found] == ["the account passed 80", "the account passed 100"]
+        assert all("(101 %) since 2026-11-01" in text for text in found)
         one_queue = world.one(
             "select sum(money) from spending_hourly where queue = 'FunCaptcha' and hour_start >= timestamp '2026-11-01'"
             " and hour_start < timestamp '2026-11-22 09:00:00'"
         )
         [text] = messages(evaluate(world, rule("budget", usd=float(one_queue) * 0.99, queue="FunCaptcha", at=[100])))
-        assert text.startswith(f"FunCaptcha spent ${one_queue:,.2f}, ")
+        assert text.endswith(f": ${one_queue:,.2f} (101 %) since 2026-11-01")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_day_of_a_budget_is_one_of_the_accounts_time_zone(tmp_path: Path, zone
         [message] = messages(evaluate(world, text))
         spent = world.one(f"select sum(money) from spending_daily_in('{zone}') where day = date '{first}'")
         running = world.one("select money from spending_total_hourly order by hour_start desc limit 1")
-        assert f"spent ${spent - running:,.2f}" in message
+        assert f"${spent - running:,.2f} " in message
         assert message.endswith(f"since {first}")
 
 
@@ -138,7 +139,9 @@ def test_the_runway_fires_when_the_balance_lasts_fewer_days(tmp_path: Path) -> N
         assert f"lasts {days} days" in text
 
 
-def test_an_anomaly_is_explained_with_its_numbers_and_told_once_until_it_is_over(tmp_path: Path, hook: Hook) -> None:
+def test_an_anomaly_is_explained_with_its_numbers_and_delivered_once_until_it_is_over(
+    tmp_path: Path, hook: Hook
+) -> None:
     with world_in(tmp_path) as world:
         rules = rule("anomaly")
         assert evaluate(world, rules, hook.url).alerts == ()
@@ -180,7 +183,7 @@ def test_old_data_fires_and_fresh_data_does_not(tmp_path: Path) -> None:
 
 
 def test_unattributed_spend_fires_above_its_share(tmp_path: Path) -> None:
-    with world_in(tmp_path, "FunCaptcha", "A queue that nobody lists") as world:
+    with world_in(tmp_path, "FunCaptcha", "An unlisted queue") as world:
         [text] = messages(evaluate(world, rule("unattributed", percent=20)))
         assert "belongs to no known queue" in text
         assert evaluate(world, rule("unattributed", percent=90)).alerts == ()
@@ -202,7 +205,7 @@ def test_a_delivery_that_is_down_for_a_week_is_made_up_for_once(tmp_path: Path, 
         assert len(hook.texts) == 2
 
 
-def test_one_service_that_is_down_does_not_repeat_what_another_was_told(tmp_path: Path, hook: Hook) -> None:
+def test_one_service_that_is_down_does_not_repeat_what_another_received(tmp_path: Path, hook: Hook) -> None:
     with world_in(tmp_path) as world, Hook() as other:
         thread = threading.Thread(target=other.serve_forever, args=(0.02,))
         thread.start()
@@ -216,7 +219,7 @@ def test_one_service_that_is_down_does_not_repeat_what_another_was_told(tmp_path
         assert len(hook.texts) == len(other.texts) == 1
 
 
-def test_an_older_copy_of_the_warehouse_does_not_repeat_what_was_told(tmp_path: Path, hook: Hook) -> None:
+def test_an_older_copy_of_the_warehouse_delivers_nothing_again(tmp_path: Path, hook: Hook) -> None:
     with world_in(tmp_path) as world:
         older = world.file.read_bytes()
         evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
@@ -231,9 +234,9 @@ class _Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("step", "told"), [("update", 1), ("deliver", 1), ("mark", 1), ("note", 2)])
+@pytest.mark.parametrize(("step", "deliveries"), [("update", 1), ("deliver", 1), ("mark", 1), ("note", 2)])
 def test_a_kill_repeats_an_event_only_between_sending_and_noting(
-    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch, step: str, told: int
+    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch, step: str, deliveries: int
 ) -> None:
     def killed(*_: object, **__: object) -> None:
         raise _Killed
@@ -247,11 +250,11 @@ def test_a_kill_repeats_an_event_only_between_sending_and_noting(
             elif step == "mark":
                 patch.setattr(stored_alerts, "mark_sent", killed)
             else:
-                patch.setattr(Told, "note", killed)
+                patch.setattr(DeliveryLog, "record", killed)
             with pytest.raises(_Killed):
                 evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
         evaluate(world, rule("budget", usd=1, at=[100]), hook.url)
-        assert len(hook.texts) == told
+        assert len(hook.texts) == deliveries
 
 
 def test_a_clock_that_jumps_back_repeats_nothing(tmp_path: Path, hook: Hook) -> None:
@@ -267,7 +270,7 @@ def test_mail_is_delivered_and_the_url_is_nowhere(tmp_path: Path, capfd: pytest.
         url = f"mailto://user:{SECRET}@127.0.0.1:{port}/?from=etl@example.com&to=ops@example.com&mode=insecure"
         result = evaluate(world, rule("budget", usd=1, at=[100], forecast=False), url)
         assert result.undelivered == 0
-        assert any("the account spent" in text for text in mails)
+        assert any("the account passed 100 %" in text for text in mails)
         dead = f"json://127.0.0.1:9/{SECRET}"
         assert evaluate(world, rule("budget", usd=2, at=[100], forecast=False), dead).undelivered == 2
         assert SECRET.encode() not in world.file.read_bytes()

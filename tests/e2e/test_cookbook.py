@@ -271,10 +271,10 @@ def month_to_date_with_forecast(account: Account) -> Iterator[Row]:
     so_far = sum((money for day, money in days.items() if month(day) == month(TODAY)), Decimal(0))
     ratios = []
     for day in map(ago, range(1, 8)):
-        alike = [
+        same_weekday = [
             other for other in days if other.weekday() == day.weekday() and max(first_spend, ago(91)) <= other < TODAY
         ]
-        if middle := quantile(days[other] for other in alike):
+        if middle := quantile(days[other] for other in same_weekday):
             ratios.append(days[day] / middle)
     is_lasting = max(sum(one > 1 for one in ratios), sum(one < 1 for one in ratios)) >= 6
     level = rounded(quantile(ratios), 9) if is_lasting else Decimal(1)

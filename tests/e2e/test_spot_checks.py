@@ -72,8 +72,8 @@ def test_one_changed_day_found_leads_to_its_neighbours_until_unchanged_days_surr
             seen = {day for (day,) in revised}
             if seen:
                 break
-        asked = {window.start.date() for window in windows(world.sandbox.requests[before:])}
-        assert {ago(age) for age in range(14, 21)} <= asked
+        requested_days = {window.start.date() for window in windows(world.sandbox.requests[before:])}
+        assert {ago(age) for age in range(14, 21)} <= requested_days
         assert seen == {ago(age) for age in range(15, 20)}
         assert world.hourly() == world.expected_rows()
 
@@ -89,7 +89,7 @@ def test_status_says_what_the_checks_prove(world: World) -> None:
 
 
 def test_a_check_of_an_unattributed_day_requests_no_queue_again(tmp_path: Path) -> None:
-    world = World(tmp_path, small(DAYS, queues=("A queue that nobody lists",)), WITHOUT_RETRIES)
+    world = World(tmp_path, small(DAYS, queues=("An unlisted queue",)), WITHOUT_RETRIES)
     with world:
         world.sync()
         usual = world.requested_by(world.sync)

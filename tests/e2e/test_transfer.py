@@ -67,7 +67,9 @@ def test_an_eventful_history_copied_to_a_server_and_back_is_equal_and_replays_wi
         world.sandbox.faults += (Fault(FaultKind.NEGATIVE_VOLUME, rate=0.3),)
         sync_nightly(world)
         world.sync(spot_checks=2, balance=True)
-        world.rows("insert into internal.alerts values (1, 1, 'stale', 'stale', '', 'old', now(), null, null, null) returning 1")
+        world.rows(
+            "insert into internal.alerts values (1, 1, 'stale', 'stale', '', 'old', now(), null, null, null) returning 1"
+        )
         before = rows(world.warehouse)
         may_be_empty = {"probes", "over_allocated_hours", "rate_limits"}
         assert {name for name, stored in before.items() if not stored} <= may_be_empty, "too little happened"

@@ -27,7 +27,7 @@ from tools import superset_bundle as bundle
 
 pytestmark = [pytest.mark.extended, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
 
-QUEUES = ("English ImageToText", "FunCaptcha", "Recaptcha Proxyless", "A queue that nobody lists")
+QUEUES = ("English ImageToText", "FunCaptcha", "Recaptcha Proxyless", "An unlisted queue")
 DOCUMENTED = "/srv/bi/warehouse.duckdb"
 FORECAST = f"from ({bundle.sql_of(bundle.FORECAST)})"
 TIMEOUT_SECONDS = 120

@@ -107,14 +107,14 @@ class _Evaluation:
     # ---------------------------------------------------------------- hours
 
     @property
-    def _ended(self) -> datetime:
+    def _newest_end(self) -> datetime:
         """When the newest hour ended; only called if there is one."""
         return (self._newest or self._now) + HOUR
 
     def _hours(self, dimension: str) -> dict[str | None, _Series]:
         if self._all is None:
             self._all = {"total": {}, "queue": {}, "app": {}, "ip": {}}
-            first = self._ended - _LOADED
+            first = self._newest_end - _LOADED
             count = int(_LOADED / HOUR)
             rows = self._reader.rows(
                 _HOURS, a=self._id, since=first.replace(tzinfo=None), newest=self._db(self._newest)
@@ -133,14 +133,14 @@ class _Evaluation:
     def _local_days(self, series: _Series) -> dict[date, int]:
         """Spend by local day."""
         days: dict[date, int] = {}
-        first = self._ended - len(series.money) * HOUR
+        first = self._newest_end - len(series.money) * HOUR
         for place, money in enumerate(series.money):
             day = (first + place * HOUR).astimezone(self._zone).date()
             days[day] = days.get(day, 0) + money
         return days
 
     def _between(self, last: int, hours: int, count: int) -> str:
-        end = self._ended - (count - 1 - last) * HOUR
+        end = self._newest_end - (count - 1 - last) * HOUR
         start = end - hours * HOUR
         to = f"{end:%H:%M}" if hours < 24 else f"{end:%Y-%m-%d %H:%M}"
         return f"between {start:%Y-%m-%d %H:%M} and {to} UTC"
@@ -152,7 +152,7 @@ class _Evaluation:
 
     @property
     def _today(self) -> date:
-        return (self._ended - HOUR).astimezone(self._zone).date()
+        return (self._newest_end - HOUR).astimezone(self._zone).date()
 
     def budget(self, rule: AlertRule) -> Budget | None:
         series = self._series_of(rule) if self._newest else None
@@ -167,16 +167,16 @@ class _Evaluation:
         if found is None or series is None:
             return
         (_, first, last, spent), budget, what = found, to_nanodollars(rule.usd), rule.queue or "the account"
-        of_budget = f"of the budget of ${rule.usd:,.2f} a {rule.period}"
+        of_budget = f"the budget of ${rule.usd:,.2f} a {rule.period}"
         for percent in rule.at:
             if spent * 100 >= budget * percent:
-                spent_text = f"{what} spent {_usd(spent)}, {spent * 100 / budget:.0f} % {of_budget}, since {first}"
-                yield f"{first} at {percent} %", spent_text
+                amount = f"{_usd(spent)} ({spent * 100 / budget:.0f} %)"
+                yield f"{first} at {percent} %", f"{what} passed {percent} % of {of_budget}: {amount} since {first}"
         days = self._local_days(series)
         expected = self._expected(days, self._today, last) if rule.forecast and spent < budget else None
         if expected is not None and spent + expected >= budget:
             text = f"{what} is expected to spend {_usd(spent + expected)} from {first} to {last}"
-            yield f"{first} forecast", f"{text}, more than the {of_budget[7:]}"
+            yield f"{first} forecast", f"{text}, more than {of_budget}"
 
     def _expected(self, days: dict[date, int], today: date, last: date) -> float | None:
         """Expected spend from now to the end of the local day ``last``, in nanodollars."""
@@ -213,19 +213,19 @@ class _Evaluation:
             (one, member): from_db_utc(at) for one, member, at in self._reader.rows(_FIRST_HOURS, a=self._id)
         }
         begins = first_hours.pop(("total", None), None)
-        if begins is None or self._ended - begins < MIN_HISTORY:
+        if begins is None or self._newest_end - begins < MIN_HISTORY:
             return
         for (dimension, member), at in sorted(first_hours.items()):
-            if at >= self._ended - RECENT_HOURS * HOUR:
+            if at >= self._newest_end - RECENT_HOURS * HOUR:
                 name = _name(dimension, member)
                 yield f"new: {name}", f"{name} was never seen before {at:%Y-%m-%d %H:%M} UTC"
 
     def _stale(self, rule: AlertRule) -> Iterator[tuple[str, str]]:
-        age = None if self._newest is None else (self._now - self._ended) / HOUR
+        age = None if self._newest is None else (self._now - self._newest_end) / HOUR
         if age is None:
             yield "", "nothing is loaded yet"
         elif age > rule.hours:
-            yield "", f"the newest hour ended {age:,.1f} hours ago, at {self._ended:%Y-%m-%d %H:%M} UTC"
+            yield "", f"the newest hour ended {age:,.1f} hours ago, at {self._newest_end:%Y-%m-%d %H:%M} UTC"
 
     def _price(self, rule: AlertRule) -> Iterator[tuple[str, str]]:
         for member, series in self._hours("queue").items():
