@@ -68,8 +68,10 @@ lake: $(VENV)/.dev ## 200 accounts shipped to a lake on an S3 stand-in by eight 
 
 BENCH ?=
 
-backtest: $(VENV)/.dev ## false alarms and incidents found over 60 generated account-years; two minutes; YEARS=n for n of each temperament
-	$(BIN)/python -m tests.backtest $(if $(filter command line,$(origin YEARS)),--years $(YEARS))
+backtest: $(VENV)/.dev ## anomalies, forecast and runway over generated account-years, and late corrections of 500 accounts; half an hour
+	$(BIN)/python -m tests.backtest
+	$(BIN)/python -m tests.backtest.ahead
+	$(BIN)/python -m tests.backtest.spot_checks
 
 bench: $(VENV)/.dev ## what work costs, as ratios to a floor or to other tools (which it installs for itself); more than an hour; BENCH="NAME..." for some, BENCH=--short for small, BENCH=--table for the last results
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -24,6 +24,8 @@ from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import KEY, NOW, World, ago
 
+pytestmark = pytest.mark.contract
+
 QUEUES = ("English ImageToText", "FunCaptcha")
 BEGINS = 80
 SECRET = "token-that-must-stay-secret"
@@ -219,6 +221,7 @@ def test_one_service_that_is_down_does_not_repeat_what_another_received(tmp_path
         assert len(hook.texts) == len(other.texts) == 1
 
 
+@pytest.mark.of_the_file
 def test_an_older_copy_of_the_warehouse_delivers_nothing_again(tmp_path: Path, hook: Hook) -> None:
     with world_in(tmp_path) as world:
         older = world.file.read_bytes()
@@ -265,6 +268,7 @@ def test_a_clock_that_jumps_back_repeats_nothing(tmp_path: Path, hook: Hook) -> 
         assert len(hook.texts) == 1
 
 
+@pytest.mark.of_the_file
 def test_mail_is_delivered_and_the_url_is_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with world_in(tmp_path) as world, _smtp() as (port, mails):
         url = f"mailto://user:{SECRET}@127.0.0.1:{port}/?from=etl@example.com&to=ops@example.com&mode=insecure"

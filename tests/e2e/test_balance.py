@@ -11,6 +11,8 @@ from etl.sandbox.behaviour import BALANCE_METHOD, Behaviour, Fault, FaultKind
 from etl.sandbox.dataset import Dataset
 from tests.e2e.world import NOW, World, ago
 
+pytestmark = pytest.mark.contract
+
 DEPOSIT = Decimal(5000)
 FIRST = NOW - timedelta(days=100)
 

@@ -11,6 +11,8 @@ from etl.outputs.status import load_status
 from etl.sandbox.behaviour import Fault, FaultKind
 from tests.e2e.world import WITHOUT_RETRIES, World, ago, small, totals, windows
 
+pytestmark = pytest.mark.contract
+
 DAYS = 40
 
 
@@ -57,6 +59,9 @@ def test_a_changed_final_day_and_its_changed_neighbours_are_loaded_and_reported(
         assert world.hourly() == world.expected_rows()
         assert {day for (day,) in world.rows("select distinct day from spending_revisions")} == {*changed}
         assert "final days stay as they were" in {finding.check for finding in result.findings}
+        [status] = load_status(world.warehouse, None, Clock(lambda: world.now)).accounts
+        assert status.corrections is not None
+        assert status.corrections.lookback == 20, "the proposed lookback is learned from spot checks"
 
 
 def test_one_changed_day_found_leads_to_its_neighbours_until_unchanged_days_surround_them(world: World) -> None:
