@@ -53,7 +53,7 @@ SANDBOX_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "foreign-ip": (["zeros", "totals", "error"], "zeros", "Response for an IP that never called."),
     "retention-days": (click.IntRange(1), None, "Older dates get an empty response."),
     "duplicates": (["none", "identical", "differing"], "none", "Send one record twice."),
-    "balance": (["number", "string", "noise", "missing", "error"], "number", "Response of getBalance."),
+    "balance-form": (["number", "string", "noise", "missing", "error"], "number", "Response of getBalance."),
     "deposit": (click.FloatRange(0), DEPOSIT, "US dollars paid in before the history begins."),
     "date-skew-seconds": (int, 0, "Error of the server's clock."),
 }

@@ -27,7 +27,7 @@ class Behaviour:
     ``foreign_app``, ``foreign_ip``: a softId or IP that is not the account's gives ERROR_ACCESS_DENIED, zeros, or is
     ignored ("totals"). ``retention_days``: an older `date` gives an empty response.
     ``duplicates``: one record is sent twice, identical or the first time with smaller numbers.
-    ``deposits``: US dollars paid in at a time; the balance is what is left of them. ``balance``: how it is sent.
+    ``deposits``: US dollars paid in at a time; the balance is what is left of them. ``balance_form``: how it is sent.
     ``refused_keys`` do not exist; if ``accepted_keys`` is given, no other key exists.
     """
 
@@ -45,7 +45,7 @@ class Behaviour:
     retention_days: int | None = None
     duplicates: Literal["none", "identical", "differing"] = "none"
     deposits: tuple[tuple[datetime, Decimal], ...] = ()
-    balance: Literal["number", "string", "noise", "missing", "error"] = "number"
+    balance_form: Literal["number", "string", "noise", "missing", "error"] = "number"
     latency_seconds: float = 0
     date_skew_seconds: int = 0
     accepted_keys: frozenset[str] | None = field(default=None, repr=False)

@@ -204,15 +204,15 @@ class Response:
 
 def balance(dataset: Dataset, behaviour: Behaviour, now: datetime) -> str | ApiError:
     """Return what is left of the deposits at a time, as JSON."""
-    if behaviour.balance == "error":
+    if behaviour.balance_form == "error":
         return NO_SUCH_METHOD
-    if behaviour.balance == "missing":
+    if behaviour.balance_form == "missing":
         return '{"errorId":0}'
     paid = sum((money for at, money in behaviour.deposits if at <= now), Decimal(0))
     days = range((dataset.begins - date(1970, 1, 1)).days, int(now.timestamp()) // DAY + 1)
     spent = sum((money for day in days for _, money in dataset.day(day, int(now.timestamp()))), Decimal(0))
-    quote = '"' if behaviour.balance == "string" else ""
-    text = _noisy(paid - spent) if behaviour.balance == "noise" else f"{paid - spent:f}"
+    quote = '"' if behaviour.balance_form == "string" else ""
+    text = _noisy(paid - spent) if behaviour.balance_form == "noise" else f"{paid - spent:f}"
     return f'{{"errorId":0,"balance":{quote}{text}{quote},"captchaCredits":0}}'
 
 

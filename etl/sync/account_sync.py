@@ -20,8 +20,8 @@ from etl.responses import Response
 from etl.sync.balance import read_balance
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
-from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, sync_options
-from etl.sync.recovery import describe, groups_in_order, is_probe, usable_segments, would_empty
+from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, missing_days, sync_options
+from etl.sync.recovery import describe, groups_in_order, is_lost, is_probe, usable_segments, would_empty
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
@@ -67,7 +67,7 @@ class AccountSync:
         self._findings = Findings(self._options)
         self._window_log = WindowLog()
         self._started = clock.monotonic()
-        self._next_number = store.start_run("sync", __version__, self._state.first_day, self._missing_days())
+        self._next_number = store.start_run("sync", __version__, self._state.first_day, missing_days(self._state))
         store.add_spot_checks({day: day in self._spot_checks.random for day in sorted(self._spot_checks.days)})
         logging_setup.bind_log_context(account=settings.account, run=store.run)
         self._journal: Journal | None = None
@@ -141,12 +141,6 @@ class AccountSync:
             self._findings.add(finding)
         self._load_state()
 
-    def _missing_days(self) -> list[date]:
-        """Days of the known range without any stored data; coverage shows them until they are loaded."""
-        first = self._state.first_day
-        days = (first + timedelta(days=n) for n in range((self._options.end_day - first).days + 1))
-        return [day for day in days if day not in self._stored.days]
-
     # ---------------------------------------------------------------- requests
 
     def _request_all(self) -> planner.StopReason:
@@ -189,12 +183,26 @@ class AccountSync:
         """Take in responses. Snapshots are numbered in the order of their commits: a kill must not leave a gap."""
         applied = list[tuple[Snapshot, Response]]()
         for group in planner.group_by_day(responses):
+            if self._keeps_lost_day(group[0]):
+                continue
             snapshots = [self._snapshot(received) for received in group]
             self._apply_snapshots(snapshots, [received.segment for received in group])
             applied += zip(snapshots, (received.response for received in group), strict=True)
         for snapshot, response in applied:
             is_expected = planner.is_expected_error(self._state, snapshot)
             self._window_log.write(snapshot, response, is_expected_error=is_expected)
+
+    def _keeps_lost_day(self, received: Received) -> bool:
+        """True if a spot check came back without the spend that is stored: then the day stays as it is."""
+        window = received.response.window
+        if not is_lost(self._state, self._day(window.day).reconciled.day_state, received.snapshot):
+            return False
+        self._state = planner.drop_check(self._state, window)
+        self._findings.add_lost_day(window.day)
+        if self._journal and received.segment is not None:
+            self._journal.committed([received.segment])
+        self._writer.submit(self._completed_days())
+        return True
 
     def _snapshot(self, received: Received) -> Snapshot:
         """The snapshot with its number; parsed again if the account's hour offset was not known then."""
@@ -368,7 +376,7 @@ class AccountSync:
             findings=self._findings.all,
             messages=stop_messages(stop_reason, self._state, self._counts.first_failure),
             **self._counts.days_read(),
-            **self._numbers(),
+            **self._counts.numbers(self._client, self._writer),
         )
 
     def _run_checks(self, reader: Reader) -> Sequence[CheckFailure]:
@@ -378,23 +386,9 @@ class AccountSync:
 
     def _close_run(self, exit_code: int, windows_left: int) -> int:
         results = {
-            **self._numbers(),
+            **self._counts.numbers(self._client, self._writer),
             **self._counts.days_read(),
             "windows_left": windows_left,
             "out_of_window": self._counts.outside,
         }
         return self._store.finish_run(exit_code, results, self._findings.all)
-
-    def _numbers(self) -> dict[str, int]:
-        """Counts of the run that have the same name in SyncResult and in its row."""
-        return {
-            "requests": self._client.requests,
-            "retries": self._client.retries,
-            "windows_good": self._counts.windows_good,
-            "windows_failed": self._counts.windows_failed,
-            "facts_inserted": self._writer.counts.inserted,
-            "facts_changed": self._writer.counts.changed,
-            "facts_unchanged": self._writer.unchanged,
-            "hourly_values_new": self._writer.hourly_values,
-            "rejections": self._counts.rejections,
-        }

@@ -5,7 +5,9 @@ from datetime import date
 from decimal import Decimal
 from typing import TypedDict
 
+from etl.extract.client import Client
 from etl.models import TOTAL, DayState, SeriesKey, Snapshot
+from etl.sync.writer import Writer
 
 
 class DaysRead(TypedDict):
@@ -63,3 +65,17 @@ class RunCounts:
         return DaysRead(
             first_day=min(days, default=None), last_day=max(days, default=None), days=len(days), money=self.money
         )
+
+    def numbers(self, client: Client, writer: Writer) -> dict[str, int]:
+        """Counts of the run that have the same name in SyncResult and in its row."""
+        return {
+            "requests": client.requests,
+            "retries": client.retries,
+            "windows_good": self.windows_good,
+            "windows_failed": self.windows_failed,
+            "facts_inserted": writer.counts.inserted,
+            "facts_changed": writer.counts.changed,
+            "facts_unchanged": writer.unchanged,
+            "hourly_values_new": writer.hourly_values,
+            "rejections": self.rejections,
+        }

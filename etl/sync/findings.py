@@ -24,11 +24,15 @@ class Findings:
         self._unattributed: dict[date, Decimal] = {}
         self._emptied: dict[date, Decimal] = {}
         self._changed: dict[date, Decimal] = {}
+        self._lost: set[date] = set()
         self._off_grid: set[date] = set()
         self._at_end: list[Finding] = []
 
     def add_clock_skew(self, difference: timedelta) -> None:
         self._clock_skew = difference
+
+    def add_lost_day(self, day: date) -> None:
+        self._lost.add(day)
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
         if snapshot.code == OFF_GRID:
@@ -108,6 +112,14 @@ class Findings:
                 "The new values are loaded, the days around them were read again, and spending_revisions has the old "
                 "values. A longer --lookback finds such changes sooner",
                 max(self._changed),
+            )
+        if self._lost:
+            yield Finding(
+                "final days are still returned",
+                Severity.INFO,
+                f"the API no longer returns the spend of {_format_days(self._lost)}, which were to be checked; the "
+                "stored values stay",
+                max(self._lost),
             )
         if self._clock_skew is not None:
             seconds = round(abs(self._clock_skew.total_seconds()))

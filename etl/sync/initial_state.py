@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from etl.config import Settings
 from etl.extract import planner, protocol
@@ -130,6 +130,12 @@ class AccountProfile:
 
     def counts(self, series: SeriesKey) -> bool:
         return not self.is_ignored(series) and not self.is_unverified(series)
+
+
+def missing_days(state: planner.PlannerState) -> list[date]:
+    """Days of the known range without any stored data; coverage shows them until they are loaded."""
+    days = (state.first_day + timedelta(days=n) for n in range((state.options.end_day - state.first_day).days + 1))
+    return [day for day in days if day not in state.stored]
 
 
 # ---------------------------------------------------------------- stored days

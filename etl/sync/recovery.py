@@ -63,6 +63,13 @@ def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
     return had_spend and snapshot.is_success and not snapshot.has_records
 
 
+def is_lost(state: planner.PlannerState, day_state: DayState, snapshot: Snapshot) -> bool:
+    """True if a final day with spend that was to be checked comes back without any: the API may no longer have it."""
+    day = snapshot.window.day
+    is_check = snapshot.window.series == TOTAL and (day in state.spot_checks or day in state.rechecks)
+    return is_check and snapshot.is_success and day_state.has_spend and not snapshot.values.has_spend
+
+
 def describe(segments: Sequence[Segment], responses: Sequence[Response], run: int) -> Finding | None:
     """Log what was loaded. Return a finding if the warehouse is older than its journal; ``run`` is the current run."""
     if responses:

@@ -30,7 +30,7 @@ def left(world: World) -> Decimal:
 
 @pytest.mark.parametrize("kind", ["number", "string", "noise"])
 def test_a_sync_stores_the_exact_balance_with_one_request(tmp_path: Path, kind: str) -> None:
-    with world_in(tmp_path, balance=kind) as world:
+    with world_in(tmp_path, balance_form=kind) as world:
         result = world.sync(balance=True)
         assert world.rows("select balance, captcha_credits from balance_history") == [(left(world), 0)]
         assert [one.path for one in world.requests].count(BALANCE_METHOD) == 1
@@ -65,7 +65,7 @@ def test_a_balance_that_cannot_be_read_is_a_warning_and_everything_else_is_loade
 
 @pytest.mark.parametrize("kind", ["missing", "error"])
 def test_a_response_without_a_balance_is_a_warning(tmp_path: Path, kind: str) -> None:
-    with world_in(tmp_path, balance=kind) as world:
+    with world_in(tmp_path, balance_form=kind) as world:
         [finding] = world.sync(balance=True).findings
         assert finding.check == "the balance was read"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl.clock import Clock
+from etl.models import Severity
 from etl.outputs.status import load_status
 from etl.sandbox.behaviour import Fault, FaultKind
 from tests.e2e.world import WITHOUT_RETRIES, World, ago, small, totals, windows
@@ -112,3 +113,29 @@ def test_after_a_run_that_could_not_read_the_neighbours_the_next_one_does(world:
         world.sandbox.faults = ()
         assert world.sync().exit_code == 0
         assert world.hourly() == world.expected_rows()
+
+
+@pytest.mark.parametrize("kept_days", [10, 25])
+def test_days_that_the_api_no_longer_has_stay_as_they_are(world: World, kept_days: int) -> None:
+    with world:
+        world.sync()
+        before = world.hourly()
+        world.sandbox.behaviour = replace(world.sandbox.behaviour, retention_days=kept_days)
+        result = world.sync(spot_checks=every_final_day(world))
+        assert result.exit_code == 0
+        assert world.hourly() == before
+        [finding] = [one for one in result.findings if one.check == "final days are still returned"]
+        assert finding.severity is Severity.INFO
+        assert world.sync().exit_code == 0
+        checked = {day for (day,) in world.rows("select day from spot_checks")}
+        assert checked
+        assert min(checked) >= ago(kept_days + 1) or all(day < ago(DAYS) for day in checked if day < ago(kept_days + 1))
+
+
+def test_a_check_that_comes_back_as_zeros_changes_nothing(world: World) -> None:
+    with world:
+        world.sync()
+        before = {key: spent for key, spent in world.hourly().items() if key[1].date() < ago(15)}
+        world.sandbox.dataset = replace(world.sandbox.dataset, begins=ago(15))
+        assert world.sync(spot_checks=every_final_day(world)).exit_code == 0
+        assert {key: spent for key, spent in world.hourly().items() if key[1].date() < ago(15)} == before != {}

@@ -103,7 +103,7 @@ def test_probe_names_each_behaviour_of_the_api(
 
 
 def test_every_behaviour_of_the_sandbox_is_probed() -> None:
-    not_in_responses = {"latency_seconds", "deposits", "balance", "accepted_keys", "refused_keys"}
+    not_in_responses = {"latency_seconds", "deposits", "balance_form", "accepted_keys", "refused_keys"}
     assert {name for behaviour, _ in MODES for name in behaviour} == {
         setting.name for setting in fields(Behaviour)
     } - not_in_responses

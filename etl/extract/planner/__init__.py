@@ -42,7 +42,14 @@ from etl.extract.planner.scheduler import (
     next_windows,
     start,
 )
-from etl.extract.planner.spot_checks import SpotChecks, around, choose_spot_checks, neighbours_to_check, open_spot_check
+from etl.extract.planner.spot_checks import (
+    SpotChecks,
+    around,
+    choose_spot_checks,
+    drop_check,
+    neighbours_to_check,
+    open_spot_check,
+)
 from etl.extract.planner.state import (
     EARLIEST_DAY,
     NO_SPEND_FACTOR,
@@ -62,7 +69,7 @@ __all__ = [
     "EARLIEST_DAY", "KNOWN_QUEUES", "MAX_ACTIVE_GAP_DAYS", "MAX_FAILURES", "MAX_SAME_FAILURES", "NONEXISTENT_MEMBERS",
     "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "SpotChecks", "Step",
     "StopReason", "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted",
-    "around", "cancel_in_flight", "choose_spot_checks", "classify_name", "days_before_known_range", "estimate",
-    "extend_periods", "group_by_day", "has_price", "is_expected_error", "neighbours_to_check", "next_windows",
-    "open_spot_check", "settle", "start",
+    "around", "cancel_in_flight", "choose_spot_checks", "classify_name", "days_before_known_range", "drop_check",
+    "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "neighbours_to_check",
+    "next_windows", "open_spot_check", "settle", "start",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from etl.extract.planner.day_plan import new_day_plan
 from etl.extract.planner.state import PlannerState
-from etl.models import DAY, DayState
+from etl.models import DAY, DayState, Window
 
 
 class SpotChecks(NamedTuple):
@@ -59,6 +59,15 @@ def open_spot_check(state: PlannerState, day_state: DayState) -> PlannerState:
     state = replace(state, stored={**state.stored, day: day_state}, spot_checks=state.spot_checks | {day})
     plans = {**state.open_days, day: new_day_plan(state, day)}
     return replace(state, open_days=dict(sorted(plans.items(), reverse=True)), due={**state.due, day: None})
+
+
+def drop_check(state: PlannerState, window: Window) -> PlannerState:
+    """Forget a day that was to be checked, after the response to its only window."""
+    open_days, due = dict(state.open_days), dict(state.due)
+    open_days.pop(window.day, None)
+    due.pop(window.day, None)
+    completed = (window.day,)
+    return replace(state, open_days=open_days, due=dict.fromkeys(open_days) | due, completed_days=completed)
 
 
 def around(days: Iterable[date]) -> set[date]:
