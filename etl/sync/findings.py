@@ -103,24 +103,7 @@ class Findings:
                 "If the API no longer has these days, set a shorter --lookback so that no other day is emptied",
                 max(self._emptied),
             )
-        if self._changed:
-            money = sum(self._changed.values(), Decimal(0))
-            yield Finding(
-                "final days stay as they were",
-                Severity.WARNING,
-                f"the API changed {_format_days(self._changed)} after they were final, by {money:+f} US dollars. "
-                "The new values are loaded, the days around them were read again, and spending_revisions has the old "
-                "values. A longer --lookback finds such changes sooner",
-                max(self._changed),
-            )
-        if self._lost:
-            yield Finding(
-                "final days are still returned",
-                Severity.INFO,
-                f"the API no longer returns the spend of {_format_days(self._lost)}, which were to be checked; the "
-                "stored values stay",
-                max(self._lost),
-            )
+        yield from self._check_findings()
         if self._clock_skew is not None:
             seconds = round(abs(self._clock_skew.total_seconds()))
             yield Finding(
@@ -145,6 +128,27 @@ class Findings:
                 f"{money:f} US dollars on {_format_days(self._unattributed)} belong to no known queue and stay "
                 "(unattributed); if you know the queue's name, add it with --queue NAME",
                 max(self._unattributed),
+            )
+
+    def _check_findings(self) -> Iterator[Finding]:
+        """What spot checks of final days found."""
+        if self._changed:
+            money = sum(self._changed.values(), Decimal(0))
+            yield Finding(
+                "final days stay as they were",
+                Severity.WARNING,
+                f"the API changed {_format_days(self._changed)} after they were final, by {money:+f} US dollars. "
+                "The new values are loaded, the days around them were read again, and spending_revisions has the old "
+                "values. A longer --lookback finds such changes sooner",
+                max(self._changed),
+            )
+        if self._lost:
+            yield Finding(
+                "final days are still returned",
+                Severity.INFO,
+                f"the API no longer returns the spend of {_format_days(self._lost)}, which were to be checked; the "
+                "stored values stay",
+                max(self._lost),
             )
 
     def _member_findings(self, members: planner.Members) -> Iterator[Finding]:

@@ -1,9 +1,10 @@
 -- one row per account: spend of its newest month so far, and a forecast for the whole month with a range
 --
 -- Each coming day counts as the median of its weekday in the 13 weeks before. If six of the last 7 days were all above or all below
--- theirs, it is multiplied by their median ratio, so a lasting change counts after six days, and a single day never. low and high use the 10 % and 90 % quantiles of every day at
--- once, so the range is rather too wide. The forecast assumes that all days were read and that no holidays come. The newest day is
--- still running: its spend so far is the minimum. Rounded to cents; null if a weekday that is still to come has no data.
+-- theirs, it is multiplied by their median ratio: a lasting change counts after six days, and a single day never. low and high use
+-- the 10 % and 90 % quantiles of every day at once, so the range is rather too wide. The forecast assumes that all days were read
+-- and that no holidays come. The newest day is still running: its spend so far is the minimum. Rounded to cents; null if a weekday
+-- that is still to come has no data.
 with read_days as (
     select
         account,

@@ -1,8 +1,8 @@
 -- one row per account with a balance and spend in the last 28 days: how long the balance lasts
 --
 -- Each coming hour counts as the same hour of the week in the last 7 days, or as its average in the last 28. The range also has the
--- last 7 days made dearer and cheaper by as much as the last four weeks differ, at least by 5 %. Only hours before the one in which the
--- balance was read count.
+-- last 7 days made dearer and cheaper by as much as the last four weeks differ, at least by 5 %. Only hours before the one in which
+-- the balance was read count.
 --
 -- account: the account's name
 -- read_at: when the balance was read, UTC
@@ -53,7 +53,10 @@ by_week as (
 weeks as (
     select
         account_id,
-        case when count(*) = 4 and sum(money) > 0 then greatest(0.05, 4 * (max(money) - min(money)) / sum(money)) else 1 end as difference
+        case
+            when count(*) = 4 and sum(money) > 0 then greatest(0.05, 4 * (max(money) - min(money)) / sum(money))
+            else 1
+        end as difference
     from by_week
     group by account_id
 ),

@@ -158,7 +158,7 @@ def _assert_no_losses(losses: kills.Losses) -> int:
     stored="what was received; the next run continues and repeats at most `--concurrency` requests",
 )
 def killed_sync(folder: Path) -> int:
-    return _assert_no_losses(kills.sync(folder, 7, random.Random(1)))
+    return _assert_no_losses(kills.sync(folder, 4, random.Random(1)))
 
 
 @row(

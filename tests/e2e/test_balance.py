@@ -17,14 +17,14 @@ DEPOSIT = Decimal(5000)
 FIRST = NOW - timedelta(days=100)
 
 
-def world_in(folder: Path, **behaviour: object) -> World:
-    dataset = Dataset.always_active(begins=ago(60), queues=("English ImageToText", "FunCaptcha"))
+def world_in(folder: Path, days: int = 6, **behaviour: object) -> World:
+    dataset = Dataset.always_active(begins=ago(days), queues=("English ImageToText", "FunCaptcha"))
     found = Behaviour(unknown_queue="zeros", deposits=((FIRST, DEPOSIT),))
     return World(folder, dataset, replace(found, **behaviour))  # type: ignore[arg-type]
 
 
 def left(world: World) -> Decimal:
-    rows = world.sandbox.expected_rows(ago(60), world.now.date(), world.now)
+    rows = world.sandbox.expected_rows(ago(6), world.now.date(), world.now)
     return DEPOSIT - sum((money for *_, money in rows), Decimal(0))
 
 
@@ -97,7 +97,7 @@ def test_a_top_up_is_what_the_spend_between_two_readings_does_not_explain(tmp_pa
 
 
 def test_the_runway_counts_each_coming_hour_as_the_same_hour_of_the_last_week(tmp_path: Path) -> None:
-    with world_in(tmp_path) as world:
+    with world_in(tmp_path, days=60) as world:
         world.sync(balance=True)
         [(balance, by_7, by_28, low, high, empty_at)] = world.rows(
             "select balance, days_by_7_days, days_by_28_days, days_low, days_high, empty_at from runway"

@@ -111,7 +111,10 @@ class TwinFolder(MemoryFolder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", ["agree-1", "agree-2", "agree-3"])
+@pytest.mark.parametrize(
+    "seed",
+    ["agree-1", pytest.param("agree-2", marks=pytest.mark.long), pytest.param("agree-3", marks=pytest.mark.long)],
+)
 def test_memory_and_duckdb_give_the_same_at_every_read(tmp_path: Path, seed: str) -> None:
     without = frozenset(f"{number}:{event}" for number in range(1, NIGHTS + 1) for event in ABRUPT)
     player = Player(Life(seed, "memory", NIGHTS, without, 1), tmp_path)
