@@ -53,8 +53,9 @@ def alerts_after_sync(settings: Settings, clock: "Clock") -> None:
     log = logging.getLogger(__name__)
     try:
         result = run_alerts(settings, clock)
-    except AppError as error:
-        log.warning("the alerts were not evaluated: %s; %s alerts does it again", error.message, NAME)
+    except (AppError, OSError) as error:
+        log.warning("the alerts were not evaluated: %s; %s alerts does it again", error, NAME)
         return
     for alert in result.alerts:
-        log.warning("alert: %s", alert.message)
+        if alert.is_new:
+            log.warning("alert: %s", alert.message)

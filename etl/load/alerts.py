@@ -48,8 +48,11 @@ class StoredAlert(NamedTuple):
     end_sent_at: datetime | None
 
 
-def update(connection: sa.Connection, account_id: int, events: Sequence[Event], now: datetime) -> None:
-    """Begin events that are not stored, and end stored ones that no longer go on. The caller commits."""
+def update(connection: sa.Connection, account_id: int, events: Sequence[Event], now: datetime) -> set[int]:
+    """Begin events that are not stored, and end stored ones that no longer go on. The caller commits.
+
+    Returns the numbers of those that began.
+    """
     going_on = {(event.rule, event.subject): event for event in events}
     at = to_db_utc(now)
     stored = {
@@ -58,11 +61,11 @@ def update(connection: sa.Connection, account_id: int, events: Sequence[Event], 
     for key, number in stored.items():
         if key not in going_on:
             connection.execute(sa.text(_END), {"a": account_id, "id": number, "now": at})
-    number = connection.execute(sa.text(_NEXT), {"a": account_id}).scalar_one()
-    for key, event in going_on.items():
-        if key not in stored:
-            connection.execute(sa.text(_INSERT), {"a": account_id, "id": number, "now": at, **event._asdict()})
-            number += 1
+    first = connection.execute(sa.text(_NEXT), {"a": account_id}).scalar_one()
+    new = dict(enumerate((event for key, event in going_on.items() if key not in stored), first))
+    for number, event in new.items():
+        connection.execute(sa.text(_INSERT), {"a": account_id, "id": number, "now": at, **event._asdict()})
+    return {*new}
 
 
 def unsent(connection: sa.Connection, account_id: int) -> list[StoredAlert]:

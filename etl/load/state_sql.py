@@ -162,6 +162,8 @@ UPDATE_SPOT_CHECKS = """
 """
 """Also for earlier runs, which may have been killed."""
 
+BALANCE_READ_AT = "select max(read_at) from internal.balances where account_id = :a"
+
 INSERT_BALANCE = """
     insert into internal.balances (account_id, run, read_at, balance, captcha_credits)
     values (:a, :run, :read_at, :balance, :credits)

@@ -139,6 +139,11 @@ class StoredStateReader:
         """For each queue its last day with tasks that cost money, and what it spent on it."""
         return daily_spending(self._rows(sql.LAST_SPENDING))
 
+    def balance_read_at(self) -> datetime | None:
+        """When the balance was last read."""
+        [(read_at,)] = self._rows(sql.BALANCE_READ_AT)
+        return from_db_utc_or_none(read_at)
+
     def days_changed_by_unfinished_runs(self) -> list[date]:
         """Days whose total has changed since the last sync that read everything it wanted."""
         return [day for (day,) in self._rows(sql.CHANGED_BY_UNFINISHED_RUNS)]

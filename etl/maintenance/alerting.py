@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An event that goes on."""
+    """An event that goes on; ``is_new`` if it began with this evaluation."""
 
     kind: str
     rule: str
     subject: str
     message: str
     began_at: datetime
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
                 return AlertsResult(settings.account)
             number, now = account.account_id, clock.now()
             events = find_events(reader, number, settings.account, settings.alerts, now, settings.timezone)
-            alerts.update(connection, number, events, now)
+            begun = alerts.update(connection, number, events, now)
             unsent, going_on = alerts.unsent(connection, number), alerts.going_on(connection, number)
         messages = [message for alert in unsent for message in _parts(alert)]
         delivery_log = DeliveryLog(delivery_log_file(url, settings.account, settings.state_folder))
@@ -67,7 +68,7 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
             with engine.begin() as connection:
                 for alert, part in delivered:
                     alerts.mark_sent(connection, number, alert.alert_id, part, clock.now())
-    found = (Alert(*one[1:5], from_db_utc(one.began_at)) for one in going_on)
+    found = (Alert(*one[1:5], from_db_utc(one.began_at), one.alert_id in begun) for one in going_on)
     return AlertsResult(settings.account, tuple(found), len(messages) - len(delivered))
 
 

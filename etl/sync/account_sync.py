@@ -343,7 +343,7 @@ class AccountSync:
     def _finish(self, stop_reason: planner.StopReason) -> SyncResult:
         self._findings.add_end(self._state, stop_reason, self._counts.requested)
         if self._settings.balance and stop_reason is planner.StopReason.DONE:
-            read_balance(self._client, self._store, self._findings)
+            read_balance(self._client, self._store, self._findings, self._clock.now())
         user_checks = run_user_checks(self._settings, self._clock)
         with self._store.reading() as reader:
             failures = (*self._run_checks(reader), *user_checks)

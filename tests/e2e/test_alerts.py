@@ -364,3 +364,13 @@ def test_a_wrong_rule_is_an_error_that_names_its_place(
 def config_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert cli.run(["alerts"], config.Environment({}, folder)) == 2
     return capsys.readouterr().err
+
+
+def test_a_sync_logs_an_alert_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with world_in(tmp_path) as world:
+        (tmp_path / "anticaptcha-etl.toml").write_text(rule("budget", usd=1, at=[100], forecast=False))
+        logged = []
+        for _ in range(2):
+            assert world.run("sync") == 0
+            logged.append("alert: the account passed 100 %" in capfd.readouterr().err)
+        assert logged == [True, False]

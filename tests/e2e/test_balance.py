@@ -35,8 +35,14 @@ def test_a_sync_stores_the_exact_balance_with_one_request(tmp_path: Path, kind: 
         assert world.rows("select balance, captcha_credits from balance_history") == [(left(world), 0)]
         assert [one.path for one in world.requests].count(BALANCE_METHOD) == 1
         assert result.requests == len(world.requests)
+        world.now += timedelta(seconds=29)
+        world.sync(balance=True)
+        assert world.one("select count(*) from balance_history") == 1, "at most one request in 30 s"
+        world.now += timedelta(seconds=1)
         world.sync()
         assert world.one("select count(*) from balance_history") == 1
+        world.sync(balance=True)
+        assert world.one("select count(*) from balance_history") == 2
 
 
 @pytest.mark.parametrize(
