@@ -65,8 +65,9 @@ def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
 
 def is_lost(state: planner.PlannerState, day_state: DayState, snapshot: Snapshot) -> bool:
     """True if a final day with spend that was to be checked comes back without any: the API may no longer have it."""
-    day = snapshot.window.day
-    is_check = snapshot.window.series == TOTAL and (day in state.spot_checks or day in state.rechecks)
+    window, day = snapshot.window, snapshot.window.day
+    is_total = window.series == TOTAL and not window.is_partial_day
+    is_check = is_total and (day in state.spot_checks or day in state.rechecks)
     return is_check and snapshot.is_success and day_state.has_spend and not snapshot.values.has_spend
 
 

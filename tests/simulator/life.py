@@ -14,7 +14,7 @@ from typing import Any
 
 from etl.errors import AccountRejectedError, AppError, InterruptedRunError, WarehouseError
 from etl.extract.journal import read_journals
-from etl.models import Finding, Severity, Window
+from etl.models import TOTAL, ZERO_MEASURES, Finding, Severity, Window
 from etl.responses import Response
 from etl.sandbox.behaviour import ApiQuery, Fault, FaultKind
 from etl.sync import writer
@@ -261,6 +261,13 @@ class Player:
             for one in self.ledger.received[key]
         )
 
+    def _is_lost_check(self, key: Any) -> bool:
+        """A final day that comes back without spend stays as it is stored, and the response is not."""
+        series, start, _ = key
+        answers = [one for one in self.ledger.received[key] if one is not None]
+        has_spend = any(spent != ZERO_MEASURES for one in answers for spent in one.hours.values())
+        return series == TOTAL and start.date() in self.ledger.final and not has_spend
+
     def _back_up(self) -> None:
         shutil.rmtree(self.older, ignore_errors=True)
         self.older.mkdir()
@@ -345,6 +352,7 @@ class Player:
             self.ledger.droppable |= {key for key in left if self._may_be_dropped(key)}
         elif not night.replay:  # which leaves it to the next sync
             require(not left, "the journal is empty", f"{len(left)} responses are left: {list(left)[:1]}")
+        self.ledger.droppable |= {key for key in self.ledger.uncommitted if self._is_lost_check(key)}
         view = self._look(self.ledger.snapshots, self.ledger.revisions)
         checks = Checks(self.ledger, view, night, self.service.behaviour, left)
         self.tally.snapshots += sum(one.number > self.ledger.snapshots for one in view.snapshots)
