@@ -27,7 +27,7 @@ FIRST_QUERY = (
     "select queue, sum(volume) as tasks, sum(money) as usd from spending_daily group by queue order by usd desc"
 )
 
-DEPOSIT = 5000
+DEPOSIT = 20_000
 """US dollars."""
 
 DATASET_OPTIONS = ("seed", "queues", "corrections")
