@@ -175,6 +175,15 @@ def test_an_anomaly_is_explained_with_its_numbers_and_delivered_once_until_it_is
         assert history == [("anomaly", True, True, True)] * 2
 
 
+def test_an_account_without_a_history_has_no_anomalies(tmp_path: Path) -> None:
+    dataset = Dataset.always_active(begins=ago(10), queues=QUEUES)
+    with World(tmp_path, dataset, Behaviour(unknown_queue="zeros")) as world:
+        world.sync()
+        raise_day(world, ago(1))
+        world.sync()
+        assert evaluate(world, rule("anomaly")).alerts == ()
+
+
 def test_a_queue_that_was_never_seen_is_reported(tmp_path: Path) -> None:
     with world_in(tmp_path) as world:
         lives = (("Turnstile Proxyless", ago(0), date(2100, 1, 1)),)

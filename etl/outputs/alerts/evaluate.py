@@ -124,7 +124,18 @@ class _Evaluation:
                 place = int((from_db_utc(hour_start) - first) / HOUR)
                 series.money[place] += to_nanodollars(money)
                 series.volumes[place] += int(volume)
+            self._cut_before_history()
         return self._all[dimension]
+
+    def _cut_before_history(self) -> None:
+        """Hours before the account's first spend are no habit."""
+        found = self._all or {}
+        total = next(iter(found["total"].values()), None)
+        begin = (
+            next((place for place, tasks in enumerate(total.volumes) if tasks or total.money[place]), 0) if total else 0
+        )
+        for series in (one for of_dimension in found.values() for one in of_dimension.values()):
+            del series.money[:begin], series.volumes[:begin]
 
     @staticmethod
     def _db(moment: datetime | None) -> datetime | None:
