@@ -16,18 +16,14 @@ _INSERT = """
     values (:a, :id, :kind, :rule, :subject, :message, :now)
 """
 _END = "update internal.alerts set ended_at = :now where account_id = :a and alert_id = :id"
-_UNSENT = """
+_ALERTS = """
     select alert_id, kind, rule, subject, message, began_at, ended_at as finished_at, begin_sent_at, end_sent_at
       from internal.alerts
-     where account_id = :a and (begin_sent_at is null or (ended_at is not null and end_sent_at is null))
+     where account_id = :a and {}
      order by alert_id
 """
-_GOING_ON = """
-    select alert_id, kind, rule, subject, message, began_at, ended_at as finished_at, begin_sent_at, end_sent_at
-      from internal.alerts
-     where account_id = :a and ended_at is null
-     order by alert_id
-"""
+_UNSENT = _ALERTS.format("(begin_sent_at is null or (ended_at is not null and end_sent_at is null))")
+_GOING_ON = _ALERTS.format("ended_at is null")
 _SENT = {
     "begin": "update internal.alerts set begin_sent_at = :now where account_id = :a and alert_id = :id",
     "end": "update internal.alerts set end_sent_at = :now where account_id = :a and alert_id = :id",

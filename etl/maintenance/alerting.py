@@ -7,7 +7,7 @@ from datetime import datetime
 
 from etl.clock import Clock
 from etl.config import Settings
-from etl.errors import AppError
+from etl.errors import AppError, WarehouseError
 from etl.load import alerts
 from etl.load.alerts import StoredAlert
 from etl.load.lock import account_lock
@@ -16,8 +16,8 @@ from etl.maintenance.delivery import DeliveryLog, Part, send
 from etl.outputs.alerts.evaluate import find_events
 from etl.warehouse.account_files import delivery_log_file
 from etl.warehouse.engine import open_warehouse, warehouse_url
-from etl.warehouse.migrate import require_readable
-from etl.warehouse.reading import from_db_utc, reader_of
+from etl.warehouse.migrate import require_readable, state
+from etl.warehouse.reading import from_db_utc, open_for_reading, reader_of
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ _Message = tuple[StoredAlert, Part]
 def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
     """Evaluate the rules and deliver what is new. Raises WarehouseError; a failed delivery is only logged."""
     url = warehouse_url(settings.warehouse)
+    _require_current(url, settings, clock)
     with account_lock(url, settings.account, clock, wait=settings.lock_wait):
         engine = open_warehouse(url, wait=settings.lock_wait, clock=clock)
         with engine.begin() as connection:
             reader = reader_of(connection)
-            require_readable(reader)
             account = find_account(reader, settings.account)
             if account is None:
                 return AlertsResult(settings.account)
@@ -72,6 +72,16 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
     return AlertsResult(settings.account, tuple(found), len(messages) - len(delivered))
 
 
+def _require_current(url: str, settings: Settings, clock: Clock) -> None:
+    """Raise WarehouseError if there is no current warehouse: opening it for writing would create one."""
+    with open_for_reading(url, wait=settings.lock_wait, clock=clock) as reader:
+        require_readable(reader)
+        if state(reader) != "current":
+            raise WarehouseError(
+                f"{reader.name} is from another version of this program", "run anticaptcha-etl migrate"
+            )
+
+
 def _parts(alert: StoredAlert) -> list[_Message]:
     begin: list[_Message] = [] if alert.begin_sent_at else [(alert, "begin")]
     return [*begin, (alert, "end")] if alert.finished_at and not alert.end_sent_at else begin
@@ -81,7 +91,7 @@ def _deliver(settings: Settings, messages: Sequence[_Message], delivery_log: Del
     """Send to each URL, in one message, what it has not received yet. Returns what all of them have received."""
     failed = set[_Message]()
     for place, url in enumerate(settings.notify):
-        new = [(alert, part) for alert, part in messages if not delivery_log.has(_key(alert), place, part)]
+        new = _undelivered(messages, delivery_log, place)
         if not new:
             continue
         count = f"{len(new)} alert{'' if len(new) == 1 else 's'}"
@@ -99,6 +109,17 @@ def _deliver(settings: Settings, messages: Sequence[_Message], delivery_log: Del
             text = "alerts were not delivered to URL %d of notify: %s. The next run tries again"
             log.warning(text, place + 1, problem)
     return [message for message in messages if message not in failed]
+
+
+def _undelivered(messages: Sequence[_Message], delivery_log: DeliveryLog, place: int) -> list[_Message]:
+    """Those that a URL has not received yet, in order: an event may have ended and begun again meanwhile."""
+    last, new = dict[str, str | None](), list[_Message]()
+    for alert, part in messages:
+        key = _key(alert)
+        if last.setdefault(key, delivery_log.last(key, place)) != part:
+            new.append((alert, part))
+        last[key] = part
+    return new
 
 
 def _key(alert: StoredAlert) -> str:

@@ -48,8 +48,9 @@ class DeliveryLog:
         if isinstance(stored, Mapping):
             self._parts = {str(key): dict(parts) for key, parts in stored.items() if isinstance(parts, Mapping)}
 
-    def has(self, key: str, place: int, part: Part) -> bool:
-        return self._parts.get(key, {}).get(str(place)) == part
+    def last(self, key: str, place: int) -> str | None:
+        """The part of an event that was delivered last to a URL; None if there was none."""
+        return self._parts.get(key, {}).get(str(place))
 
     def record(self, keys: Sequence[tuple[str, Part]], place: int) -> None:
         """Store that the events were delivered. Raises OSError."""

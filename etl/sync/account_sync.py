@@ -21,7 +21,7 @@ from etl.sync.balance import read_balance
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
 from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, missing_days, sync_options
-from etl.sync.recovery import describe, groups_in_order, is_lost, is_probe, usable_segments, would_empty
+from etl.sync.recovery import describe, groups_in_order, is_no_longer_returned, is_probe, usable_segments, would_empty
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
 from etl.sync.stop_messages import account_rejected, stop_messages
@@ -183,7 +183,7 @@ class AccountSync:
         """Take in responses. Snapshots are numbered in the order of their commits: a kill must not leave a gap."""
         applied = list[tuple[Snapshot, Response]]()
         for group in planner.group_by_day(responses):
-            if self._keeps_lost_day(group[0]):
+            if self._keeps_unreturned_day(group[0]):
                 continue
             snapshots = [self._snapshot(received) for received in group]
             self._apply_snapshots(snapshots, [received.segment for received in group])
@@ -192,13 +192,13 @@ class AccountSync:
             is_expected = planner.is_expected_error(self._state, snapshot)
             self._window_log.write(snapshot, response, is_expected_error=is_expected)
 
-    def _keeps_lost_day(self, received: Received) -> bool:
+    def _keeps_unreturned_day(self, received: Received) -> bool:
         """True if a spot check came back without the spend that is stored: then the day stays as it is."""
         window = received.response.window
-        if not is_lost(self._state, self._day(window.day).reconciled.day_state, received.snapshot):
+        if not is_no_longer_returned(self._state, self._day(window.day).reconciled.day_state, received.snapshot):
             return False
         self._state = planner.drop_check(self._state, window)
-        self._findings.add_lost_day(window.day)
+        self._findings.add_unreturned_day(window.day)
         if self._journal and received.segment is not None:
             self._journal.committed([received.segment])
         self._writer.submit(self._completed_days())

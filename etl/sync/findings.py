@@ -24,15 +24,15 @@ class Findings:
         self._unattributed: dict[date, Decimal] = {}
         self._emptied: dict[date, Decimal] = {}
         self._changed: dict[date, Decimal] = {}
-        self._lost: set[date] = set()
+        self._unreturned: set[date] = set()
         self._off_grid: set[date] = set()
         self._at_end: list[Finding] = []
 
     def add_clock_skew(self, difference: timedelta) -> None:
         self._clock_skew = difference
 
-    def add_lost_day(self, day: date) -> None:
-        self._lost.add(day)
+    def add_unreturned_day(self, day: date) -> None:
+        self._unreturned.add(day)
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
         if snapshot.code == OFF_GRID:
@@ -142,13 +142,13 @@ class Findings:
                 "values. A longer --lookback finds such changes sooner",
                 max(self._changed),
             )
-        if self._lost:
+        if self._unreturned:
             yield Finding(
                 "final days are still returned",
                 Severity.INFO,
-                f"the API no longer returns the spend of {_format_days(self._lost)}, which were to be checked; the "
-                "stored values stay",
-                max(self._lost),
+                f"the API no longer returns the spend of {_format_days(self._unreturned)}, which were to be checked; "
+                "the stored values stay",
+                max(self._unreturned),
             )
 
     def _member_findings(self, members: planner.Members) -> Iterator[Finding]:

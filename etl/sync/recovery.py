@@ -63,7 +63,7 @@ def would_empty(day_state: DayState, snapshot: Snapshot) -> bool:
     return had_spend and snapshot.is_success and not snapshot.has_records
 
 
-def is_lost(state: planner.PlannerState, day_state: DayState, snapshot: Snapshot) -> bool:
+def is_no_longer_returned(state: planner.PlannerState, day_state: DayState, snapshot: Snapshot) -> bool:
     """True if a final day with spend that was to be checked comes back without any: the API may no longer have it."""
     window, day = snapshot.window, snapshot.window.day
     is_total = window.series == TOTAL and not window.is_partial_day

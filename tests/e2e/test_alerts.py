@@ -226,6 +226,24 @@ def test_a_delivery_that_is_down_for_a_week_is_made_up_for_once(tmp_path: Path, 
         assert len(hook.texts) == 2
 
 
+def test_an_event_that_ends_and_begins_again_while_delivery_is_down_is_delivered_three_times(
+    tmp_path: Path, hook: Hook
+) -> None:
+    with world_in(tmp_path) as world:
+        fires, rests = rule("stale", hours=1), rule("budget", usd=999_999)
+        world.now += timedelta(hours=3)
+        evaluate(world, fires, hook.url)
+        assert len(hook.texts) == 1
+        hook.is_down = True
+        evaluate(world, rests, hook.url)
+        evaluate(world, fires, hook.url)
+        hook.is_down = False
+        evaluate(world, fires, hook.url)
+        assert [text.startswith("ended: ") for text in hook.texts] == [False, True, False]
+        assert evaluate(world, fires, hook.url).undelivered == 0
+        assert len(hook.texts) == 3
+
+
 def test_one_service_that_is_down_does_not_repeat_what_another_received(tmp_path: Path, hook: Hook) -> None:
     with world_in(tmp_path) as world, Hook() as other:
         thread = threading.Thread(target=other.serve_forever, args=(0.02,))
@@ -383,3 +401,12 @@ def test_a_sync_logs_an_alert_once(tmp_path: Path, capfd: pytest.CaptureFixture[
             assert world.run("sync") == 0
             logged.append("alert: the account passed 100 %" in capfd.readouterr().err)
         assert logged == [True, False]
+
+
+@pytest.mark.of_the_file
+def test_without_a_warehouse_alerts_are_an_error_and_create_none(tmp_path: Path) -> None:
+    world = World(tmp_path, Dataset.always_active(begins=ago(2)))
+    (tmp_path / "anticaptcha-etl.toml").write_text(rule("stale"))
+    with world:
+        assert world.run("alerts") == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["anticaptcha-etl.toml"]

@@ -115,12 +115,12 @@ def test_after_a_run_that_could_not_read_the_neighbours_the_next_one_does(world:
         assert world.hourly() == world.expected_rows()
 
 
-@pytest.mark.parametrize("kept_days", [10, 25])
-def test_days_that_the_api_no_longer_has_stay_as_they_are(world: World, kept_days: int) -> None:
+@pytest.mark.parametrize("retention", [10, 25])
+def test_days_that_the_api_no_longer_has_stay_as_they_are(world: World, retention: int) -> None:
     with world:
         world.sync()
         before = world.hourly()
-        world.sandbox.behaviour = replace(world.sandbox.behaviour, retention_days=kept_days)
+        world.sandbox.behaviour = replace(world.sandbox.behaviour, retention_days=retention)
         result = world.sync(spot_checks=every_final_day(world))
         assert result.exit_code == 0
         assert world.hourly() == before
@@ -129,7 +129,7 @@ def test_days_that_the_api_no_longer_has_stay_as_they_are(world: World, kept_day
         assert world.sync().exit_code == 0
         checked = {day for (day,) in world.rows("select day from spot_checks")}
         assert checked
-        assert min(checked) >= ago(kept_days + 1) or all(day < ago(DAYS) for day in checked if day < ago(kept_days + 1))
+        assert min(checked) >= ago(retention + 1) or all(day < ago(DAYS) for day in checked if day < ago(retention + 1))
 
 
 def test_a_check_that_comes_back_as_zeros_changes_nothing(world: World) -> None:

@@ -261,7 +261,7 @@ class Player:
             for one in self.ledger.received[key]
         )
 
-    def _is_lost_check(self, key: Any) -> bool:
+    def _is_unreturned_check(self, key: Any) -> bool:
         """A final day that comes back without spend stays as it is stored, and the response is not."""
         series, start, _ = key
         answers = [one for one in self.ledger.received[key] if one is not None]
@@ -352,7 +352,7 @@ class Player:
             self.ledger.droppable |= {key for key in left if self._may_be_dropped(key)}
         elif not night.replay:  # which leaves it to the next sync
             require(not left, "the journal is empty", f"{len(left)} responses are left: {list(left)[:1]}")
-        self.ledger.droppable |= {key for key in self.ledger.uncommitted if self._is_lost_check(key)}
+        self.ledger.droppable |= {key for key in self.ledger.uncommitted if self._is_unreturned_check(key)}
         view = self._look(self.ledger.snapshots, self.ledger.revisions)
         checks = Checks(self.ledger, view, night, self.service.behaviour, left)
         self.tally.snapshots += sum(one.number > self.ledger.snapshots for one in view.snapshots)

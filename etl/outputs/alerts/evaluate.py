@@ -11,6 +11,7 @@ from etl.events import Event
 from etl.models import DAY, HOUR
 from etl.money import to_dollars, to_nanodollars
 from etl.outputs.alerts.habits import WEEKS, expected_days, find_anomalies, find_price_jump
+from etl.outputs.status_sql import NEWEST_HOUR
 from etl.warehouse.reading import Reader, from_db_utc, from_db_utc_or_none
 
 UNATTRIBUTED = "(unattributed)"
@@ -22,13 +23,6 @@ MIN_HISTORY = timedelta(days=14)
 
 _LOADED = timedelta(weeks=WEEKS, hours=RECENT_HOURS) + timedelta(days=8)
 
-_NEWEST = """
-    select max(f.hour_start) as newest
-      from internal.facts        as f
-      join internal.series       as s on s.account_id = f.account_id and s.series_id = f.series_id
-      join internal.day_coverage as d on d.account_id = f.account_id and d.day       = f.day
-     where f.account_id = :a and s.dimension = 'total' and f.hour_start <= d.fetched_at - interval '1 hour'
-"""
 _HOURS = """
     select s.dimension, s.member, f.hour_start, f.volume, f.money
       from internal.facts  as f
@@ -90,7 +84,7 @@ def find_budgets(
 class _Evaluation:
     def __init__(self, reader: Reader, account_id: int, account: str, now: datetime, zone: ZoneInfo) -> None:
         self._reader, self._id, self._account, self._now, self._zone = reader, account_id, account, now, zone
-        [(newest,)] = reader.rows(_NEWEST, a=account_id)
+        [(newest,)] = reader.rows(NEWEST_HOUR, a=account_id)
         self._newest = from_db_utc_or_none(newest)
         self._all: dict[str, dict[str | None, _Series]] | None = None
 
@@ -124,10 +118,10 @@ class _Evaluation:
                 place = int((from_db_utc(hour_start) - first) / HOUR)
                 series.money[place] += to_nanodollars(money)
                 series.volumes[place] += int(volume)
-            self._cut_before_history()
+            self._trim_before_history()
         return self._all[dimension]
 
-    def _cut_before_history(self) -> None:
+    def _trim_before_history(self) -> None:
         """Hours before the account's first spend are no habit."""
         found = self._all or {}
         total = next(iter(found["total"].values()), None)
