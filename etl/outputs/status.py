@@ -74,6 +74,20 @@ class Corrections:
 
 
 @dataclass(frozen=True, slots=True)
+class Balance:
+    """What was left on the account, in US dollars, and how many days it lasts at the pace of the last 7 days.
+
+    ``days`` and its range are None without spend in that time; ``days_high`` also if the weeks differ too much to say.
+    """
+
+    read_at: datetime
+    balance: Decimal
+    days: Decimal | None
+    days_low: Decimal | None
+    days_high: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class AccountStatus:
     """One account.
 
@@ -100,6 +114,7 @@ class AccountStatus:
     unattributed: Measures
     corrections: Corrections | None
     spot_checks: SpotCheckSummary | None
+    balance: Balance | None
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
     waiting_responses: int
@@ -130,14 +145,23 @@ def load_status(
         require_readable(reader)
         now, starts = clock.now(), history_starts(reader, empty_days)
         accounts = select_accounts(reader, account).items()
+        rows = reader.rows(sql.BALANCES)
+        balances = {number: Balance(from_db_utc(read_at), *rest) for number, read_at, *rest in rows}
         loaded = (
-            _load_account(reader, number, name, now, starts.get(name), count_waiting(name)) for name, number in accounts
+            _load_account(reader, number, name, now, starts.get(name), balances.get(number), count_waiting(name))
+            for name, number in accounts
         )
         return Status(reader.name, now, tuple(loaded))
 
 
 def _load_account(
-    reader: Reader, account_id: int, name: str, now: datetime, start: date | None, waiting_responses: int
+    reader: Reader,
+    account_id: int,
+    name: str,
+    now: datetime,
+    start: date | None,
+    balance: Balance | None,
+    waiting_responses: int,
 ) -> AccountStatus:
     rows = reader.rows(sql.DAYS, a=account_id)
     by_status = {status: [row.day for row in rows if row.status == status] for status in _STATUSES}
@@ -162,6 +186,7 @@ def _load_account(
         unattributed=_sum((row.unattributed_volume, row.unattributed_money) for row in rows),
         corrections=_corrections(reader, account_id),
         spot_checks=load_spot_checks(reader, account_id),
+        balance=balance,
         runs=_runs(reader, account_id),
         findings=tuple(
             Finding(row.check_name, Severity(row.severity), row.message, row.day, row.queue)
@@ -254,6 +279,8 @@ def _lines(account: AccountStatus, zone: ZoneInfo) -> Iterable[tuple[str, str]]:
     yield "days" if zone.key == "UTC" else "UTC days", f"{Days(account.first_day, account.last_day)}: {counts}"
     yield "newest hour", _freshness(account, zone)
     yield "spent", f"{account.spent.money:,f} USD, {account.spent.volume:,} tasks"
+    if account.balance:
+        yield "balance", _balance(account.balance, zone)
     if account.unattributed != ZERO_MEASURES:
         yield "unattributed", f"{account.unattributed.money:,f} USD, {account.unattributed.volume:,} tasks"
     if account.corrections:
@@ -277,6 +304,14 @@ def _corrected(corrections: Corrections) -> str:
     hours = f"{corrections.hours:,} hour{'' if corrections.hours == 1 else 's'}"
     latest = f"{corrections.oldest_hours / 24:,.1f} days"
     return f"the API changed {hours} up to {latest} after they ended; --lookback {corrections.lookback} covers this"
+
+
+def _balance(balance: Balance, zone: ZoneInfo) -> str:
+    text = f"{balance.balance:,f} USD, read {_moment(balance.read_at, zone)}"
+    if balance.days is None:
+        return text
+    high = "many more" if balance.days_high is None else f"{balance.days_high:,}"
+    return f"{text}; lasts {balance.days:,} days ({balance.days_low:,} to {high}) at the pace of the last 7 days"
 
 
 def _freshness(account: AccountStatus, zone: ZoneInfo) -> str:

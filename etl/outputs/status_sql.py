@@ -30,6 +30,15 @@ CORRECTIONS = """
      group by r.hour_start, r.day
 """
 
+BALANCES = """
+    select b.account_id, b.read_at, b.balance, r.days_by_7_days, r.days_low, r.days_high
+      from internal.balances as b
+      join internal.accounts as a on a.account_id = b.account_id
+      left join runway       as r on r.account = a.name
+     where b.read_at = (select max(n.read_at) from internal.balances as n where n.account_id = b.account_id)
+"""
+"""The newest of each account. The columns after the first are in the order of the fields of ``Balance``."""
+
 RUNS = """
     select run, command, started_at, ended_at as finished_at, exit_code, requests, retries, windows_good,
            windows_failed, windows_left, facts_inserted, facts_changed, rejections, facts_unchanged,

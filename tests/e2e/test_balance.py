@@ -1,5 +1,6 @@
 """The balance is read once with each sync; it explains top-ups and says how long the money lasts."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -124,3 +125,38 @@ def test_the_runway_counts_each_coming_hour_as_the_same_hour_of_the_last_week(tm
         assert low <= by_28 <= high
         assert low <= by_7 <= high
         assert empty_at.date() == (NOW + timedelta(days=float(by_7))).date()
+
+
+def test_status_shows_the_newest_balance_and_how_long_it_lasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with world_in(tmp_path) as world:
+        world.sync(balance=True)
+        world.now += timedelta(days=1)
+        world.sync(balance=True)
+        assert world.run("status", "--json") == 0
+        [account] = json.loads(capsys.readouterr().out)["accounts"]
+        [(days, low, high)] = world.rows("select days_by_7_days, days_low, days_high from runway")
+        assert account["balance"] == {
+            "read_at": "2026-11-23T09:30:00Z",
+            "balance": f"{left(world):.9f}",
+            **{name: None if value is None else str(value) for name, value in
+               (("days", days), ("days_low", low), ("days_high", high))},
+        }  # fmt: skip
+        assert world.run("status") == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"balance {left(world):,.9f} USD, read 2026-11-23 09:30 UTC; lasts {days:,} days ({low:,} to " in text
+
+
+def test_status_shows_a_balance_without_spend_and_none_that_was_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with World(tmp_path, Dataset(begins=ago(-1)), Behaviour(deposits=((FIRST, DEPOSIT),))) as world:
+        world.sync()
+        assert world.run("status") == 0
+        assert "  balance" not in capsys.readouterr().out
+        world.sync(balance=True)
+        assert world.run("status") == 0
+        text = capsys.readouterr().out
+        [line] = [line for line in text.splitlines() if line.startswith("  balance")]
+        assert line.split(maxsplit=1)[1] == "5,000.000000000 USD, read 2026-11-22 09:30 UTC"

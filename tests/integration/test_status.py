@@ -43,7 +43,7 @@ CHECKED_AT = datetime(2026, 3, 20, 9, 5)
 NOTHING = AccountStatus(
     account="default", first_day=None, last_day=None, days=dict.fromkeys(("final", "open", "missing", "failed"), 0), gaps=(),
     failed=(), open=(), unattributed_days=(), unfinished=(), over_allocated_days=(),
-    newest_hour=None, freshness_hours=None, spent=ZERO_MEASURES, unattributed=ZERO_MEASURES, corrections=None, spot_checks=None, runs=(), findings=(),
+    newest_hour=None, freshness_hours=None, spent=ZERO_MEASURES, unattributed=ZERO_MEASURES, corrections=None, spot_checks=None, balance=None, runs=(), findings=(),
     waiting_responses=0,
 )  # fmt: skip
 
@@ -336,6 +336,7 @@ def test_json_has_exact_money_and_documented_keys(stored: Insert, warehouse: sa.
                 "unattributed": {"volume": 2, "money": "0.000000002"},
                 "corrections": None,
                 "spot_checks": None,
+                "balance": None,
                 "runs": [
                     {
                         "run": 1, "command": "sync", "started_at": "2026-03-20T09:05:00Z", "ended_at": None, "exit_code": None,
