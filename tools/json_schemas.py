@@ -114,6 +114,7 @@ DOCTOR = record(
 SCHEMAS: dict[str, Schema] = {
     "error": record(error=TEXT, hint=TEXT, exit_code=NUMBER),
     "alerts": schema_of(AlertsResult),
+    "alerts --all": record(accounts=array(schema_of(AlertsResult)), failed=array(OUTCOME)),
     "check": CHECK,
     "completion": record(shell=TEXT, script=TEXT),
     "config show": array(schema_of(EffectiveSetting)),

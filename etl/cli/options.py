@@ -112,6 +112,8 @@ def safe_csv(*, default: bool) -> Callable[[Function], Function]:
     )
 
 
+all_accounts = click.option("--all", "all_accounts", is_flag=True, help="All accounts in the configuration file.")
+
 REPEATABLE = "Repeatable; comma-separated in the environment."
 
 sync_options = _all_of(
@@ -156,6 +158,6 @@ sync_options = _all_of(
     ),
     setting("totals_only", "Load account totals only: one request per day, no queues, apps or IPs.", is_flag=True),
     setting("key_changed", "Accept a new key for an account with history, after a key rotation.", is_flag=True),
-    click.option("--all", "all_accounts", is_flag=True, help="All accounts in the configuration file."),
+    all_accounts,
     setting("shard", "With --all: only part I of N of the accounts, I from 0 to N-1.", metavar="I/N"),
 )

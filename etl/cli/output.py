@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,6 +16,9 @@ from etl.cli.context import CliContext
 from etl.cli.options import NAME
 from etl.config import SETTINGS, config_path
 from etl.errors import AppError, UsageError
+
+if TYPE_CHECKING:
+    from etl.sync.results import AccountOutcome
 
 MAX_WIDTH = 100
 """Terminal columns used at most: longer lines are hard to read."""
@@ -46,6 +49,18 @@ def show(context: CliContext, result: object, text: str, *, quiet: bool = False)
 
         text = as_json(plain(result))
     click.echo(text)
+
+
+def outcome_fields(outcome: "AccountOutcome") -> dict[str, object]:
+    """An account of several as ``--json`` prints it."""
+    problem = outcome.problem
+    return {
+        "account": outcome.account,
+        "exit_code": outcome.exit_code,
+        "result": outcome.result,
+        "error": problem.message if problem else INTERNAL_ERROR_MESSAGE if outcome.crash else None,
+        "hint": problem.hint if problem else None,
+    }
 
 
 def print_error(error: AppError, context: CliContext) -> None:

@@ -12,7 +12,7 @@ from etl.cli.alerts import alerts_after_sync
 from etl.cli.context import CliContext
 from etl.cli.lake import ship_after_fleet, ship_after_sync
 from etl.cli.options import common, setting, sync_options
-from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, print_error, show
+from etl.cli.output import INTERNAL_ERROR_MESSAGE, log_event, outcome_fields, print_error, show
 from etl.cli.publish import publish_after_fleet, publish_after_sync
 from etl.config import SETTINGS, Settings
 from etl.errors import AppError, UsageError, most_severe
@@ -101,7 +101,7 @@ def _plan(context: CliContext, all_accounts: bool) -> None:
         accounts, defaults = context.accounts()
         plans, failed = fleet.plan_accounts(accounts, defaults, context.clock)
         context.code = most_severe([outcome.exit_code for outcome in failed])
-        result = {"accounts": plans, "failed": [_outcome_fields(outcome) for outcome in failed]}
+        result = {"accounts": plans, "failed": [outcome_fields(outcome) for outcome in failed]}
         show(context, result, "\n".join(format_fleet_plan(plans, failed, defaults.rate)))
         return
     from etl.sync.plan import plan_account
@@ -136,18 +136,6 @@ def _sync_account(context: CliContext, form: str) -> None:
     alerts_after_sync(settings, context.clock)
 
 
-def _outcome_fields(outcome: "AccountOutcome") -> dict[str, object]:
-    """An account of several as ``--json`` prints it."""
-    problem = outcome.problem
-    return {
-        "account": outcome.account,
-        "exit_code": outcome.exit_code,
-        "result": outcome.result,
-        "error": problem.message if problem else INTERNAL_ERROR_MESSAGE if outcome.crash else None,
-        "hint": problem.hint if problem else None,
-    }
-
-
 def _sync_fleet(context: CliContext, form: str) -> None:
     from etl import progress
     from etl.sync import fleet
@@ -180,7 +168,7 @@ def _sync_fleet(context: CliContext, form: str) -> None:
     if context.as_json or defaults.log_format != "json":
         fields = {
             "exit_code": context.code,
-            "accounts": [_outcome_fields(outcome) for outcome in result.outcomes],
+            "accounts": [outcome_fields(outcome) for outcome in result.outcomes],
             "not_started": result.not_started,
         }
         text = "\n".join(format_fleet_result(result, context.code, only_attention=defaults.quiet))

@@ -88,7 +88,7 @@ def accounts(given: Mapping[str, object], environment: Environment) -> Accounts:
     config = read_config(given, environment)
     if not config.accounts:
         raise UsageError(
-            f"--all syncs every account in the configuration file, but {config_path(given, environment)[0]} has none",
+            f"--all means every account in the configuration file, but {config_path(given, environment)[0]} has none",
             f'add a table [accounts.NAME] for each, with {KEY_FILE} = "PATH" of a file that contains its key',
         )
     return Accounts(tuple(config.accounts), Sources(given, environment, config))

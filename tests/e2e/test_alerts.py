@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -401,6 +401,35 @@ def test_a_sync_logs_an_alert_once(tmp_path: Path, capfd: pytest.CaptureFixture[
             assert world.run("sync") == 0
             logged.append("alert: the account passed 100 %" in capfd.readouterr().err)
         assert logged == [True, False]
+
+
+def test_the_alerts_of_all_accounts_are_evaluated_though_one_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begins = datetime.now(UTC).date() - timedelta(days=3)
+    with World(tmp_path, Dataset.always_active(begins=begins), now=datetime.now(UTC)) as world:
+        accounts = {name: f"[accounts.{name}]\nclient_key_env = 'KEY_{name}'\n" for name in ("a", "b")}
+        small, large = rule("budget", usd=1, at=[100], account="a"), rule("budget", usd=999999, account="b")
+        config_file = tmp_path / "anticaptcha-etl.toml"
+        config_file.write_text("\n".join(accounts.values()))
+        assert world.run("alerts", "--all") == 2
+        assert "hint: add [[alerts]]" in capsys.readouterr().err
+        config_file.write_text("\n".join([*accounts.values(), small, large]))
+        assert world.run("sync", "--all", KEY_a=f"{KEY}a", KEY_b=f"{KEY}b") == 0
+        capsys.readouterr()
+        assert world.run("alerts", "--all") == 5
+        first, second = capsys.readouterr().out.splitlines()
+        assert first.startswith("a: budget: the account passed 100 % of the budget of $1.00 a month: $")
+        assert second == "No alerts for account b"
+        assert world.run("alerts", "--all", "--quiet") == 5
+        assert len(capsys.readouterr().out.splitlines()) == 1
+        config_file.write_text("\n".join([*accounts.values(), "lookback = 'many'", small, large]))
+        assert world.run("alerts", "--all", "--json") == 2
+        found = json.loads(capsys.readouterr().out)
+        assert [(one["account"], len(one["alerts"])) for one in found["accounts"]] == [("a", 1)]
+        assert [(one["account"], one["exit_code"]) for one in found["failed"]] == [("b", 2)]
+        config_file.write_text("\n".join([*accounts.values(), large]))
+        assert world.run("alerts", "--all") == 0
 
 
 @pytest.mark.of_the_file

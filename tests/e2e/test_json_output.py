@@ -88,6 +88,11 @@ def test_results_of_all_accounts_are_as_their_schemas_say(tmp_path: Path, capsys
         assert "cannot be read" in found["accounts"][1]["error"]
         assert world.run("plan", "--all", "--json") == 0
         validate("plan --all", capsys.readouterr().out)
+        with (tmp_path / "anticaptcha-etl.toml").open("a") as file:
+            file.write("lookback = 'many'\n[[alerts]]\nkind = 'budget'\nusd = 1\n")
+        assert world.run("alerts", "--all", "--json") == 2
+        found = validate("alerts --all", capsys.readouterr().out)
+        assert [len(found["accounts"]), len(found["failed"])] == [1, 1]
 
 
 @pytest.mark.parametrize(
