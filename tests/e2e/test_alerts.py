@@ -2,9 +2,10 @@
 
 import json
 import socketserver
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -32,11 +33,13 @@ SECRET = "token-that-must-stay-secret"
 
 
 class Hook(HTTPServer):
-    """Remembers the texts it was sent; ``is_down``: it answers with an error."""
+    """Remembers the texts it was sent, and the command lines of all processes meanwhile; ``is_down``: it answers with an
+    error."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.texts: list[str] = []
+        self.command_lines = set[bytes]()
         self.is_down = False
 
     @property
@@ -49,6 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.command_lines |= set(_command_lines())
         if not self.server.is_down:
             self.server.texts += body["message"].splitlines()
         self.send_response(500 if self.server.is_down else 200)
@@ -56,6 +60,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def _command_lines() -> Iterator[bytes]:
+    """Of all processes, as every user of the machine can read them; none where there is no /proc."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            yield file.read_bytes()
 
 
 @pytest.fixture
@@ -354,6 +365,22 @@ def _smtp() -> Iterator[tuple[int, list[str]]]:
         yield server.server_address[1], mails
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("arguments", [("sync",), ("alerts",)])
+def test_processes_at_once_deliver_an_event_once_and_no_command_line_has_the_url(
+    tmp_path: Path, hook: Hook, arguments: tuple[str, ...]
+) -> None:
+    with world_in(tmp_path) as world:
+        rules = rule("budget", usd=1, at=[100], forecast=False) + rule("stale", hours=1)
+        (tmp_path / "anticaptcha-etl.toml").write_text(f'notify = "{hook.url}"\n{rules}')
+        processes = [world.command(*arguments) for _ in range(3)]
+        outputs = [process.communicate() for process in processes]
+        assert [process.returncode for process in processes] == [5 if arguments == ("alerts",) else 0] * 3, outputs
+        assert len(hook.texts) == len(set(hook.texts)) == 2
+        assert any(arguments[0].encode() in line for line in hook.command_lines) or sys.platform != "linux"
+        assert not any(SECRET.encode() in line for line in hook.command_lines)
+        assert not any(SECRET in text for pair in outputs for text in pair)
 
 
 def test_the_command_ends_with_5_if_an_alert_fires(tmp_path: Path) -> None:
