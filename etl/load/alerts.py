@@ -22,8 +22,8 @@ _ALERTS = """
      where account_id = :a and {}
      order by alert_id
 """
-_UNSENT = _ALERTS.format("(begin_sent_at is null or (ended_at is not null and end_sent_at is null))")
-_GOING_ON = _ALERTS.format("ended_at is null")
+_CURRENT = _ALERTS.format("(ended_at is null or begin_sent_at is null or end_sent_at is null)")
+_BEGINNINGS = "select rule, subject, began_at from internal.alerts where account_id = :a"
 _SENT = {
     "begin": "update internal.alerts set begin_sent_at = :now where account_id = :a and alert_id = :id",
     "end": "update internal.alerts set end_sent_at = :now where account_id = :a and alert_id = :id",
@@ -42,6 +42,15 @@ class StoredAlert(NamedTuple):
     finished_at: datetime | None
     begin_sent_at: datetime | None
     end_sent_at: datetime | None
+
+    @property
+    def key(self) -> str:
+        return key_of(self.rule, self.subject)
+
+
+def key_of(rule: str, subject: str) -> str:
+    """What stays the same when an event begins again."""
+    return f"{rule}\t{subject}"
 
 
 def update(connection: sa.Connection, account_id: int, events: Sequence[Event], now: datetime) -> set[int]:
@@ -64,12 +73,15 @@ def update(connection: sa.Connection, account_id: int, events: Sequence[Event], 
     return {*new}
 
 
-def unsent(connection: sa.Connection, account_id: int) -> list[StoredAlert]:
-    return [StoredAlert(*row) for row in connection.execute(sa.text(_UNSENT), {"a": account_id})]
+def current(connection: sa.Connection, account_id: int) -> list[StoredAlert]:
+    """The events that go on, and those whose begin or end is not delivered yet."""
+    return [StoredAlert(*row) for row in connection.execute(sa.text(_CURRENT), {"a": account_id})]
 
 
-def going_on(connection: sa.Connection, account_id: int) -> list[StoredAlert]:
-    return [StoredAlert(*row) for row in connection.execute(sa.text(_GOING_ON), {"a": account_id})]
+def beginnings(connection: sa.Connection, account_id: int) -> set[tuple[str, str]]:
+    """Every event that is stored: its key and when it began."""
+    rows = connection.execute(sa.text(_BEGINNINGS), {"a": account_id})
+    return {(key_of(rule, subject), began_at.isoformat()) for rule, subject, began_at in rows}
 
 
 def mark_sent(connection: sa.Connection, account_id: int, alert_id: int, part: str, now: datetime) -> None:

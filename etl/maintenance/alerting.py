@@ -1,7 +1,7 @@
 """Evaluate an account's alert rules, store what began and ended, and deliver it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,8 +12,9 @@ from etl.load import alerts
 from etl.load.alerts import StoredAlert
 from etl.load.lock import account_lock
 from etl.load.stored_account import find_account
-from etl.maintenance.delivery import DeliveryLog, Part, send
+from etl.maintenance.delivery import Delivered, DeliveryLog, Part, send
 from etl.outputs.alerts.evaluate import find_events
+from etl.secret import Secret
 from etl.warehouse.account_files import delivery_log_file
 from etl.warehouse.engine import open_warehouse, warehouse_url
 from etl.warehouse.migrate import require_readable, state
@@ -43,9 +44,6 @@ class AlertsResult:
     undelivered: int = 0
 
 
-_Message = tuple[StoredAlert, Part]
-
-
 def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
     """Evaluate the rules and deliver what is new. Raises WarehouseError; a failed delivery is only logged."""
     url = warehouse_url(settings.warehouse)
@@ -60,16 +58,16 @@ def run_alerts(settings: Settings, clock: Clock) -> AlertsResult:
             number, now = account.account_id, clock.now()
             events = find_events(reader, number, settings.account, settings.alerts, now, settings.timezone)
             begun = alerts.update(connection, number, events, now)
-            unsent, going_on = alerts.unsent(connection, number), alerts.going_on(connection, number)
-        messages = [message for alert in unsent for message in _parts(alert)]
+            current, stored = alerts.current(connection, number), alerts.beginnings(connection, number)
         delivery_log = DeliveryLog(delivery_log_file(url, settings.account, settings.state_folder))
-        delivered = _deliver(settings, messages, delivery_log)
-        if delivered:
+        sent, undelivered = _deliver(settings, current, stored, delivery_log)
+        if sent:
             with engine.begin() as connection:
-                for alert, part in delivered:
+                for alert, part in sent:
                     alerts.mark_sent(connection, number, alert.alert_id, part, clock.now())
+    going_on = (one for one in current if one.finished_at is None)
     found = (Alert(*one[1:5], from_db_utc(one.began_at), one.alert_id in begun) for one in going_on)
-    return AlertsResult(settings.account, tuple(found), len(messages) - len(delivered))
+    return AlertsResult(settings.account, tuple(found), undelivered)
 
 
 def _require_current(url: str, settings: Settings, clock: Clock) -> None:
@@ -82,50 +80,83 @@ def _require_current(url: str, settings: Settings, clock: Clock) -> None:
             )
 
 
-def _parts(alert: StoredAlert) -> list[_Message]:
-    begin: list[_Message] = [] if alert.begin_sent_at else [(alert, "begin")]
-    return [*begin, (alert, "end")] if alert.finished_at and not alert.end_sent_at else begin
+def _deliver(
+    settings: Settings, current: Sequence[StoredAlert], stored: set[tuple[str, str]], delivery_log: DeliveryLog
+) -> tuple[list[tuple[StoredAlert, Part]], int]:
+    """Send to each URL, in one message, what it has not received yet.
 
-
-def _deliver(settings: Settings, messages: Sequence[_Message], delivery_log: DeliveryLog) -> list[_Message]:
-    """Send to each URL, in one message, what it has not received yet. Returns what all of them have received."""
-    failed = set[_Message]()
+    Returns what all of them have received now and the warehouse does not know of, and the number of messages that some
+    URL has not received.
+    """
+    failed = set[tuple[str, Delivered]]()
     for place, url in enumerate(settings.notify):
-        new = _undelivered(messages, delivery_log, place)
+        new = list(_new_messages(delivery_log.at(place), current, stored))
         if not new:
             continue
         count = f"{len(new)} alert{'' if len(new) == 1 else 's'}"
-        try:
-            is_sent = send(url, f"anticaptcha-etl, {settings.account}: {count}", "\n".join(map(_text, new)))
-            problem = "the service did not accept it"
-        except AppError as error:
-            is_sent, problem = False, f"{error.message}; {error.hint}"
-        except Exception as error:  # noqa: BLE001  # the data is loaded whatever happens here; the text may quote the URL
-            is_sent, problem = False, type(error).__name__
-        if is_sent:
-            delivery_log.record([(_key(alert), part) for alert, part in new], place)
+        problem = _send(url, f"anticaptcha-etl, {settings.account}: {count}", "\n".join(_text(one) for _, one in new))
+        if problem is None:
+            delivery_log.record(new, place)
         else:
             failed.update(new)
             text = "alerts were not delivered to URL %d of notify: %s. The next run tries again"
             log.warning(text, place + 1, problem)
-    return [message for message in messages if message not in failed]
+    sent = [
+        (alert, part)
+        for alert in current
+        for part in _unsent_parts(alert)
+        if (alert.key, _message(alert, part)) not in failed
+    ]
+    return sent, len(failed)
 
 
-def _undelivered(messages: Sequence[_Message], delivery_log: DeliveryLog, place: int) -> list[_Message]:
-    """Those that a URL has not received yet, in order: an event may have ended and begun again meanwhile."""
-    last, new = dict[str, str | None](), list[_Message]()
-    for alert, part in messages:
-        key = _key(alert)
-        if last.setdefault(key, delivery_log.last(key, place)) != part:
-            new.append((alert, part))
-        last[key] = part
-    return new
+def _send(url: Secret, title: str, body: str) -> str | None:
+    """Send one message; return what went wrong."""
+    try:
+        return None if send(url, title, body) else "the service did not accept it"
+    except AppError as error:
+        return f"{error.message}; {error.hint}"
+    except Exception as error:  # noqa: BLE001  # the data is loaded whatever happens here; the text may quote the URL
+        return type(error).__name__
 
 
-def _key(alert: StoredAlert) -> str:
-    return f"{alert.rule}\t{alert.subject}"
+def _new_messages(
+    delivered: dict[str, Delivered], current: Sequence[StoredAlert], stored: set[tuple[str, str]]
+) -> Iterator[tuple[str, Delivered]]:
+    """What a URL must be sent that has received ``delivered``, the last of each event.
+
+    If the warehouse is an older copy, it may lack an event whose begin was delivered. An event of the same key that
+    goes on is then the same one, and otherwise it has ended.
+    """
+    latest = dict(delivered)
+
+    def is_forgotten(key: str, last: Delivered) -> bool:
+        return last.part == "begin" and (key, last.began_at) not in stored
+
+    for alert in current:
+        last = latest.get(alert.key)
+        is_same = last and (last.began_at == alert.began_at.isoformat() or is_forgotten(alert.key, last))
+        told = last.part if last and is_same else None
+        if (told is None and not alert.begin_sent_at) or (told == "end" and not alert.finished_at):
+            yield alert.key, _message(alert, "begin")
+        if told != "end" and alert.finished_at and not alert.end_sent_at:
+            yield alert.key, _message(alert, "end")
+        latest[alert.key] = _message(alert, "end" if alert.finished_at else "begin")
+    for key, last in latest.items():
+        if is_forgotten(key, last):
+            yield key, last._replace(part="end")
 
 
-def _text(message: _Message) -> str:
-    alert, part = message
-    return alert.message if part == "begin" else f"ended: {alert.message}"
+def _unsent_parts(alert: StoredAlert) -> Iterator[Part]:
+    if not alert.begin_sent_at:
+        yield "begin"
+    if alert.finished_at and not alert.end_sent_at:
+        yield "end"
+
+
+def _message(alert: StoredAlert, part: Part) -> Delivered:
+    return Delivered(part, alert.began_at.isoformat(), alert.message)
+
+
+def _text(one: Delivered) -> str:
+    return one.message if one.part == "begin" else f"ended: {one.message}"

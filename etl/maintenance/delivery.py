@@ -4,9 +4,10 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from etl.errors import UsageError
 from etl.secret import Secret
@@ -32,6 +33,14 @@ def send(url: Secret, title: str, body: str) -> bool:
         return bool(service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))
 
 
+class Delivered(NamedTuple):
+    """What was delivered last of an event; ``began_at`` as the warehouse has it, in ISO 8601."""
+
+    part: Part
+    began_at: str
+    message: str
+
+
 class DeliveryLog:
     """What was delivered last of each event, by event and place of the URL in the settings.
 
@@ -40,23 +49,20 @@ class DeliveryLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._parts: dict[str, dict[str, str]] = {}
-        try:
-            stored = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):  # none yet, or damaged: then an event may be delivered twice
-            return
-        if isinstance(stored, Mapping):
-            self._parts = {str(key): dict(parts) for key, parts in stored.items() if isinstance(parts, Mapping)}
+        self._delivered: dict[str, dict[str, Delivered]] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged: may deliver twice
+            for key, places in json.loads(path.read_text("utf-8")).items():
+                self._delivered[key] = {place: Delivered(*one) for place, one in places.items()}
 
-    def last(self, key: str, place: int) -> str | None:
-        """The part of an event that was delivered last to a URL; None if there was none."""
-        return self._parts.get(key, {}).get(str(place))
+    def at(self, place: int) -> dict[str, Delivered]:
+        """What was delivered last to a URL, by event."""
+        return {key: places[str(place)] for key, places in self._delivered.items() if str(place) in places}
 
-    def record(self, keys: Sequence[tuple[str, Part]], place: int) -> None:
+    def record(self, delivered: Sequence[tuple[str, Delivered]], place: int) -> None:
         """Store that the events were delivered. Raises OSError."""
-        for key, part in keys:
-            self._parts[key] = {**self._parts.pop(key, {}), str(place): part}
-        newest = dict(list(self._parts.items())[-MAX_REMEMBERED:])
+        for key, one in delivered:
+            self._delivered[key] = {**self._delivered.pop(key, {}), str(place): one}
+        newest = dict(list(self._delivered.items())[-MAX_REMEMBERED:])
         temporary = self._path.with_name(f"{self._path.name}.part")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

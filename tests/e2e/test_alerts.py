@@ -23,6 +23,8 @@ from etl.maintenance.alerting import AlertsResult, run_alerts
 from etl.maintenance.delivery import DeliveryLog
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.dataset import Dataset
+from etl.warehouse.account_files import delivery_log_file
+from etl.warehouse.engine import warehouse_url
 from tests.e2e.world import KEY, NOW, World, ago
 
 pytestmark = pytest.mark.contract
@@ -281,6 +283,59 @@ def test_an_older_copy_of_the_warehouse_delivers_nothing_again(tmp_path: Path, h
         assert len(hook.texts) == 1
 
 
+@pytest.mark.of_the_file
+def test_an_event_that_an_older_copy_of_the_warehouse_does_not_have_still_ends(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        older = world.file.read_bytes()
+        [alert] = evaluate(world, rule("budget", usd=1, at=[100]), hook.url).alerts
+        world.file.write_bytes(older)
+        for _ in range(2):
+            assert evaluate(world, rule("budget", usd=999_999), hook.url).alerts == ()
+            assert hook.texts == [alert.message, f"ended: {alert.message}"]
+
+
+@pytest.mark.of_the_file
+def test_an_event_that_goes_on_again_in_an_older_copy_after_its_end_was_delivered_begins_again(
+    tmp_path: Path, hook: Hook
+) -> None:
+    with world_in(tmp_path) as world:
+        fires, rests = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
+        evaluate(world, fires, hook.url)
+        older = world.file.read_bytes()
+        evaluate(world, rests, hook.url)
+        world.file.write_bytes(older)
+        for _ in range(2):
+            evaluate(world, fires, hook.url)
+            assert [text.startswith("ended: ") for text in hook.texts] == [False, True, False]
+        evaluate(world, rests, hook.url)
+        assert len(hook.texts) == 4
+
+
+def test_two_machines_that_take_turns_deliver_each_event(tmp_path: Path, hook: Hook) -> None:
+    """Each machine has its own record of what was delivered."""
+    with world_in(tmp_path) as world:
+        fires, rests = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
+        logs: dict[str, bytes] = {}
+        file = delivery_log_of(world)
+        for machine, rules in (("a", fires), ("b", rests), ("b", fires), ("a", fires), ("b", rests), ("a", fires)):
+            file.unlink(missing_ok=True)
+            if machine in logs:
+                file.write_bytes(logs[machine])
+            evaluate(world, rules, hook.url)
+            world.now += timedelta(seconds=1)
+            if file.exists():
+                logs[machine] = file.read_bytes()
+        assert [text.startswith("ended: ") for text in hook.texts] == [False, True, False, True, False]
+
+
+def delivery_log_of(world: World) -> Path:
+    """The file with what was delivered."""
+    settings = config.load(
+        {"warehouse": world.warehouse}, world.now, config.Environment(world.variables(KEY), world.folder)
+    )
+    return delivery_log_file(warehouse_url(settings.warehouse), settings.account, settings.state_folder)
+
+
 class _Killed(BaseException):
     pass
 
@@ -295,7 +350,7 @@ def test_a_kill_repeats_an_event_only_between_sending_and_noting(
     with world_in(tmp_path) as world:
         with monkeypatch.context() as patch:
             if step == "update":
-                patch.setattr(stored_alerts, "unsent", killed)
+                patch.setattr(stored_alerts, "current", killed)
             elif step == "deliver":
                 patch.setattr(alerting, "_deliver", killed)
             elif step == "mark":
