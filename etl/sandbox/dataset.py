@@ -141,7 +141,7 @@ class Dataset:
     def expected_rows(self, since: date, until: date, as_of: datetime) -> Iterator[tuple[str, datetime, int, Decimal]]:
         """Yield ``(queue, hour_start, volume, money)`` of every hour with spend; both days inclusive."""
         seconds = _epoch_seconds(as_of)
-        for day in range(_epoch_day(since), _epoch_day(until) + 1):
+        for day in range(_epoch_day(max(since, self.begins)), _epoch_day(until) + 1):
             for queue in self.names:
                 for hour, (volume, money) in enumerate(self.day(day, seconds, queue)):
                     if volume or money:
