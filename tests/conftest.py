@@ -6,9 +6,13 @@ file. On a server most of them are ``long``.
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import settings
+
+from etl.load import accounts
+from etl.secret import Secret
 
 settings.register_profile("default_without_deadline", deadline=None)  # a busy machine makes any example slow
 settings.load_profile("default_without_deadline")
@@ -53,3 +57,13 @@ def _restore_logging() -> Iterator[None]:
     root = loggers[0]
     root.handlers = [handler for handler in root.handlers if handler.name != "etl.logging_setup"]
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _remember_hashes_of_keys() -> Iterator[None]:
+    """A hash costs 50 ms on purpose, and the syncs of a test have the same key and salt."""
+    hash_key = accounts.hash_key
+    remembered = cache(lambda key, salt: hash_key(Secret(key), salt))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "hash_key", lambda key, salt: remembered(key.get_secret_value(), salt))
+        yield
