@@ -94,7 +94,7 @@ def _deliver(
         if not new:
             continue
         count = f"{len(new)} alert{'' if len(new) == 1 else 's'}"
-        problem = _send(url, f"anticaptcha-etl, {settings.account}: {count}", "\n".join(_text(one) for _, one in new))
+        problem = _send(url, f"anticaptcha-etl, {settings.account}: {count}", "\n".join(map(_text, new)))
         if problem is None:
             delivery_log.record(new, place)
         else:
@@ -158,5 +158,6 @@ def _message(alert: StoredAlert, part: Part) -> Delivered:
     return Delivered(part, alert.began_at.isoformat(), alert.message)
 
 
-def _text(one: Delivered) -> str:
+def _text(message: tuple[str, Delivered]) -> str:
+    _, one = message
     return one.message if one.part == "begin" else f"ended: {one.message}"

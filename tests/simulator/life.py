@@ -5,10 +5,11 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ class Player:
             except BaseException as error:
                 raise LifeError(self.life, number, error) from error
         self.tally.faults.update(self.service.faults_seen)
+        self.tally.events.update({f"alert {name}": n for name, n in self.simulation.deliveries.counts.items()})
+        self.tally.events["balances sent"] += len(self.service.balances)
         self.tally.requests = self.service.exchanges
 
     def _play_night(self, night: Night) -> None:
@@ -176,6 +179,7 @@ class Player:
         finally:
             self.now = self.scheduler.true_time
         self._check_end(night, result, error)
+        self.simulation.deliveries.check(self.store.alerts)
         self._check(night, error)
         return False
 
@@ -211,6 +215,9 @@ class Player:
         self.service.behaviour = replace(self.service.behaviour, date_skew_seconds=night.date_skew)
         self.service.begin_night()
         self.service.choose_fault = self._choose_fault
+        of_balance = Fault(FaultKind(night.balance_fault)) if night.balance_fault else None
+        self.service.choose_balance_fault = lambda: of_balance
+        self.simulation.deliveries.down = night.down
         self.service.choose_connection = self._choose_connection
         self.service.choose_delay = lambda: source.random() * night.delay
 
@@ -357,8 +364,19 @@ class Player:
         checks = Checks(self.ledger, view, night, self.service.behaviour, left)
         self.tally.snapshots += sum(one.number > self.ledger.snapshots for one in view.snapshots)
         checks.run()
+        self._check_balances(view.balances, must_have_last=night.is_undisturbed)
         if night.number == self.life.nights + self.life.undisturbed:
             checks.alive(self.now.date())
+
+    def _check_balances(self, stored: Sequence[Decimal], *, must_have_last: bool) -> None:
+        sent = self.service.balances
+        unknown = {*stored} - {*sent}
+        require(not unknown, "balances are answered", f"{unknown} were never sent")
+        require(
+            not must_have_last or stored[-1:] == (*sent[-1:],) != (),
+            "the balance is read",
+            f"{sent[-1:]} is not stored",
+        )
 
 
 def _true_time(response: Response) -> datetime:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from etl.hour_values import FactValues
@@ -63,6 +64,7 @@ class MemoryWarehouse:
     runs: list[int | None] = field(default_factory=list)
     first_snapshots: list[int] = field(default_factory=list)
     spot_checks: list[tuple[int, date, bool]] = field(default_factory=list)
+    balances: list[tuple[datetime, Decimal]] = field(default_factory=list)
     days: dict[date, CoverageRow] = field(default_factory=dict)
     snapshots: dict[date, list[StoredSnapshot]] = field(default_factory=lambda: defaultdict(list))
     snapshot_count: int = 0
@@ -79,6 +81,7 @@ class MemoryWarehouse:
         """A copy as of now; what it shares with this one never changes."""
         twin = copy.copy(self)
         twin.first_snapshots, twin.spot_checks = [*self.first_snapshots], [*self.spot_checks]
+        twin.balances = [*self.balances]
         twin.runs, twin.days, twin.revisions = [*self.runs], {**self.days}, [*self.revisions]
         twin.snapshots = defaultdict(list, {day: [*rows] for day, rows in self.snapshots.items()})
         twin.facts = defaultdict(dict, {day: {**rows} for day, rows in self.facts.items()})
@@ -224,6 +227,9 @@ class MemoryStore:
         is_total = [one for one in changed if one.revision.series == TOTAL]
         return sorted({one.day for one in is_total if one.revision.cause is not ChangeReason.REATTRIBUTION})
 
+    def balance_read_at(self) -> datetime | None:
+        return max((read_at for read_at, _ in self.rows.balances), default=None)
+
     # -- writing
 
     def start_run(self, command: str, version: str, first: date, missing: Sequence[date]) -> int:
@@ -239,6 +245,9 @@ class MemoryStore:
 
     def add_spot_checks(self, days: Mapping[date, bool]) -> None:
         self.rows.spot_checks += ((self.run, day, is_random) for day, is_random in days.items())
+
+    def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
+        self.rows.balances.append((read_at, balance))
 
     def commit(self, batch: Batch) -> LoadCounts:
         rows = self.rows

@@ -1,7 +1,7 @@
 """Named moments of a sync: where it can be killed, and where other threads run meanwhile. No change to the program."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
@@ -12,7 +12,10 @@ from sqlalchemy.engine.base import RootTransaction
 
 from etl.errors import WarehouseError
 from etl.extract import journal
+from etl.load import alerts
 from etl.load.state import SyncStateStore
+from etl.maintenance import alerting
+from etl.maintenance.delivery import DeliveryLog
 from etl.sync import account_sync, recovery, writer
 from etl.warehouse import checks, migrate
 from etl.warehouse.duckdb import FileOpener
@@ -62,7 +65,20 @@ PLACES = (
     Place(migrate, "upgrade", "the schema is upgraded"),
 )
 
-NAMES = (TORN, *dict.fromkeys(f"{when} {place.text}" for place in PLACES for when in ("before", "after")))
+ALERT_PLACES = (
+    Place(alerts, "update", "events are stored"),
+    Place(alerting, "send", "a message is sent"),
+    Place(DeliveryLog, "record", "a delivery is recorded"),
+    Place(alerts, "mark_sent", "a delivery is stored"),
+)
+
+
+def _names(places: Sequence[Place]) -> Iterator[str]:
+    return (f"{when} {place.text}" for place in places for when in ("before", "after"))
+
+
+NAMES = (TORN, *dict.fromkeys(_names(PLACES)))
+ALERT_NAMES = (*_names(ALERT_PLACES),)
 
 
 class Moments:
@@ -126,7 +142,7 @@ class Moments:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        with _patches(self._patch(place) for place in PLACES):
+        with _patches(self._patch(place) for place in (*PLACES, *ALERT_PLACES)):
             yield
 
     def _patch(self, place: Place) -> Any:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
@@ -46,6 +47,8 @@ EVENTS = (
     "limit",
     "slow",
     "replay",
+    "balance",
+    "alerts",
 )
 """What can be left out of a night, to find the shortest life that fails."""
 
@@ -116,6 +119,12 @@ class Night:
     key_changed: bool = False
     unknown: Literal["error", "zeros", "totals"] | None = None
     replay: bool = False
+    balance: bool = True
+    balance_fault: str | None = None
+    has_alerts: bool = False
+    """Evaluated after the sync, if it has a database."""
+    down: frozenset[int] = frozenset()
+    """Places of the URLs that accept no messages."""
     is_undisturbed: bool = False
     is_held_open: bool = True
     """A DuckDB file stays open between the program's own openings, which is faster."""
@@ -174,6 +183,7 @@ def account_of(life: Life) -> Account:
         foreign_app=r.choice(("error", "zeros", "totals")),
         foreign_ip=r.choice(("zeros", "totals", "error")),
         duplicates="none" if r.random() < 0.8 else r.choice(("identical", "differing")),
+        **_balance_of(life, begins),
     )
     return Account(
         spending,
@@ -189,6 +199,14 @@ def account_of(life: Life) -> Account:
     )
 
 
+def _balance_of(life: Life, begins: date) -> dict[str, Any]:
+    r = draw(life.seed, "balance")
+    first = datetime(begins.year, begins.month, begins.day, tzinfo=UTC)
+    days = [0, *(r.randrange(1, 150) for _ in range(r.choice((0, 1, 3))))]
+    deposits = tuple((first + timedelta(days=day), Decimal(r.randint(1, 40))) for day in days)
+    return {"deposits": deposits, "balance_form": r.choice(("number", "number", "string", "noise"))}
+
+
 def _queue(r: random.Random, name: str, begins: date, index: int) -> Queue:
     if index == 0 or r.random() < 0.5:
         return Queue(name, begins, date(2100, 1, 1))
@@ -199,10 +217,26 @@ def _queue(r: random.Random, name: str, begins: date, index: int) -> Queue:
 def night_of(life: Life, account: Account, number: int) -> Night:
     """The night ``number`` (from 1) of a life; the last ones are undisturbed."""
     night = _draw(life, account, number)
+    night = replace(night, **_of_balance_and_alerts(life, account, number))
     nothing: dict[str, Any] = {}
     for event in _left_out(life, number):
         nothing |= _NOTHING[event]
     return replace(night, **nothing)
+
+
+def _of_balance_and_alerts(life: Life, account: Account, number: int) -> dict[str, Any]:
+    has_alerts = life.store != "memory"
+    r = draw(life.seed, number, "balance and alerts")
+    if number > life.nights or account.calm:
+        return {"has_alerts": has_alerts}
+    changes: dict[str, Any] = {"balance": r.random() < 0.9, "has_alerts": has_alerts and r.random() < 0.9}
+    if r.random() < 0.2:
+        changes["balance_fault"] = r.choice([kind.value for kind in (*HARMLESS, *FATAL)])
+    if r.random() < 0.25:
+        changes["down"] = frozenset(r.choice(((0,), (1,), (0, 1))))
+    if has_alerts and r.random() < 0.3:
+        changes["kill"] = r.choice(moments.ALERT_NAMES), r.choice((1, 1, 2))
+    return changes
 
 
 def _left_out(life: Life, number: int) -> list[str]:
@@ -224,6 +258,8 @@ _NOTHING: dict[str, dict[str, object]] = {
     "limit": {"max_requests": None, "totals_only": False},
     "slow": {"delay": 0.3, "concurrency": 1},
     "replay": {"replay": False},
+    "balance": {"balance": False, "balance_fault": None},
+    "alerts": {"has_alerts": False, "down": frozenset()},
 }
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from etl.maintenance import alerting
+from etl.maintenance.delivery import DeliveryLog
 from etl.sync import account_sync, writer
 from etl.transform import parse, reconcile
+from tests.simulator.nights import StoreKind
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Bug:
 
     text: str
     patches: Sequence[tuple[Any, str, Callable[[Any], Any]]]
+    store: StoreKind = "memory"
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -119,6 +123,20 @@ def _final_too_early(original: Any) -> Any:
     return status
 
 
+def _nothing_delivered(original: Any) -> Any:
+    """The record of deliveries is not read."""
+    return lambda self, place: {}
+
+
+def _restored_is_not_noticed(original: Any) -> Any:
+    """What was delivered of an event counts only for the same row of the warehouse."""
+
+    def new_messages(delivered: Any, current: Any, stored: Any) -> Any:
+        return original(delivered, current, {*stored, *((key, one.began_at) for key, one in delivered.items())})
+
+    return new_messages
+
+
 BUGS = {
     "journal-deleted-before-commit": Bug(
         "an update is lost between journal and commit", [(writer.Writer, "_commit", _deleted_before_the_commit)]
@@ -136,5 +154,11 @@ BUGS = {
     ),
     "final-too-early": Bug(
         "a day is final before its lookback has passed", [(account_sync.AccountSync, "_status", _final_too_early)]
+    ),
+    "alert-told-again": Bug("an alert is delivered again", [(DeliveryLog, "at", _nothing_delivered)], "duckdb"),
+    "alert-told-again-after-restoring": Bug(
+        "an older copy of the warehouse repeats alerts",
+        [(alerting, "_new_messages", _restored_is_not_noticed)],
+        "duckdb",
     ),
 }

@@ -3,7 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ import httpcore
 from etl.extract import transport
 from etl.models import Measures
 from etl.money import round_to_nanodollars
-from etl.sandbox.behaviour import ApiQuery, Behaviour, Fault, FaultKind, parse_query
+from etl.sandbox.behaviour import BALANCE_METHOD, ApiQuery, Behaviour, Fault, FaultKind, parse_query
 from etl.sandbox.dataset import Dataset
 from etl.sandbox.responses import Response
 from etl.sandbox.server import DRIP_PIECES, Sandbox
@@ -67,6 +67,11 @@ def _hours(body: bytes) -> dict[datetime, Measures]:
     return hours
 
 
+def _balance(body: bytes) -> Iterator[Decimal]:
+    with suppress(ValueError, TypeError, KeyError, AttributeError, InvalidOperation):
+        yield _rounded(Decimal(json.loads(body, parse_float=Decimal)["balance"]))
+
+
 def _rounded(money: Decimal) -> Decimal:
     whole = round_to_nanodollars((money,))
     return money if whole is None else Decimal(whole[0]).scaleb(-9)
@@ -80,7 +85,10 @@ class Service(Sandbox):
         self.choose_fault: Callable[[ApiQuery, int], Fault | None] = lambda query, attempt: None
         self.choose_connection: Callable[[], str | None] = lambda: None
         self.choose_delay: Callable[[], float] = lambda: 0.1
+        self.choose_balance_fault: Callable[[], Fault | None] = lambda: None
         self.exchanges = 0
+        self.balances: list[Decimal] = []
+        """As they were sent, in dollars."""
         self.faults_seen: dict[str, int] = {}
 
     def begin_night(self) -> None:
@@ -88,13 +96,17 @@ class Service(Sandbox):
         self._requests.clear()
 
     def _next_fault(self, query: ApiQuery, path: str) -> Fault | None:
+        if path == BALANCE_METHOD:
+            return self.choose_balance_fault()
         attempt = self._attempts[query] = self._attempts.get(query, 0) + 1
         return self.choose_fault(query, attempt)
 
-    def answer(self, content: bytes) -> tuple[Response, Exchange]:
+    def answer(self, path: str, content: bytes) -> tuple[Response, Exchange]:
         """Decide the response to a request's body, now."""
         self.exchanges += 1
-        response = self.respond("/getSpendingStats", content)
+        response = self.respond(path, content)
+        if path == BALANCE_METHOD:
+            self.balances += _balance(response.body)
         _, query = parse_query(content)
         kind = self._requests[-1].fault
         self._requests.clear()
@@ -189,9 +201,9 @@ class _Stream(httpcore.NetworkStream):
             self._scheduler.sleep(at - self._scheduler.seconds)
 
     def _decide(self) -> None:
-        content = self._received.partition(b"\r\n\r\n")[2]
+        head, _, content = self._received.partition(b"\r\n\r\n")
         self._received, self._decides_at = b"", None
-        response, exchange = self._service.answer(content)
+        response, exchange = self._service.answer(head.split(b" ", 2)[1].decode(), content)
         self._scheduler.current.memo["exchange"] = exchange
         self._arrivals = list(self._plan(response, exchange))
 

@@ -14,8 +14,11 @@ from httpcore._sync import http11
 
 from etl.extract import journal, rate_limit, transport
 from etl.load import accounts
+from etl.maintenance import alerting
+from etl.maintenance.delivery import DeliveryLog
 from etl.sync import initial_state, request_loop, run, writer
 from etl.warehouse import duckdb, file_access
+from tests.simulator.deliveries import Deliveries
 from tests.simulator.moments import Moments
 from tests.simulator.scheduler import Scheduler
 from tests.simulator.service import Service, network
@@ -32,6 +35,7 @@ class Simulation:
     def __init__(self, scheduler: Scheduler, service: Service, moments: Moments) -> None:
         self.scheduler, self.service, self.moments = scheduler, service, moments
         self.jitter = random.Random(0)
+        self.deliveries = Deliveries()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -54,6 +58,9 @@ class Simulation:
                 (run, "random", SimpleNamespace(Random=lambda: self.jitter)),
                 (accounts, "hash_key", _hash_key),
                 (initial_state, "reparse", cache(initial_state.reparse)),  # each night parses what the last one did
+                (alerting, "send", self.deliveries.send),
+                (alerting, "_text", self.deliveries.text),
+                (DeliveryLog, "record", self.deliveries.recording(DeliveryLog.record)),
                 (rate_limit, "POLL_INTERVAL", POLL_INTERVAL),
                 (transport, "POLL_INTERVAL", POLL_INTERVAL),
                 (request_loop, "POLL_INTERVAL", POLL_INTERVAL),

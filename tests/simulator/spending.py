@@ -58,6 +58,10 @@ class Spending:
     _changes: dict[int, tuple[_DayChange, ...]] = field(default_factory=dict, repr=False)
 
     @property
+    def begins(self) -> date:
+        return min(queue.first for queue in self.queues)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(queue.name for queue in self.queues)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +18,14 @@ import duckdb
 from etl import config
 from etl.clock import Clock
 from etl.config import Settings
+from etl.config.alert_rules import read_rules
 from etl.extract import journal
 from etl.extract.client import Client
 from etl.extract.rate_limit import RateLimiter
 from etl.hour_values import FactValues
 from etl.load.stored import StoredSnapshot, StoredStateReader
 from etl.load.stored_account import Account, account_of, account_row
+from etl.maintenance.alerting import AlertsResult, run_alerts
 from etl.models import ChangeReason, Dimension, Fact, Measures, MemberStatus, Revision, SeriesKey, day_start
 from etl.secret import Secret
 from etl.sync import run as sync_run
@@ -48,6 +51,21 @@ API_URL = "http://127.0.0.1:9"
 KEY = "5e1f0c2b9a8d47630123456789abcdef"
 OLD_REVISION = "0001"
 
+URLS = (Secret("0"), Secret("1"))
+"""Where alerts are delivered to; each is its own place in the list."""
+RULES = read_rules(
+    [
+        {"kind": "budget", "usd": 0.5, "period": "day"},
+        {"kind": "budget", "usd": 10},
+        {"kind": "runway", "days": 20},
+        {"kind": "anomaly", "usd": 0.05},
+        {"kind": "price"},
+        {"kind": "stale"},
+        {"kind": "unattributed"},
+    ],
+    "the simulator",
+)
+
 
 @dataclass(frozen=True)
 class View:
@@ -62,12 +80,16 @@ class View:
     needs_verification: frozenset[Dimension]
     hour_offset: int
     over_allocated: frozenset[date]
+    balances: tuple[Decimal, ...]
+    """In the order of the runs."""
 
 
 class Store(Protocol):
     """One warehouse in a folder, with its journal."""
 
     folder: Path
+    alerts: AlertsResult | None
+    """Of the last run; None if they were not evaluated."""
 
     def run(self, night: Night, key: str, clock: Clock, cancelled: threading.Event) -> SyncResult | None: ...
     def copy(self, target: Path) -> None: ...
@@ -93,6 +115,9 @@ def settings_of(folder: Path, warehouse: str, night: Night, now: datetime, key: 
         trusted_queues=night.trusted_queues,
         key=Secret(key),
         key_changed=night.key_changed,
+        balance=night.balance,
+        alerts=RULES,
+        notify=URLS,
     )
 
 
@@ -104,7 +129,7 @@ def _base_settings(warehouse: str, folder: str) -> Settings:
     if key not in _settings:
         _settings.clear()
         variables = {"ANTICAPTCHA_CLIENT_KEY": KEY, "ANTICAPTCHA_API_URL": API_URL, "XDG_STATE_HOME": f"{folder}/state"}
-        options = {"warehouse": warehouse, "rate": 0, "empty_days": 5, "balance": False}
+        options = {"warehouse": warehouse, "rate": 0, "empty_days": 5}
         environment = config.Environment(variables, Path(folder))
         _settings[key] = config.load(options, datetime(2026, 1, 1, tzinfo=UTC), environment, needs_key=True)
     return _settings[key]
@@ -116,8 +141,9 @@ def _copy_files(source: Path, target: Path, keep: Callable[[Path], bool] = lambd
             shutil.copy(path, target / path.name)
 
 
-def _is_journal(path: Path) -> bool:
-    return ".journal." in path.name
+def _is_beside(path: Path) -> bool:
+    """A file that stays when an older copy of the warehouse is put back: of the journal, or the record of deliveries."""
+    return ".journal." in path.name or path.name.endswith(".alerts.json")
 
 
 # ---------------------------------------------------------------- memory
@@ -137,6 +163,7 @@ class MemoryFolder:
         self.folder = folder
         self.rows = MemoryWarehouse(Account(1, "default", "ab" * 32, None, None, None, None, {}))
         self._copies: dict[Path, MemoryWarehouse] = {}
+        self.alerts: AlertsResult | None = None
 
     @property
     def journal(self) -> Path:
@@ -185,6 +212,7 @@ class MemoryFolder:
             needs_verification=_needing_verification(rows.behaviours),
             hour_offset=rows.account.hour_offset_seconds or 0,
             over_allocated=frozenset(rows.over_allocated),
+            balances=tuple(balance for _, balance in rows.balances),
         )
 
 
@@ -209,6 +237,7 @@ class DatabaseFolder:
             self._url = postgres.new_database(postgres.migrated())
         self._settings = _base_settings(self._url, str(folder))
         self._anchor: Any = None
+        self.alerts: AlertsResult | None = None
 
     def _hold_open(self, is_held: bool) -> None:
         """Keep the file open between the program's own openings, which then cost little, or let go of it."""
@@ -231,15 +260,19 @@ class DatabaseFolder:
     def run(self, night: Night, key: str, clock: Clock, cancelled: threading.Event) -> SyncResult | None:
         settings = settings_of(self.folder, self._url, night, clock.now(), key)
         self._hold_open(night.is_held_open)
+        self.alerts = None
         if night.replay:
             Context().run(replay, settings, clock)
             return None
-        return Context().run(sync_run.sync_account, settings, clock, lambda progress: None, None, cancelled)
+        result = Context().run(sync_run.sync_account, settings, clock, lambda progress: None, None, cancelled)
+        if night.has_alerts:
+            self.alerts = Context().run(run_alerts, settings, clock)
+        return result
 
     def copy(self, target: Path) -> None:
         _copy_files(self.folder, target)
         if not self._is_file and self.journal.parent.exists():
-            _copy_files(self.journal.parent, target, _is_journal)
+            _copy_files(self.journal.parent, target, _is_beside)
 
     def restore(self, source: Path, *, with_journal: bool) -> None:
         self._hold_open(False)
@@ -250,14 +283,14 @@ class DatabaseFolder:
             _copy_files(source, self.journal.parent)
             return
         for path in self.folder.iterdir():
-            if path.is_file() and (with_journal or not _is_journal(path)):
+            if path.is_file() and (with_journal or not _is_beside(path)):
                 path.unlink()
-        _copy_files(source, self.folder, lambda path: with_journal or not _is_journal(path))
+        _copy_files(source, self.folder, lambda path: with_journal or not _is_beside(path))
 
     def view(self, after: int, days: Iterable[date], revisions_after: int) -> View:
         with self._reader() as reader:
             if migrate.state(reader) != "current" or account_row(reader, "default") is None:
-                return View([], {}, 0, {}, {}, [], frozenset(), 0, frozenset())
+                return View([], {}, 0, {}, {}, [], frozenset(), 0, frozenset(), ())
             account = account_of(reader, account_row(reader, "default"))
 
             @contextmanager
@@ -280,6 +313,9 @@ class DatabaseFolder:
                 hour_offset=offset,
                 over_allocated=frozenset(
                     day for (day,) in reader.rows("select day from internal.over_allocated_hours")
+                ),
+                balances=tuple(
+                    balance for (balance,) in reader.rows("select balance from internal.balances order by run")
                 ),
             )
 

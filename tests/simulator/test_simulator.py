@@ -64,6 +64,6 @@ def test_twenty_more_years_keep_every_promise() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("bug", planted.BUGS)
 def test_each_planted_bug_is_found(bug: str) -> None:
-    result = simulate("--years", "20", "--seed", SEED, "--planted", bug)
+    result = simulate("--years", "20", "--seed", SEED, "--planted", bug, "--store", planted.BUGS[bug].store)
     assert result.returncode == 1, f"{planted.BUGS[bug].text}: not found\n{result.stdout}"
     assert "repeat it with: " in result.stdout, result.stderr

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,15 @@ class TwinStore(MemoryStore):
     def add_spot_checks(self, days: Mapping[date, bool]) -> None:
         super().add_spot_checks(days)
         self._real.add_spot_checks(days)
+
+    def balance_read_at(self) -> datetime | None:
+        found = super().balance_read_at()
+        assert found == self._real.balance_read_at()
+        return found
+
+    def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
+        super().add_balance(read_at, balance, captcha_credits)
+        self._real.add_balance(read_at, balance, captcha_credits)
 
     def commit(self, batch: Batch) -> LoadCounts:
         found = super().commit(batch)
