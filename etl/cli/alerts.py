@@ -30,7 +30,7 @@ def alerts(context: CliContext, all_accounts: bool) -> None:
     \b
     anticaptcha-etl alerts
     anticaptcha-etl alerts --account shop --json
-    anticaptcha-etl alerts --all                 every configured account that has rules
+    anticaptcha-etl alerts --all                 every configured account
     """
     if all_accounts:
         _evaluate_all(context)

@@ -103,20 +103,23 @@ def _exit_code(arguments: Sequence[str], context: CliContext) -> int:
         print_error(error, context)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        print_error(_interrupted(context), context)
-        return InterruptedRunError.exit_code
+        return _interrupted(context)
     except BrokenPipeError:  # the reader closed the pipe, as in `query ... | head`; nothing is flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # noqa: BLE001 - last resort: a traceback and an exit code of the contract
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11, while a class is created
+            return _interrupted(context)
         print_internal_error(error, context)
         return INTERNAL_ERROR
     return context.code
 
 
-def _interrupted(context: CliContext) -> InterruptedRunError:
+def _interrupted(context: CliContext) -> int:
+    error = InterruptedRunError("interrupted", "")
     if context.keeps_progress:
-        return InterruptedRunError("interrupted; everything committed so far is kept", "run it again to continue")
-    return InterruptedRunError("interrupted", "")
+        error = InterruptedRunError("interrupted; everything committed so far is kept", "run it again to continue")
+    print_error(error, context)
+    return error.exit_code
 
 
 def main() -> NoReturn:

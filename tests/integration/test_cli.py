@@ -542,6 +542,19 @@ def test_demo_refuses_a_folder_with_a_warehouse(loaded: Workspace) -> None:
 # ---------------------------------------------------------------- how a command ends
 
 
+def test_an_interrupt_while_a_module_is_imported_is_one(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        class Interrupted:
+            def __set_name__(self, owner: type, name: str) -> None:
+                raise KeyboardInterrupt
+
+        type("Imported", (), {"field": Interrupted()})  # Python 3.11 raises a RuntimeError with the interrupt as its cause
+
+    monkeypatch.setattr("etl.outputs.status.load_status", fail)
+    assert workspace.run("status") == 130
+    assert workspace.err == "error: interrupted\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sync_is_exit_code_130(tmp_path: Path, number: signal.Signals) -> None:
     slow = Behaviour(latency_seconds=0.05, unknown_queue="zeros")
