@@ -51,6 +51,26 @@ def sample(migrated_file: Path, tmp_path: Path) -> SampleWarehouse:
     return sample
 
 
+@pytest.fixture(scope="module")
+def exported_sample(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleWarehouse:
+    """A warehouse and its export in the folder `out`, which tests only read."""
+    return exported(migrated_file, tmp_path_factory.mktemp("exported"), FILLED)
+
+
+@pytest.fixture(scope="module")
+def exported_without_revisions(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleWarehouse:
+    return exported(migrated_file, tmp_path_factory.mktemp("exported"), FILLED, "delete from internal.revisions")
+
+
+def exported(migrated_file: Path, folder: Path, *statements: str) -> SampleWarehouse:
+    sample = SampleWarehouse(folder)
+    shutil.copy(migrated_file, sample.file)
+    for statement in statements:
+        sample.write(statement)
+    export_sample(sample)
+    return sample
+
+
 def export_sample(sample: SampleWarehouse, file_format: Any = "parquet", account: str | None = None) -> Path:
     export(sample.url, sample.folder / "out", file_format, Clock(now=lambda: NOW), wait=5, account=account)
     return sample.folder / "out"
@@ -77,11 +97,11 @@ def list_files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_parquet_has_the_rows_of_the_view(sample: SampleWarehouse, view: str) -> None:
-    out = export_sample(sample)
+def test_parquet_has_the_rows_of_the_view(exported_sample: SampleWarehouse, view: str) -> None:
+    sample, out = exported_sample, exported_sample.folder / "out"
     names = ", ".join(name for name, *_ in rows(sample.file, f"describe {view}"))
-    exported = query(f"select {names} from {parquet(out, view)} order by all")
-    assert exported == rows(sample.file, f"select {names} from {view} order by all")
+    found = query(f"select {names} from {parquet(out, view)} order by all")
+    assert found == rows(sample.file, f"select {names} from {view} order by all")
 
 
 def test_sums_over_parquet_are_exact(sample: SampleWarehouse) -> None:
@@ -92,14 +112,13 @@ def test_sums_over_parquet_are_exact(sample: SampleWarehouse) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_column_types_are_exact_even_without_rows(sample: SampleWarehouse, view: str) -> None:
-    sample.write("delete from internal.revisions")
-    out = export_sample(sample)
+def test_column_types_are_exact_even_without_rows(exported_without_revisions: SampleWarehouse, view: str) -> None:
+    sample, out = exported_without_revisions, exported_without_revisions.folder / "out"
     expected = {name: kind for name, kind, *_ in rows(sample.file, f"describe {view}")}
-    exported = column_types(parquet(out, view))
+    of_files = column_types(parquet(out, view))
     assert set(expected.values()) <= EXACT
-    assert {name: kind for name, kind in exported.items() if name in expected} == expected
-    assert exported.keys() - expected.keys() <= {"month"}
+    assert {name: kind for name, kind in of_files.items() if name in expected} == expected
+    assert of_files.keys() - expected.keys() <= {"month"}
     parquet_types = query(f"select distinct type, logical_type from parquet_schema('{out}/{view}/**/*.parquet')")
     assert {kind for kind, _ in parquet_types if kind} <= {"BYTE_ARRAY", "INT64", "INT32", "BOOLEAN"}
     assert [kind for _, kind in parquet_types if kind and "Timestamp" in kind and "isAdjustedToUTC=0" not in kind] == []
