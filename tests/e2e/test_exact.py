@@ -79,6 +79,21 @@ def test_queues_with_pauses_and_weeks_without_spend_are_exact(tmp_path: Path, se
         _assert_equal_to_the_api(world)
 
 
+def test_an_idle_hour_is_complete_if_the_response_begins_with_the_hour_before_it(tmp_path: Path) -> None:
+    """The API's hours begin 15 minutes before the requested second, idle ones are left out, and a 25th is returned: the
+    first response makes it seem that they begin 45 minutes after it.
+    """
+    behaviour = Behaviour(unknown_queue="zeros", buckets=25, grid_seconds=-900, idle="omit")
+    with World(tmp_path, small(days=9, queues=1, seed=15), behaviour) as world:
+        world.now = world.now.replace(hour=23, minute=55)
+        assert world.sync().exit_code == 0
+        assert world.one("select hour_offset_seconds from internal.accounts") == 2700
+        world.now += timedelta(hours=5)
+        assert world.sync().exit_code == 0
+        assert world.days("failed") == set()
+        assert world.hourly() == world.expected_rows()
+
+
 def test_an_unlisted_queue_stays_unattributed_until_the_user_names_it(
     tmp_path: Path,
 ) -> None:

@@ -225,7 +225,7 @@ def expected_content(elements: list[object], context: Context) -> ExpectedConten
     in_window = [record for record in good if start + hour_offset <= record[0] <= last]
     found.rejected = Counter(hour for hour in bad if hour is None or start + hour_offset <= hour <= last)
     found.out_of_window = len(elements) - len(in_window) - found.rejected.total()
-    found.has_only_earlier_hours = not in_window and any(hour < start + hour_offset for hour, _, _ in good)
+    found.has_only_earlier_hours = not in_window and any(hour <= start - 3600 for hour, _, _ in good)
     for hour, *value in sorted(set(in_window)):
         found.duplicates += hour in found.records
         found.records[hour] = (value[0], value[1])

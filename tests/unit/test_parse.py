@@ -302,6 +302,19 @@ def test_a_response_with_only_earlier_hours_fails_instead_of_meaning_no_spend() 
     assert (snapshot.outcome, snapshot.code) == (Outcome.FAILED, "other_hours")
 
 
+@pytest.mark.parametrize(
+    ("seconds_before", "outcome"), [(900, Outcome.SUCCESS), (3600, Outcome.FAILED), (4500, Outcome.FAILED)]
+)
+def test_an_hour_that_contains_the_requested_second_begins_a_response_whose_own_hours_are_idle(
+    seconds_before: int, outcome: Outcome
+) -> None:
+    tail, offset = replace(WINDOW, start=START + 23 * HOUR), -seconds_before % 3600
+    before = raw(tail.start - timedelta(seconds=seconds_before))
+    snapshot = parse_snapshot(response(before, requested_at=START + 3 * DAY, window=tail), 7, offset)
+    assert (snapshot.outcome, records_of(snapshot)) == (outcome, ())
+    assert snapshot.out_of_window == (1 if outcome is Outcome.SUCCESS else 0)
+
+
 def test_a_partial_day_with_only_later_hours_is_an_empty_success() -> None:
     tail = replace(WINDOW, start=START + 23 * HOUR)
     snapshot = parse_snapshot(
