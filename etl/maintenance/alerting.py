@@ -136,10 +136,10 @@ def _new_messages(
     for alert in current:
         last = latest.get(alert.key)
         is_same = last and (last.began_at == alert.began_at.isoformat() or is_forgotten(alert.key, last))
-        told = last.part if last and is_same else None
-        if (told is None and not alert.begin_sent_at) or (told == "end" and not alert.finished_at):
+        last_part = last.part if last and is_same else None
+        if (last_part is None and not alert.begin_sent_at) or (last_part == "end" and not alert.finished_at):
             yield alert.key, _message(alert, "begin")
-        if told != "end" and alert.finished_at and not alert.end_sent_at:
+        if last_part != "end" and alert.finished_at and not alert.end_sent_at:
             yield alert.key, _message(alert, "end")
         latest[alert.key] = _message(alert, "end" if alert.finished_at else "begin")
     for key, last in latest.items():

@@ -146,7 +146,7 @@ def load_status(
         now, starts = clock.now(), history_starts(reader, empty_days)
         accounts = select_accounts(reader, account).items()
         rows = reader.rows(sql.BALANCES)
-        balances = {number: Balance(from_db_utc(read_at), *rest) for number, read_at, *rest in rows}
+        balances = {number: Balance(from_db_utc(read_at), *values) for number, read_at, *values in rows}
         loaded = (
             _load_account(reader, number, name, now, starts.get(name), balances.get(number), count_waiting(name))
             for name, number in accounts

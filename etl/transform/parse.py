@@ -113,8 +113,7 @@ def _parse_records(snapshot: Snapshot, payload: SuccessPayload, hour_offset: int
         return hour is None or (start <= hour < end and hour <= snapshot.requested_at)
 
     own = [(record, raw) for record, raw in valid if is_own(record.hour_start)]
-    # Hours before the requested ones are another day's, unless they begin with the hour of the requested second: then idle
-    # hours are left out.
+    # Earlier hours are another day's, unless the first contains the requested second: then idle hours are left out.
     earlier = [hour for hour in hours if hour < start]
     if earlier and not own and min(earlier) <= window.start - HOUR:
         message = (

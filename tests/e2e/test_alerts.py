@@ -243,12 +243,12 @@ def test_an_event_that_ends_and_begins_again_while_delivery_is_down_is_delivered
     tmp_path: Path, hook: Hook
 ) -> None:
     with world_in(tmp_path) as world:
-        fires, rests = rule("stale", hours=1), rule("budget", usd=999_999)
+        fires, silent = rule("stale", hours=1), rule("budget", usd=999_999)
         world.now += timedelta(hours=3)
         evaluate(world, fires, hook.url)
         assert len(hook.texts) == 1
         hook.is_down = True
-        evaluate(world, rests, hook.url)
+        evaluate(world, silent, hook.url)
         evaluate(world, fires, hook.url)
         hook.is_down = False
         evaluate(world, fires, hook.url)
@@ -299,25 +299,25 @@ def test_an_event_that_goes_on_again_in_an_older_copy_after_its_end_was_delivere
     tmp_path: Path, hook: Hook
 ) -> None:
     with world_in(tmp_path) as world:
-        fires, rests = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
+        fires, silent = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
         evaluate(world, fires, hook.url)
         older = world.file.read_bytes()
-        evaluate(world, rests, hook.url)
+        evaluate(world, silent, hook.url)
         world.file.write_bytes(older)
         for _ in range(2):
             evaluate(world, fires, hook.url)
             assert [text.startswith("ended: ") for text in hook.texts] == [False, True, False]
-        evaluate(world, rests, hook.url)
+        evaluate(world, silent, hook.url)
         assert len(hook.texts) == 4
 
 
 def test_two_machines_that_take_turns_deliver_each_event(tmp_path: Path, hook: Hook) -> None:
     """Each machine has its own record of what was delivered."""
     with world_in(tmp_path) as world:
-        fires, rests = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
+        fires, silent = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
         logs: dict[str, bytes] = {}
         file = delivery_log_of(world)
-        for machine, rules in (("a", fires), ("b", rests), ("b", fires), ("a", fires), ("b", rests), ("a", fires)):
+        for machine, rules in (("a", fires), ("b", silent), ("b", fires), ("a", fires), ("b", silent), ("a", fires)):
             file.unlink(missing_ok=True)
             if machine in logs:
                 file.write_bytes(logs[machine])

@@ -58,6 +58,6 @@ class Deliveries:
         going_on = {f"{alert.rule}\t{alert.subject}" for alert in result.alerts}
         for place in range(len(URLS)):
             if place not in self.down:
-                told = {key for (at, key), part in self._last.items() if at == place and part == "begin"}
-                require(told == going_on, "what goes on is told", f"URL {place}: told {told}, going on {going_on}")
+                delivered = {key for (at, key), part in self._last.items() if at == place and part == "begin"}
+                require(delivered == going_on, "what goes on is told", f"URL {place}: delivered {delivered}, going on {going_on}")
                 require(not result.undelivered or self.down, "messages are delivered", f"{result.undelivered} are not")
