@@ -139,6 +139,13 @@ class SyncStateStore(StoredStateReader):
             with self._writing() as connection:
                 connection.execute(text(sql.INSERT_SPOT_CHECK), rows)
 
+    def set_hour_offset(self, seconds: int) -> None:
+        """Store how long after 00:00 UTC the account's days begin, and move the facts that are stored already."""
+        with self._engine.begin() as connection:
+            connection.execute(text(sql.SET_HOUR_OFFSET), self._params(seconds=seconds))
+            connection.execute(text(sql.MOVE_FACTS), self._params(seconds=seconds))
+        self.account = replace(self.account, hour_offset_seconds=seconds)
+
     def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
         """Store what was left on the account, in US dollars."""
         values = {"read_at": to_db_utc(read_at), "balance": balance, "credits": captcha_credits, "run": self.run}

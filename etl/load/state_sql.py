@@ -162,6 +162,14 @@ UPDATE_SPOT_CHECKS = """
 """
 """Also for earlier runs, which may have been killed."""
 
+SET_HOUR_OFFSET = "update internal.accounts set hour_offset_seconds = :seconds where account_id = :a"
+
+MOVE_FACTS = """
+    update internal.facts
+       set hour_start = hour_start + cast(:seconds as integer) * interval '1 second'
+     where account_id = :a
+"""
+
 BALANCE_READ_AT = "select max(read_at) from internal.balances where account_id = :a"
 
 INSERT_BALANCE = """

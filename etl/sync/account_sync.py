@@ -20,7 +20,7 @@ from etl.responses import Response
 from etl.sync.balance import read_balance
 from etl.sync.counts import RunCounts
 from etl.sync.findings import Findings
-from etl.sync.initial_state import LoadedDay, load_days, load_stored_state, missing_days, sync_options
+from etl.sync.initial_state import LoadedDay, apply_profile, load_days, load_stored_state, sync_options
 from etl.sync.recovery import describe, groups_in_order, is_no_longer_returned, is_probe, usable_segments, would_empty
 from etl.sync.request_loop import Received, RequestLoop
 from etl.sync.results import Progress, SyncResult
@@ -29,7 +29,7 @@ from etl.sync.user_checks import run_user_checks
 from etl.sync.window_log import WindowLog
 from etl.sync.writer import DayUpdate, NewMemberStatus, Writer
 from etl.transform import parse
-from etl.transform.reconcile import add_snapshots, empty_day, reconcile
+from etl.transform.reconcile import add_snapshots, empty_day
 from etl.warehouse import checks
 from etl.warehouse.checks import CheckFailure
 from etl.warehouse.reading import Reader
@@ -67,7 +67,8 @@ class AccountSync:
         self._findings = Findings(self._options)
         self._window_log = WindowLog()
         self._started = clock.monotonic()
-        self._next_number = store.start_run("sync", __version__, self._state.first_day, missing_days(self._state))
+        missing = planner.missing_days(self._state)
+        self._next_number = store.start_run("sync", __version__, self._state.first_day, missing)
         store.add_spot_checks({day: day in self._spot_checks.random for day in sorted(self._spot_checks.days)})
         logging_setup.bind_log_context(account=settings.account, run=store.run)
         self._journal: Journal | None = None
@@ -214,7 +215,12 @@ class AccountSync:
             self._findings.add_clock_skew(skew)
         snapshot = replace(snapshot, number=self._next_number)
         self._next_number += 1
-        self._profile = self._profile.learn(snapshot)
+        profile = self._profile.learn(snapshot)
+        if profile.hour_offset_seconds and self._profile.hour_offset_seconds is None:
+            self._writer.flush()  # days stored before the first record have no spend, and hours that begin at :00
+            self._store.set_hour_offset(profile.hour_offset_seconds)
+            apply_profile(profile, self._days.values())
+        self._profile = profile
         return snapshot
 
     def _apply_snapshots(self, snapshots: Sequence[Snapshot], segments: Sequence[int | None]) -> None:
@@ -306,8 +312,7 @@ class AccountSync:
         if not changed:
             return []
         self._writer.flush()  # commit first, so that loading sees every snapshot
-        for day in self._days.values():
-            day.reconciled, day.profile = reconcile(self._profile.apply_to(day.reconciled.inputs)), self._profile
+        apply_profile(self._profile, self._days.values())
         in_memory = [loaded for day, loaded in self._days.items() if day != except_day]
         skipped = {*self._days, *self._stored.without_raw, except_day}
         others = [day for day in self._store.days_with_members(changed) if day not in skipped]

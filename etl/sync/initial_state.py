@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from etl.config import Settings
 from etl.extract import planner, protocol
@@ -132,12 +132,6 @@ class AccountProfile:
         return not self.is_ignored(series) and not self.is_unverified(series)
 
 
-def missing_days(state: planner.PlannerState) -> list[date]:
-    """Days of the known range without any stored data; coverage shows them until they are loaded."""
-    days = (state.first_day + timedelta(days=n) for n in range((state.options.end_day - state.first_day).days + 1))
-    return [day for day in days if day not in state.stored]
-
-
 # ---------------------------------------------------------------- stored days
 
 
@@ -149,6 +143,12 @@ class LoadedDay:
     stored: ReconciledDay
     profile: AccountProfile | None = None
     """The profile that was applied to the day's snapshots, if it is known."""
+
+
+def apply_profile(profile: AccountProfile, days: Iterable[LoadedDay]) -> None:
+    """Reconcile days in memory with what is known about the account now."""
+    for day in days:
+        day.reconciled, day.profile = reconcile(profile.apply_to(day.reconciled.inputs)), profile
 
 
 @dataclass(frozen=True, slots=True)

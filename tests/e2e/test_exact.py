@@ -79,6 +79,21 @@ def test_queues_with_pauses_and_weeks_without_spend_are_exact(tmp_path: Path, se
         _assert_equal_to_the_api(world)
 
 
+@pytest.mark.parametrize("grid_seconds", [-900, 1800])
+def test_days_without_spend_before_the_first_record_follow_its_hours(tmp_path: Path, grid_seconds: int) -> None:
+    behaviour = Behaviour(unknown_queue="zeros", grid_seconds=grid_seconds, idle="omit")
+    with World(tmp_path, Dataset.always_active(begins=ago(-1), queues=2), behaviour) as world:
+        for _ in range(4):
+            assert world.sync().exit_code == 0
+            world.now += timedelta(days=1)
+        assert {start.minute for (start,) in world.rows("select hour_start from spending_total_hourly")} == {
+            grid_seconds // 60 % 60
+        }
+        world.now -= timedelta(days=1)
+        assert world.hourly() == world.expected_rows()
+        assert world.run("replay") == 0
+
+
 def test_an_idle_hour_is_complete_if_the_response_begins_with_the_hour_before_it(tmp_path: Path) -> None:
     """The API's hours begin 15 minutes before the requested second, idle ones are left out, and a 25th is returned: the
     first response makes it seem that they begin 45 minutes after it.

@@ -246,6 +246,13 @@ class MemoryStore:
     def add_spot_checks(self, days: Mapping[date, bool]) -> None:
         self.rows.spot_checks += ((self.run, day, is_random) for day, is_random in days.items())
 
+    def set_hour_offset(self, seconds: int) -> None:
+        shift = timedelta(seconds=seconds)
+        for day, facts in self.rows.facts.items():
+            moved = [fact._replace(hour_start=fact.hour_start + shift) for fact in facts.values()]
+            self.rows.facts[day] = {(fact.series, fact.hour_start): fact for fact in moved}
+        self.rows.account = self.account = replace(self.rows.account, hour_offset_seconds=seconds)
+
     def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
         self.rows.balances.append((read_at, balance))
 

@@ -90,6 +90,10 @@ class TwinStore(MemoryStore):
         assert found == self._real.balance_read_at()
         return found
 
+    def set_hour_offset(self, seconds: int) -> None:
+        super().set_hour_offset(seconds)
+        self._real.set_hour_offset(seconds)
+
     def add_balance(self, read_at: datetime, balance: Decimal, captcha_credits: int | None) -> None:
         super().add_balance(read_at, balance, captcha_credits)
         self._real.add_balance(read_at, balance, captcha_credits)

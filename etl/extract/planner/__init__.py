@@ -20,7 +20,7 @@ An account's first request is a total. Once a total has spend, a queue that cann
 queue; the same goes for apps and addresses. Each of these requests is sent alone.
 """
 
-from etl.extract.planner.estimate import RequestEstimate, days_before_known_range, estimate
+from etl.extract.planner.estimate import RequestEstimate, days_before_known_range, estimate, missing_days
 from etl.extract.planner.members import (
     KNOWN_QUEUES,
     MAX_ACTIVE_GAP_DAYS,
@@ -70,6 +70,6 @@ __all__ = [
     "NO_SPEND_FACTOR", "DayPlan", "Done", "Members", "PlannerState", "Request", "RequestEstimate", "SpotChecks", "Step",
     "StopReason", "StoredState", "SyncOptions", "Wait", "apply_reconciled_day", "apply_snapshot", "apply_trusted",
     "around", "cancel_in_flight", "choose_spot_checks", "classify_name", "days_before_known_range", "drop_check",
-    "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "neighbours_to_check",
-    "next_windows", "open_spot_check", "settle", "start",
+    "estimate", "extend_periods", "group_by_day", "has_price", "is_expected_error", "missing_days",
+    "neighbours_to_check", "next_windows", "open_spot_check", "settle", "start",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Estimate the requests of a run before it starts. Pure."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from etl.extract.planner.day_plan import new_day_plan
@@ -25,6 +25,12 @@ def estimate(state: PlannerState) -> RequestEstimate:
         older = min(older, state.options.empty_days + 1)  # the next day may have spend, and the days before it none
     at_most = at_least + members * len(plans) + len(state.unprobed_dimensions)
     return RequestEstimate(len(plans) + older, at_least + older, None if older else at_most)
+
+
+def missing_days(state: PlannerState) -> list[date]:
+    """Days of the known range without any stored data; coverage shows them until they are loaded."""
+    days = (state.first_day + timedelta(days=n) for n in range((state.options.end_day - state.first_day).days + 1))
+    return [day for day in days if day not in state.stored]
 
 
 def days_before_known_range(state: PlannerState) -> int:
