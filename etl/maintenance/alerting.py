@@ -125,17 +125,17 @@ def _new_messages(
 ) -> Iterator[tuple[str, Delivered]]:
     """What a URL must be sent that has received ``delivered``, the last of each event.
 
-    If the warehouse is an older copy, it may lack an event whose begin was delivered. An event of the same key that
-    goes on is then the same one, and otherwise it has ended.
+    If the warehouse is an older copy, it may lack events that were delivered. What it has of the time before them was
+    delivered too. One that had not ended is the event of the same key that goes on, and otherwise it has ended.
     """
     latest = dict(delivered)
-
-    def is_forgotten(key: str, last: Delivered) -> bool:
-        return last.part == "begin" and (key, last.began_at) not in stored
-
     for alert in current:
-        last = latest.get(alert.key)
-        is_same = last and (last.began_at == alert.began_at.isoformat() or is_forgotten(alert.key, last))
+        last, began_at = latest.get(alert.key), alert.began_at.isoformat()
+        is_lacking = last is not None and (alert.key, last.began_at) not in stored
+        is_before = last is not None and is_lacking and last.began_at > began_at
+        if is_before and alert.finished_at:
+            continue
+        is_same = last and (last.began_at == began_at or is_before or (is_lacking and last.part == "begin"))
         last_part = last.part if last and is_same else None
         if (last_part is None and not alert.begin_sent_at) or (last_part == "end" and not alert.finished_at):
             yield alert.key, _message(alert, "begin")
@@ -143,7 +143,7 @@ def _new_messages(
             yield alert.key, _message(alert, "end")
         latest[alert.key] = _message(alert, "end" if alert.finished_at else "begin")
     for key, last in latest.items():
-        if is_forgotten(key, last):
+        if last.part == "begin" and (key, last.began_at) not in stored:
             yield key, last._replace(part="end")
 
 

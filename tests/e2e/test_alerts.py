@@ -311,6 +311,31 @@ def test_an_event_that_goes_on_again_in_an_older_copy_after_its_end_was_delivere
         assert len(hook.texts) == 4
 
 
+@pytest.mark.of_the_file
+def test_an_older_copy_does_not_repeat_what_came_before_the_events_that_it_lacks(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        fires, silent = rule("budget", usd=1, at=[100]), rule("budget", usd=999_999)
+
+        def play(rules: str, *, is_down: bool = False) -> None:
+            hook.is_down = is_down
+            world.now += timedelta(minutes=1)
+            evaluate(world, rules, hook.url)
+
+        play(fires)
+        play(silent, is_down=True)
+        older = world.file.read_bytes()
+        for rules in (silent, fires, silent):
+            play(rules)
+        assert len(hook.texts) == 4
+        world.file.write_bytes(older)
+        play(silent)
+        assert len(hook.texts) == 4
+        play(silent, is_down=True)
+        play(fires, is_down=True)
+        play(silent)
+        assert [text.startswith("ended: ") for text in hook.texts] == [False, True] * 3
+
+
 def test_two_machines_that_take_turns_deliver_each_event(tmp_path: Path, hook: Hook) -> None:
     """Each machine has its own record of what was delivered."""
     with world_in(tmp_path) as world:
