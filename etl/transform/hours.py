@@ -78,9 +78,9 @@ def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, m
         if is_empty_day and hour in may_omit:
             continue
         if snapshot.values.volumes[hour] is None:
-            is_stored = sources[hour] is not None and hour not in once_empty
+            has_spend = sources[hour] is not None and hours.values.at(hour) != (0, 0) and hour not in once_empty
             is_rejected = hour in rejected or None in rejected
-            if is_rejected or not _means_zero(snapshot, hour, span, is_stored=is_stored, is_past=hour < past):
+            if is_rejected or not _means_zero(snapshot, hour, span, has_spend=has_spend, is_past=hour < past):
                 if not span:
                     once_empty.add(hour)
                 continue
@@ -98,18 +98,18 @@ def _merge(hours: SeriesHours, snapshot: Snapshot, first_hour_start: datetime, m
     )
 
 
-def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, is_stored: bool, is_past: bool) -> bool:
+def _means_zero(snapshot: Snapshot, hour: int, span: list[int], *, has_spend: bool, is_past: bool) -> bool:
     """True if a snapshot without a record for an hour says that the hour is zero.
 
     * Inside its span: yes.
-    * Before its span: for a partial-day window, which requested the hour itself, or if nothing is stored for the hour.
+    * Before its span: for a partial-day window, which requested the hour itself, or if no spend is stored for the hour.
     * After its span: no.
-    * Without any record: yes, but a stored value becomes zero only with the second such snapshot in a row.
+    * Without any record: yes, but stored spend becomes zero only with the second such snapshot in a row.
     """
     if not span:
-        return not is_stored and is_past
+        return not has_spend and is_past
     first, last = span[0], span[-1]
-    return first < hour < last or (hour < first and (snapshot.window.is_partial_day or not is_stored))
+    return first < hour < last or (hour < first and (snapshot.window.is_partial_day or not has_spend))
 
 
 def _is_uncovered(hours: SeriesHours, hour: int, full_read_at: datetime | None, may_omit: Set[int]) -> bool:

@@ -105,7 +105,7 @@ def settings_of(folder: Path, warehouse: str, night: Night, now: datetime, key: 
     return replace(
         base,
         lookback=night.lookback,
-        spot_checks=0 if night.is_undisturbed else 2,  # a checked day may end open, until its last hour is confirmed
+        spot_checks=2,
         concurrency=night.concurrency,
         max_requests=night.max_requests,
         totals_only=night.totals_only,

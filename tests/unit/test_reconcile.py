@@ -329,6 +329,14 @@ def test_an_empty_response_for_a_day_with_spend_only_counts_the_second_time() ->
     assert rows(reconciled(stored, empty, snapshot(3, TOTAL, {})), 8)["total"] == (0, "0")
 
 
+def test_an_hour_without_spend_needs_only_one_empty_response_to_be_read_again() -> None:
+    first = snapshot(1, TOTAL, {}), snapshot(2, TOTAL, {}, start=23)
+    assert reconciled(*first).day_state.outstanding == ()
+    again = (*first, snapshot(3, TOTAL, {}))
+    assert reconciled(*again).day_state.outstanding == ((TOTAL, hour(23)),)
+    assert reconciled(*again, snapshot(4, TOTAL, {}, start=23)).day_state.outstanding == ()
+
+
 def test_a_rejected_record_leaves_its_hour_without_facts() -> None:
     partial = replace(
         snapshot(1, TOTAL, {8: (10, "0.5"), 10: (1, "0.1")}),
