@@ -192,6 +192,15 @@ def test_days_that_are_opened_again_are_visited_newest_first() -> None:
     assert planner.apply_reconciled_day(state, changed).open_days[ago(25)].day_state == changed
 
 
+def test_days_stay_newest_first_if_an_older_one_was_opened_again() -> None:
+    """Only the newest day may discover queues, and older ones wait for it."""
+    options = replace(OPTIONS, since=ago(40), known_queues=())
+    state = replace(planner.start(options, StoredState()), has_total=True, pending=(ago(2), ago(10), ago(30)))
+    older = replace(CLOSED, day=ago(20), outstanding=((queue("A"), datetime(2026, 11, 2, 5, tzinfo=UTC)),))
+    state, _ = planner.next_windows(planner.apply_reconciled_day(state, older), 1000)
+    assert list(state.open_days) == [ago(2), ago(10), ago(20), ago(30)]
+
+
 def test_a_failed_member_is_requested_again_unless_it_is_refused() -> None:
     closed = replace(CLOSED, total_requested_at=datetime(2026, 12, 22, tzinfo=UTC), failed=frozenset({queue("A")}))
     statuses = {queue("A"): MemberStatus.RETIRED}

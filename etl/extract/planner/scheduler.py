@@ -167,9 +167,12 @@ def _request_days(state: PlannerState, capacity: int) -> tuple[PlannerState, Win
 def _open_next_day(state: PlannerState, capacity: int) -> tuple[PlannerState, Windows]:
     day = state.next_day
     assert day is not None  # noqa: S101 - the caller checked
+    open_days = {**state.open_days, day: day_plan.new_day_plan(state, day)}
+    if day > min(open_days):  # an older day was opened again
+        open_days = dict(sorted(open_days.items(), reverse=True))
     state = replace(
         state,
-        open_days={**state.open_days, day: day_plan.new_day_plan(state, day)},
+        open_days=open_days,
         pending_opened=state.pending_opened + (state.pending_count > 0),
         next_older_day=state.next_older_day if state.pending_count else day - timedelta(days=1),
     )
