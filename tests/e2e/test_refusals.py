@@ -199,7 +199,7 @@ def test_a_warehouse_locked_by_another_program_ends_the_sync_before_any_request(
             assert holder.stdout
             assert holder.stdout.readline() == "open\n"
             with pytest.raises(WarehouseLockedError, match=str(holder.pid)) as raised:
-                world.sync()
+                world.sync(lock_wait="5")
             with pytest.raises(WarehouseLockedError, match=str(holder.pid)):
                 world.sync(lock_wait="0")
             holder.communicate("")

@@ -45,29 +45,35 @@ EXACT = {
 
 @pytest.fixture
 def sample(migrated_file: Path, tmp_path: Path) -> SampleWarehouse:
-    sample = SampleWarehouse(tmp_path)
-    shutil.copy(migrated_file, sample.file)
-    sample.write(FILLED)
-    return sample
+    return filled(migrated_file, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def untouched_sample(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleWarehouse:
+    """A warehouse that no test changes."""
+    return filled(migrated_file, tmp_path_factory.mktemp("untouched"))
 
 
 @pytest.fixture(scope="module")
 def exported_sample(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleWarehouse:
     """A warehouse and its export in the folder `out`, which tests only read."""
-    return exported(migrated_file, tmp_path_factory.mktemp("exported"), FILLED)
+    sample = filled(migrated_file, tmp_path_factory.mktemp("exported"))
+    export_sample(sample)
+    return sample
 
 
 @pytest.fixture(scope="module")
 def exported_without_revisions(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleWarehouse:
-    return exported(migrated_file, tmp_path_factory.mktemp("exported"), FILLED, "delete from internal.revisions")
+    sample = filled(migrated_file, tmp_path_factory.mktemp("exported"))
+    sample.write("delete from internal.revisions")
+    export_sample(sample)
+    return sample
 
 
-def exported(migrated_file: Path, folder: Path, *statements: str) -> SampleWarehouse:
+def filled(migrated_file: Path, folder: Path) -> SampleWarehouse:
     sample = SampleWarehouse(folder)
     shutil.copy(migrated_file, sample.file)
-    for statement in statements:
-        sample.write(statement)
-    export_sample(sample)
+    sample.write(FILLED)
     return sample
 
 
@@ -344,8 +350,9 @@ REJECTED_ONLY_AS_TEXT = {
 
 @pytest.mark.parametrize("sql", [sql for sql in REFUSED if sql not in REJECTED_ONLY_AS_TEXT])
 def test_a_query_for_parquet_reads_only_the_warehouse_and_writes_only_its_file(
-    sample: SampleWarehouse, sql: str
+    untouched_sample: SampleWarehouse, sql: str
 ) -> None:
+    sample = untouched_sample
     before = sample.file.read_bytes()
     with pytest.raises(UsageError):
         write_parquet(sample.url, sql.format(folder=sample.folder), sample.folder / "x.parquet")

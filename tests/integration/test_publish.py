@@ -331,7 +331,7 @@ while not seen or seen[-1] < int(sys.argv[2]):
         days = connection.execute("select sum(money) / 24, min(money) / 24, max(money) / 24 from coverage_daily").fetchone()
     assert by_queue == total and by_queue[1] == by_queue[2] == days[1] == days[2], (by_queue, total, days)
     seen.append(int(by_queue[1]))
-    time.sleep(0.01)
+    time.sleep(0.03)
 assert seen == sorted(seen), seen
 print(len(seen), len(set(seen)))
 """

@@ -617,7 +617,7 @@ def interrupt(*_):
 
 signal.signal(signal.SIGALRM, interrupt)
 dice = random.Random(1)
-for _ in range(300):
+for _ in range(200):
     try:
         signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0001, 0.02))
         with opened(sys.argv[1]):

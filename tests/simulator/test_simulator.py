@@ -22,7 +22,7 @@ def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("part", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.long)])
 def test_years_of_nights_with_faults_and_kills_keep_every_promise(part: int) -> None:
-    result = simulate("--years", "1", "--seed", f"{SEED}-{part}")
+    result = simulate("--years", "1", "--nights-of-a-year", "280", "--seed", f"{SEED}-{part}")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -41,7 +41,7 @@ def test_nights_on_a_postgresql_database_keep_every_promise() -> None:
 
 @pytest.mark.slow
 def test_a_life_is_the_same_whenever_it_is_played() -> None:
-    first, second = (simulate("--years", "1", "--nights-of-a-year", "40", "--seed", SEED) for _ in range(2))
+    first, second = (simulate("--years", "1", "--nights-of-a-year", "30", "--seed", SEED) for _ in range(2))
     assert first.stdout.partition(",")[2].rpartition(",")[0], first.stderr
     assert _without_times(first.stdout) == _without_times(second.stdout)
 
