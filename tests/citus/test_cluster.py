@@ -74,7 +74,7 @@ def test_the_file_that_distributes_the_tables_may_run_again_and_places_each_acco
     url = new_warehouse(cluster)
     postgres.distribute(url)
     groups = "select count(distinct colocationid), count(*) from pg_dist_partition where partmethod = 'h'"
-    assert postgres.run_sql(url, groups) == [(1, 13)]
+    assert postgres.run_sql(url, groups) == [(1, 16)]
     with accounts(tmp_path, url) as worlds_:
         for world in worlds_:
             assert sync(world) == 0
