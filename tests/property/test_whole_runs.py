@@ -439,7 +439,7 @@ def check_explained(world: SimulatedApi, night: SyncStep) -> None:
             assert day_state.is_explained or not day_state.is_closed, f"{day} is not explained: {day_state}"
 
 
-@settings(without_deadline, max_examples=150)
+@settings(without_deadline, max_examples=100)
 @given(accounts(), step_lists)
 def test_every_hour_adds_up_to_its_total_and_every_member_has_only_its_own_spend(
     world: SimulatedApi, steps: list[SyncStep]
@@ -475,7 +475,7 @@ def test_every_hour_adds_up_to_its_total_in_many_more_examples(world: SimulatedA
     play(world, steps)
 
 
-@settings(without_deadline, max_examples=60)
+@settings(without_deadline, max_examples=40)
 @given(accounts(), undisturbed_steps)
 def test_an_immediate_second_sync_requests_only_totals_that_can_change_and_changes_nothing(
     world: SimulatedApi, night: SyncStep

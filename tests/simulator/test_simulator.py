@@ -28,7 +28,7 @@ def test_years_of_nights_with_faults_and_kills_keep_every_promise(part: int) -> 
 
 @pytest.mark.slow
 def test_nights_on_a_duckdb_file_keep_every_promise() -> None:
-    result = simulate("--years", "1", "--nights-of-a-year", "25", "--seed", SEED, "--store", "duckdb")
+    result = simulate("--years", "1", "--nights-of-a-year", "20", "--seed", SEED, "--store", "duckdb")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
