@@ -7,7 +7,7 @@
      |    +-- WarehouseLockedError
      |    +-- SchemaTooNewError
      |    +-- LakeConflictError
-     +-- ChecksFailedError     5   data is loaded, but a blocking check, --max-age or an alert failed
+     +-- ChecksFailedError     5   data is loaded, but a blocking check or --max-age failed, or an alert fires
      +-- InterruptedRunError 130   Ctrl-C or SIGTERM: what was committed is kept
 
 The number is the exit code. Windows that failed or are left (exit code 1) raise nothing: the run's summary lists them.

@@ -64,8 +64,8 @@ def _evaluate_all(context: CliContext) -> None:
     if not results and not failed:
         raise UsageError("no account has alert rules", f"add [[alerts]] to {CONFIG_NAME}")
     firing = [result for result in results if result.alerts]
-    codes = [outcome.exit_code for outcome in failed] + [ChecksFailedError.exit_code] * bool(firing)
-    context.code = most_severe(codes)
+    codes = [outcome.exit_code for outcome in failed]
+    context.code = most_severe([*codes, ChecksFailedError.exit_code] if firing else codes)
     lines = [_as_text(result, f"{result.account}: ") for result in (firing if defaults.quiet else results)]
     lines += [line for outcome in failed for line in format_outcome(outcome)]
     fields = {"accounts": results, "failed": [outcome_fields(outcome) for outcome in failed]}
@@ -90,8 +90,8 @@ def alerts_after_sync(settings: Settings, clock: "Clock") -> None:
     log = logging.getLogger(__name__)
     try:
         result = run_alerts(settings, clock)
-    except (AppError, OSError) as error:
-        log.warning("the alerts were not evaluated: %s; %s alerts does it again", error, NAME)
+    except AppError as error:
+        log.warning("evaluating the alerts failed: %s; %s alerts does it again", error.message, NAME)
         return
     for alert in result.alerts:
         if alert.is_new:

@@ -123,19 +123,19 @@ def _send(url: Secret, title: str, body: str) -> str | None:
 def _new_messages(
     delivered: dict[str, Delivered], current: Sequence[StoredAlert], stored: set[tuple[str, str]]
 ) -> Iterator[tuple[str, Delivered]]:
-    """What a URL must be sent that has received ``delivered``, the last of each event.
+    """What must be sent to a URL. ``delivered``: the last message it received of each event.
 
-    If the warehouse is an older copy, it may lack events that were delivered. What it has of the time before them was
-    delivered too. One that had not ended is the event of the same key that goes on, and otherwise it has ended.
+    Events that were delivered may be missing, if the warehouse is an older copy. Older ones of the same key were
+    delivered before them. A missing event that had not ended is the same as one that goes on now, or it has ended.
     """
     latest = dict(delivered)
     for alert in current:
         last, began_at = latest.get(alert.key), alert.began_at.isoformat()
-        is_lacking = last is not None and (alert.key, last.began_at) not in stored
-        is_before = last is not None and is_lacking and last.began_at > began_at
+        is_missing = last is not None and (alert.key, last.began_at) not in stored
+        is_before = last is not None and is_missing and last.began_at > began_at
         if is_before and alert.finished_at:
             continue
-        is_same = last and (last.began_at == began_at or is_before or (is_lacking and last.part == "begin"))
+        is_same = last and (last.began_at == began_at or is_before or (is_missing and last.part == "begin"))
         last_part = last.part if last and is_same else None
         if (last_part is None and not alert.begin_sent_at) or (last_part == "end" and not alert.finished_at):
             yield alert.key, _message(alert, "begin")

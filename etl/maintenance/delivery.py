@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from etl.errors import UsageError
+from etl.errors import UsageError, WarehouseError
 from etl.secret import Secret
 
 Part = Literal["begin", "end"]
@@ -52,19 +52,25 @@ class DeliveryLog:
         self._delivered: dict[str, dict[str, Delivered]] = {}
         with suppress(OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged: may deliver twice
             for key, places in json.loads(path.read_text("utf-8")).items():
-                self._delivered[key] = {place: Delivered(*one) for place, one in places.items()}
+                known = {place: Delivered(*one) for place, one in places.items() if isinstance(one, list)}
+                self._delivered[key] = known
 
     def at(self, place: int) -> dict[str, Delivered]:
         """What was delivered last to a URL, by event."""
         return {key: places[str(place)] for key, places in self._delivered.items() if str(place) in places}
 
     def record(self, delivered: Sequence[tuple[str, Delivered]], place: int) -> None:
-        """Store that the events were delivered. Raises OSError."""
+        """Store that the events were delivered. Raises WarehouseError."""
         for key, one in delivered:
             self._delivered[key] = {**self._delivered.pop(key, {}), str(place): one}
         newest = dict(list(self._delivered.items())[-MAX_REMEMBERED:])
         temporary = self._path.with_name(f"{self._path.name}.part")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(newest, file)
-        temporary.replace(self._path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(newest, file)
+            temporary.replace(self._path)
+        except OSError as error:
+            message = f"alerts were delivered, but {self._path} cannot be written: {error.strerror}"
+            hint = "free disk space or make its folder writable; until then each run delivers them again"
+            raise WarehouseError(message, hint) from error

@@ -353,6 +353,30 @@ def test_two_machines_that_take_turns_deliver_each_event(tmp_path: Path, hook: H
         assert [text.startswith("ended: ") for text in hook.texts] == [False, True, False, True, False]
 
 
+@pytest.mark.of_the_file
+def test_a_record_of_deliveries_that_cannot_be_written_is_an_error_with_a_hint(
+    tmp_path: Path, hook: Hook, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with world_in(tmp_path) as world:
+        (tmp_path / "anticaptcha-etl.toml").write_text(f'notify = "{hook.url}"\n{rule("budget", usd=1, at=[100])}')
+        Path(f"{delivery_log_of(world)}.part").mkdir()
+        assert world.run("alerts") == 4
+        error = capfd.readouterr().err
+        assert "error: alerts were delivered, but " in error
+        assert "hint: free disk space or make its folder writable" in error
+        assert world.run("sync") == 0
+        assert "evaluating the alerts failed: alerts were delivered, but " in capfd.readouterr().err
+
+
+@pytest.mark.of_the_file
+def test_a_record_of_deliveries_of_another_form_is_not_used(tmp_path: Path, hook: Hook) -> None:
+    with world_in(tmp_path) as world:
+        rules = rule("budget", usd=1, at=[100])
+        delivery_log_of(world).write_text(json.dumps({"budget usd=1 at=[100]\t2026-11-01 at 100 %": {"0": "end"}}))
+        for _ in range(2):
+            assert len(evaluate(world, rules, hook.url).alerts) == len(hook.texts) == 1
+
+
 def delivery_log_of(world: World) -> Path:
     """The file with what was delivered."""
     settings = config.load(
