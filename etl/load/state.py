@@ -141,7 +141,7 @@ class SyncStateStore(StoredStateReader):
 
     def set_hour_offset(self, seconds: int) -> None:
         """Store how long after 00:00 UTC the account's days begin, and move the facts that are stored already."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(text(sql.SET_HOUR_OFFSET), self._params(seconds=seconds))
             connection.execute(text(sql.MOVE_FACTS), self._params(seconds=seconds))
         self.account = replace(self.account, hour_offset_seconds=seconds)

@@ -217,7 +217,7 @@ class AccountSync:
         self._next_number += 1
         profile = self._profile.learn(snapshot)
         if profile.hour_offset_seconds and self._profile.hour_offset_seconds is None:
-            self._writer.flush()  # days stored before the first record have no spend, and hours that begin at :00
+            self._writer.flush()  # days without any record were stored with hours that begin at :00
             self._store.set_hour_offset(profile.hour_offset_seconds)
             apply_profile(profile, self._days.values())
         self._profile = profile
